@@ -1,0 +1,45 @@
+"""Text through the paper's own transformer tau_theta (Sec. 4.3.1, Tab. 17)."""
+
+from collections.abc import Sequence
+
+from ldm.conditioning.base import Conditioner, Conditioning, Encode
+from ldm.conditioning.tokenizers import Tokenizer
+from ldm.data.batch import Batch
+from ldm.nn.transformer import TokenTransformer
+
+
+class TextTransformer(Conditioner):
+    """caption (B strings) -> tokens `(B, length, width)`, trained together with the UNet; the null caption is "".
+
+    Args:
+        tokenizer: captions to ids.
+        length: every caption is padded or cut to this many tokens.
+        width, depth, heads, head_channels: of the transformer.
+        drop_rate: share of training samples whose caption becomes "".
+        logit_head: see `TokenTransformer`.
+    """
+
+    reads = ("caption",)
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        length: int,
+        width: int,
+        depth: int,
+        heads: int = 8,
+        head_channels: int = 64,
+        drop_rate: float = 0.0,
+        logit_head: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tokenizer, self.length, self.drop_rate = tokenizer, length, drop_rate
+        self.context_channels = width
+        self.transformer = TokenTransformer(tokenizer.vocabulary_size, length, width, depth, heads, head_channels, logit_head)
+
+    def forward(self, batch: Batch, encode: Encode) -> Conditioning:
+        ids = self.tokenizer(batch["caption"], self.length)
+        return Conditioning(context=self.transformer(ids.to(self.transformer.tokens.weight.device)))
+
+    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
+        return {**batch, "caption": ["" if gone else text for text, gone in zip(batch["caption"], where, strict=True)]}

@@ -1,0 +1,90 @@
+"""Tokenizers: a word-level one for closed grammars, and BERT's word pieces as in the paper."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ldm.errors import MissingFile, UserError
+
+
+class Tokenizer(Protocol):
+    """Captions to ids."""
+
+    vocabulary_size: int
+
+    def __call__(self, captions: Sequence[str], length: int) -> Tensor:
+        """B captions -> ids `(B, length)` int64, padded and cut."""
+        ...
+
+
+class WordTokenizer:
+    """One id per word of a fixed list. Case and punctuation do not count.
+
+    Args:
+        words: the vocabulary, saved with the config; ids are 2 and up (0 pads, 1 is any other word).
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.ids = {word: i + 2 for i, word in enumerate(words)}
+        self.vocabulary_size = len(words) + 2
+
+    def __call__(self, captions: Sequence[str], length: int) -> Tensor:
+        rows = torch.zeros(len(captions), length, dtype=torch.int64)
+        for row, caption in zip(rows, captions, strict=True):
+            ids = [self.ids.get(word, 1) for word in re.findall(r"[\w'-]+", caption.lower())][:length]
+            row[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        return rows
+
+    def unknown(self, caption: str) -> list[str]:
+        """Words of the caption that the vocabulary lacks."""
+        return [word for word in re.findall(r"[\w'-]+", caption.lower()) if word not in self.ids]
+
+
+class BertTokenizer:
+    """BERT's uncased word pieces through `transformers`; loaded at first use, so a model can be built without it.
+
+    Args:
+        source: name on the hub, or a local folder with `vocab.txt` (and `tokenizer.json`).
+        vocabulary_size: of bert-base-uncased.
+    """
+
+    def __init__(self, source: str = "bert-base-uncased", vocabulary_size: int = 30522) -> None:
+        self.source, self.vocabulary_size = source, vocabulary_size
+        self._tokenizer = None
+
+    def missing(self) -> list[MissingFile]:
+        """What has to be fetched before use, as `--check` lists it."""
+        try:
+            self._load(local=True)
+        except MissingFile as error:
+            return [error]
+        return []
+
+    def _load(self, local: bool = False) -> None:
+        if self._tokenizer is not None:
+            return
+        from transformers import BertTokenizerFast
+
+        if Path(self.source).is_dir() and not (Path(self.source) / "vocab.txt").is_file():
+            raise MissingFile(f"{self.source}/vocab.txt: a BERT tokenizer folder needs it")
+        try:
+            self._tokenizer = BertTokenizerFast.from_pretrained(self.source, local_files_only=local)
+        except Exception as error:  # transformers raises many kinds; all mean that the files are not there
+            raise MissingFile(
+                f"tokenizer {self.source!r}: not found locally"
+                + ("" if local else f" and not downloadable ({type(error).__name__})")
+                + "; fetch vocab.txt of bert-base-uncased into a folder and set source: to that folder"
+            ) from error
+        if len(self._tokenizer) != self.vocabulary_size:  # type: ignore[arg-type]
+            raise UserError(f"tokenizer {self.source!r} has {len(self._tokenizer)} tokens, expected {self.vocabulary_size}")  # type: ignore[arg-type]
+
+    def __call__(self, captions: Sequence[str], length: int) -> Tensor:
+        self._load()
+        encoded = self._tokenizer(  # type: ignore[misc]
+            list(captions), truncation=True, max_length=length, padding="max_length", return_tensors="pt"
+        )
+        return encoded["input_ids"]  # type: ignore[no-any-return]

@@ -1,0 +1,38 @@
+"""Ancestral sampling (Ho et al., 2020; App. B)."""
+
+from torch import Tensor
+
+from ldm.diffusion.guidance import Denoise
+from ldm.diffusion.sampling.timesteps import Hook, Noise, walk
+from ldm.diffusion.schedule import NoiseSchedule
+
+
+def ddpm(
+    denoise: Denoise,
+    z_T: Tensor,
+    schedule: NoiseSchedule,
+    times: list[int],
+    *,
+    noise: Noise,
+    before_step: Hook | None = None,
+) -> Tensor:
+    """Draw each z_s from q(z_s | z_t, z_0) with the predicted z_0; with all T times this is the chain of the paper.
+
+    Args:
+        denoise: (z_t, t) -> Prediction.
+        z_T: `(B, C, h, w)` standard normal.
+        schedule: noise schedule.
+        times: decreasing time steps, see `uniform`.
+        noise: source of fresh noise, one stream per image.
+        before_step: changes z_t before each step, e.g. to put known regions back.
+
+    Returns:
+        z_0 `(B, C, h, w)`.
+    """
+    z = z_T
+    for time, t, s in walk(times, z):
+        if before_step is not None:
+            z = before_step(z, time)
+        mean, variance = schedule.posterior(denoise(z, t).z_0, z, t, s)
+        z = mean + variance.sqrt() * noise(z) if int(s[0]) >= 0 else mean
+    return z

@@ -1,0 +1,84 @@
+"""Noise schedules: q(z_t | z_0) = N(alpha_t z_0, sigma_t^2 I) (App. B, Eq. 4).
+
+alpha_t and sigma_t are the paper's: alpha_t^2 + sigma_t^2 = 1. Much code elsewhere calls alpha_t^2 "alphas_cumprod".
+Index t = 0 ... T-1 stands for the paper's 1 ... T; t = -1 stands for clean data (alpha = 1, sigma = 0).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Gaussian(NamedTuple):
+    """A normal distribution with diagonal covariance."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+class NoiseSchedule(nn.Module):
+    """alpha_t and sigma_t for all t, from the betas of the forward chain.
+
+    Buffers are derived, so they are never part of a checkpoint. They hold one entry more than T: entry 0 is clean data.
+
+    Args:
+        betas: `(T,)` in (0, 1), float64 to keep the cumulative product exact.
+    """
+
+    def __init__(self, betas: Tensor) -> None:
+        super().__init__()
+        if betas.ndim != 1 or not bool(((betas > 0) & (betas <= 1)).all()):
+            raise ValueError("betas must be a vector with values in (0, 1]")
+        alpha_squared = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1.0 - betas.double(), dim=0)])
+        self.T = len(betas)
+        self.register_buffer("_alpha", alpha_squared.sqrt().float(), persistent=False)
+        self.register_buffer("_sigma", (1.0 - alpha_squared).sqrt().float(), persistent=False)
+        self._alpha: Tensor
+        self._sigma: Tensor
+
+    def _at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+        return table[t + 1].to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+
+    def alpha(self, t: Tensor, like: Tensor) -> Tensor:
+        """alpha_t for t `(B,)`, shaped to multiply `like` `(B, C, h, w)`."""
+        return self._at(self._alpha, t, like)
+
+    def sigma(self, t: Tensor, like: Tensor) -> Tensor:
+        """sigma_t for t `(B,)`, shaped to multiply `like` `(B, C, h, w)`."""
+        return self._at(self._sigma, t, like)
+
+    def snr(self, t: Tensor) -> Tensor:
+        """alpha_t^2 / sigma_t^2, `(B,)`; infinite at t = -1."""
+        return (self._alpha[t + 1] / self._sigma[t + 1]) ** 2
+
+    def add_noise(self, z_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """z_t = alpha_t z_0 + sigma_t eps."""
+        return self.alpha(t, z_0) * z_0 + self.sigma(t, z_0) * eps
+
+    def posterior(self, z_0: Tensor, z_t: Tensor, t: Tensor, s: Tensor) -> Gaussian:
+        """q(z_s | z_t, z_0) for s < t (Eq. 10 and 11 of App. B): for s = t - 1 the reverse step of DDPM."""
+        alpha_t, sigma_t = self.alpha(t, z_t), self.sigma(t, z_t)
+        alpha_s, sigma_s = self.alpha(s, z_t), self.sigma(s, z_t)
+        alpha_ts = alpha_t / alpha_s
+        variance_ts = sigma_t**2 - alpha_ts**2 * sigma_s**2
+        mean = alpha_ts * sigma_s**2 / sigma_t**2 * z_t + alpha_s * variance_ts / sigma_t**2 * z_0
+        return Gaussian(mean, variance_ts * sigma_s**2 / sigma_t**2)
+
+
+def scaled_linear(T: int = 1000, start: float = 0.0015, end: float = 0.0195) -> NoiseSchedule:
+    """Linear in sqrt(beta): what the paper's code calls "linear" (disagreement `schedule` in docs/)."""
+    return NoiseSchedule(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2)
+
+
+def linear(T: int = 1000, start: float = 1e-4, end: float = 2e-2) -> NoiseSchedule:
+    """Linear in beta (Ho et al., 2020)."""
+    return NoiseSchedule(torch.linspace(start, end, T, dtype=torch.float64))
+
+
+def cosine(T: int = 1000, s: float = 8e-3) -> NoiseSchedule:
+    """alpha_t^2 follows a squared cosine (Nichol and Dhariwal, 2021, Eq. 17); beta at most 0.999."""
+    time = torch.arange(T + 1, dtype=torch.float64) / T
+    alpha_squared = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
+    return NoiseSchedule((1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=0.999))

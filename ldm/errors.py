@@ -1,0 +1,13 @@
+"""The two ways in which a user can be wrong, and the exit code of each."""
+
+
+class UserError(Exception):
+    """Something the user wrote is wrong: a config, a flag, a file. One message that names it; no stack trace is shown."""
+
+    exit_code = 2
+
+
+class MissingFile(UserError):
+    """A file that the user named, or that a part needs, is not there. The message says what it is and where to put it."""
+
+    exit_code = 3

@@ -1,0 +1,70 @@
+"""What stage two asks of a first stage, and what its own training asks."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One pass through a first stage in training.
+
+    Attributes:
+        image: `(B, C, H, W)`, about [-1, 1].
+        latent: `(B, c, h, w)`, as stage two would see it before scaling.
+        regularizer: `(B,)`, the KL divergence in nats per image, or the codebook loss.
+        codes: `(B, h, w)` int64 codebook indices; none for KL.
+        statistics: further scalars worth logging.
+    """
+
+    image: Tensor
+    latent: Tensor
+    regularizer: Tensor
+    codes: Tensor | None = None
+    statistics: dict[str, Tensor] = field(default_factory=dict)
+
+
+class FirstStage(nn.Module):
+    """E and D of Sec. 3.1. Images are in [-1, 1].
+
+    Attributes:
+        factor: f, image size over latent size.
+        channels: c, channels of the latent.
+        image_channels: of the image.
+        codebook_size: number of codes; none without a codebook.
+    """
+
+    factor: int
+    channels: int
+    image_channels: int
+    codebook_size: int | None = None
+
+    def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Image `(B, C, H, W)` -> latent `(B, c, H/f, W/f)`.
+
+        KL: a posterior sample made with `noise` (standard normal, of the latent's shape), the mode without.
+        VQ: the latent before quantisation (Sec. 3.1: quantisation belongs to the decoder).
+        """
+        raise NotImplementedError
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latent `(B, c, h, w)` -> image `(B, C, fh, fw)`. VQ quantises first."""
+        raise NotImplementedError
+
+    def reconstruct(self, x: Tensor, noise: Tensor | None = None) -> Reconstruction:
+        """Encode, regularise and decode, with all that the loss needs."""
+        raise NotImplementedError
+
+    def last_layer(self) -> nn.Parameter | None:
+        """Weight whose gradients balance reconstruction against the adversary (App. G); none if nothing is trained."""
+        return None
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """`(c, height/f, width/f)`.
+
+        Raises:
+            ValueError: if f does not divide the size.
+        """
+        if height % self.factor or width % self.factor:
+            raise ValueError(f"image size {height}x{width} is no multiple of the first stage's factor f={self.factor}")
+        return self.channels, height // self.factor, width // self.factor

@@ -1,0 +1,25 @@
+"""No compression: LDM-1, the pixel-space baseline of Sec. 4.1."""
+
+from torch import Tensor
+
+from ldm.first_stage.base import FirstStage
+
+
+class IdentityFirstStage(FirstStage):
+    """Pixels are the latent; f = 1.
+
+    Args:
+        channels: of the image.
+    """
+
+    factor = 1
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.channels = self.image_channels = channels
+
+    def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        return x
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z

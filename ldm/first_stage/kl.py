@@ -1,0 +1,89 @@
+"""KL regularisation (Sec. 3.1, App. G): a slight pull of the latent towards a standard normal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ldm.first_stage.base import FirstStage, Reconstruction
+from ldm.networks.autoencoder import Decoder, Encoder
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """q(z|x) = N(mean, exp(log_variance)), both `(B, c, h, w)`."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    @classmethod
+    def from_moments(cls, moments: Tensor) -> "DiagonalGaussian":
+        """Split `(B, 2c, h, w)`; the log variance is clamped to [-30, 20]."""
+        mean, log_variance = moments.chunk(2, dim=1)
+        return cls(mean, log_variance.clamp(-30.0, 20.0))
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+    def kl(self) -> Tensor:
+        """KL(q || N(0, 1)) in nats, summed over the latent: `(B,)` float32."""
+        mean, log_variance = self.mean.float(), self.log_variance.float()
+        return 0.5 * (mean**2 + log_variance.exp() - 1.0 - log_variance).flatten(1).sum(dim=1)
+
+
+class KLAutoencoder(FirstStage):
+    """KL-regularised autoencoder.
+
+    Args:
+        channels: c of the latent (Tab. 8).
+        width, width_mult, blocks_per_level, attention_at, middle_attention, dropout: see `Encoder`; f = stem * 2^(levels-1).
+        image_channels: of the image.
+        stem: see `Encoder`.
+        initial_log_variance: starting value of the posterior's log variance. A low one gives the decoder nearly noiseless
+            latents from the first step, which small budgets need.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        width_mult: Sequence[int],
+        blocks_per_level: int = 2,
+        attention_at: Sequence[int] = (),
+        *,
+        middle_attention: bool = True,
+        image_channels: int = 3,
+        stem: int = 1,
+        dropout: float = 0.0,
+        initial_log_variance: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.factor = stem * 2 ** (len(width_mult) - 1)
+        self.channels, self.image_channels = channels, image_channels
+        shape = (width, width_mult, blocks_per_level, attention_at, middle_attention, stem, dropout)
+        self.encoder = Encoder(image_channels, 2 * channels, *shape)
+        self.decoder = Decoder(channels, image_channels, *shape)
+        self.to_moments = nn.Conv2d(2 * channels, 2 * channels, 1)
+        self.from_latent = nn.Conv2d(channels, channels, 1)
+        if initial_log_variance:
+            nn.init.constant_(self.to_moments.bias[channels:], initial_log_variance)  # type: ignore[index]
+
+    def posterior(self, x: Tensor) -> DiagonalGaussian:
+        """q(z|x) for images `(B, C, H, W)`."""
+        return DiagonalGaussian.from_moments(self.to_moments(self.encoder(x)))
+
+    def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        q = self.posterior(x)
+        return q.mean if noise is None else q.sample(noise)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(self.from_latent(z))
+
+    def reconstruct(self, x: Tensor, noise: Tensor | None = None) -> Reconstruction:
+        q = self.posterior(x)
+        z = q.mean if noise is None else q.sample(noise)
+        return Reconstruction(self.decode(z), z, q.kl())
+
+    def last_layer(self) -> nn.Parameter:
+        return self.decoder.conv_out.weight

@@ -1,0 +1,122 @@
+"""The loss of stage one (App. G): reconstruction, perceptual distance, regulariser, patch adversary."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldm.first_stage.base import Reconstruction
+from ldm.first_stage.perceptual import LPIPS
+from ldm.networks.discriminator import PatchDiscriminator
+
+
+class PixelLoss(nn.Module):
+    """Weighted sum of errors per pixel, `(B, C, H, W)` twice -> `(B, C, H, W)`.
+
+    Args:
+        l1: weight of the absolute error (the paper's).
+        l2: weight of the squared error.
+        gradient: weight of the absolute error of horizontal and vertical differences; sharpens edges when no perceptual
+            loss is at hand.
+    """
+
+    def __init__(self, l1: float = 1.0, l2: float = 0.0, gradient: float = 0.0) -> None:
+        super().__init__()
+        self.l1, self.l2, self.gradient = l1, l2, gradient
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        error = x - y
+        loss = self.l1 * error.abs()
+        if self.l2:
+            loss = loss + self.l2 * error.square()
+        if self.gradient:
+            dx, dy = error.diff(dim=3).abs(), error.diff(dim=2).abs()
+            loss = loss + self.gradient * (F.pad(dx, (0, 1)) + F.pad(dy, (0, 0, 0, 1)))
+        return loss
+
+
+class AutoencoderLoss(nn.Module):
+    """Generator and discriminator losses of stage one.
+
+    Args:
+        pixel: error per pixel.
+        perceptual: LPIPS, or none to go without.
+        perceptual_weight: of LPIPS, added to every pixel's error.
+        discriminator: patch discriminator, or none to go without an adversary.
+        adversarial_weight: multiplies the adaptive weight.
+        adversarial_start: training step (batches) from which the adversary counts for the generator and learns itself.
+        regularizer_weight: of the KL divergence (1e-6 in the paper) or the codebook loss (1).
+        reduction: "sum" over an image's pixels, as the KL models train, or "mean", as the VQ models do. The weights of
+            the other terms refer to it.
+        adversarial_loss: "hinge" or "vanilla".
+    """
+
+    def __init__(
+        self,
+        pixel: PixelLoss | None = None,
+        perceptual: LPIPS | None = None,
+        perceptual_weight: float = 1.0,
+        discriminator: PatchDiscriminator | None = None,
+        adversarial_weight: float = 0.5,
+        adversarial_start: int = 0,
+        regularizer_weight: float = 1.0e-6,
+        reduction: Literal["sum", "mean"] = "sum",
+        adversarial_loss: Literal["hinge", "vanilla"] = "hinge",
+    ) -> None:
+        super().__init__()
+        self.pixel = pixel or PixelLoss()
+        self.perceptual, self.perceptual_weight = perceptual, perceptual_weight
+        self.discriminator = discriminator
+        self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
+        self.regularizer_weight, self.reduction, self.adversarial_loss = regularizer_weight, reduction, adversarial_loss
+
+    def adversary_on(self, step: int) -> bool:
+        """Whether the adversary takes part at this training step."""
+        return self.discriminator is not None and step >= self.adversarial_start
+
+    def generator(
+        self, x: Tensor, y: Reconstruction, step: int, last_layer: nn.Parameter | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the autoencoder for images x `(B, C, H, W)` in [-1, 1], and scalars to log."""
+        with torch.autocast(x.device.type, enabled=False):
+            x, image = x.float(), y.image.float()
+            error = self.pixel(x, image)
+            logs = {"pixel": error.detach().mean()}
+            if self.perceptual is not None:
+                distance = self.perceptual(x, image)
+                error = error + self.perceptual_weight * distance[:, None, None, None]
+                logs["lpips"] = distance.detach().mean()
+            reconstruction = error.sum() / len(x) if self.reduction == "sum" else error.mean()
+            regularizer = y.regularizer.mean()
+            loss = reconstruction + self.regularizer_weight * regularizer
+        logs |= {"reconstruction": reconstruction.detach(), "regularizer": regularizer.detach()}
+        if self.adversary_on(step):
+            assert self.discriminator is not None
+            # The discriminator is only looked through here: gradients reach the image, not its weights.
+            self.discriminator.requires_grad_(False)
+            adversarial = -self.discriminator(y.image).float().mean()
+            self.discriminator.requires_grad_(True)
+            weight = self._adaptive_weight(reconstruction, adversarial, last_layer)
+            loss = loss + weight * adversarial
+            logs |= {"adversarial": adversarial.detach(), "adversarial_weight": weight}
+        return loss, logs | {"loss": loss.detach()}
+
+    def _adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor, last_layer: nn.Parameter | None) -> Tensor:
+        """lambda = |grad reconstruction| / (|grad adversarial| + 1e-4) at the last decoder layer (App. G)."""
+        if last_layer is None or not last_layer.requires_grad or not torch.is_grad_enabled():
+            return adversarial.new_zeros(())
+        by_reconstruction = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)[0].norm()
+        by_adversary = torch.autograd.grad(adversarial, last_layer, retain_graph=True)[0].norm()
+        weight = (by_reconstruction / (by_adversary + 1e-4)).clamp(0.0, 1e4)
+        return (weight * self.adversarial_weight).detach()
+
+    def adversary(self, x: Tensor, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the discriminator for real images x and reconstructions `(B, C, H, W)`, and scalars to log."""
+        assert self.discriminator is not None
+        real, fake = self.discriminator(x.detach()).float(), self.discriminator(image.detach()).float()
+        if self.adversarial_loss == "hinge":
+            loss = 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
+        else:
+            loss = 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+        return loss, {"discriminator": loss.detach(), "logits_real": real.detach().mean(), "logits_fake": fake.detach().mean()}

@@ -1,0 +1,84 @@
+"""LPIPS (Zhang et al., 2018), the perceptual part of the stage-one loss, from the `lpips` package."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ldm.errors import MissingFile, UserError
+
+VGG16 = "vgg16-397923af.pth"  # torchvision's name for VGG16_Weights.IMAGENET1K_V1
+
+
+class LPIPS(nn.Module):
+    """Perceptual distance between images in [-1, 1]: `(B, 3, H, W)` twice -> `(B,)`, float32, outside autocast.
+
+    The learned heads come with the `lpips` package; the VGG16 features are ImageNet weights that have to be there.
+    They load at the first use or by `load()`, so that a model can be built, counted and checked without them.
+
+    Args:
+        vgg16: file with torchvision's VGG16 weights. Without it, torchvision's cache, then its download.
+    """
+
+    def __init__(self, vgg16: str | None = None) -> None:
+        super().__init__()
+        import lpips  # slow to import, and only stage one needs it
+
+        self.vgg16 = vgg16
+        self.loaded = False
+        self.net = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "LPIPS":
+        """Always in eval mode: the heads' dropout must not run (the original forgot this once training began)."""
+        return super().train(False)
+
+    def file(self) -> Path:
+        """Where the VGG16 weights are looked for."""
+        return Path(self.vgg16) if self.vgg16 else Path(torch.hub.get_dir()) / "checkpoints" / VGG16
+
+    def missing(self) -> list[MissingFile]:
+        """What has to be fetched before training, as `--check` lists it."""
+        if self.file().is_file():
+            return []
+        hint = f"torchvision's VGG16 weights ({VGG16}) for LPIPS: put them at {self.file()} or set vgg16: PATH"
+        return [MissingFile(f"{hint}; with internet access, torchvision downloads them itself")]
+
+    def load(self) -> None:
+        """Read the VGG16 weights and the learned heads.
+
+        Raises:
+            MissingFile: neither a file nor a download.
+            UserError: the file holds something else.
+        """
+        if self.vgg16 or self.file().is_file():
+            if not self.file().is_file():
+                raise self.missing()[0]
+            state = torch.load(self.file(), map_location="cpu", weights_only=True)
+        else:
+            from torchvision.models import VGG16_Weights
+
+            try:
+                state = torch.hub.load_state_dict_from_url(VGG16_Weights.IMAGENET1K_V1.url, map_location="cpu", progress=False)
+            except Exception as error:  # any network failure means the same to the user
+                raise MissingFile(f"{self.missing()[0]} (the download failed: {error})") from error
+        slices = {  # lpips cuts torchvision's layer list into five slices and keeps the layers' numbers
+            name.split(".", 2)[2]: name for name in self.net.net.state_dict()
+        }
+        wanted = {full: state.get(f"features.{short}") for short, full in slices.items()}
+        if any(value is None for value in wanted.values()):
+            raise UserError(f"{self.file()}: expected torchvision's VGG16 state dict with keys features.0.weight ...")
+        self.net.net.load_state_dict(wanted)
+        import lpips
+
+        heads = os.path.join(os.path.dirname(lpips.__file__), "weights", f"v{self.net.version}", "vgg.pth")
+        self.net.load_state_dict(torch.load(heads, map_location="cpu", weights_only=True), strict=False)
+        self.loaded = True
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        if not self.loaded:
+            self.load()
+        with torch.autocast(x.device.type, enabled=False):
+            return self.net(x.float(), y.float()).flatten()  # type: ignore[no-any-return]

@@ -1,0 +1,112 @@
+"""VQ regularisation (Sec. 3.1): a vector quantiser that belongs to the decoder."""
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ldm.first_stage.base import FirstStage, Reconstruction
+from ldm.networks.autoencoder import Decoder, Encoder
+
+
+class Codebook(nn.Module):
+    """Nearest code by squared distance, with a straight-through gradient.
+
+    Args:
+        size: |Z|.
+        channels: of a code.
+        beta: weight between the two terms of the loss.
+        legacy: put beta on the codebook term, as the code that trained all released models does, instead of on the
+            commitment term, where the VQ-VAE paper has it.
+    """
+
+    def __init__(self, size: int, channels: int, beta: float = 0.25, legacy: bool = True) -> None:
+        super().__init__()
+        self.beta, self.legacy = beta, legacy
+        self.embedding = nn.Embedding(size, channels)
+        nn.init.uniform_(self.embedding.weight, -1.0 / size, 1.0 / size)
+
+    def codes(self, z: Tensor) -> Tensor:
+        """`(B, c, h, w)` -> nearest codes `(B, h, w)`; in float32, because bf16 distances confuse near codes."""
+        with torch.autocast(z.device.type, enabled=False):
+            flat = rearrange(z.float(), "b c h w -> (b h w) c")
+            e = self.embedding.weight.float()
+            distance = flat.square().sum(1, keepdim=True) + e.square().sum(1) - 2.0 * flat @ e.T
+            return distance.argmin(dim=1).view(z.shape[0], *z.shape[2:])
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """`(B, h, w)` -> `(B, c, h, w)`."""
+        return rearrange(self.embedding(codes), "b h w c -> b c h w")
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantised z with straight-through gradient `(B, c, h, w)`, loss `(B,)`, codes `(B, h, w)`."""
+        codes = self.codes(z)
+        z_q = self.lookup(codes)
+        to_encoder = (z_q.detach() - z).float().square().flatten(1).mean(1)
+        to_codebook = (z_q - z.detach()).float().square().flatten(1).mean(1)
+        loss = to_encoder + self.beta * to_codebook if self.legacy else self.beta * to_encoder + to_codebook
+        return z + (z_q - z).detach(), loss, codes
+
+
+class VQAutoencoder(FirstStage):
+    """VQ-regularised autoencoder; stage two works on its latents before quantisation.
+
+    Args:
+        channels: c of the latent (Tab. 8).
+        codebook_size: |Z|.
+        width, width_mult, blocks_per_level, attention_at, middle_attention, dropout: see `Encoder`.
+        image_channels, stem: see `Encoder`.
+        legacy: see `Codebook`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        codebook_size: int,
+        width: int,
+        width_mult: Sequence[int],
+        blocks_per_level: int = 2,
+        attention_at: Sequence[int] = (),
+        *,
+        middle_attention: bool = True,
+        image_channels: int = 3,
+        stem: int = 1,
+        dropout: float = 0.0,
+        legacy: bool = True,
+    ) -> None:
+        super().__init__()
+        self.factor = stem * 2 ** (len(width_mult) - 1)
+        self.channels, self.image_channels, self.codebook_size = channels, image_channels, codebook_size
+        shape = (width, width_mult, blocks_per_level, attention_at, middle_attention, stem, dropout)
+        self.encoder = Encoder(image_channels, channels, *shape)
+        self.decoder = Decoder(channels, image_channels, *shape)
+        self.to_codes = nn.Conv2d(channels, channels, 1)
+        self.from_codes = nn.Conv2d(channels, channels, 1)
+        self.codebook = Codebook(codebook_size, channels, legacy=legacy)
+
+    def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        return self.to_codes(self.encoder(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decode_codes(self.codebook.codes(z))
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Codebook indices `(B, h, w)` -> image `(B, C, fh, fw)`."""
+        return self.decoder(self.from_codes(self.codebook.lookup(codes)))
+
+    def reconstruct(self, x: Tensor, noise: Tensor | None = None) -> Reconstruction:
+        z = self.encode(x)
+        z_q, loss, codes = self.codebook(z)
+        return Reconstruction(self.decoder(self.from_codes(z_q)), z, loss, codes)
+
+    def last_layer(self) -> nn.Parameter:
+        return self.decoder.conv_out.weight
+
+    @staticmethod
+    def usage(codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Share of the codebook in use and perplexity of the codes `(...)`: two scalars."""
+        share = torch.bincount(codes.flatten(), minlength=size).float()
+        p = share / share.sum()
+        return (share > 0).float().mean(), torch.exp(-(p * p.clamp(min=1e-10).log()).sum())
+

@@ -1,0 +1,107 @@
+"""Encoder E and decoder D of the perceptual compression stage (Sec. 3.1, App. G)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldm.nn.attention import SingleHeadAttention
+from ldm.nn.conv import Downsample, ResBlock, Upsample, conv3, group_norm
+
+EPS = 1e-6  # of every norm in the autoencoder
+
+
+def _block(cin: int, cout: int, dropout: float, attend: bool) -> nn.Sequential:
+    res = ResBlock(cin, cout, dropout=dropout, eps=EPS)
+    return nn.Sequential(res, SingleHeadAttention(cout)) if attend else nn.Sequential(res)
+
+
+def _middle(channels: int, dropout: float, attend: bool) -> nn.Sequential:
+    return nn.Sequential(*_block(channels, channels, dropout, attend), *_block(channels, channels, dropout, False))
+
+
+class Encoder(nn.Module):
+    """Image `(B, C, H, W)` -> features `(B, out_channels, H/f, W/f)` with f = stem * 2^(levels - 1).
+
+    Args:
+        in_channels: of the image.
+        out_channels: of the result (twice the latent channels for KL).
+        width, width_mult, blocks_per_level: as in `UNet`.
+        attention_at: downsampling factors, counted after the stem, at whose level every block attends.
+        middle_attention: attention in the middle block (off in "noattn" models).
+        stem: space-to-depth by this factor before the first convolution: cheap compression for small budgets.
+        dropout: in the residual blocks.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int,
+        width_mult: Sequence[int],
+        blocks_per_level: int = 2,
+        attention_at: Sequence[int] = (),
+        middle_attention: bool = True,
+        stem: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.conv_in = conv3(in_channels * stem**2, width)
+        levels: list[nn.Module] = []
+        channels = width
+        for i, mult in enumerate(width_mult):
+            for _ in range(blocks_per_level):
+                levels.append(_block(channels, width * mult, dropout, 2**i in attention_at))
+                channels = width * mult
+            if i < len(width_mult) - 1:
+                levels.append(Downsample(channels, symmetric=False))
+        self.down = nn.Sequential(*levels)
+        self.middle = _middle(channels, dropout, middle_attention)
+        self.norm_out = group_norm(channels, EPS)
+        self.conv_out = conv3(channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_in(F.pixel_unshuffle(x, self.stem) if self.stem > 1 else x)
+        h = self.middle(self.down(h))
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class Decoder(nn.Module):
+    """Latent `(B, in_channels, h, w)` -> image `(B, out_channels, f h, f w)`; arguments as in `Encoder`.
+
+    It has one residual block more per level than the encoder.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int,
+        width_mult: Sequence[int],
+        blocks_per_level: int = 2,
+        attention_at: Sequence[int] = (),
+        middle_attention: bool = True,
+        stem: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        channels = width * width_mult[-1]
+        self.conv_in = conv3(in_channels, channels)
+        self.middle = _middle(channels, dropout, middle_attention)
+        levels: list[nn.Module] = []
+        for i, mult in reversed(list(enumerate(width_mult))):
+            for _ in range(blocks_per_level + 1):
+                levels.append(_block(channels, width * mult, dropout, 2**i in attention_at))
+                channels = width * mult
+            if i > 0:
+                levels.append(Upsample(channels))
+        self.up = nn.Sequential(*levels)
+        self.norm_out = group_norm(channels, EPS)
+        self.conv_out = conv3(channels, out_channels * stem**2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.up(self.middle(self.conv_in(z)))
+        x = self.conv_out(F.silu(self.norm_out(h)))
+        return F.pixel_shuffle(x, self.stem) if self.stem > 1 else x

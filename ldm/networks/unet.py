@@ -1,0 +1,203 @@
+"""The time-conditional UNet eps_theta(z_t, t, tau_theta(y)) of Sec. 3.2-3.3, sizes as in Tables 12-15."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ldm.nn.attention import SelfAttention2d, SpatialTransformer
+from ldm.nn.conv import Downsample, ResBlock, Upsample, conv3, group_norm
+from ldm.nn.embedding import timestep_embedding
+
+
+class UNetBlock(nn.Module):
+    """A residual block and, where its level attends, an attention block."""
+
+    def __init__(self, res: ResBlock, attention: nn.Module | None, checkpointing: bool) -> None:
+        super().__init__()
+        self.res, self.attention, self.checkpointing = res, attention, checkpointing
+
+    def forward(self, h: Tensor, emb: Tensor, context: Tensor | None) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(self._forward, h, emb, context, use_reentrant=False)  # type: ignore[no-any-return]
+        return self._forward(h, emb, context)
+
+    def _forward(self, h: Tensor, emb: Tensor, context: Tensor | None) -> Tensor:
+        h = self.res(h, emb)
+        if isinstance(self.attention, SpatialTransformer):
+            return self.attention(h, context)
+        return h if self.attention is None else self.attention(h)
+
+
+class DownLevel(nn.Module):
+    """Blocks of one resolution on the way down, then the step to half of it (but for the last level)."""
+
+    def __init__(self, blocks: Sequence[UNetBlock], down: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks, self.down = nn.ModuleList(blocks), down
+
+
+class UpLevel(nn.Module):
+    """Blocks of one resolution on the way up, each over [h, skip], then the step to twice of it (but for the first)."""
+
+    def __init__(self, blocks: Sequence[UNetBlock], up: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks, self.up = nn.ModuleList(blocks), up
+
+
+class UNet(nn.Module):
+    """network(z, t, context, vector) -> output of the size of z.
+
+    Args:
+        in_channels: channels of z_t, plus those of any concatenated condition.
+        out_channels: channels of the output.
+        width: channels at full resolution; level i has `width * width_mult[i]`.
+        width_mult: one entry per level; each level but the first halves the resolution.
+        blocks_per_level: residual blocks per level (paper: depth 2); the way up has one more.
+        attention_at: downsampling factors (1, 2, 4, ...) at whose level every block is followed by attention. A factor
+            that no level has is allowed: in the (1, 4, 8) nets of Tab. 15 only the middle block attends.
+        heads: number of attention heads; or
+        head_channels: channels per head, which sets the number of heads at every level.
+        context_channels: width of the tokens tau_theta(y). With it, attention is a spatial transformer (Tab. 16);
+            without it, plain self-attention.
+        transformer_depth: transformer blocks per spatial transformer.
+        vector_channels: width of a vector condition that is added to the time embedding.
+        dropout: in the residual blocks.
+        scale_shift: see `ResBlock`.
+        resample: how levels are joined: "conv" strided and nearest + convolution, "pool" without convolution, "residual"
+            residual blocks that resample (LSUN-Churches).
+        checkpointing: recompute activations in the backward pass: less memory, about a third slower.
+
+    Raises:
+        ValueError: neither or both of `heads` and `head_channels`, or widths that heads do not divide.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int,
+        width_mult: Sequence[int],
+        blocks_per_level: int = 2,
+        attention_at: Sequence[int] = (),
+        *,
+        heads: int | None = None,
+        head_channels: int | None = None,
+        context_channels: int | None = None,
+        transformer_depth: int = 1,
+        vector_channels: int | None = None,
+        dropout: float = 0.0,
+        scale_shift: bool = False,
+        resample: Literal["conv", "pool", "residual"] = "conv",
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if (heads is None) == (head_channels is None):
+            raise ValueError("UNet needs exactly one of heads (their number) and head_channels (their width)")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.width, self.context_channels, self.vector_channels = width, context_channels, vector_channels
+        self.factor = 2 ** (len(width_mult) - 1)
+        emb_channels = 4 * width
+
+        def res(cin: int, cout: int, step: Literal["up", "down"] | None = None) -> ResBlock:
+            return ResBlock(cin, cout, emb_channels, scale_shift=scale_shift, resample=step, dropout=dropout, zero=True)
+
+        def attention(channels: int) -> nn.Module:
+            number = heads if heads is not None else max(1, channels // head_channels)  # type: ignore[operator]
+            if channels % number or (head_channels is not None and channels % head_channels):
+                raise ValueError(f"UNet level of {channels} channels: {heads=} {head_channels=} do not divide it")
+            if context_channels is None:
+                return SelfAttention2d(channels, number)
+            return SpatialTransformer(channels, number, channels // number, transformer_depth, context_channels)
+
+        def block(cin: int, cout: int, factor: int) -> UNetBlock:
+            return UNetBlock(res(cin, cout), attention(cout) if factor in attention_at else None, checkpointing)
+
+        def join(channels: int, step: Literal["up", "down"]) -> nn.Module:
+            if resample == "residual":
+                return res(channels, channels, step)
+            make = Upsample if step == "up" else Downsample
+            return make(channels, learned=resample == "conv")
+
+        self.time = nn.Sequential(nn.Linear(width, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels))
+        self.vector = nn.Linear(vector_channels, emb_channels) if vector_channels else None
+        self.conv_in = conv3(in_channels, width)
+        widths = [width * m for m in width_mult]
+        skips, channels = [width], width
+        self.down = nn.ModuleList()
+        for i, level_width in enumerate(widths):
+            blocks = []
+            for _ in range(blocks_per_level):
+                blocks.append(block(channels, level_width, 2**i))
+                channels = level_width
+                skips.append(channels)
+            last = i == len(widths) - 1
+            if not last:
+                skips.append(channels)
+            self.down.append(DownLevel(blocks, None if last else join(channels, "down")))
+        self.middle = nn.ModuleList([res(channels, channels), attention(channels), res(channels, channels)])
+        self.up = nn.ModuleList()
+        for i, level_width in reversed(list(enumerate(widths))):
+            blocks = []
+            for _ in range(blocks_per_level + 1):
+                blocks.append(block(channels + skips.pop(), level_width, 2**i))
+                channels = level_width
+            self.up.append(UpLevel(blocks, join(channels, "up") if i else None))
+        self.norm_out = group_norm(channels)
+        self.conv_out = conv3(channels, out_channels, zero=True)
+
+    def forward(self, z: Tensor, t: Tensor, context: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
+        """Predict from a noisy latent.
+
+        Args:
+            z: `(B, in_channels, h, w)`; h and w must be multiples of `factor`.
+            t: `(B,)` time steps.
+            context: `(B, N, context_channels)` tokens.
+            vector: `(B, vector_channels)`.
+
+        Returns:
+            `(B, out_channels, h, w)`.
+
+        Raises:
+            ValueError: a size that cannot be halved often enough, or a condition the network was not built for.
+        """
+        self._check(z, context, vector)
+        emb = self.time(timestep_embedding(t, self.width).to(self.conv_in.weight.dtype))
+        if self.vector is not None and vector is not None:
+            emb = emb + self.vector(vector)
+        h = self.conv_in(z)
+        skips = [h]
+        for level in self.down:
+            for block in level.blocks:  # type: ignore[union-attr]
+                h = block(h, emb, context)
+                skips.append(h)
+            if level.down is not None:
+                h = self._join(level.down, h, emb)  # type: ignore[arg-type]
+                skips.append(h)
+        res1, attention, res2 = self.middle
+        h = res1(h, emb)
+        h = attention(h, context) if isinstance(attention, SpatialTransformer) else attention(h)
+        h = res2(h, emb)
+        for level in self.up:
+            for block in level.blocks:  # type: ignore[union-attr]
+                h = block(torch.cat([h, skips.pop()], dim=1), emb, context)
+            if level.up is not None:
+                h = self._join(level.up, h, emb)  # type: ignore[arg-type]
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+    @staticmethod
+    def _join(module: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
+        return module(h, emb) if isinstance(module, ResBlock) else module(h)  # type: ignore[no-any-return]
+
+    def _check(self, z: Tensor, context: Tensor | None, vector: Tensor | None) -> None:
+        if z.shape[1] != self.in_channels:
+            raise ValueError(f"UNet takes {self.in_channels} channels, got {z.shape[1]} (input {tuple(z.shape)})")
+        if z.shape[2] % self.factor or z.shape[3] % self.factor:
+            raise ValueError(f"UNet halves the size {self.factor.bit_length() - 1} times: {z.shape[2]}x{z.shape[3]} is no multiple of {self.factor}")
+        if (context is None) != (self.context_channels is None):
+            raise ValueError(f"UNet was built with context_channels={self.context_channels}, context given: {context is not None}")
+        if (vector is None) != (self.vector_channels is None):
+            raise ValueError(f"UNet was built with vector_channels={self.vector_channels}, vector given: {vector is not None}")

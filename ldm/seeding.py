@@ -1,0 +1,72 @@
+"""Counter-based randomness: every random number is a function of named keys, never of what was drawn before.
+
+Training draws its data order, noise, time steps, dropped conditions and augmentation from (seed, purpose, step, sample);
+sampling gives image i the generator (seed, i). A run that resumes, or is split over other devices or batches, therefore
+meets the same numbers. All numbers are drawn on the CPU, because device generators differ between devices.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Key = int | str
+
+
+def derive(*keys: Key) -> int:
+    """A 63-bit seed from any keys; equal keys give equal seeds on every machine and Python version."""
+    digest = hashlib.blake2b("\x1f".join(map(str, keys)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def generator(*keys: Key) -> torch.Generator:
+    """A fresh CPU generator for these keys."""
+    return torch.Generator().manual_seed(derive(*keys))
+
+
+def normal(shape: Sequence[int], generators: Sequence[torch.Generator], like: Tensor | None = None) -> Tensor:
+    """Standard normal numbers, one generator per sample.
+
+    Args:
+        shape: of one sample, `(C, h, w)`.
+        generators: B of them; each moves on by one draw.
+        like: take its device and dtype (float32 on the CPU without it).
+
+    Returns:
+        `(B, C, h, w)`.
+    """
+    drawn = torch.empty(len(generators), *shape)
+    for row, source in zip(drawn, generators, strict=True):
+        row.normal_(generator=source)
+    return drawn if like is None else drawn.to(like.device, like.dtype, non_blocking=True)
+
+
+class StepRandom:
+    """The random numbers of one training step: one independent stream per sample and purpose.
+
+    Args:
+        seed: the run's seed.
+        step: training step (batches of the global size).
+        ids: stable name of each sample in this (micro-)batch.
+    """
+
+    def __init__(self, seed: int, step: int, ids: Sequence[str]) -> None:
+        self.seed, self.step, self.ids = seed, step, list(ids)
+
+    def _generators(self, purpose: str) -> list[torch.Generator]:
+        return [generator(self.seed, purpose, self.step, name) for name in self.ids]
+
+    def normal(self, purpose: str, like: Tensor) -> Tensor:
+        """Noise of the shape, device and dtype of `like` `(B, ...)`."""
+        return normal(like.shape[1:], self._generators(purpose), like)
+
+    def integers(self, purpose: str, high: int, device: torch.device) -> Tensor:
+        """`(B,)` int64, uniform in [0, high)."""
+        drawn = [torch.randint(high, (), generator=g) for g in self._generators(purpose)]
+        return torch.stack(drawn).to(device)
+
+    def chance(self, purpose: str, probability: float) -> Tensor:
+        """`(B,)` bool on the CPU, true with the given probability."""
+        drawn = [torch.rand((), generator=g) for g in self._generators(purpose)]
+        return torch.stack(drawn) < probability
