@@ -1,0 +1,43 @@
+"""Build objects from validated nodes, innermost first, so that constructors receive objects and never config."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ldm.config.targets import Trust
+from ldm.errors import MissingFile, UserError
+
+
+def build(node: Any, trust: Trust, path: str = "", keep_going: Callable[[MissingFile], None] | None = None) -> Any:
+    """Build a `target`/`params` node, and every node inside it.
+
+    Args:
+        node: the node; lists and mappings are gone through, anything else is returned as it is.
+        trust: allowed packages.
+        path: of the node in the config, for messages.
+        keep_going: called instead of raising when a part misses a file; the part becomes none.
+
+    Raises:
+        UserError: what the constructor had against its arguments, with the node's path.
+    """
+    if isinstance(node, list):
+        return [build(item, trust, f"{path}.{i}", keep_going) for i, item in enumerate(node)]
+    if not isinstance(node, dict):
+        return node
+    if "target" not in node:
+        return {key: build(item, trust, f"{path}.{key}", keep_going) for key, item in node.items()}
+    target = trust.resolve(node["target"])
+    arguments = {
+        key: build(item, trust, f"{path}.params.{key}", keep_going) for key, item in (node.get("params") or {}).items()
+    }
+    if node.get("partial"):
+        return functools.partial(target, **arguments)
+    try:
+        return target(**arguments)
+    except MissingFile as error:
+        if keep_going is None:
+            raise MissingFile(f"{path}: {error}") from error
+        keep_going(MissingFile(f"{path}: {error}"))
+        return None
+    except (ValueError, TypeError, UserError) as error:
+        raise UserError(f"{path}: {node['target']}: {error}") from error

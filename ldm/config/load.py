@@ -1,0 +1,209 @@
+"""Reading configs: `base:` files first, later files over earlier ones, `key.sub=value` overrides last.
+
+Two keys are special in any mapping and gone after loading: `base: [file, ...]` at the top of a file, and
+`from: "file.yaml:dotted.path"`, which puts a node of another file there. Both are relative to the file that has them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ldm.errors import UserError
+
+Path_ = tuple[str, ...]
+
+
+@dataclass
+class Config:
+    """A merged config: plain containers, everything resolved.
+
+    Attributes:
+        data: the content.
+        origins: for every dotted path, the file (or "command line") that set it last.
+        files: the files given, for the record.
+    """
+
+    data: dict[str, Any]
+    origins: dict[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+    def origin(self, path: str) -> str:
+        """Where the value at a path, or else its nearest parent, was written."""
+        while path and path not in self.origins:
+            path = path.rpartition(".")[0]
+        return self.origins.get(path, self.files[-1] if self.files else "config")
+
+    def to_yaml(self) -> str:
+        """The resolved config as YAML text."""
+        return str(yaml.safe_dump(self.data, sort_keys=False, allow_unicode=True))
+
+
+def load(files: Sequence[str | Path], overrides: Sequence[str] = (), start: dict[str, Any] | None = None) -> Config:
+    """Merge files left to right, then overrides, then resolve `${...}`.
+
+    Args:
+        files: YAML files.
+        overrides: `a.b.c=value` words; values are YAML.
+        start: content to begin with (the config of a run that is resumed).
+
+    Raises:
+        UserError: names the file and what is wrong with it.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if start is not None:
+        _merge(merged, start, "the run's config", origins, ())
+    for file in files:
+        for content, source in _with_bases(Path(file), ()):
+            _merge(merged, content, source, origins, ())
+    for word in overrides:
+        _override(merged, word, origins)
+    return Config(_resolve(merged, origins), origins, tuple(str(f) for f in files))
+
+
+def parse(text: str, source: str) -> dict[str, Any]:
+    """YAML text to plain containers; interpolations stay as they are.
+
+    Raises:
+        UserError: names the source and the line.
+    """
+    try:
+        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{source}{line}: not valid YAML: {reason}") from error
+    if content is None or content == {}:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UserError(f"{source}: expected a mapping at the top, got {type(content).__name__}")
+    return content  # type: ignore[return-value]
+
+
+def read(file: Path) -> dict[str, Any]:
+    """One YAML file, without its bases."""
+    if not file.is_file():
+        raise UserError(f"config {file}: no such file")
+    try:
+        return parse(file.read_text(encoding="utf-8"), str(file))
+    except UnicodeDecodeError as error:
+        raise UserError(f"config {file}: not a text file ({error})") from error
+
+
+def _with_bases(file: Path, inside: tuple[Path, ...]) -> list[tuple[dict[str, Any], str]]:
+    """A file's bases, deepest first, then itself."""
+    if file.resolve() in inside:
+        raise UserError(f"config {file}: includes itself through base: {' -> '.join(map(str, inside))}")
+    content = read(file)
+    bases = content.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
+        raise UserError(f"config {file}: base: expected a list of file names, got {bases!r}")
+    result: list[tuple[dict[str, Any], str]] = []
+    for base in bases:
+        if not (file.parent / base).is_file():
+            raise UserError(f"config {file}: base: no such file {file.parent / base}")
+        result += _with_bases(file.parent / base, (*inside, file.resolve()))
+    return [*result, (_expand(content, file), str(file))]
+
+
+def _expand(value: Any, file: Path) -> Any:
+    """Replace `from:` nodes by what they name; keys beside `from:` are merged over it."""
+    if isinstance(value, list):
+        return [_expand(item, file) for item in value]
+    if not isinstance(value, dict):
+        return value
+    beside = {key: _expand(item, file) for key, item in value.items() if key != "from"}
+    if "from" not in value:
+        return beside
+    name, _, path = str(value["from"]).partition(":")
+    if not (file.parent / name).is_file():
+        raise UserError(f"config {file}: from: no such file {file.parent / name}")
+    node: Any = {}
+    for content, source in _with_bases(file.parent / name, (file.resolve(),)):
+        _merge(node, content, source, {}, ())
+    for key in filter(None, path.split(".")):
+        if not isinstance(node, dict) or key not in node:
+            raise UserError(f"config {file}: from: {file.parent / name} has no {path!r} (missing at {key!r})")
+        node = node[key]
+    if beside and isinstance(node, dict):
+        _merge(node, beside, str(file), {}, ())
+    return node
+
+
+def _merge(into: dict[str, Any], new: dict[str, Any], source: str, origins: dict[str, str], path: Path_) -> None:
+    """Deep merge. A changed `target` drops the old `params`: they belonged to another constructor."""
+    if "target" in new and "target" in into and new["target"] != into["target"]:
+        into.clear()
+    for key, value in new.items():
+        here = (*path, key)
+        origins[".".join(here)] = source
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value, source, origins, here)
+        else:
+            into[key] = _copy(value)
+            _record(value, source, origins, here)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def _record(value: Any, source: str, origins: dict[str, str], path: Path_) -> None:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        origins[".".join((*path, str(key)))] = source
+        _record(item, source, origins, (*path, str(key)))
+
+
+def _override(merged: dict[str, Any], word: str, origins: dict[str, str]) -> None:
+    path, equals, text = word.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise UserError(f"override {word!r}: expected key.sub=value")
+    value = parse(f"value: {text}", f"override {word!r}").get("value")
+    node: Any = merged
+    for depth, key in enumerate(keys[:-1]):
+        if isinstance(node, list):
+            node = node[_list_index(node, key, word)]
+        else:
+            if not isinstance(node.get(key), dict | list):
+                node[key] = {}
+            node = node[key]
+        if not isinstance(node, dict | list):
+            raise UserError(f"override {word!r}: {'.'.join(keys[: depth + 1])} is {node!r}, it has nothing below it")
+    if isinstance(node, list):
+        node[_list_index(node, keys[-1], word)] = value
+    elif keys[-1] == "target" and node.get("target") != value:
+        node.clear()
+        node["target"] = value
+    else:
+        node[keys[-1]] = value
+    origins[path] = "command line"
+    _record(value, "command line", origins, tuple(keys))
+
+
+def _list_index(node: list[Any], key: str, word: str) -> int:
+    if not key.isdigit() or int(key) >= len(node):
+        raise UserError(f"override {word!r}: {key!r} is no index of a list of {len(node)}")
+    return int(key)
+
+
+def _resolve(merged: dict[str, Any], origins: dict[str, str]) -> dict[str, Any]:
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(merged), resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = str(getattr(error, "full_key", "") or "")
+        where = origins.get(key, "config")
+        raise UserError(f"{where}: {key}: {str(error).splitlines()[0]}") from error
+    return resolved  # type: ignore[return-value]
+
+

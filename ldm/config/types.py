@@ -1,0 +1,81 @@
+"""Does a YAML value fit a parameter's annotation? Only what can be told without building anything."""
+
+import collections.abc
+import inspect
+import types
+import typing
+from typing import Any, Literal, Union
+
+PLAIN = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+
+
+class Built:
+    """Stands for an object that a node will build: its type if that is known, or a partial of it."""
+
+    def __init__(self, produces: Any, partial: bool) -> None:
+        self.produces, self.partial = produces, partial
+
+    def __repr__(self) -> str:
+        name = getattr(self.produces, "__name__", str(self.produces))
+        return f"a factory of {name}" if self.partial else f"a {name}"
+
+
+def mismatch(value: Any, annotation: Any) -> str | None:
+    """What was expected instead of `value`, or none if it fits or cannot be told."""
+    if annotation in (Any, inspect.Parameter.empty) or isinstance(annotation, str | typing.TypeVar):
+        return None
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        misses = [mismatch(value, option) for option in arguments]
+        return None if None in misses else " or ".join(dict.fromkeys(m for m in misses if m))
+    if origin is Literal:
+        return None if value in arguments and type(value) in map(type, arguments) else f"one of {', '.join(map(repr, arguments))}"
+    if annotation in (None, type(None)):
+        return None if value is None else "null"
+    if annotation in PLAIN:
+        return _plain(value, annotation)
+    if origin in (list, tuple, collections.abc.Sequence, collections.abc.Iterable) or annotation in (list, tuple):
+        return _sequence(value, origin or annotation, arguments)
+    if origin in (dict, collections.abc.Mapping) or annotation is dict:
+        return _mapping(value, arguments)
+    if origin is collections.abc.Callable or annotation is collections.abc.Callable:
+        return None if isinstance(value, Built) and value.partial else "a node with target and partial: true"
+    if inspect.isclass(annotation):
+        return _instance(value, annotation)
+    return None
+
+
+def _plain(value: Any, annotation: type) -> str | None:
+    if isinstance(value, bool) and annotation is not bool:
+        return PLAIN[annotation]
+    fits = isinstance(value, (int, float) if annotation is float else annotation)
+    return None if fits else PLAIN[annotation]
+
+
+def _sequence(value: Any, origin: Any, arguments: tuple[Any, ...]) -> str | None:
+    if not isinstance(value, list):
+        return "a list"
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        if len(value) != len(arguments):
+            return f"a list of {len(arguments)}"
+        pairs = list(zip(value, arguments, strict=True))
+    else:
+        pairs = [(item, arguments[0]) for item in value] if arguments else []
+    misses = [m for item, annotation in pairs if (m := mismatch(item, annotation))]
+    return f"a list of {misses[0]}" if misses else None
+
+
+def _mapping(value: Any, arguments: tuple[Any, ...]) -> str | None:
+    if not isinstance(value, dict):
+        return "a mapping"
+    misses = [m for item in value.values() if len(arguments) == 2 and (m := mismatch(item, arguments[1]))]
+    return f"a mapping to {misses[0]}" if misses else None
+
+
+def _instance(value: Any, annotation: type) -> str | None:
+    expected = f"a node that builds {annotation.__name__}"
+    if not isinstance(value, Built):
+        return expected
+    if getattr(annotation, "_is_protocol", False) or not inspect.isclass(value.produces):
+        return None
+    return None if not value.partial and issubclass(value.produces, annotation) else expected

@@ -1,0 +1,145 @@
+"""Hold every node of a config against the signature of what it names, before anything is built."""
+
+import inspect
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ldm.config.load import Config
+from ldm.config.targets import Trust, did_you_mean
+from ldm.config.types import Built, mismatch
+
+NODE_KEYS = ("target", "params", "partial")
+TOP = {  # top-level key -> (type, what it is)
+    "model": (dict, "a node with target and params"),
+    "data": (dict, "a node with target and params"),
+    "trainer": (dict, "a node with params"),
+    "callbacks": (dict, "a mapping of names to nodes"),
+    "loggers": (dict, "a mapping of names to nodes"),
+    "sampling": (dict, "sampler settings"),
+    "evaluation": (dict, "sampling and published numbers"),
+    "paths": (dict, "a mapping of names to paths"),
+    "seed": (int, "an integer"),
+    "name": (str, "a string"),
+}
+DEFAULT_TARGETS = {"data": "ldm.training.DataModule", "trainer": "ldm.training.TrainerSettings"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where it was written, its path in the config, and what was expected."""
+
+    file: str
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.path}: {self.text}"
+
+
+def validate(config: Config, trust: Trust) -> list[Problem]:
+    """Every problem of a config, in its own order; an empty list means that it can be built.
+
+    Nodes without a target at `data:` and `trainer:` get the default one.
+    """
+    problems: list[tuple[str, str]] = []
+    for key, value in config.data.items():
+        if key not in TOP:
+            problems.append((key, f"unknown top-level key{did_you_mean(key, TOP)} (known: {', '.join(TOP)})"))
+        elif not isinstance(value, TOP[key][0]) or isinstance(value, bool):
+            problems.append((key, f"expected {TOP[key][1]}, got {value!r}"))
+    for key, target in DEFAULT_TARGETS.items():
+        if isinstance(config.data.get(key), dict):
+            config.data[key] = {"target": target, **config.data[key]}
+    for key in ("model", "data", "trainer"):
+        if key not in config.data:
+            problems.append((key, f"missing: expected {TOP[key][1]}"))
+        elif isinstance(config.data[key], dict) and "target" not in config.data[key]:
+            problems.append((key, "has no target"))
+    for key, value in config.data.items():
+        if isinstance(value, dict | list):
+            problems += list(_walk(value, key, trust))
+    return [Problem(config.origin(path), path, text) for path, text in problems]
+
+
+def _walk(value: Any, path: str, trust: Trust) -> Iterator[tuple[str, str]]:
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _walk(item, f"{path}.{i}", trust)
+    elif isinstance(value, dict):
+        if "target" in value:
+            yield from _check_node(value, path, trust)
+        elif "params" in value and path.count(".") > 0 and not path.endswith(".params"):
+            yield path, "has params but no target"
+        for key, item in value.items():
+            yield from _walk(item, f"{path}.{key}", trust)
+
+
+def _check_node(node: dict[str, Any], path: str, trust: Trust) -> Iterator[tuple[str, str]]:
+    for key in node:
+        if key not in NODE_KEYS:
+            yield f"{path}.{key}", f"unknown key beside target{did_you_mean(key, NODE_KEYS)}; arguments go below params"
+    params = node.get("params")
+    if params is not None and not isinstance(params, dict):
+        yield f"{path}.params", f"expected a mapping, got {params!r}"
+        return
+    if not isinstance(node.get("partial", False), bool):
+        yield f"{path}.partial", f"expected true or false, got {node['partial']!r}"
+    try:
+        target = trust.resolve(str(node["target"]))
+    except ValueError as error:
+        yield f"{path}.target", str(error)
+        return
+    yield from _check_params(target, str(node["target"]), params or {}, bool(node.get("partial")), path, trust)
+
+
+def signature(target: Any) -> dict[str, inspect.Parameter]:
+    """Parameters of a class or function, with annotations resolved where that is possible."""
+    parameters = dict(inspect.signature(target).parameters)
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):  # annotations that only exist for type checkers
+        hints = {}
+    return {name: p.replace(annotation=hints.get(name, p.annotation)) for name, p in parameters.items()}
+
+
+def _check_params(
+    target: Any, name: str, params: dict[str, Any], partial: bool, path: str, trust: Trust
+) -> Iterator[tuple[str, str]]:
+    parameters = signature(target)
+    named = {key: p for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key, value in params.items():
+        here = f"{path}.params.{key}"
+        if key not in named:
+            if not takes_any:
+                yield here, f"{name} takes no {key!r}{did_you_mean(key, named)} (it takes {', '.join(named) or 'nothing'})"
+            continue
+        expected = mismatch(_stand_in(value, trust), named[key].annotation)
+        if expected:
+            shown = value["target"] if isinstance(value, dict) and "target" in value else repr(value)
+            yield here, f"expected {expected}, got {shown}"
+    required = [key for key, p in named.items() if p.default is p.empty and key not in params]
+    if required and not partial:
+        yield f"{path}.params", f"{name} needs {', '.join(map(repr, required))}"
+
+
+def _stand_in(value: Any, trust: Trust) -> Any:
+    """The value with nodes replaced by what they will build."""
+    if isinstance(value, list):
+        return [_stand_in(item, trust) for item in value]
+    if not isinstance(value, dict) or "target" not in value:
+        return value
+    try:
+        target = trust.resolve(str(value["target"]))
+    except ValueError:
+        return Built(typing.Any, bool(value.get("partial")))  # reported at its own place
+    if inspect.isclass(target):
+        return Built(target, bool(value.get("partial")))
+    try:
+        returns = typing.get_type_hints(target).get("return", typing.Any)
+    except (NameError, TypeError):
+        returns = typing.Any
+    return Built(returns, bool(value.get("partial")))

@@ -1,0 +1,8 @@
+"""Data sets: every one yields samples as `ldm.data.batch` describes them."""
+
+from ldm.data.digits import Digits
+from ldm.data.folder import ImageFolder
+from ldm.data.order import StepBatches
+from ldm.data.scenes import Scenes
+
+__all__ = ["Digits", "ImageFolder", "Scenes", "StepBatches"]

@@ -1,0 +1,72 @@
+"""Reading one image file, whatever its mode, into a tensor."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+Crop = Literal["center", "random"]
+
+
+class UnreadableImage(ValueError):
+    """An image file that cannot be used; the message says why."""
+
+
+def read_image(path: Path, channels: int) -> Image.Image:
+    """Open an image as grey (1 channel) or RGB (3), upright by its EXIF tag, transparency over white.
+
+    16-bit grey images are reduced to 8 bit by their value range 0 to 65535.
+
+    Raises:
+        UnreadableImage: truncated, unknown or of an unusual mode.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            image.load()
+    except Exception as error:  # Pillow's plugins raise many kinds; each means that this file cannot be read
+        raise UnreadableImage(f"cannot be read ({error})") from error
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise UnreadableImage("floating-point pixels, expected 8 or 16 bit")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert({1: "L", 3: "RGB"}[channels])
+
+
+def fit(image: Image.Image, resize: int, size: int, crop: Crop, random: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
+    """Scale the shorter side to `resize` (antialiased bicubic), then cut a square of `size`.
+
+    Args:
+        random: position of a random crop as shares of the free play, x and y.
+
+    Raises:
+        UnreadableImage: an image so small that it would be enlarged more than four times.
+    """
+    short = min(image.size)
+    if short * 4 < resize:
+        raise UnreadableImage(f"only {image.width}x{image.height} pixels, would be enlarged more than 4 times to {resize}")
+    scale = resize / short
+    width, height = max(size, round(image.width * scale)), max(size, round(image.height * scale))
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    x, y = random if crop == "random" else (0.5, 0.5)
+    left, top = round(x * (width - size)), round(y * (height - size))
+    return image.crop((left, top, left + size, top + size))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """8-bit grey or RGB image -> `(C, H, W)` float32 in [-1, 1]."""
+    array = np.asarray(image, dtype=np.float32) / 127.5 - 1.0
+    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
+
+
+def to_image(x: Tensor) -> Image.Image:
+    """`(C, H, W)` in [-1, 1] -> 8-bit image, rounded to the nearest value."""
+    array = ((x.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+    return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))

@@ -1,0 +1,105 @@
+"""Muon (Jordan et al., 2024): momentum whose matrices are orthogonalised, AdamW for everything that is no matrix.
+
+At the demos' budgets it reaches in one minute what AdamW reaches in several (README, "the demos"). Unlike
+`torch.optim.Muon` it takes whole models: convolution kernels count as matrices `(out, in * kh * kw)`, and matrices of one
+shape are orthogonalised in one batch.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic iteration that pushes all singular values towards 1
+
+
+def orthogonalise(x: Tensor, steps: int = 5) -> Tensor:
+    """Approximate U V^T of matrices `(n, rows, columns)` by Newton-Schulz iteration in bf16."""
+    a, b, c = COEFFICIENTS
+    tall = x.shape[1] > x.shape[2]
+    y = (x.mT if tall else x).bfloat16()
+    y = y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = y @ y.mT
+        y = a * y + (b * gram + c * gram @ gram) @ y
+    return (y.mT if tall else y).to(x.dtype)
+
+
+class Muon(Optimizer):
+    """Muon for weights with at least two dimensions, AdamW for the rest and for embeddings.
+
+    Args:
+        params: parameters, or `(name, parameter)` pairs; names ending in "tokens.weight", "positions.weight" or
+            "embedding.weight" count as embeddings.
+        lr: of Muon; a step changes a matrix by about lr * sqrt(max(1, rows / columns)) in spectral norm.
+        adam_lr: of AdamW.
+        momentum: Nesterov momentum of Muon.
+        weight_decay: decoupled, of both.
+        betas: of AdamW.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.02,
+        adam_lr: float = 1e-3,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.99),
+    ) -> None:
+        named = [p if isinstance(p, tuple) else ("", p) for p in params]
+        tables = ("tokens.weight", "positions.weight", "embedding.weight")
+        matrices = [p for name, p in named if p.ndim >= 2 and not name.endswith(tables)]
+        rest = [p for name, p in named if p.ndim < 2 or name.endswith(tables)]
+        shared = {"momentum": momentum, "weight_decay": weight_decay, "betas": betas}
+        groups = [{"params": matrices, "lr": lr, "muon": True}, {"params": rest, "lr": adam_lr, "muon": False}]
+        super().__init__([group for group in groups if group["params"]], shared)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            (self._muon if group["muon"] else self._adam)(parameters, group)
+        return loss
+
+    def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+        for p in parameters:
+            by_shape[len(p), p[0].numel()].append(p)
+        for (rows, columns), batch in by_shape.items():
+            gradients = [p.grad for p in batch]
+            momenta = [self._state(p, "momentum") for p in batch]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
+            stacked = orthogonalise(torch.stack([u.reshape(rows, columns) for u in updates]))
+            stacked *= -group["lr"] * max(1.0, rows / columns) ** 0.5
+            torch._foreach_add_(batch, [u.view_as(p) for u, p in zip(stacked, batch, strict=True)])
+
+    def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        gradients = [p.grad for p in parameters]
+        first, second = ([self._state(p, key) for p in parameters] for key in ("first", "second"))
+        group["steps"] = group.get("steps", 0) + 1
+        torch._foreach_lerp_(first, gradients, 1 - beta1)
+        torch._foreach_mul_(second, beta2)
+        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
+        scale = group["lr"] * (1 - beta2 ** group["steps"]) ** 0.5 / (1 - beta1 ** group["steps"])
+        denominators = torch._foreach_sqrt(second)
+        torch._foreach_add_(denominators, 1e-8)
+        torch._foreach_addcdiv_(parameters, first, denominators, -scale)
+
+    def _state(self, p: Tensor, key: str) -> Tensor:
+        state = self.state[p]
+        if key not in state:
+            state[key] = torch.zeros_like(p)
+        return state[key]  # type: ignore[no-any-return]
