@@ -69,18 +69,27 @@ class BertTokenizer:
             return
         from transformers import BertTokenizerFast
 
-        if Path(self.source).is_dir() and not (Path(self.source) / "vocab.txt").is_file():
-            raise MissingFile(f"{self.source}/vocab.txt: a BERT tokenizer folder needs it")
+        folder = self._folder(local)
+        tokenizer = BertTokenizerFast.from_pretrained(folder, local_files_only=True)
+        if len(tokenizer) != self.vocabulary_size:
+            raise UserError(f"tokenizer {self.source!r} has {len(tokenizer)} tokens, expected {self.vocabulary_size}")
+        self._tokenizer = tokenizer
+
+    def _folder(self, local: bool) -> Path:
+        """The folder with vocab.txt: the one named, or the hub's cache, or a download into it."""
+        if Path(self.source).is_dir():
+            if not (Path(self.source) / "vocab.txt").is_file():
+                raise MissingFile(f"{self.source}/vocab.txt: a BERT tokenizer folder needs it")
+            return Path(self.source)
+        from huggingface_hub import hf_hub_download
+
         try:
-            self._tokenizer = BertTokenizerFast.from_pretrained(self.source, local_files_only=local)
-        except Exception as error:  # transformers raises many kinds; all mean that the files are not there
+            return Path(hf_hub_download(self.source, "vocab.txt", local_files_only=local)).parent
+        except Exception as error:  # the hub's client raises many kinds; all mean that the file is not there
             raise MissingFile(
-                f"tokenizer {self.source!r}: not found locally"
-                + ("" if local else f" and not downloadable ({type(error).__name__})")
+                f"tokenizer {self.source!r}: not on this machine" + ("" if local else f" and not downloadable ({type(error).__name__})")
                 + "; fetch vocab.txt of bert-base-uncased into a folder and set source: to that folder"
             ) from error
-        if len(self._tokenizer) != self.vocabulary_size:  # type: ignore[arg-type]
-            raise UserError(f"tokenizer {self.source!r} has {len(self._tokenizer)} tokens, expected {self.vocabulary_size}")  # type: ignore[arg-type]
 
     def __call__(self, captions: Sequence[str], length: int) -> Tensor:
         self._load()

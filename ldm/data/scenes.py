@@ -24,10 +24,10 @@ COLOURS = {  # hue in turns
     "purple": (0.62, 0.12, 0.86),
     "cyan": (0.08, 0.84, 0.90),
 }
-PLACES = {"left": (0.24, 0.5), "right": (0.76, 0.5), "top": (0.5, 0.24), "bottom": (0.5, 0.76)}  # x, y of the centre
-SIZES = {"small": (0.125, 0.155), "large": (0.18, 0.215)}  # half the width, as a share of the image
+PLACES = {"left": (0.25, 0.5), "right": (0.75, 0.5), "top": (0.5, 0.25), "bottom": (0.5, 0.75)}  # x, y of the centre
+SIZES = {"small": (0.145, 0.175), "large": (0.195, 0.23)}  # half the width, as a share of the image
 WORDS = ("a", "and", "at", "on", "the", *SHAPES, *COLOURS, *PLACES, *SIZES)
-JITTER = 0.055  # of centres, as a share of the image
+JITTER = 0.05  # of centres, as a share of the image
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class NoiseSchedule(nn.Module):
         super().__init__()
         if betas.ndim != 1 or not bool(((betas > 0) & (betas <= 1)).all()):
             raise ValueError("betas must be a vector with values in (0, 1]")
-        alpha_squared = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1.0 - betas.double(), dim=0)])
+        alpha_squared = torch.cat([betas.new_ones(1, dtype=torch.float64), torch.cumprod(1.0 - betas.double(), dim=0)])
         self.T = len(betas)
         self.register_buffer("_alpha", alpha_squared.sqrt().float(), persistent=False)
         self.register_buffer("_sigma", (1.0 - alpha_squared).sqrt().float(), persistent=False)
@@ -67,18 +67,21 @@ class NoiseSchedule(nn.Module):
         return Gaussian(mean, variance_ts * sigma_s**2 / sigma_t**2)
 
 
+# The tables below are made on the CPU even where models are built on the meta device: their values are checked.
+
+
 def scaled_linear(T: int = 1000, start: float = 0.0015, end: float = 0.0195) -> NoiseSchedule:
     """Linear in sqrt(beta): what the paper's code calls "linear" (disagreement `schedule` in docs/)."""
-    return NoiseSchedule(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2)
+    return NoiseSchedule(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64, device="cpu") ** 2)
 
 
 def linear(T: int = 1000, start: float = 1e-4, end: float = 2e-2) -> NoiseSchedule:
     """Linear in beta (Ho et al., 2020)."""
-    return NoiseSchedule(torch.linspace(start, end, T, dtype=torch.float64))
+    return NoiseSchedule(torch.linspace(start, end, T, dtype=torch.float64, device="cpu"))
 
 
 def cosine(T: int = 1000, s: float = 8e-3) -> NoiseSchedule:
     """alpha_t^2 follows a squared cosine (Nichol and Dhariwal, 2021, Eq. 17); beta at most 0.999."""
-    time = torch.arange(T + 1, dtype=torch.float64) / T
+    time = torch.arange(T + 1, dtype=torch.float64, device="cpu") / T
     alpha_squared = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
     return NoiseSchedule((1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=0.999))

@@ -1,6 +1,7 @@
 """LPIPS (Zhang et al., 2018), the perceptual part of the stage-one loss, from the `lpips` package."""
 
 import os
+import warnings
 from pathlib import Path
 
 import torch
@@ -27,7 +28,9 @@ class LPIPS(nn.Module):
 
         self.vgg16 = vgg16
         self.loaded = False
-        self.net = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # lpips calls torchvision by an argument's old name
+            self.net = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
         self.requires_grad_(False)
         self.train(False)
 

@@ -24,7 +24,7 @@ def orthogonalise(x: Tensor, steps: int = 5) -> Tensor:
     y = y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = y @ y.mT
-        y = a * y + (b * gram + c * gram @ gram) @ y
+        y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
     return (y.mT if tall else y).to(x.dtype)
 
 

@@ -1,0 +1,287 @@
+"""`--check`: everything that can be known about a config before a GPU starts."""
+
+import copy
+import json
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldm.config import Config, Problem, Trust, build, validate
+from ldm.data.batch import Batch, check_sample, collate
+from ldm.errors import MissingFile, UserError
+from ldm.files import newest_weights, read_metadata
+from ldm.loading import stage_one_node
+from ldm.seeding import StepRandom
+from ldm.shrink import shrink
+from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining, TrainerSettings
+from ldm.training.module import TrainingModule
+
+log = logging.getLogger(__name__)
+PRETRAINED = "ldm.loading.pretrained"
+
+
+@dataclass
+class Report:
+    """What a check found; `exit_code` is 0, 2 or 3 as in docs/."""
+
+    problems: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    parameters: dict[str, int] = field(default_factory=dict)
+    learning_rate: dict[str, Any] = field(default_factory=dict)
+    batch: dict[str, str] = field(default_factory=dict)
+    step: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        return 2 if self.problems else 3 if self.missing else 0
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"exit_code": self.exit_code, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
+
+    def text(self) -> str:
+        """For people."""
+        lines = []
+        if self.parameters:
+            lines.append("parameters")
+            lines += [f"  {name:<14}{count / 1e6:>10.2f} M" for name, count in self.parameters.items()]
+        if self.learning_rate:
+            lines += ["learning rate", f"  {self.learning_rate['formula']}"]
+        if self.batch:
+            lines.append("one batch")
+            lines += [f"  {key:<14}{text}" for key, text in self.batch.items()]
+        if self.step:
+            lines.append("one step at shrunken width: " + ", ".join(f"{key} {value:.4g}" for key, value in self.step.items()))
+        for title, entries in (("wrong:", self.problems), ("missing:", self.missing)):
+            if entries:
+                lines += [title, *(f"  {entry}" for entry in entries)]
+        verdict = {0: "ready", 2: "not ready: the config is wrong", 3: "the config is right, but files are missing"}
+        return "\n".join([*lines, verdict[self.exit_code]])
+
+
+def check(config: Config, trust: Trust) -> Report:
+    """Validate, build on the meta device, read a batch, run one narrow step."""
+    report = Report([str(problem) for problem in validate(config, trust)])
+    if report.problems:
+        return report
+    settings = build_or_report(config.data["trainer"], "trainer", trust, report)
+    data = build_or_report(config.data["data"], "data", trust, report)
+    model_node = without_checkpoints(config.data["model"], "model", report)
+    module = build_on_meta(model_node, config, trust, report)
+    if isinstance(module, TrainingModule):
+        report.parameters = count_parameters(module)
+        report.missing += [f"{path}: {error}" for path, error in missing_files(module)]
+        if isinstance(data, DataModule) and isinstance(settings, TrainerSettings):
+            report.learning_rate = learning_rate(config.data["model"], data, settings, report)
+        elif isinstance(settings, TrainerSettings):
+            report.learning_rate = {"formula": "not known: the data could not be opened"}
+        batch = read_batch(data, module, config, report)
+        if batch is not None and not report.problems:
+            run_narrow_step(model_node, batch, trust, report)
+    return report
+
+
+def build_or_report(node: Any, path: str, trust: Trust, report: Report) -> Any:
+    """Build a node for real; what is wrong or missing goes into the report."""
+    missing: list[MissingFile] = []
+    try:
+        built = build(node, trust, path, missing.append)
+    except UserError as error:
+        # With a part missing, what contains it cannot be judged.
+        if not missing:
+            report.problems.append(str(error))
+        built = None
+    report.missing += list(map(str, missing))
+    return built
+
+
+def without_checkpoints(node: Any, path: str, report: Report) -> Any:
+    """The model's node with every `pretrained` replaced by its architecture; absent files go into the report."""
+    if isinstance(node, list):
+        return [without_checkpoints(item, f"{path}.{i}", report) for i, item in enumerate(node)]
+    if not isinstance(node, dict):
+        return node
+    if node.get("target") != PRETRAINED:
+        return {key: without_checkpoints(item, f"{path}.{key}", report) for key, item in node.items()}
+    params = node.get("params") or {}
+    inner, checkpoint = params.get("model"), params.get("checkpoint")
+    if not checkpoint:
+        report.missing.append(f"{path}.params.checkpoint: the trained first stage: train one, then set it to its run folder or weights file")
+        return copy.deepcopy(inner)
+    try:
+        file = newest_weights(Path(checkpoint))
+        inside = stage_one_node(read_metadata(file), file)
+    except MissingFile as error:
+        report.missing.append(f"{path}.params.checkpoint: the trained first stage: {error}")
+        return copy.deepcopy(inner)
+    except UserError as error:
+        report.problems.append(f"{path}.params.checkpoint: {error}")
+        return copy.deepcopy(inner)
+    return copy.deepcopy(inner if inner is not None else inside)
+
+
+def build_on_meta(node: Any, config: Config, trust: Trust, report: Report) -> Any:
+    """The whole model at full size, without memory."""
+    if _lacks_first_stage(node):
+        report.missing.append("model: cannot be built: the first stage's architecture is in the missing checkpoint")
+        return None
+    try:
+        with torch.device("meta"):
+            return build(node, trust, "model")
+    except MissingFile as error:
+        report.missing.append(str(error))
+    except UserError as error:
+        path = str(error).partition(":")[0]
+        report.problems.append(str(Problem(config.origin(path), path, str(error).partition(": ")[2])))
+    return None
+
+
+def _lacks_first_stage(node: Any) -> bool:
+    model = ((node.get("params") or {}).get("model") or {}) if isinstance(node, dict) else {}
+    return isinstance(model, dict) and "first_stage" in (model.get("params") or {}) and model["params"]["first_stage"] is None
+
+
+def count_parameters(module: TrainingModule) -> dict[str, int]:
+    """Parameters per part, frozen ones included."""
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in module.parts().items()}
+
+
+def missing_files(module: nn.Module) -> list[tuple[str, MissingFile]]:
+    """What the parts of a model say is not there (weights of LPIPS, tokenizers)."""
+    found = []
+    for name, part in module.named_modules():
+        for label, thing in ((name, part), (f"{name}.tokenizer", getattr(part, "tokenizer", None))):
+            ask = getattr(thing, "missing", None)
+            if callable(ask):
+                found += [(f"model.{label}", error) for error in ask()]
+    return found
+
+
+def learning_rate(node: Any, data: DataModule, settings: TrainerSettings, report: Report) -> dict[str, Any]:
+    """The rate that training will use, and how it comes about."""
+    params = ((node.get("params") or {}).get("optimizer") or {}).get("params") or {}
+    world = settings.world_size()
+    try:
+        accumulate = data.accumulate(world)
+    except UserError as error:
+        report.problems.append(str(error))
+        return {}
+    per_device = data.batch_size // world // accumulate
+    lr = params.get("lr")
+    formula = (
+        f"lr = {lr} as written: rates are global and nothing scales them; "
+        f"batch {data.batch_size} = {per_device} images x {world} device{'s' * (world > 1)} x {accumulate} accumulated"
+    )
+    parts = {"lr": lr, "batch_size": data.batch_size, "per_device": per_device, "devices": world, "accumulate": accumulate}
+    return {"formula": formula, **parts}
+
+
+def read_batch(data: Any, module: TrainingModule, config: Config, report: Report) -> Batch | None:
+    """Two real samples held against the schema and the model, or made-up ones where the data is missing."""
+    if not isinstance(data, DataModule) or data.train is None:
+        report.batch = {"image": "made up, because the data is missing"}
+        return made_up_batch(module, config)
+    try:
+        samples = [data.train[i % len(data.train)] for i in range(2)]  # type: ignore[arg-type]
+        for sample in samples:
+            check_sample(sample, "data.params.train")
+        batch = collate(samples)
+    except MissingFile as error:
+        report.missing.append(f"data.params.train: {error}")
+        return made_up_batch(module, config)
+    except (ValueError, UserError) as error:
+        report.problems.append(f"data.params.train: {error}")
+        return None
+    report.batch = {key: describe(value) for key, value in batch.items() if key != "skipped"}
+    fit = fits(batch, module)
+    report.problems += [f"data.params.train: {text}" for text in fit]
+    return None if fit else batch
+
+
+def describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        span = f" in [{value.min():.3g}, {value.max():.3g}]" if value.numel() else ""
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{span}"
+    if value and isinstance(value[0], Tensor):
+        return f"{len(value)} x {describe(value[0])}"
+    return repr(value[0])
+
+
+def fits(batch: Batch, module: TrainingModule) -> list[str]:
+    """Where a batch and a model do not fit: keys, channels, sizes, class indices, words."""
+    wrong = [f"the model reads {key!r}, which the data does not give (it gives {', '.join(batch)})" for key in module.reads() if key not in batch]
+    if wrong:
+        return wrong
+    stage_one = module.autoencoder if isinstance(module, AutoencoderTraining) else module.model.first_stage  # type: ignore[union-attr]
+    channels, height, width = batch["image"].shape[1:]
+    if channels != stage_one.image_channels:
+        wrong.append(f"images have {channels} channels, the first stage takes {stage_one.image_channels}")
+    try:
+        _, h, w = stage_one.latent_shape(height, width)
+    except ValueError as error:
+        return [*wrong, str(error)]
+    if isinstance(module, DiffusionTraining):
+        factor = module.model.network.factor
+        if h % factor or w % factor:
+            wrong.append(f"latents are {h}x{w}, the network halves them to a multiple of {factor}: use images of a multiple of {factor * stage_one.factor}")
+        wrong += condition_fits(batch, module.model.conditioner)
+    return wrong
+
+
+def condition_fits(batch: Batch, conditioner: nn.Module) -> list[str]:
+    """Class indices and words that a conditioner does not know."""
+    wrong = []
+    for part in conditioner.modules():
+        classes = getattr(part, "num_classes", None)
+        if classes is not None and "label" in batch and int(batch["label"].max()) >= classes:
+            wrong.append(f"class {int(batch['label'].max())} in the data, the conditioner knows 0 to {classes - 1}")
+        unknown = getattr(getattr(part, "tokenizer", None), "unknown", None)
+        if callable(unknown) and "caption" in batch:
+            words = sorted({word for text in batch["caption"] for word in unknown(text)})
+            wrong += [f"the tokenizer's vocabulary lacks {', '.join(words)}"] if words else []
+    return wrong
+
+
+def made_up_batch(module: TrainingModule, config: Config) -> Batch:
+    """Two samples of the size that the config's data would have."""
+    params = (config.data["data"].get("params") or {}).get("train") or {}
+    size = (params.get("params") or {}).get("size", 256)
+    stage_one = module.autoencoder if isinstance(module, AutoencoderTraining) else module.model.first_stage  # type: ignore[union-attr]
+    image = torch.rand(2, stage_one.image_channels, size, size) * 2 - 1
+    low = torch.nn.functional.avg_pool2d(image, 4)
+    everything: Batch = {
+        "image": image,
+        "label": torch.zeros(2, dtype=torch.int64),
+        "caption": ["", ""],
+        "mask": torch.zeros(2, 1, size, size),
+        "masked_image": image,
+        "low_res": low,
+        "segmentation": torch.zeros(2, size, size, dtype=torch.int64),
+        "id": ["made-up-0", "made-up-1"],
+    }
+    return {key: everything[key] for key in {*module.reads(), "image", "id"} if key in everything}
+
+
+def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> None:
+    """One forward and backward pass of the same config with narrow networks, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = build(shrink(node), trust, "model (shrunken)")
+        module.manual_backward = lambda loss: loss.backward()
+        if isinstance(module, DiffusionTraining) and module.model.scale_by_std:
+            module.model.scale.fill_(1.0)
+            module.model.scale_by_std = False
+        try:
+            logs = module.update(batch, StepRandom(0, 0, batch["id"]))
+        except (ValueError, RuntimeError, KeyError, AttributeError) as error:
+            report.problems.append(f"model: one step fails on a batch of the data: {type(error).__name__}: {error}")
+            return
+    without = [name for name, p in module.averaged().items() if p.requires_grad and p.grad is None]
+    if without:
+        report.problems.append(f"model: no gradient reaches {len(without)} parameters, for example {without[0]}")
+    report.step = {name: float(value) for name, value in logs.items() if name.startswith("loss")}
+

@@ -1,0 +1,103 @@
+"""From a model to images: one function that scripts, image logging and evaluation share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm.data.batch import Batch
+from ldm.diffusion.sampling import SAMPLERS, uniform
+from ldm.errors import UserError
+from ldm.latent_diffusion import LatentDiffusion
+from ldm.seeding import generator, normal
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How to sample.
+
+    Attributes:
+        sampler: a name of `SAMPLERS`.
+        steps: 1 to T.
+        eta: DDIM's; 0 is deterministic.
+        scale: of classifier-free guidance; 1 is none.
+
+    Raises:
+        UserError: an unknown sampler, or a number out of range.
+    """
+
+    sampler: str = "ddim"
+    steps: int = 50
+    eta: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise UserError(f"sampler {self.sampler!r} is unknown; there are {', '.join(SAMPLERS)}")
+        if self.steps < 1:
+            raise UserError(f"steps must be at least 1, got {self.steps}")
+        if self.eta < 0:
+            raise UserError(f"eta must not be negative, got {self.eta}")
+        if self.eta and self.sampler != "ddim":
+            raise UserError(f"eta belongs to ddim; sampler {self.sampler!r} has none")
+
+
+@torch.no_grad()
+def generate(
+    model: LatentDiffusion,
+    condition: Batch,
+    numbers: Sequence[int],
+    size: tuple[int, int],
+    settings: SamplerSettings,
+    seed: int = 0,
+) -> Tensor:
+    """Sample images.
+
+    Args:
+        model: in eval mode, on its device.
+        condition: batch with the keys that the conditioner reads, one entry per image; empty if it reads none.
+        numbers: number of each image in its set. Image i draws from the generator (seed, i), so a set does not depend on
+            how it is cut into batches.
+        size: height and width of the images.
+        settings: sampler, steps, eta, guidance scale.
+        seed: of the set.
+
+    Returns:
+        `(B, C, H, W)` float32 in [-1, 1].
+
+    Raises:
+        UserError: a size or number of steps that the model cannot do.
+    """
+    device = model.scale.device
+    try:
+        shape = model.first_stage.latent_shape(*size)
+        times = uniform(model.schedule.T, settings.steps)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if settings.scale != 1.0 and model.conditioner.reads and model.conditioner.drop_rate == 0.0:
+        try:
+            model.conditioner.null(condition, model.encode)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    generators = [generator(seed, i) for i in numbers]
+    z_T = normal(shape, generators).to(device)
+    options: dict[str, Any] = {"eta": settings.eta} if settings.sampler == "ddim" else {}
+    denoise = model.denoiser(to_device(condition, device), settings.scale)
+    sampler = SAMPLERS[settings.sampler]
+    z_0 = sampler(denoise, z_T, model.schedule, times, noise=lambda z: normal(shape, generators, z), **options)
+    return model.decode(z_0).float().clamp(-1, 1)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors, and lists of tensors, on a device."""
+    moved: Batch = {}
+    for key, value in batch.items():
+        if isinstance(value, Tensor):
+            moved[key] = value.to(device)
+        elif isinstance(value, list) and value and isinstance(value[0], Tensor):
+            moved[key] = [item.to(device) for item in value]
+        else:
+            moved[key] = value
+    return moved

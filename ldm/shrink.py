@@ -1,0 +1,77 @@
+"""The same config with narrow networks: one step of it on a CPU takes a moment, and fails where the big one would."""
+
+import copy
+from typing import Any
+
+WIDTH = 32
+
+
+def shrink(node: Any) -> Any:
+    """A copy of a model's node with narrow networks, no perceptual loss, and at most two transformer layers."""
+    node = copy.deepcopy(node)
+    _walk(node)
+    return node
+
+
+def _walk(node: Any) -> None:
+    if isinstance(node, list):
+        for item in node:
+            _walk(item)
+    elif isinstance(node, dict):
+        name = str(node.get("target", "")).rpartition(".")[2]
+        params = node.get("params") or {}
+        change = _CHANGES.get(name)
+        if change is not None:
+            change(params)
+        if name == "BertTokenizer":
+            _tokenizer(node)
+        for item in node.values():
+            _walk(item)
+
+
+def _unet(params: dict[str, Any]) -> None:
+    # A multiple of the head width, so that heads divide it as they divide the real width.
+    head = params.get("head_channels") or params.get("heads") or 1
+    params["width"] = min(params["width"], head * max(1, WIDTH // head))
+    if params.get("context_channels"):
+        params["context_channels"] = WIDTH
+    params["transformer_depth"] = 1
+
+
+def _autoencoder(params: dict[str, Any]) -> None:
+    params["width"] = min(params["width"], WIDTH)
+    if "codebook_size" in params:
+        params["codebook_size"] = min(params["codebook_size"], 64)
+
+
+def _text(params: dict[str, Any]) -> None:
+    params.update(width=WIDTH, depth=min(params.get("depth", 1), 2), heads=2, head_channels=16, logit_head=False)
+
+
+def _label(params: dict[str, Any]) -> None:
+    params["width"] = WIDTH
+
+
+def _loss(params: dict[str, Any]) -> None:
+    params["perceptual"] = None
+    params["adversarial_start"] = 0  # the adversary's path has to work too
+
+
+def _discriminator(params: dict[str, Any]) -> None:
+    params["width"] = 8
+
+
+def _tokenizer(node: dict[str, Any]) -> None:
+    # BERT's vocabulary may not be there, and a narrow step asks nothing of the words.
+    node.update(target="ldm.conditioning.WordTokenizer", params={"words": []})
+
+
+_CHANGES = {
+    "UNet": _unet,
+    "KLAutoencoder": _autoencoder,
+    "VQAutoencoder": _autoencoder,
+    "TextTransformer": _text,
+    "ClassEmbedding": _label,
+    "AutoencoderLoss": _loss,
+    "PatchDiscriminator": _discriminator,
+}

@@ -1,0 +1,107 @@
+"""Stage one: train an autoencoder against its loss, and the patch discriminator against the autoencoder."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ldm.data.batch import Batch
+from ldm.first_stage.base import FirstStage, Reconstruction
+from ldm.first_stage.loss import AutoencoderLoss
+from ldm.first_stage.vq import VQAutoencoder
+from ldm.seeding import StepRandom
+from ldm.training.ema import EMA
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule
+
+
+class AutoencoderTraining(TrainingModule):
+    """Sec. 3.1 and App. G.
+
+    Both players learn from the same reconstruction: the autoencoder first, then the discriminator on its detached
+    output. (The original ran the autoencoder a second time for the discriminator.)
+
+    Args:
+        autoencoder: the first stage to train.
+        loss: its loss, with the discriminator if there is one.
+        optimizer: factory over named parameters, once for the autoencoder and once for the discriminator.
+        scheduler: factory over an optimizer; steps once per training step.
+        ema_decay: of the autoencoder's weights; none is no average, as in the paper.
+
+    Raises:
+        ValueError: a first stage without parameters.
+    """
+
+    def __init__(
+        self,
+        autoencoder: FirstStage,
+        loss: AutoencoderLoss,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        ema_decay: float | None = None,
+    ) -> None:
+        super().__init__()
+        if autoencoder.last_layer() is None:
+            raise ValueError(f"{type(autoencoder).__name__} has nothing to train; name it as first_stage of stage two")
+        self.autoencoder, self.loss = autoencoder, loss
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
+
+    def averaged(self) -> dict[str, nn.Parameter]:
+        return dict(self.autoencoder.named_parameters())
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.autoencoder.state_dict()
+
+    def training_state(self) -> dict[str, Tensor]:
+        state = {f"autoencoder.{name}": value for name, value in self.weights().items()}
+        if self.loss.discriminator is not None:
+            state |= {f"discriminator.{name}": value for name, value in self.loss.discriminator.state_dict().items()}
+        return state
+
+    def reads(self) -> tuple[str, ...]:
+        return ("image",)
+
+    def parts(self) -> dict[str, nn.Module]:
+        parts: dict[str, nn.Module] = {"autoencoder": self.autoencoder}
+        if self.loss.discriminator is not None:
+            parts["discriminator"] = self.loss.discriminator
+        return parts
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        groups = [list(self.autoencoder.named_parameters())]
+        if self.loss.discriminator is not None:
+            groups.append(list(self.loss.discriminator.named_parameters()))
+        return self.make_optimizers(self.optimizer, groups, self.scheduler)
+
+    def _reconstruct(self, x: Tensor, random: StepRandom) -> Reconstruction:
+        like = x.new_empty(len(x), *self.autoencoder.latent_shape(*x.shape[2:]))
+        return self.autoencoder.reconstruct(x, random.normal("posterior", like))
+
+    def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
+        x = batch["image"]
+        y = self._reconstruct(x, random)
+        loss, logs = self.loss.generator(x, y, self.step, self.autoencoder.last_layer())
+        self.backward_through(loss)
+        if self.loss.adversary_on(self.step):
+            loss, more = self.loss.adversary(x, y.image)
+            self.backward_through(loss)
+            logs |= more
+        return logs | latent_statistics(y, self.autoencoder)
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        x = batch["image"]
+        y = self._reconstruct(x, StepRandom(0, 0, batch["id"]))
+        squared = ((y.image.float().clamp(-1, 1) - x) / 2).square().flatten(1).mean(dim=1)
+        return {"psnr": (-10 * squared.clamp(min=1e-10).log10()).mean(), "l1": (y.image.float() - x).abs().mean()}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        return {"inputs": batch["image"], "reconstructions": self._reconstruct(batch["image"], StepRandom(0, 0, batch["id"])).image}
+
+
+@torch.no_grad()
+def latent_statistics(y: Reconstruction, first_stage: FirstStage) -> dict[str, Tensor]:
+    """Mean and standard deviation of the latent; usage and perplexity of the codebook where there is one."""
+    z = y.latent.float()
+    logs = {"latent_mean": z.mean(), "latent_std": z.std()}
+    if y.codes is not None and isinstance(first_stage, VQAutoencoder):
+        logs["codebook_usage"], logs["codebook_perplexity"] = first_stage.usage(y.codes, first_stage.codebook.embedding.num_embeddings)
+    return logs | y.statistics

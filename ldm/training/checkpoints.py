@@ -1,0 +1,113 @@
+"""Saving: full state to go on from, EMA weights to use, and a clean stop on Ctrl-C or SIGTERM."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from ldm.files import save_checkpoint, save_weights, step_of
+from ldm.training.module import TrainingModule
+
+log = logging.getLogger(__name__)
+FORMAT = 1
+
+
+class Checkpoints(pl.Callback):
+    """`checkpoints/step-<n>.ckpt` (full state), `last` pointing at the newest, and weights as safetensors beside it.
+
+    Args:
+        folder: of the run.
+        every: steps between checkpoints.
+        keep: full checkpoints to keep; weights are thinned alike.
+        metadata: goes into both files: the resolved config, and where the first stage came from.
+        state: full state of the run that is resumed; its optimizers, schedules and EMA are loaded once they exist.
+    """
+
+    def __init__(self, folder: Path, every: int, keep: int, metadata: dict[str, Any], state: dict[str, Any] | None = None) -> None:
+        self.folder, self.every, self.keep, self.metadata, self.state = folder / "checkpoints", every, keep, metadata, state
+        self.saved = -1
+        self.after_save: Callable[[], None] = lambda: None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        if self.state is not None:
+            pl_module.load_progress(self.state)
+            self.saved, self.state = pl_module.step, None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        if pl_module._micro == 0 and pl_module.step % self.every == 0:
+            self.save(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        self.save(trainer, pl_module)
+
+    def save(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        """Write both files for the module's step, unless they are there, and drop the oldest."""
+        if not trainer.is_global_zero or self.saved == module.step or module._micro:
+            return
+        if not all(bool(torch.isfinite(p).all()) for p in module.averaged().values()):
+            log.error("step %d: parameters are not finite; this step is not saved, the last good checkpoint stays", module.step)
+            return
+        path = self.folder / f"step-{module.step}.ckpt"
+        metadata = {"ldm_checkpoint": FORMAT, "step": module.step, **self.metadata}
+        save_checkpoint(path, {**metadata, **module.full_state()})
+        kind = "safetensors" if module.ema is None else "ema.safetensors"
+        with module.ema.applied() if module.ema is not None else nullcontext():
+            save_weights(self.folder / f"step-{module.step}.{kind}", module.weights(), metadata)
+        self._point_last_at(path)
+        self.saved = module.step
+        for suffix in ("ckpt", "safetensors"):
+            for old in sorted(self.folder.glob(f"step-*.{suffix}"), key=step_of)[: -self.keep]:
+                old.unlink()
+        self.after_save()
+
+    def _point_last_at(self, path: Path) -> None:
+        beside = self.folder / f".last.{os.getpid()}"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(path.name)
+        os.replace(beside, self.folder / "last")
+
+
+class CleanStop(pl.Callback):
+    """Ctrl-C and SIGTERM end the run after the step in hand, so that it is saved; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.previous[number] = signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        log.warning("stopping after this step (once more to stop at once)")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        if pl_module._micro:
+            return
+        if trainer.world_size == 1:
+            stop = self.asked
+        elif pl_module.step % 10 == 0:  # all devices have to agree on the step, and asking costs a wait
+            stop = trainer.strategy.reduce_boolean_decision(self.asked, all=False)
+        else:
+            stop = False
+        if stop:
+            self.asked = True
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,102 @@
+"""The data of a run: batches that depend on the seed and the step, dealt out to devices."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset
+
+from ldm.data.batch import Batch, Sample, check_sample, collate
+from ldm.data.order import Key, StepBatches
+from ldm.errors import UserError
+
+
+class Varied(Dataset[Sample]):
+    """A data set asked for (index, step): augmentation follows from the step where the data set has any.
+
+    The first sample of every worker is held against the batch schema.
+    """
+
+    def __init__(self, dataset: Dataset[Sample], seed: int) -> None:
+        self.dataset, self.seed, self.checked = dataset, seed, False
+
+    def __getitem__(self, key: Key) -> Sample:
+        index, step = key
+        varied = getattr(self.dataset, "varied", None)
+        sample: Sample = varied(index, self.seed, step) if varied else self.dataset[index]
+        if not self.checked:
+            check_sample(sample, type(self.dataset).__name__)
+            self.checked = True
+        return sample
+
+
+class DataModule(pl.LightningDataModule):
+    """Training and validation data.
+
+    Args:
+        batch_size: global: over all devices and accumulated micro-batches.
+        train: training set.
+        validation: held-out set.
+        workers: loader processes per device; none is best for small data in memory.
+        max_per_device: largest micro-batch that fits a device; more is accumulated.
+
+    Raises:
+        ValueError: sizes below 1.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        train: Dataset[Sample],
+        validation: Dataset[Sample] | None = None,
+        workers: int = 0,
+        max_per_device: int | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or (max_per_device is not None and max_per_device < 1) or workers < 0:
+            raise ValueError(f"need batch_size and max_per_device of at least 1 and workers of at least 0, got {batch_size}, {max_per_device}, {workers}")
+        self.batch_size, self.train, self.validation = batch_size, train, validation
+        self.workers, self.max_per_device = workers, max_per_device
+        self.seed, self.start, self.steps = 0, 0, 0
+
+    def accumulate(self, world: int) -> int:
+        """Micro-batches per step: the fewest that fit and deal out evenly.
+
+        Raises:
+            UserError: if the batch size does not divide by the number of devices.
+        """
+        if self.batch_size % world:
+            raise UserError(f"data.params.batch_size {self.batch_size} cannot be dealt out evenly to {world} devices")
+        per_device = self.batch_size // world
+        limit = self.max_per_device or per_device
+        return next(k for k in range(1, per_device + 1) if per_device % k == 0 and per_device // k <= limit)
+
+    def plan(self, seed: int, start: int, steps: int) -> None:
+        """Set what the loaders depend on, before fit."""
+        self.seed, self.start, self.steps = seed, start, steps
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        assert self.trainer is not None
+        world = self.trainer.world_size
+        batches = StepBatches(
+            len(self.train),  # type: ignore[arg-type]
+            self.batch_size,
+            self.steps,
+            self.seed,
+            self.start,
+            self.trainer.global_rank,
+            world,
+            self.accumulate(world),
+        )
+        pin = self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
+        # Lightning iterates it once: what it calls an epoch is the rest of the run.
+        return DataLoader(Varied(self.train, self.seed), batch_sampler=batches, collate_fn=collate, pin_memory=pin, **self._worker_options())  # type: ignore[arg-type]
+
+    def validation_batches(self, count: int) -> list[Batch]:
+        """The first `count` batches of the validation set, or else of the training set; always the same."""
+        dataset: Any = self.validation if self.validation is not None else self.train
+        size = min(self.max_per_device or self.batch_size, self.batch_size, 64)
+        total = min(len(dataset), size * count)
+        return [collate([dataset[i] for i in range(first, min(first + size, total))]) for first in range(0, total, size)]
+
+    def _worker_options(self) -> dict[str, Any]:
+        return {"num_workers": self.workers, "persistent_workers": self.workers > 0, "prefetch_factor": 4 if self.workers else None}

@@ -1,0 +1,57 @@
+"""Exponential moving average of the trained parameters (and of nothing else: not of a frozen first stage)."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """Shadow of some parameters, float32.
+
+    After n updates the decay is min(decay, (1 + n) / (10 + n)), so that early averages are not mostly the random start.
+
+    Args:
+        parameters: by name.
+        decay: final decay.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"EMA decay must be in [0, 1), got {decay}")
+        self.decay, self.updates = decay, 0
+        self.parameters = dict(parameters)
+        self.shadow = {name: p.detach().clone().float() for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the shadow towards the parameters; once per training step."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(list(self.shadow.values()), [p.float() for p in self.parameters.values()], 1.0 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within, the parameters hold the averages."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, p in self.parameters.items():
+            current = p.detach().clone()
+            p.copy_(self.shadow[name])
+            self.shadow[name].copy_(current)
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        return {"updates": self.updates, **{f"ema.{name}": value for name, value in self.shadow.items()}}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
+        self.updates = int(state["updates"])
+        for name, value in self.shadow.items():
+            value.copy_(state[f"ema.{name}"])  # type: ignore[arg-type]

@@ -1,0 +1,187 @@
+"""What both stages share: the step counter, counter-based randomness, optimizers by hand, EMA, and state to save."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ldm.data.batch import Batch
+from ldm.seeding import StepRandom, derive
+from ldm.training.ema import EMA
+
+OptimizerFactory = Callable[..., Optimizer]
+SchedulerFactory = Callable[..., LRScheduler]
+
+
+class TrainingModule(pl.LightningModule):
+    """Base of both stages; optimisation is by hand so that a step means the same everywhere.
+
+    A step is one batch of the global size, however it is split into micro-batches and devices. Lightning's own
+    `global_step` counts every optimizer and is not used.
+
+    Attributes:
+        step: training steps done.
+        run_seed, accumulate, gradient_clip: set by the trainer before fit.
+        metrics: this step's scalars, on the device and detached.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.step = 0
+        self.run_seed = 0
+        self.accumulate = 1
+        self.gradient_clip: float | None = None
+        self.metrics: dict[str, Tensor] = {}
+        self.ema: EMA | None = None  # made by the stage once its parts exist
+        self._micro = 0
+        self._schedulers: list[LRScheduler] = []
+
+    # What a stage has to say about itself.
+
+    def averaged(self) -> dict[str, nn.Parameter]:
+        """Trained parameters that the EMA covers and that the exported weights hold."""
+        raise NotImplementedError
+
+    def weights(self) -> dict[str, Tensor]:
+        """State for use: everything needed to run the model but what is frozen and named elsewhere."""
+        raise NotImplementedError
+
+    def training_state(self) -> dict[str, Tensor]:
+        """State for going on: `weights` and all else that training changes."""
+        return self.weights()
+
+    def reads(self) -> tuple[str, ...]:
+        """Batch keys that a step needs."""
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Named parts, for counting parameters."""
+        raise NotImplementedError
+
+    def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
+        """Losses and backward passes of one micro-batch; returns scalars to log."""
+        raise NotImplementedError
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        """Validation scalars of one batch, with numbers drawn from the batch's ids alone."""
+        raise NotImplementedError
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Named rows of images `(B, C, H, W)` in [-1, 1] that show how training goes."""
+        raise NotImplementedError
+
+    # The step.
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        if self._micro == 0:
+            self.metrics = {}
+            # Dropout layers draw from the global generator: tie it to the step as well.
+            torch.manual_seed(derive(self.run_seed, "dropout", self.step, self.global_rank))
+        last = self._micro == self.accumulate - 1
+        with nullcontext() if last else self._no_sync():
+            logs = self.update(batch, StepRandom(self.run_seed, self.step, batch["id"]))
+        for name, value in logs.items():
+            self.metrics[name] = self.metrics.get(name, 0.0) + value.detach() / self.accumulate
+        self._micro = 0 if last else self._micro + 1
+        if last:
+            self._take_step()
+            self.step += 1
+
+    def _no_sync(self) -> Any:
+        wrapped = self.trainer.strategy.model
+        return wrapped.no_sync() if isinstance(wrapped, nn.parallel.DistributedDataParallel) else nullcontext()
+
+    def _take_step(self) -> None:
+        for optimizer in self._optimizers():
+            parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            if self.gradient_clip is not None:
+                self.metrics["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        for scheduler in self._schedulers:
+            scheduler.step()
+        if self.ema is not None:
+            self.ema.update()
+
+    def _optimizers(self) -> list[Optimizer]:
+        found = self.optimizers(use_pl_optimizer=False)
+        return list(found) if isinstance(found, list) else [found]  # type: ignore[list-item]
+
+    def backward_through(self, loss: Tensor) -> None:
+        """Backward pass of one micro-batch's share of the step."""
+        self.manual_backward(loss / self.accumulate)
+
+    def make_optimizers(
+        self, factory: OptimizerFactory, groups: Iterable[list[tuple[str, nn.Parameter]]], scheduler: SchedulerFactory | None
+    ) -> list[Optimizer]:
+        """One optimizer per group of named parameters, each with its own schedule."""
+        optimizers = [factory(group) for group in groups]
+        if scheduler is not None:
+            self._schedulers = [scheduler(optimizer) for optimizer in optimizers]
+        return optimizers
+
+    def rates(self) -> dict[str, float]:
+        """The current learning rates, by optimizer and group."""
+        result = {}
+        for i, optimizer in enumerate(self._optimizers()):
+            for j, group in enumerate(optimizer.param_groups):
+                suffix = "" if i == j == 0 else f"_{i}" if j == 0 else f"_{i}.{j}"
+                result[f"lr{suffix}"] = float(group["lr"])
+        return result
+
+    # State, in plain containers.
+
+    def full_state(self) -> dict[str, Any]:
+        """All that is needed to continue as if nothing had happened."""
+        return {
+            "step": self.step,
+            "seed": self.run_seed,
+            "model": {name: value.detach().cpu().clone() for name, value in self.training_state().items()},
+            "ema": None if self.ema is None else _to_cpu(self.ema.state_dict()),
+            "optimizers": [_to_cpu(optimizer.state_dict()) for optimizer in self._optimizers()],
+            "schedulers": [scheduler.state_dict().get("last_epoch") for scheduler in self._schedulers],
+        }
+
+    @torch.no_grad()
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Load `training_state`, strictly.
+
+        Raises:
+            KeyError: missing or unknown names.
+        """
+        own = self.training_state()
+        if own.keys() != state.keys():
+            missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+            raise KeyError(f"checkpoint and config differ: missing {missing[:3]}, unknown {extra[:3]}")
+        for name, value in own.items():
+            if value.shape != state[name].shape:
+                raise KeyError(f"checkpoint and config differ: {name} is {tuple(state[name].shape)}, expected {tuple(value.shape)}")
+            value.copy_(state[name])
+
+    def load_progress(self, state: Mapping[str, Any]) -> None:
+        """Load what only exists once fit has begun: optimizers, schedules and the EMA."""
+        if self.ema is not None and state["ema"] is not None:
+            self.ema.load_state_dict(state["ema"])
+        for optimizer, saved in zip(self._optimizers(), state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        for scheduler, last in zip(self._schedulers, state["schedulers"], strict=True):
+            scheduler.last_epoch = last
+            scheduler._last_lr = [float(group["lr"]) for group in scheduler.optimizer.param_groups]
+
+
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, dict):
+        return {key: _to_cpu(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_cpu(item) for item in value]
+    return value

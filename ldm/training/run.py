@@ -1,0 +1,134 @@
+"""One run: folder, callbacks, Lightning's trainer, fit."""
+
+import datetime
+import logging
+import re
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+
+from ldm.errors import UserError
+from ldm.files import write_text
+from ldm.training.checkpoints import Checkpoints, CleanStop
+from ldm.training.datamodule import DataModule
+from ldm.training.module import TrainingModule
+from ldm.training.monitor import Monitor
+from ldm.training.records import Progress, Records
+from ldm.training.settings import TrainerSettings
+
+log = logging.getLogger(__name__)
+
+
+def new_folder(logdir: Path, name: str) -> Path:
+    """`logs/<time>_<name>/`, not yet made; the same name within one second gets a number."""
+    stem = f"{datetime.datetime.now():%Y-%m-%dT%H-%M-%S}_{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}"
+    folder = logdir / stem
+    for number in range(2, 100):
+        if not folder.exists():
+            break
+        folder = logdir / f"{stem}-{number}"
+    return folder
+
+
+def fit(
+    module: TrainingModule,
+    data: DataModule,
+    settings: TrainerSettings,
+    folder: Path,
+    metadata: dict[str, Any],
+    seed: int,
+    state: dict[str, Any] | None = None,
+    callbacks: Iterable[pl.Callback] = (),
+    loggers: Iterable[Logger] = (),
+) -> bool:
+    """Train until `settings.steps`, or until asked to stop.
+
+    Args:
+        module, data, settings: what, on what, how.
+        folder: of the run.
+        metadata: goes into every checkpoint.
+        seed: of the run.
+        state: full state to continue from.
+        callbacks, loggers: further ones of the config.
+
+    Returns:
+        True when all steps are done, False when the run was stopped before.
+    """
+    start = 0
+    if state is not None:
+        module.load_weights(state["model"])
+        module.step = start = int(state["step"])
+    world = settings.world_size()
+    module.run_seed, module.accumulate, module.gradient_clip = seed, data.accumulate(world), settings.gradient_clip
+    data.plan(seed, start, settings.steps)
+    if start >= settings.steps:
+        log.info("nothing to do: step %d of %d is done", start, settings.steps)
+        return True
+    if settings.channels_last is True or (settings.channels_last == "auto" and settings.device_type() == "cuda"):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if settings.device_type() == "cuda":
+        torch.set_float32_matmul_precision("high")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(exist_ok=True)
+    records = Records(folder, settings.log_every, start, settings.max_skipped)
+    checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state)
+    checkpoints.after_save = records.restart_clock
+    monitor = Monitor(folder, data, records, settings.validate_every, settings.images_every, settings.validation_batches)
+    own = [records, Progress(records, settings.steps), monitor, CleanStop(), checkpoints]
+    quiet_lightning()
+    trainer = make_trainer(settings, folder, [*own, *callbacks], [TensorBoardLogger(folder, name="", version=""), *loggers])
+    if state is not None:
+        records.incident(start, "resume", f"continued from step {start}")
+    try:
+        trainer.fit(module, datamodule=data)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of memory at step {module.step}: set data.params.max_per_device below {data.batch_size // world // module.accumulate} "
+            f"(the global batch stays {data.batch_size}) or model...network.params.checkpointing=true ({str(error).splitlines()[0]})"
+        ) from error
+    return module.step >= settings.steps
+
+
+def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:
+    """Lightning's trainer with everything off that this project does itself."""
+    strategy = settings.strategy
+    if strategy == "auto" and settings.world_size() > 1:
+        # Each of the two players of stage one leaves the other's parameters without gradients.
+        strategy = "ddp_find_unused_parameters_true"
+    return pl.Trainer(
+        max_epochs=1,
+        devices=settings.devices,
+        accelerator=settings.accelerator,
+        precision=settings.resolved_precision(),  # type: ignore[arg-type]
+        strategy=strategy,
+        num_nodes=settings.num_nodes,
+        use_distributed_sampler=False,
+        callbacks=callbacks,
+        logger=loggers,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        **settings.lightning,
+    )
+
+
+def quiet_lightning() -> None:
+    """Lightning's advice about things that are so on purpose."""
+    for text in (".*num_workers.*", ".*does not have many workers.*", ".*validation_step.*", ".*val_dataloader.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", text)
+    warnings.filterwarnings("ignore", ".*Checkpoint directory.*")
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning_fabric.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def record_config(folder: Path, text: str) -> None:
+    """`config.yaml` of the run, resolved."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", text)

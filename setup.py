@@ -1,0 +1,5 @@
+"""Everything else stands in pyproject.toml."""
+
+from setuptools import setup
+
+setup()
