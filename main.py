@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def gpu_list(text: str) -> str:
-    """"0,1" or "0," -> "[0, 1]"; "2" -> 2 devices."""
+    """ "0,1" or "0," -> "[0, 1]"; "2" -> 2 devices."""
     return f"[{','.join(part for part in text.split(',') if part)}]" if "," in text else text
 
 
@@ -149,7 +149,12 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
     loggers = build(config.data.get("loggers") or {}, trust, "loggers").values()
     done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers)
     if not done:
-        logging.info("stopped at step %d of %d and saved; continue with\n  python main.py --resume %s", module.step, settings.steps, shlex.quote(str(folder)))
+        logging.info(
+            "stopped at step %d of %d and saved; continue with\n  python main.py --resume %s",
+            module.step,
+            settings.steps,
+            shlex.quote(str(folder)),
+        )
         return 130
     logging.info("%s", farewell(folder, module))
     return 0
@@ -166,11 +171,12 @@ def prepare_weights(module: Any) -> None:
 
 
 def run_name(flags: argparse.Namespace, config: Any) -> str:
+    """The flag, else the config's name, else the first file's."""
     return str(flags.name or config.data.get("name") or Path(flags.base[0]).stem)
 
 
 def describe(module: Any) -> str:
-    """"network 4.19 M, conditioner 0.02 M parameters"."""
+    """ "network 4.19 M, conditioner 0.02 M parameters"."""
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in module.parts().items()}
     return ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items() if count) + " parameters"
 

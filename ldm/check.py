@@ -14,6 +14,7 @@ from ldm.config import Config, Problem, Trust, build, validate
 from ldm.data.batch import Batch, check_sample, collate
 from ldm.errors import MissingFile, UserError
 from ldm.files import newest_weights, read_metadata
+from ldm.first_stage.base import FirstStage
 from ldm.loading import stage_one_node
 from ldm.seeding import StepRandom
 from ldm.shrink import shrink
@@ -110,7 +111,9 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
     params = node.get("params") or {}
     inner, checkpoint = params.get("model"), params.get("checkpoint")
     if not checkpoint:
-        report.missing.append(f"{path}.params.checkpoint: the trained first stage: train one, then set it to its run folder or weights file")
+        report.missing.append(
+            f"{path}.params.checkpoint: the trained first stage: train one, then set it to its run folder or weights file"
+        )
         return copy.deepcopy(inner)
     try:
         file = newest_weights(Path(checkpoint))
@@ -202,7 +205,16 @@ def read_batch(data: Any, module: TrainingModule, config: Config, report: Report
     return None if fit else batch
 
 
+def stage_one_of(module: TrainingModule) -> FirstStage:
+    """The first stage that a training module trains, or builds on."""
+    if isinstance(module, DiffusionTraining):
+        return module.model.first_stage
+    assert isinstance(module, AutoencoderTraining)
+    return module.autoencoder
+
+
 def describe(value: Any) -> str:
+    """Type, shape and range of one entry of a batch."""
     if isinstance(value, Tensor):
         span = f" in [{value.min():.3g}, {value.max():.3g}]" if value.numel() else ""
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{span}"
@@ -213,10 +225,12 @@ def describe(value: Any) -> str:
 
 def fits(batch: Batch, module: TrainingModule) -> list[str]:
     """Where a batch and a model do not fit: keys, channels, sizes, class indices, words."""
-    wrong = [f"the model reads {key!r}, which the data does not give (it gives {', '.join(batch)})" for key in module.reads() if key not in batch]
+    wrong = [
+        f"the model reads {key!r}, which the data does not give (it gives {', '.join(batch)})" for key in module.reads() if key not in batch
+    ]
     if wrong:
         return wrong
-    stage_one = module.autoencoder if isinstance(module, AutoencoderTraining) else module.model.first_stage  # type: ignore[union-attr]
+    stage_one = stage_one_of(module)
     channels, height, width = batch["image"].shape[1:]
     if channels != stage_one.image_channels:
         wrong.append(f"images have {channels} channels, the first stage takes {stage_one.image_channels}")
@@ -227,7 +241,8 @@ def fits(batch: Batch, module: TrainingModule) -> list[str]:
     if isinstance(module, DiffusionTraining):
         factor = module.model.network.factor
         if h % factor or w % factor:
-            wrong.append(f"latents are {h}x{w}, the network halves them to a multiple of {factor}: use images of a multiple of {factor * stage_one.factor}")
+            multiple = factor * stage_one.factor
+            wrong.append(f"latents are {h}x{w}, no multiple of the {factor} that the network needs: use images of a multiple of {multiple}")
         wrong += condition_fits(batch, module.model.conditioner)
     return wrong
 
@@ -250,7 +265,7 @@ def made_up_batch(module: TrainingModule, config: Config) -> Batch:
     """Two samples of the size that the config's data would have."""
     params = (config.data["data"].get("params") or {}).get("train") or {}
     size = (params.get("params") or {}).get("size", 256)
-    stage_one = module.autoencoder if isinstance(module, AutoencoderTraining) else module.model.first_stage  # type: ignore[union-attr]
+    stage_one = stage_one_of(module)
     image = torch.rand(2, stage_one.image_channels, size, size) * 2 - 1
     low = torch.nn.functional.avg_pool2d(image, 4)
     everything: Batch = {
@@ -284,4 +299,3 @@ def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> No
     if without:
         report.problems.append(f"model: no gradient reaches {len(without)} parameters, for example {without[0]}")
     report.step = {name: float(value) for name, value in logs.items() if name.startswith("loss")}
-

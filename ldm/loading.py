@@ -89,9 +89,7 @@ class LoadedModel:
     step: int
 
 
-def load_model(
-    path: str, first_stage: str | None = None, allow_other_first_stage: bool = False, trust: Trust | None = None
-) -> LoadedModel:
+def load_model(path: str, first_stage: str | None = None, allow_other_first_stage: bool = False, trust: Trust | None = None) -> LoadedModel:
     """A latent diffusion model from a run folder or from weights of ours.
 
     Args:
@@ -105,9 +103,9 @@ def load_model(
     """
     file = newest_weights(Path(path))
     metadata = read_metadata(file)
-    config = metadata.get("config", {})
+    config: dict[str, Any] = metadata.get("config") or {}
     node = config.get("model", {}).get("params", {}).get("model")
-    if node is None:
+    if not isinstance(node, dict):
         kind = "a first stage" if "autoencoder" in config.get("model", {}).get("params", {}) else "unknown"
         raise UserError(f"{file}: holds {kind}, expected the weights of a latent diffusion model (stage two)")
     trained_with = metadata.get("first_stage") or {}

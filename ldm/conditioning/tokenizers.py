@@ -67,10 +67,10 @@ class BertTokenizer:
     def _load(self, local: bool = False) -> None:
         if self._tokenizer is not None:
             return
-        from transformers import BertTokenizerFast
+        from transformers import BertTokenizer as Wordpieces
 
         folder = self._folder(local)
-        tokenizer = BertTokenizerFast.from_pretrained(folder, local_files_only=True)
+        tokenizer = Wordpieces.from_pretrained(folder, local_files_only=True)
         if len(tokenizer) != self.vocabulary_size:
             raise UserError(f"tokenizer {self.source!r} has {len(tokenizer)} tokens, expected {self.vocabulary_size}")
         self._tokenizer = tokenizer
@@ -87,7 +87,8 @@ class BertTokenizer:
             return Path(hf_hub_download(self.source, "vocab.txt", local_files_only=local)).parent
         except Exception as error:  # the hub's client raises many kinds; all mean that the file is not there
             raise MissingFile(
-                f"tokenizer {self.source!r}: not on this machine" + ("" if local else f" and not downloadable ({type(error).__name__})")
+                f"tokenizer {self.source!r}: not on this machine"
+                + ("" if local else f" and not downloadable ({type(error).__name__})")
                 + "; fetch vocab.txt of bert-base-uncased into a folder and set source: to that folder"
             ) from error
 

@@ -27,9 +27,7 @@ def build(node: Any, trust: Trust, path: str = "", keep_going: Callable[[Missing
     if "target" not in node:
         return {key: build(item, trust, f"{path}.{key}", keep_going) for key, item in node.items()}
     target = trust.resolve(node["target"])
-    arguments = {
-        key: build(item, trust, f"{path}.params.{key}", keep_going) for key, item in (node.get("params") or {}).items()
-    }
+    arguments = {key: build(item, trust, f"{path}.params.{key}", keep_going) for key, item in (node.get("params") or {}).items()}
     if node.get("partial"):
         return functools.partial(target, **arguments)
     try:

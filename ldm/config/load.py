@@ -205,5 +205,3 @@ def _resolve(merged: dict[str, Any], origins: dict[str, str]) -> dict[str, Any]:
         where = origins.get(key, "config")
         raise UserError(f"{where}: {key}: {str(error).splitlines()[0]}") from error
     return resolved  # type: ignore[return-value]
-
-

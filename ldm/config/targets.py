@@ -66,6 +66,6 @@ class Trust:
 
 
 def did_you_mean(name: str, known: Any) -> str:
-    """"; did you mean 'x'?" if something close is known."""
+    """ "; did you mean 'x'?" if something close is known."""
     close = difflib.get_close_matches(name, list(map(str, known)), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

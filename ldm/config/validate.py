@@ -105,9 +105,7 @@ def signature(target: Any) -> dict[str, inspect.Parameter]:
     return {name: p.replace(annotation=hints.get(name, p.annotation)) for name, p in parameters.items()}
 
 
-def _check_params(
-    target: Any, name: str, params: dict[str, Any], partial: bool, path: str, trust: Trust
-) -> Iterator[tuple[str, str]]:
+def _check_params(target: Any, name: str, params: dict[str, Any], partial: bool, path: str, trust: Trust) -> Iterator[tuple[str, str]]:
     parameters = signature(target)
     named = {key: p for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())

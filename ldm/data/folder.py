@@ -89,7 +89,9 @@ class ImageFolder(Dataset[Sample]):
                 found[name] = sidecar.read_text(encoding="utf-8").strip()
         without = [name for name in self.names if name not in found]
         if without:
-            raise UserError(f"{self.root}: {len(without)} images have no caption (no .txt beside them, not in metadata.jsonl): {without[0]}")
+            raise UserError(
+                f"{self.root}: {len(without)} images have no caption (no .txt beside them, not in metadata.jsonl): {without[0]}"
+            )
         return found
 
     def __len__(self) -> int:
@@ -100,7 +102,7 @@ class ImageFolder(Dataset[Sample]):
 
     def varied(self, index: int, seed: int, step: int) -> Sample:
         """Sample `index` with the crop and flip of a training step."""
-        skipped = []
+        skipped: list[str] = []
         for attempt in range(len(self.names)):
             name = self.names[(index + attempt) % len(self.names)]
             try:

@@ -51,10 +51,9 @@ class Thing:
     def box(self) -> tuple[float, float, float, float]:
         return (self.x - self.radius, self.y - self.radius, self.x + self.radius, self.y + self.radius)
 
-    def phrase(self, name_size: bool) -> str:
-        size = f"{self.size} " if name_size else ""
+    def phrase(self) -> str:
         where = ("on the " if self.place in ("left", "right") else "at the ") + self.place
-        return f"a {size}{list(COLOURS)[self.colour]} {SHAPES[self.shape]} {where}"
+        return f"a {self.size} {list(COLOURS)[self.colour]} {SHAPES[self.shape]} {where}"
 
 
 def draw_things(rng: np.random.Generator, count: int) -> list[Thing]:
@@ -125,9 +124,9 @@ def render(things: list[Thing], rng: np.random.Generator, size: int) -> tuple[np
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8), labels
 
 
-def caption(things: list[Thing], rng: np.random.Generator) -> str:
-    """"a small red circle on the left and a blue square at the top"; the size is named half of the time."""
-    return " and ".join(thing.phrase(bool(rng.random() < 0.5)) for thing in things)
+def caption(things: list[Thing]) -> str:
+    """ "a small red circle on the left and a large blue square at the top"."""
+    return " and ".join(thing.phrase() for thing in things)
 
 
 class Scenes(Dataset[Sample]):
@@ -160,6 +159,10 @@ class Scenes(Dataset[Sample]):
         rng = np.random.default_rng(derive("scene", self.seed, self.split, index))
         return draw_things(rng, 2 if rng.random() < self.two_objects else 1), rng
 
+    def caption(self, index: int) -> str:
+        """The caption of a scene, without drawing it."""
+        return caption(self.scene(index)[0])
+
     def __getitem__(self, index: int) -> Sample:
         if index not in self._cache:
             self._cache[index] = self._make(index)
@@ -167,7 +170,7 @@ class Scenes(Dataset[Sample]):
 
     def _make(self, index: int) -> Sample:
         things, rng = self.scene(index)
-        text = caption(things, rng)
+        text = caption(things)
         image, labels = render(things, rng, self.size)
         return {
             "image": torch.from_numpy(image).permute(2, 0, 1).float().div(127.5).sub(1),

@@ -55,7 +55,7 @@ class FirstStage(nn.Module):
         """Encode, regularise and decode, with all that the loss needs."""
         raise NotImplementedError
 
-    def last_layer(self) -> nn.Parameter | None:
+    def last_layer(self) -> Tensor | None:
         """Weight whose gradients balance reconstruction against the adversary (App. G); none if nothing is trained."""
         return None
 

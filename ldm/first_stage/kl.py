@@ -85,5 +85,5 @@ class KLAutoencoder(FirstStage):
         z = q.mean if noise is None else q.sample(noise)
         return Reconstruction(self.decode(z), z, q.kl())
 
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         return self.decoder.conv_out.weight

@@ -75,9 +75,7 @@ class AutoencoderLoss(nn.Module):
         """Whether the adversary takes part at this training step."""
         return self.discriminator is not None and step >= self.adversarial_start
 
-    def generator(
-        self, x: Tensor, y: Reconstruction, step: int, last_layer: nn.Parameter | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def generator(self, x: Tensor, y: Reconstruction, step: int, last_layer: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the autoencoder for images x `(B, C, H, W)` in [-1, 1], and scalars to log."""
         with torch.autocast(x.device.type, enabled=False):
             x, image = x.float(), y.image.float()
@@ -102,7 +100,7 @@ class AutoencoderLoss(nn.Module):
             logs |= {"adversarial": adversarial.detach(), "adversarial_weight": weight}
         return loss, logs | {"loss": loss.detach()}
 
-    def _adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor, last_layer: nn.Parameter | None) -> Tensor:
+    def _adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor | None) -> Tensor:
         """lambda = |grad reconstruction| / (|grad adversarial| + 1e-4) at the last decoder layer (App. G)."""
         if last_layer is None or not last_layer.requires_grad or not torch.is_grad_enabled():
             return adversarial.new_zeros(())

@@ -100,7 +100,7 @@ class VQAutoencoder(FirstStage):
         z_q, loss, codes = self.codebook(z)
         return Reconstruction(self.decoder(self.from_codes(z_q)), z, loss, codes)
 
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         return self.decoder.conv_out.weight
 
     @staticmethod
@@ -109,4 +109,3 @@ class VQAutoencoder(FirstStage):
         share = torch.bincount(codes.flatten(), minlength=size).float()
         p = share / share.sum()
         return (share > 0).float().mean(), torch.exp(-(p * p.clamp(min=1e-10).log()).sum())
-

@@ -196,7 +196,9 @@ class UNet(nn.Module):
         if z.shape[1] != self.in_channels:
             raise ValueError(f"UNet takes {self.in_channels} channels, got {z.shape[1]} (input {tuple(z.shape)})")
         if z.shape[2] % self.factor or z.shape[3] % self.factor:
-            raise ValueError(f"UNet halves the size {self.factor.bit_length() - 1} times: {z.shape[2]}x{z.shape[3]} is no multiple of {self.factor}")
+            raise ValueError(
+                f"UNet halves the size {self.factor.bit_length() - 1} times: {z.shape[2]}x{z.shape[3]} is no multiple of {self.factor}"
+            )
         if (context is None) != (self.context_channels is None):
             raise ValueError(f"UNet was built with context_channels={self.context_channels}, context given: {context is not None}")
         if (vector is None) != (self.vector_channels is None):

@@ -53,7 +53,9 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1 or (max_per_device is not None and max_per_device < 1) or workers < 0:
-            raise ValueError(f"need batch_size and max_per_device of at least 1 and workers of at least 0, got {batch_size}, {max_per_device}, {workers}")
+            raise ValueError(
+                f"need batch_size and max_per_device of at least 1 and workers of at least 0, got {batch_size}, {max_per_device}, {workers}"
+            )
         self.batch_size, self.train, self.validation = batch_size, train, validation
         self.workers, self.max_per_device = workers, max_per_device
         self.seed, self.start, self.steps = 0, 0, 0
@@ -89,7 +91,9 @@ class DataModule(pl.LightningDataModule):
         )
         pin = self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
         # Lightning iterates it once: what it calls an epoch is the rest of the run.
-        return DataLoader(Varied(self.train, self.seed), batch_sampler=batches, collate_fn=collate, pin_memory=pin, **self._worker_options())  # type: ignore[arg-type]
+        return DataLoader(
+            Varied(self.train, self.seed), batch_sampler=batches, collate_fn=collate, pin_memory=pin, **self._worker_options()
+        )  # type: ignore[arg-type]
 
     def validation_batches(self, count: int) -> list[Batch]:
         """The first `count` batches of the validation set, or else of the training set; always the same."""

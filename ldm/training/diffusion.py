@@ -41,9 +41,7 @@ class DiffusionTraining(TrainingModule):
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
 
     def averaged(self) -> dict[str, nn.Parameter]:
-        return {
-            name: p for name, p in self.model.named_parameters() if p.requires_grad and not name.startswith("first_stage.")
-        }
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad and not name.startswith("first_stage.")}
 
     def weights(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.model.state_dict().items() if not name.startswith("first_stage.")}
@@ -67,9 +65,7 @@ class DiffusionTraining(TrainingModule):
         c = self.model.condition(batch)
         t = random.integers("t", self.model.schedule.T, z_0.device)
         eps = random.normal("eps", z_0)
-        error = self.objective(
-            lambda z_t, t: self.model.output(z_t, t, c), z_0, t, eps, self.model.schedule, self.model.parameterization
-        )
+        error = self.objective(lambda z_t, t: self.model.output(z_t, t, c), z_0, t, eps, self.model.schedule, self.model.parameterization)
         return error, t
 
     def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:

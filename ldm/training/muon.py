@@ -77,7 +77,7 @@ class Muon(Optimizer):
         for p in parameters:
             by_shape[len(p), p[0].numel()].append(p)
         for (rows, columns), batch in by_shape.items():
-            gradients = [p.grad for p in batch]
+            gradients = _gradients(batch)
             momenta = [self._state(p, "momentum") for p in batch]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
@@ -87,7 +87,7 @@ class Muon(Optimizer):
 
     def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
-        gradients = [p.grad for p in parameters]
+        gradients = _gradients(parameters)
         first, second = ([self._state(p, key) for p in parameters] for key in ("first", "second"))
         group["steps"] = group.get("steps", 0) + 1
         torch._foreach_lerp_(first, gradients, 1 - beta1)
@@ -103,3 +103,7 @@ class Muon(Optimizer):
         if key not in state:
             state[key] = torch.zeros_like(p)
         return state[key]  # type: ignore[no-any-return]
+
+
+def _gradients(parameters: list[Tensor]) -> list[Tensor]:
+    return [p.grad for p in parameters if p.grad is not None]

@@ -1,0 +1,63 @@
+"""What the scripts share: one vocabulary of flags, and errors in one line."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ldm.errors import UserError
+from ldm.generation import SamplerSettings
+from ldm.loading import LoadedModel, load_model, pick_device
+
+
+def script_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
+    """A parser with the model as first argument and the flags every sampling script has."""
+    p = argparse.ArgumentParser(
+        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    p.add_argument("model", metavar="MODEL", help="a run folder, or weights (.safetensors) from one")
+    p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
+    p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
+    p.add_argument("--scale", type=float, help="of classifier-free guidance: 1 is none (default: the config's, else 1)")
+    p.add_argument("--sampler", help="ddim or ddpm (default: the config's, else ddim)")
+    p.add_argument("--seed", type=int, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
+    p.add_argument("--batch", type=int, default=16, help="images at a time (default: 16)")
+    p.add_argument("--outdir", default="outputs/samples", help="where to write (default: outputs/samples)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    p.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
+    p.add_argument("--first-stage", metavar="FILE", help="use this first stage instead of the one the weights name")
+    p.add_argument("--allow-other-first-stage", action="store_true", help="accept a first stage other than the one in training")
+    return p
+
+
+def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
+    """The model of the first argument, on the asked device."""
+    if flags.batch < 1:
+        raise UserError(f"--batch {flags.batch}: expected at least 1")
+    device = pick_device(flags.device)
+    loaded = load_model(flags.model, flags.first_stage, flags.allow_other_first_stage)
+    loaded.model.to(device)
+    return loaded
+
+
+def settings_from_flags(flags: argparse.Namespace, config: dict[str, Any]) -> SamplerSettings:
+    """The flags, where given, over the config's `sampling:`."""
+    chosen = {key: value for key, value in (config.get("sampling") or {}).items() if key in ("sampler", "steps", "eta", "scale")}
+    chosen |= {key: getattr(flags, key) for key in ("sampler", "steps", "eta", "scale") if getattr(flags, key) is not None}
+    if chosen.get("sampler") == "ddpm" and flags.eta is None:
+        chosen.pop("eta", None)
+    return SamplerSettings(**chosen)
+
+
+def run_script(main: Callable[[list[str] | None], int]) -> None:
+    """Run a script's main; a user's mistake becomes one line and exit code 2 or 3."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        sys.exit(main(None))
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; what is written is whole\n")
+        sys.exit(130)

@@ -1,0 +1,152 @@
+from pathlib import Path
+
+import pytest
+
+from ldm.config import Trust, build, load, validate
+from ldm.errors import UserError
+
+NETWORK = """
+model:
+  target: ldm.training.DiffusionTraining
+  params:
+    model:
+      target: ldm.latent_diffusion.LatentDiffusion
+      params:
+        first_stage: {target: ldm.first_stage.IdentityFirstStage, params: {channels: 1}}
+        schedule: {target: ldm.diffusion.cosine}
+        network:
+          target: ldm.networks.UNet
+          params: {in_channels: 1, out_channels: 1, width: 32, width_mult: [1], blocks_per_level: 1, heads: 1}
+    optimizer: {target: torch.optim.AdamW, partial: true, params: {lr: 1e-3}}
+data: {params: {batch_size: 4, train: {target: ldm.data.Digits, params: {size: 8}}}}
+trainer: {params: {steps: 2}}
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    file = tmp_path / "base.yaml"
+    file.write_text(NETWORK)
+    return file
+
+
+def problems(base: Path, *overrides: str) -> list[str]:
+    return [str(p) for p in validate(load([base], overrides), Trust())]
+
+
+def test_a_right_config_has_no_problems_and_builds(base: Path) -> None:
+    config = load([base])
+    assert validate(config, Trust()) == []
+    module = build(config.data["model"], Trust(), "model")
+    assert module.optimizer.keywords == {"lr": 1e-3}  # partial: a factory
+
+
+def test_files_merge_left_to_right_then_overrides(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("trainer: {params: {steps: 5, keep: 3}}\npaths: {a: x}\nname: ${paths.a}-run\n")
+    config = load([base, tmp_path / "more.yaml"], ["trainer.params.steps=7", "paths.a=y"])
+    assert config.data["trainer"]["params"] == {"steps": 7, "keep": 3}
+    assert config.data["name"] == "y-run"
+    assert config.origin("trainer.params.steps") == "command line" and config.origin("trainer.params.keep").endswith("more.yaml")
+
+
+def test_bases_are_relative_to_their_file_and_come_first(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "child.yaml").write_text("base: [../base.yaml]\ntrainer: {params: {steps: 9}}\n")
+    assert load([tmp_path / "sub" / "child.yaml"]).data["trainer"]["params"]["steps"] == 9
+    (tmp_path / "loop.yaml").write_text("base: [loop.yaml]\n")
+    with pytest.raises(UserError, match="includes itself"):
+        load([tmp_path / "loop.yaml"])
+    (tmp_path / "lost.yaml").write_text("base: [nowhere.yaml]\n")
+    with pytest.raises(UserError, match=r"lost\.yaml: base: no such file.*nowhere"):
+        load([tmp_path / "lost.yaml"])
+
+
+def test_from_takes_one_node_of_another_file(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text('paths: {from: "base.yaml:model.params.model.params.network.params", width: 64}\n')
+    assert load([tmp_path / "x.yaml"]).data["paths"]["width"] == 64
+    assert load([tmp_path / "x.yaml"]).data["paths"]["heads"] == 1
+    (tmp_path / "y.yaml").write_text('paths: {from: "base.yaml:model.parms"}\n')
+    with pytest.raises(UserError, match="has no 'model.parms'.*'parms'"):
+        load([tmp_path / "y.yaml"])
+
+
+def test_a_new_target_drops_the_old_params(base: Path) -> None:
+    config = load([base], ["model.params.model.params.schedule.target=ldm.diffusion.linear"])
+    config = load([base], ["model.params.model.params.first_stage.target=ldm.first_stage.KLAutoencoder"])
+    assert "params" not in config.data["model"]["params"]["model"]["params"]["first_stage"]
+
+
+@pytest.mark.parametrize(
+    "override,expected",
+    [
+        ("model.params.model.params.network.params.widht=3", r"widht: ldm\.networks\.UNet takes no 'widht'; did you mean 'width'\?"),
+        ("model.params.model.params.network.params.width=wide", r"width: expected an integer, got 'wide'"),
+        ("model.params.model.params.network.params.width=1.5", "expected an integer, got 1.5"),
+        ("model.params.model.params.network.params.width=true", "expected an integer, got True"),
+        ("model.params.model.params.network.params.width_mult=2", "expected a list, got 2"),
+        ("model.params.model.params.network.params.width_mult=[1,a]", "expected a list of an integer"),
+        ("model.params.model.params.network.params.resample=sideways", "expected one of 'conv', 'pool', 'residual'"),
+        ("model.params.model.params.network.target=ldm.networks.Unet", r"has no 'Unet'; did you mean 'UNet'\?"),
+        ("model.params.model.params.network.target=os.system", r"not in an allowed package.*--trust os"),
+        ("model.params.model.params.network.target=torch.load", "not in an allowed package"),
+        ("model.params.model.params.network.target=torch.nn.modules.module.torch.load", "belongs to torch.serialization"),
+        ("model.params.model.params.network.target=ldm.files.os.system", "belongs to"),
+        ("model.params.model.params.network.target=ldm.files.write_text.__globals__", "is private"),
+        ("model.params.model.params.network={target: torch.nn.Identity}", "expected a node that builds UNet, got torch.nn.Identity"),
+        ("model.params.model.params.network=5", "expected a node that builds UNet, got 5"),
+        ("model.params.optimizer.partial=false", "expected a node with target and partial: true"),
+        ("model.params.model.params.scale=big", "expected a number or one of 'std', got 'big'"),
+        ("modle.params.a=1", r"unknown top-level key; did you mean 'model'\?"),
+        ("model.parms={}", r"unknown key beside target; did you mean 'params'\?"),
+        ("trainer.params.step=3", r"takes no 'step'; did you mean 'steps'\?"),
+        ("data.params.train.params.split=test", "expected one of 'train', 'validation'"),
+        ("seed=soon", "expected an integer"),
+    ],
+)
+def test_each_problem_is_named_with_path_and_expectation(base: Path, override: str, expected: str) -> None:
+    import re
+
+    found = problems(base, override)
+    assert any(re.search(expected, text) for text in found), found
+
+
+def test_all_problems_come_in_one_list_with_their_files(base: Path) -> None:
+    found = problems(base, "trainer.params.stps=3", "model.params.model.params.network.params.width=x", "data.params.batch_size=many")
+    assert len(found) == 3 and all(text.startswith("command line: ") for text in found)
+    base.write_text(NETWORK.replace("steps: 2", "stepz: 2"))
+    assert {text.split(": ")[0] for text in problems(base)} == {str(base)}
+
+
+def test_required_arguments_are_asked_for(base: Path) -> None:
+    base.write_text(NETWORK.replace("width: 32, ", ""))
+    assert any("UNet needs 'width'" in text for text in problems(base))
+
+
+def test_what_a_constructor_refuses_carries_its_path(base: Path) -> None:
+    config = load([base], ["model.params.model.params.network.params.head_channels=8"])
+    assert validate(config, Trust()) == []
+    with pytest.raises(UserError, match=r"model\.params\.model\.params\.network: ldm\.networks\.UNet: .*exactly one of heads"):
+        build(config.data["model"], Trust(), "model")
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [("a: [1", "line"), ("- 1\n- 2", "expected a mapping"), ("a: 1\na: 2", "duplicate"), ("a: ${nowhere.b}", "nowhere"), ("a: ???", "a")],
+)
+def test_broken_yaml_is_named_with_file(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "broken.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load([tmp_path / "broken.yaml"])
+    assert "broken.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["novalue", "=3", "a..b=3", "trainer.params.steps.x=3"])
+def test_broken_overrides_are_named(base: Path, word: str) -> None:
+    with pytest.raises(UserError, match="override"):
+        load([base], [word])
+
+
+def test_trust_admits_one_more_package(base: Path) -> None:
+    with pytest.raises(ValueError, match="--trust fractions"):
+        Trust().resolve("fractions.Fraction")
+    assert Trust((*Trust().packages, "fractions")).resolve("fractions.Fraction")(1, 2) == 0.5

@@ -1,0 +1,47 @@
+"""Shared by all tests: no network, few threads, the repository's root."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any connection but to this machine is an error: tests must not depend on what is out there."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        local = not isinstance(address, tuple) or str(address[0]) in ("localhost", "127.0.0.1", "::1") or str(address[0]).startswith("127.")
+        if not local:
+            raise OSError(f"a test tried to reach {address}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture
+def run():
+    """Run a Python program of the repository; returns the finished process with its output as text."""
+
+    def call(*words: object, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "", **(env or {})}
+        environment.pop("LDM_RUN_FOLDER", None)
+        return subprocess.run(
+            [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    return call

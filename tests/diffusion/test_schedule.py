@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from ldm.diffusion import NoiseSchedule, cosine, linear, scaled_linear
+
+SCHEDULES = [scaled_linear(), linear(), cosine(), scaled_linear(50, 0.01, 0.2)]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_variance_is_preserved_and_noise_grows(schedule: NoiseSchedule) -> None:
+    t = torch.arange(-1, schedule.T)
+    like = torch.zeros(len(t), 1)
+    alpha, sigma = schedule.alpha(t, like), schedule.sigma(t, like)
+    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(alpha), atol=1e-6, rtol=0)
+    assert (schedule.snr(t)[1:].diff() < 0).all()
+    assert float(alpha[0]) == 1.0 and float(sigma[0]) == 0.0  # t = -1 is clean data
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("gap", [1, 7])
+def test_posterior_is_bayes_rule(schedule: NoiseSchedule, gap: int) -> None:
+    """q(z_s | z_t, z_0) ~ q(z_t | z_s) q(z_s | z_0), solved for one dimension in float64."""
+    t = torch.tensor([schedule.T // 2])
+    s = t - gap
+    one = torch.ones(1, 1)
+    alpha_t, sigma_t = schedule.alpha(t, one).double(), schedule.sigma(t, one).double()
+    alpha_s, sigma_s = schedule.alpha(s, one).double(), schedule.sigma(s, one).double()
+    z_0, z_t = torch.tensor([[0.7]]).double(), torch.tensor([[-0.4]]).double()
+    a = alpha_t / alpha_s
+    variance_ts = sigma_t**2 - a**2 * sigma_s**2
+    precision = a**2 / variance_ts + 1 / sigma_s**2
+    mean = (a * z_t / variance_ts + alpha_s * z_0 / sigma_s**2) / precision
+    got = schedule.posterior(z_0.float(), z_t.float(), t, s)
+    torch.testing.assert_close(got.mean.double(), mean, rtol=2e-3, atol=1e-4)
+    torch.testing.assert_close(got.variance.double(), 1 / precision, rtol=2e-3, atol=1e-6)
+
+
+def test_tables_are_no_part_of_a_checkpoint() -> None:
+    assert scaled_linear().state_dict() == {}
+
+
+def test_the_papers_linear_is_linear_in_the_root() -> None:
+    schedule = scaled_linear(1000, 0.0015, 0.0195)
+    alpha_squared = schedule._alpha.double() ** 2
+    beta = 1 - alpha_squared[1:] / alpha_squared[:-1]
+    steps = beta[:500].sqrt().diff()
+    torch.testing.assert_close(steps, steps.mean().expand_as(steps), rtol=2e-2, atol=0)
+
+
+def test_wrong_betas_are_refused() -> None:
+    with pytest.raises(ValueError, match="betas"):
+        NoiseSchedule(torch.tensor([0.1, 1.5]))

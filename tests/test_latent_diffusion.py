@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from ldm.conditioning import ClassEmbedding, ConcatImage
+from ldm.diffusion import cosine
+from ldm.errors import UserError
+from ldm.first_stage import IdentityFirstStage, KLAutoencoder
+from ldm.generation import SamplerSettings, generate
+from ldm.latent_diffusion import LatentDiffusion
+from ldm.networks import UNet
+
+
+def make(**options) -> LatentDiffusion:
+    torch.manual_seed(0)
+    stage = KLAutoencoder(2, 32, [1, 1], 1)
+    net = UNet(2, 2, 64, [1, 2], 1, heads=2, context_channels=8)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.03)
+    return LatentDiffusion(stage, net, cosine(), ClassEmbedding(4, 8, drop_rate=0.1), "v", **options).eval()
+
+
+def test_the_first_stage_is_frozen_and_stays_in_eval_mode() -> None:
+    model = make().train()
+    assert not model.first_stage.training and model.network.training
+    assert not any(p.requires_grad for p in model.first_stage.parameters())
+
+
+def test_scale_is_applied_once_each_way() -> None:
+    plain, scaled = make(), make(scale=0.5)
+    x = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(scaled.encode(x), 0.5 * plain.encode(x))
+    torch.testing.assert_close(scaled.decode(scaled.encode(x)), plain.decode(plain.encode(x)))
+
+
+def test_an_unmeasured_scale_cannot_pass_unnoticed() -> None:
+    assert not torch.isfinite(make(scale="std").encode(torch.rand(1, 3, 16, 16))).any()
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (
+            {"network": lambda: UNet(3, 2, 32, [1], 1, heads=1)},
+            "in_channels is 3, but the first stage gives 2 channels and the conditioner 0",
+        ),
+        ({"network": lambda: UNet(2, 3, 32, [1], 1, heads=1)}, "out_channels is 3, but latents have 2"),
+        ({"network": lambda: UNet(2, 2, 32, [1], 1, heads=1, context_channels=8)}, "context_channels is 8, but the conditioner gives None"),
+        ({"network": lambda: UNet(2, 2, 32, [1], 1, heads=1), "conditioner": lambda: ConcatImage("mask", 1)}, "must be 3"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_with_their_numbers(change: dict, message: str) -> None:
+    parts = {name: make_part() for name, make_part in change.items()}
+    with pytest.raises(ValueError, match=message):
+        LatentDiffusion(IdentityFirstStage(2), schedule=cosine(), **parts)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_image_i_does_not_depend_on_the_batch(sampler: str) -> None:
+    model, labels = make(), torch.tensor([0, 1, 2, 3, 0])
+    settings = SamplerSettings(sampler=sampler, steps=5, eta=1.0 if sampler == "ddim" else 0.0, scale=2.0)
+    together = generate(model, {"label": labels}, range(5), (16, 16), settings, seed=7)
+    apart = [generate(model, {"label": labels[i : i + 1]}, [i], (16, 16), settings, seed=7) for i in reversed(range(5))]
+    torch.testing.assert_close(together, torch.cat(apart[::-1]), atol=1 / 255, rtol=0)
+    again = generate(model, {"label": labels}, range(5), (16, 16), settings, seed=7)
+    assert torch.equal(together, again)
+    assert not torch.allclose(together, generate(model, {"label": labels}, range(5), (16, 16), settings, seed=8))
+
+
+def test_other_sizes_than_in_training_and_impossible_ones() -> None:
+    model = make()
+    images = generate(model, {"label": torch.tensor([1])}, [0], (16, 32), SamplerSettings(steps=2))
+    assert images.shape == (1, 3, 16, 32)
+    with pytest.raises(UserError, match="no multiple"):
+        generate(model, {"label": torch.tensor([1])}, [0], (15, 32), SamplerSettings(steps=2))
+    with pytest.raises(UserError, match="between 1 and 1000"):
+        generate(model, {"label": torch.tensor([1])}, [0], (16, 16), SamplerSettings(steps=1001))
+
+
+@pytest.mark.parametrize("wrong", [{"sampler": "dddim"}, {"steps": 0}, {"eta": -1.0}, {"sampler": "ddpm", "eta": 1.0}])
+def test_wrong_sampler_settings_are_refused(wrong: dict) -> None:
+    with pytest.raises(UserError):
+        SamplerSettings(**wrong)
+
+
+def test_guiding_a_model_without_a_null_class_is_refused() -> None:
+    model = make()
+    model.conditioner = ClassEmbedding(4, 8, null_class=False)
+    with pytest.raises(UserError, match="--scale 1"):
+        generate(model, {"label": torch.tensor([1])}, [0], (16, 16), SamplerSettings(steps=2, scale=2.0))

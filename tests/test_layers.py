@@ -1,0 +1,87 @@
+"""Nothing imports upward: the order of the layers, kept."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# From the bottom up. A module imports only from lines below its own, or from its own package.
+LAYERS = [
+    {"ldm.errors", "ldm.seeding"},
+    {"ldm.files"},
+    {"ldm.config", "ldm.nn", "ldm.data.batch"},
+    {"ldm.networks", "ldm.diffusion"},
+    {"ldm.first_stage", "ldm.conditioning", "ldm.data"},
+    {"ldm.latent_diffusion"},
+    {"ldm.generation"},
+    {"ldm.training", "ldm.evaluation"},
+    {"ldm.loading", "ldm.shrink"},
+    {"ldm.check", "ldm.cli"},
+]
+PURE = {"ldm.nn", "ldm.diffusion"}  # torch, einops and the standard library only
+LIGHTNING = {"ldm.training"}
+MODULES = sorted(path for path in (ROOT / "ldm").rglob("*.py") if path.name != "__init__.py" or path.parent != ROOT / "ldm")
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def unit_of(module: str) -> tuple[int, str]:
+    """Layer number and the entry of LAYERS that a module belongs to (the longest match)."""
+    hits = [(len(unit), i, unit) for i, layer in enumerate(LAYERS) for unit in layer if module == unit or module.startswith(unit + ".")]
+    assert hits, f"{module} belongs to no layer: add it to LAYERS"
+    _, i, unit = max(hits)
+    return i, unit
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_downward(path: Path) -> None:
+    module = name_of(path)
+    layer, unit = unit_of(module)
+    for target in imports(path):
+        if target.startswith("ldm."):
+            other_layer, other = unit_of(target)
+            assert other == unit or other_layer < layer, f"{module} imports {target}, which is not below it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_outside_packages(path: Path) -> None:
+    _, unit = unit_of(name_of(path))
+    outside = {target.split(".")[0] for target in imports(path)} - {"ldm"}
+    if unit in PURE:
+        import sys
+
+        assert outside <= {"torch", "einops"} | set(sys.stdlib_module_names), f"{path}: {outside}"
+    if unit not in LIGHTNING:
+        assert "pytorch_lightning" not in outside, f"{path}: Lightning lives in ldm.training only"
+
+
+def test_the_lower_layers_work_without_lightning(run) -> None:
+    code = (
+        "import sys; sys.modules['pytorch_lightning'] = None; sys.modules['omegaconf'] = None\n"
+        "import torch\n"
+        "from ldm.first_stage import IdentityFirstStage\n"
+        "from ldm.networks import UNet\n"
+        "from ldm.diffusion import cosine\n"
+        "from ldm.latent_diffusion import LatentDiffusion\n"
+        "from ldm.generation import SamplerSettings, generate\n"
+        "m = LatentDiffusion(IdentityFirstStage(1), UNet(1, 1, 32, [1], 1, heads=1), cosine())\n"
+        "print(generate(m.eval(), {}, range(2), (8, 8), SamplerSettings(steps=2)).shape)\n"
+    )
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "[2, 1, 8, 8]" in done.stdout

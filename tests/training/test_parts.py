@@ -1,0 +1,104 @@
+import pytest
+import torch
+from torch import nn
+
+from ldm.training import Muon, TrainerSettings, warmup_cosine, warmup_linear
+from ldm.training.datamodule import DataModule
+from ldm.training.ema import EMA
+from ldm.training.muon import orthogonalise
+from ldm.training.records import MetricsTable, clock
+
+
+def test_ema_follows_its_formula_and_swaps_back() -> None:
+    p = nn.Parameter(torch.zeros(3))
+    ema = EMA({"p": p}, 0.5)
+    expected = torch.zeros(3)
+    for n in range(1, 8):
+        with torch.no_grad():
+            p.add_(1.0)
+        ema.update()
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * p.detach()
+    torch.testing.assert_close(ema.shadow["p"], expected)
+    with ema.applied():
+        torch.testing.assert_close(p.detach(), expected)
+    torch.testing.assert_close(p.detach(), torch.full((3,), 7.0))
+    other = EMA({"p": nn.Parameter(torch.zeros(3))}, 0.5)
+    other.load_state_dict(ema.state_dict())
+    assert torch.equal(other.shadow["p"], ema.shadow["p"]) and other.updates == 7
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
+    for shape in ((2, 8, 20), (3, 20, 8)):
+        s = torch.linalg.svdvals(orthogonalise(torch.randn(*shape, generator=torch.Generator().manual_seed(0))).float())
+        assert float(s.min()) > 0.5 and float(s.max()) < 1.4
+
+
+def test_muon_adam_part_equals_torchs_adamw() -> None:
+    torch.manual_seed(0)
+    a, b = nn.Parameter(torch.randn(5)), None
+    b = nn.Parameter(a.detach().clone())
+    ours, theirs = Muon([("bias", a)], adam_lr=1e-2, weight_decay=0.1), torch.optim.AdamW([b], lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1)
+    for i in range(5):
+        for p in (a, b):
+            p.grad = torch.sin(torch.arange(5.0) + i)
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_muon_state_round_trip_and_groups() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.LazyLinear(3))
+    net(torch.zeros(1, 2, 5, 5))
+    optimizer = Muon(net.named_parameters(), lr=0.1)
+    assert [len(g["params"]) for g in optimizer.param_groups] == [2, 2]
+    before = [p.detach().clone() for p in net.parameters()]
+    net(torch.randn(4, 2, 5, 5)).square().mean().backward()
+    optimizer.step()
+    assert all(not torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
+    again = Muon(net.named_parameters(), lr=0.1)
+    again.load_state_dict(optimizer.state_dict())
+    assert torch.equal(again.state[net[0].weight]["momentum"], optimizer.state[net[0].weight]["momentum"])
+    assert again.param_groups[1]["steps"] == 1
+
+
+@pytest.mark.parametrize("make", [warmup_linear, warmup_cosine])
+def test_rates_rise_and_fall(make) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = make(optimizer, warmup=10, total=100, end=0.1)
+    rates = []
+    for _ in range(120):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] < 0.2 and max(rates) == pytest.approx(1.0) and rates[100:] == pytest.approx([0.1] * 20)
+    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_metrics_table_widens_and_resumes(tmp_path) -> None:
+    table = MetricsTable(tmp_path / "m.csv", 0)
+    table.add({"step": 1, "loss": "2"})
+    table.add({"step": 2, "loss": "1", "psnr": "20"})
+    table.add({"step": 3, "loss": "0.5"})
+    again = MetricsTable(tmp_path / "m.csv", 2)  # resumed from step 2: what came after is computed again
+    again.add({"step": 3, "loss": "0.4"})
+    assert (tmp_path / "m.csv").read_text().splitlines() == ["step,loss,psnr", "1,2,", "2,1,20", "3,0.4,"]
+
+
+@pytest.mark.parametrize(
+    "batch,limit,world,expected", [(48, None, 1, 1), (48, 12, 1, 4), (48, 13, 1, 4), (48, 12, 4, 1), (680, 17, 8, 5), (7, 2, 1, 7)]
+)
+def test_accumulation_is_derived_from_the_global_batch(batch: int, limit: int | None, world: int, expected: int) -> None:
+    assert DataModule(batch, [], max_per_device=limit).accumulate(world) == expected
+
+
+def test_settings_count_devices() -> None:
+    assert TrainerSettings(1, devices=[0, 1], num_nodes=2).world_size() == 4
+    assert TrainerSettings(1, devices="0,1").device_count() == 2
+    assert TrainerSettings(1, devices="auto", accelerator="cpu").device_count() == 1
+    with pytest.raises(ValueError, match="steps"):
+        TrainerSettings(0)
+
+
+def test_clock() -> None:
+    assert clock(59.6) == "1:00" and clock(3723) == "1:02:03"

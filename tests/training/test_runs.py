@@ -1,0 +1,259 @@
+"""Whole runs of both stages through main.py, tiny: they train, stop, resume, split over processes, and say what is wrong."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldm.files import read_checkpoint, read_weights
+
+TINY_FIRST = [
+    "model.params.autoencoder.params.width=32",
+    "data.params.batch_size=6",
+    "trainer.params.log_every=2",
+    "trainer.params.validate_every=0",
+    "trainer.params.images_every=0",
+    "trainer.params.accelerator=cpu",
+    "trainer.params.precision=32-true",
+    "model.params.scheduler=null",
+]
+TINY_SECOND = [
+    "model.params.model.params.network.params={in_channels: 4, out_channels: 4, width: 32, width_mult: [1], blocks_per_level: 1, "
+    "heads: 1, context_channels: 64, dropout: 0.1}",
+    *TINY_FIRST[1:],
+]
+ADVERSARY = (
+    "model.params.loss.params.discriminator={target: ldm.networks.PatchDiscriminator, params: {in_channels: 1, width: 8, layers: 2}}"
+)
+
+
+def only(folder: Path, name: str) -> Path:
+    (found,) = (p for p in folder.iterdir() if p.name.endswith(f"_{name}"))
+    return found
+
+
+def table(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+
+
+def state(run: Path, step: int) -> dict:
+    return read_checkpoint(run / "checkpoints" / f"step-{step}.ckpt")
+
+
+def assert_equal(a: object, b: object, path: str = "") -> None:
+    """Bit by bit, through all containers."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_equal(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{path}.{i}")
+    else:
+        assert a == b, path
+
+
+@pytest.fixture(scope="module")
+def first_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained (hardly) first stage with an adversary, for all tests of this file."""
+    logs = tmp_path_factory.mktemp("first")
+    command = [sys.executable, "main.py", "-b", "configs/demo/digits-first-stage.yaml", "-t", "-l", str(logs), "-n", "first"]
+    done = subprocess.run([*command, *TINY_FIRST, ADVERSARY, "trainer.params.steps=8"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return only(logs, "first")
+
+
+def second(logs: Path, first_stage: Path, *more: str, name: str = "second") -> list[str]:
+    return ["-b", "configs/demo/digits.yaml", "-t", "-l", str(logs), "-n", name, *TINY_SECOND, f"paths.first_stage={first_stage}", *more]
+
+
+def test_a_run_folder_holds_what_is_promised(first_stage: Path, run, tmp_path: Path) -> None:
+    done = run(
+        "main.py",
+        *second(tmp_path, first_stage, "trainer.params.steps=4", "trainer.params.images_every=4", "trainer.params.validate_every=4"),
+    )
+    assert done.returncode == 0, done.stderr
+    folder = only(tmp_path, "second")
+    assert (folder / "config.yaml").is_file() and (folder / "metrics.csv").is_file() and list(folder.glob("events.out*"))
+    assert (folder / "checkpoints" / "last").resolve() == (folder / "checkpoints" / "step-4.ckpt").resolve()
+    assert [p.name for p in (folder / "images").iterdir()] == ["step-000004-samples.png"]
+    rows = table(folder)
+    assert rows[0]["step"] == "2" and float(rows[0]["loss"]) > 0 and any(row.get("validation_loss") for row in rows)
+    checkpoint = state(folder, 4)  # loads with weights_only=True
+    assert checkpoint["step"] == 4 and not any(name.startswith("first_stage") for name in checkpoint["model"])
+    weights, metadata = read_weights(folder / "checkpoints" / "step-4.ema.safetensors")
+    assert metadata["config"]["trainer"]["params"]["steps"] == 4 and len(metadata["first_stage"]["sha256"]) == 64
+    assert "scale" in weights and 0.05 < float(weights["scale"]) < 20 and not any(n.startswith("first_stage") for n in weights)
+    assert "python scripts/sample.py" in done.stderr and "images/s" in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["first", "second"])
+def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, run, tmp_path: Path) -> None:
+    """SIGKILL in the middle of an epoch; the resumed run ends on equal weights, optimizers, EMA and steps."""
+    common = ["trainer.params.steps=40", "trainer.params.checkpoint_every=5", "trainer.params.keep=20"]
+    if stage == "first":
+        words = [
+            "-b",
+            "configs/demo/digits-first-stage.yaml",
+            "-t",
+            "-n",
+            "second",
+            *TINY_FIRST,
+            ADVERSARY,
+            *common,
+            "model.params.ema_decay=0.9",
+        ]
+    else:
+        words = second(tmp_path / "unused", first_stage, *common)
+    env = {**os.environ, "OMP_NUM_THREADS": "2"}
+    whole = run("main.py", *words, "-l", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    victim = subprocess.Popen([sys.executable, "main.py", *words, "-l", str(tmp_path / "cut")], env=env, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while victim.poll() is None and time.monotonic() < deadline and not list(tmp_path.glob("cut/*/checkpoints/step-10.ckpt")):
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    cut = only(tmp_path / "cut", "second")
+    assert 10 <= max(int(p.stem.split("-")[1]) for p in (cut / "checkpoints").glob("step-*.ckpt")) < 40
+    resumed = run("main.py", "--resume", cut)
+    assert resumed.returncode == 0, resumed.stderr
+    a, b = state(only(tmp_path / "whole", "second"), 40), state(cut, 40)
+    for key in ("step", "seed", "model", "ema", "optimizers", "schedulers"):
+        assert_equal(a[key], b[key], key)
+    steps = [int(row["step"]) for row in table(cut)]
+    assert steps == list(range(2, 41, 2))  # no row lost, none twice
+    assert "resume" in (cut / "incidents.jsonl").read_text()
+
+
+def test_ctrl_c_saves_and_prints_the_resume_command(first_stage: Path, tmp_path: Path) -> None:
+    words = second(tmp_path, first_stage, "trainer.params.steps=100000", "trainer.params.checkpoint_every=100000")
+    process = subprocess.Popen([sys.executable, "main.py", *words], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("step "):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 130, rest
+    assert "python main.py --resume" in rest
+    assert (only(tmp_path, "second") / "checkpoints" / "last").exists()
+
+
+def test_two_processes_train_the_demo(first_stage: Path, run, tmp_path: Path) -> None:
+    """Lightning's DDP over gloo. The same global batch: the losses agree with one process, and one folder is written."""
+    losses = {}
+    for devices in (1, 2):
+        more = ["trainer.params.steps=6", f"trainer.params.devices={devices}", "model.params.model.params.network.params.dropout=0.0"]
+        done = run("main.py", *second(tmp_path / str(devices), first_stage, *more), env={"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+        folder = only(tmp_path / str(devices), "second")
+        losses[devices] = state(folder, 6)["model"]
+    for name, value in losses[1].items():
+        torch.testing.assert_close(losses[2][name], value, atol=2e-3, rtol=2e-2, msg=name)
+
+
+def test_accumulation_is_the_same_step(first_stage: Path, run, tmp_path: Path) -> None:
+    states = {}
+    for size in (6, 2):
+        more = ["trainer.params.steps=4", f"data.params.max_per_device={size}", "model.params.model.params.network.params.dropout=0.0"]
+        more += ["model.params.model.params.scale=0.5"]
+        done = run("main.py", *second(tmp_path / str(size), first_stage, *more))
+        assert done.returncode == 0, done.stderr
+        states[size] = state(only(tmp_path / str(size), "second"), 4)
+    assert states[2]["step"] == 4
+    for name, value in states[6]["model"].items():
+        torch.testing.assert_close(states[2]["model"][name], value, atol=1e-3, rtol=1e-2, msg=name)
+
+
+def test_another_first_stage_is_refused_unless_allowed(first_stage: Path, run, tmp_path: Path) -> None:
+    done = run("main.py", *second(tmp_path, first_stage, "trainer.params.steps=2"))
+    assert done.returncode == 0, done.stderr
+    model = only(tmp_path, "second")
+    other = tmp_path / "other.safetensors"
+    from ldm.files import newest_weights, save_weights
+
+    weights, metadata = read_weights(newest_weights(first_stage))
+    save_weights(other, {name: value + 0.01 for name, value in weights.items()}, metadata)
+    words = ["scripts/sample.py", model, "--n", "2", "--steps", "2", "--outdir", tmp_path / "out", "--first-stage", other]
+    refused = run(*words)
+    assert refused.returncode == 2 and "not the first stage" in refused.stderr and "Traceback" not in refused.stderr
+    assert run(*words, "--allow-other-first-stage").returncode == 0
+
+
+def test_a_nan_ends_the_run_in_words_and_saves_nothing_bad(first_stage: Path, run, tmp_path: Path) -> None:
+    done = run("main.py", *second(tmp_path, first_stage, "trainer.params.steps=20", "model.params.optimizer.params.adam_lr=1.0e+30"))
+    assert done.returncode == 2 and "not finite" in done.stderr and "Traceback" not in done.stderr
+    assert not list((only(tmp_path, "second") / "checkpoints").glob("*.ckpt"))
+
+
+def test_overfitting_a_handful_of_images(run, tmp_path: Path) -> None:
+    """Both stages learn: ten digits are reconstructed, and the samples of a class are close to its training digit."""
+    import numpy as np
+    from PIL import Image
+
+    from ldm.data.digits import load_digits
+
+    images, labels, _ = load_digits("train", 16)
+    chosen = [int((labels == k).nonzero()[0]) for k in range(3)]
+    for k in chosen:
+        folder = tmp_path / "data" / str(int(labels[k]))
+        folder.mkdir(parents=True)
+        Image.fromarray(((images[k, 0].numpy() + 1) * 127.5).round().astype(np.uint8)).save(folder / "0.png")
+    data = ["data.params.batch_size=12"]
+    data += [
+        f"data.params.{split}={{target: ldm.data.ImageFolder, params: {{root: {tmp_path / 'data'}, size: 16, channels: 1, labels: true}}}}"
+        for split in ("train", "validation")
+    ]
+    quiet = ["trainer.params.images_every=0", "trainer.params.validate_every=0", "trainer.params.precision=32-true"]
+    first = run(
+        "main.py",
+        "-b",
+        "configs/demo/digits-first-stage.yaml",
+        "-t",
+        "-l",
+        tmp_path / "l",
+        "-n",
+        "a",
+        *data,
+        *quiet,
+        "trainer.params.steps=150",
+    )
+    assert first.returncode == 0, first.stderr
+    small = "model.params.model.params.network.params.width_mult=[1]"
+    again = run(
+        "main.py",
+        "-b",
+        "configs/demo/digits.yaml",
+        "-t",
+        "-l",
+        tmp_path / "l",
+        "-n",
+        "b",
+        *data,
+        *quiet,
+        small,
+        "trainer.params.steps=300",
+        f"paths.first_stage={only(tmp_path / 'l', 'a')}",
+    )
+    assert again.returncode == 0, again.stderr
+    out = tmp_path / "out"
+    sampled = run(
+        "scripts/sample.py", only(tmp_path / "l", "b"), "--n", "6", "--classes", "0-2", "--steps", "20", "--scale", "1", "--outdir", out
+    )
+    assert sampled.returncode == 0, sampled.stderr
+    for i in range(6):
+        image = torch.from_numpy(np.asarray(Image.open(out / f"{i:05d}.png"), dtype=np.float32) / 127.5 - 1)
+        distance = [float((image - images[k, 0]).square().mean()) for k in chosen]
+        assert int(np.argmin(distance)) == i % 3 and min(distance) < 0.1, distance
+        assert json.loads(Image.open(out / f"{i:05d}.png").text["ldm"])["label"] == i % 3
