@@ -104,7 +104,7 @@ def load_model(path: str, first_stage: str | None = None, allow_other_first_stag
     file = newest_weights(Path(path))
     metadata = read_metadata(file)
     config: dict[str, Any] = metadata.get("config") or {}
-    node = config.get("model", {}).get("params", {}).get("model")
+    node: Any = config.get("model", {}).get("params", {}).get("model")
     if not isinstance(node, dict):
         kind = "a first stage" if "autoencoder" in config.get("model", {}).get("params", {}) else "unknown"
         raise UserError(f"{file}: holds {kind}, expected the weights of a latent diffusion model (stage two)")
@@ -113,7 +113,7 @@ def load_model(path: str, first_stage: str | None = None, allow_other_first_stag
     if part.get("target") == "ldm.loading.pretrained":
         part["params"]["checkpoint"] = first_stage or trained_with.get("path") or part["params"].get("checkpoint")
     model = build(node, trust or Trust(), "model.params.model")
-    found, expected = getattr(model.first_stage, "sha256", None), trained_with.get("sha256")
+    found, expected = str(getattr(model.first_stage, "sha256", "")), str(trained_with.get("sha256") or "")
     if expected and found != expected and not allow_other_first_stage:
         raise UserError(
             f"{model.first_stage.checkpoint}: this is not the first stage that {file} was trained with (SHA-256 {found[:12]}..., "

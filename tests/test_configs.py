@@ -13,7 +13,7 @@ PUBLISHED = {  # millions: printed or, where the print is wrong or missing, reco
     "first_stage/vq-f4": {"autoencoder": 55.32},
     "first_stage/kl-f8": {"autoencoder": 83.65},
     "ldm/celebahq-ldm4": {"first_stage": 55.32, "network": 274.06},
-    "ldm/imagenet-ldm4": {"network": 400.92, "conditioner": 0.51},
+    "ldm/imagenet-ldm4": {"network": 400.92, "conditioner": 0.5125},
     "ldm/text-ldm8-kl": {"first_stage": 83.65, "network": 872.30, "conditioner": 581.99},
 }
 

@@ -175,7 +175,7 @@ def _override(merged: dict[str, Any], word: str, origins: dict[str, str]) -> Non
         if isinstance(node, list):
             node = node[_list_index(node, key, word)]
         else:
-            if not isinstance(node.get(key), dict | list):
+            if node.get(key) is None:
                 node[key] = {}
             node = node[key]
         if not isinstance(node, dict | list):

@@ -56,21 +56,9 @@ class LPIPS(nn.Module):
             MissingFile: neither a file nor a download.
             UserError: the file holds something else.
         """
-        if self.vgg16 or self.file().is_file():
-            if not self.file().is_file():
-                raise self.missing()[0]
-            state = torch.load(self.file(), map_location="cpu", weights_only=True)
-        else:
-            from torchvision.models import VGG16_Weights
-
-            try:
-                state = torch.hub.load_state_dict_from_url(VGG16_Weights.IMAGENET1K_V1.url, map_location="cpu", progress=False)
-            except Exception as error:  # any network failure means the same to the user
-                raise MissingFile(f"{self.missing()[0]} (the download failed: {error})") from error
-        slices = {  # lpips cuts torchvision's layer list into five slices and keeps the layers' numbers
-            name.split(".", 2)[2]: name for name in self.net.net.state_dict()
-        }
-        wanted = {full: state.get(f"features.{short}") for short, full in slices.items()}
+        state = self._vgg16_state()
+        # lpips cuts torchvision's layer list into slices ("slice1.0.weight") and keeps the layers' numbers.
+        wanted = {name: state.get(f"features.{name.partition('.')[2]}") for name in self.net.net.state_dict()}
         if any(value is None for value in wanted.values()):
             raise UserError(f"{self.file()}: expected torchvision's VGG16 state dict with keys features.0.weight ...")
         self.net.net.load_state_dict(wanted)
@@ -79,6 +67,21 @@ class LPIPS(nn.Module):
         heads = os.path.join(os.path.dirname(lpips.__file__), "weights", f"v{self.net.version}", "vgg.pth")
         self.net.load_state_dict(torch.load(heads, map_location="cpu", weights_only=True), strict=False)
         self.loaded = True
+
+    def _vgg16_state(self) -> dict[str, Tensor]:
+        if self.file().is_file():
+            try:
+                return torch.load(self.file(), map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+            except Exception as error:  # torch raises many kinds for a damaged or foreign file
+                raise UserError(f"{self.file()}: not a whole file of torchvision's VGG16 weights") from error
+        if self.vgg16:
+            raise self.missing()[0]
+        from torchvision.models import VGG16_Weights
+
+        try:
+            return torch.hub.load_state_dict_from_url(VGG16_Weights.IMAGENET1K_V1.url, map_location="cpu", progress=False)
+        except Exception as error:  # any network failure means the same to the user
+            raise MissingFile(f"{self.missing()[0]} (the download failed: {error})") from error
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         if not self.loaded:

@@ -44,7 +44,7 @@ def test_the_papers_linear_is_linear_in_the_root() -> None:
     alpha_squared = schedule._alpha.double() ** 2
     beta = 1 - alpha_squared[1:] / alpha_squared[:-1]
     steps = beta[:500].sqrt().diff()
-    torch.testing.assert_close(steps, steps.mean().expand_as(steps), rtol=2e-2, atol=0)
+    torch.testing.assert_close(steps, steps.mean().expand_as(steps), rtol=5e-2, atol=0)
 
 
 def test_wrong_betas_are_refused() -> None:
