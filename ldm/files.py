@@ -86,7 +86,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        raise UserError(f"{path}: not a whole checkpoint of this project ({(str(error).splitlines() or [type(error).__name__])[0][:200]})") from error
+        raise UserError(
+            f"{path}: not a whole checkpoint of this project ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
+        ) from error
     if not isinstance(state, dict) or "ldm_checkpoint" not in state:
         raise UserError(f"{path}: no training checkpoint of this project (key 'ldm_checkpoint' is missing)")
     return state
