@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"error: {stray[0]!r}: expected key.sub=value (configs go behind --base)\n")
         return 2
     if flags.gpus is not None:
-        logging.info("note: --gpus is an alias; use trainer.params.devices=...")
+        sys.stderr.write("note: --gpus is an alias; use trainer.params.devices=...\n")
         overrides.append(f"trainer.params.devices={gpu_list(flags.gpus)}")
     from ldm.errors import UserError  # torch is only imported once the words make sense
 
@@ -107,6 +107,7 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
 def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, Any] | None, overrides: list[str]) -> int:
     """Build everything, then fit."""
     import pytorch_lightning as pl
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
     from ldm.config import build, validate
     from ldm.errors import UserError
@@ -142,7 +143,10 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
         metadata["first_stage"] = {"path": first_stage.checkpoint, "sha256": first_stage.sha256}
         if state is not None and (state.get("first_stage") or {}).get("sha256") not in (None, first_stage.sha256):
             raise UserError(f"{first_stage.checkpoint}: not the first stage this run was trained with (its SHA-256 differs)")
-    record_config(folder, config.to_yaml())
+    if rank_zero_only.rank == 0:
+        record_config(folder, config.to_yaml())
+    else:
+        logging.getLogger().setLevel(logging.WARNING)  # one process speaks for all
     logging.info("run folder: %s", folder)
     logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.resolved_precision(), settings.device_type())
     callbacks = build(config.data.get("callbacks") or {}, trust, "callbacks").values()

@@ -23,6 +23,7 @@ from ldm.training.module import TrainingModule
 
 log = logging.getLogger(__name__)
 PRETRAINED = "ldm.loading.pretrained"
+LOOKS = 32  # samples that are read
 
 
 @dataclass
@@ -184,12 +185,16 @@ def learning_rate(node: Any, data: DataModule, settings: TrainerSettings, report
 
 
 def read_batch(data: Any, module: TrainingModule, config: Config, report: Report) -> Batch | None:
-    """Two real samples held against the schema and the model, or made-up ones where the data is missing."""
+    """Samples from all over the data held against the schema and the model, or made-up ones where the data is missing.
+
+    The first two become the batch of the narrow step.
+    """
     if not isinstance(data, DataModule) or data.train is None:
         report.batch = {"image": "made up, because the data is missing"}
         return made_up_batch(module, config)
     try:
-        samples = [data.train[i % len(data.train)] for i in range(2)]  # type: ignore[arg-type]
+        length = len(data.train)  # type: ignore[arg-type]
+        samples = [data.train[i * length // LOOKS] for i in range(LOOKS)]
         for sample in samples:
             check_sample(sample, "data.params.train")
         batch = collate(samples)
@@ -202,7 +207,7 @@ def read_batch(data: Any, module: TrainingModule, config: Config, report: Report
     report.batch = {key: describe(value) for key, value in batch.items() if key != "skipped"}
     fit = fits(batch, module)
     report.problems += [f"data.params.train: {text}" for text in fit]
-    return None if fit else batch
+    return None if fit else {key: value[:2] for key, value in batch.items()}
 
 
 def stage_one_of(module: TrainingModule) -> FirstStage:

@@ -50,14 +50,14 @@ def settings_from_flags(flags: argparse.Namespace, config: dict[str, Any]) -> Sa
     return SamplerSettings(**chosen)
 
 
-def run_script(main: Callable[[list[str] | None], int]) -> None:
+def run_script(main: Callable[[list[str] | None], int], arguments: list[str] | None = None) -> int:
     """Run a script's main; a user's mistake becomes one line and exit code 2 or 3."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        sys.exit(main(None))
+        return main(arguments)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("stopped; what is written is whole\n")
-        sys.exit(130)
+        return 130

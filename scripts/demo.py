@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_intermixed_args(arguments)
+    if flags.samples < 40:
+        raise UserError(f"--samples {flags.samples}: expected at least 40")
     outdir = Path(flags.outdir or {"digits": "outputs/demo", "text": "outputs/demo-text"}[flags.demo])
     outdir.mkdir(parents=True, exist_ok=True)
     first, first_seconds = train(f"{flags.demo}-first-stage", outdir, flags.overrides)
@@ -74,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     timing = ("training_seconds", f"{summary['training_seconds']:.0f}", "wall time of both training commands, start-up included")
     title = {"digits": "Handwritten digits, by class", "text": "Coloured shapes, by caption"}[flags.demo]
     intro = "Every image here was made by a latent diffusion model that was trained a moment ago, from two YAML files."
+    intro += f" {summary['not_used']}."
     write_page(outdir / "index.html", title, intro, [timing, *numbers], pictures)
     sys.stdout.write("\n".join(f"{name:<24}{value:<10}{how}" for name, value, how in [timing, *numbers]) + "\n")
     sys.stdout.write(f"see {outdir / 'index.html'}, {outdir / 'samples.png'} and {outdir / 'summary.json'}\n")
@@ -118,8 +121,8 @@ def measure_digits(loaded: LoadedModel, outdir: Path, count: int) -> tuple[dict[
     train_images, _, _ = load_digits("train", 32)
     _, index = digit_measures.nearest(images[:80], train_images)
     save_grid(images[:80], outdir / "samples.png", columns=10)
-    pairs = torch.stack([images[:40], train_images[index[:40]]], dim=1).reshape(4, 10, 2, 1, 32, 32)
-    save_grid(pairs.transpose(1, 2).reshape(-1, 1, 32, 32), outdir / "nearest.png", columns=10)
+    pairs = [row for first in range(0, 40, 10) for row in (images[first : first + 10], train_images[index[first : first + 10]])]
+    save_grid(torch.cat(pairs), outdir / "nearest.png", columns=10)
     numbers = [
         ("accuracy", f"{results['accuracy']:.1%}", f"{count} samples read as the asked digit by a classifier that saw real digits only"),
         ("accuracy_real", f"{results['accuracy_real']:.1%}", "the same classifier on 360 held-out real digits"),
@@ -192,4 +195,4 @@ def measure_scenes(loaded: LoadedModel, outdir: Path, count: int) -> tuple[dict[
 
 
 if __name__ == "__main__":
-    run_script(main)
+    sys.exit(run_script(main))

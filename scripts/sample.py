@@ -138,4 +138,4 @@ def write_png(path: Path, image: Tensor, settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    sys.exit(run_script(main))

@@ -1,5 +1,6 @@
 """Shared by all tests: no network, few threads, the repository's root."""
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -43,5 +44,26 @@ def run():
         return subprocess.run(
             [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
         )
+
+    return call
+
+
+@pytest.fixture
+def script(capsys: pytest.CaptureFixture[str]):
+    """Call a script's main in this process, as its command line would: what comes back looks like a finished process."""
+
+    def call(path: str, *words: object) -> subprocess.CompletedProcess[str]:
+        from ldm.cli import run_script
+
+        spec = importlib.util.spec_from_file_location("script", ROOT / path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        try:
+            code = run_script(module.main, [str(w) for w in words])
+        except SystemExit as error:
+            code = int(error.code or 0)
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess([path], code, captured.out, captured.err)
 
     return call

@@ -78,7 +78,7 @@ def test_check_ready(capsys, tmp_path: Path) -> None:
     assert code == 0 == report["exit_code"] and out.rstrip().endswith("ready")
     assert report["parameters"]["autoencoder"] > 10**5 and report["learning_rate"]["lr"] == 0.03
     assert "nothing scales them" in report["learning_rate"]["formula"] and report["learning_rate"]["batch_size"] == 32
-    assert "float32 (2, 1, 32, 32)" in report["batch"]["image"] and report["step"]["loss"] > 0
+    assert "float32 (32, 1, 32, 32)" in report["batch"]["image"] and report["step"]["loss"] > 0
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path), dtype=np.int16)
 
 
-def test_a_set_does_not_depend_on_the_batch_and_knows_its_settings(digits: Path, run, tmp_path: Path) -> None:
+def test_a_set_does_not_depend_on_the_batch_and_knows_its_settings(digits: Path, script, tmp_path: Path) -> None:
     for batch in (2, 5):
-        done = run(
+        done = script(
             "scripts/sample.py",
             digits,
             "--n",
@@ -72,8 +72,8 @@ def test_a_set_does_not_depend_on_the_batch_and_knows_its_settings(digits: Path,
     "more",
     [["--sampler", "ddpm"], ["--eta", "1"], ["--ddim_steps", "2", "--n_samples", "1"], ["--precision", "bf16"], ["--H", "32", "--W", "64"]],
 )
-def test_other_right_flags(digits: Path, run, tmp_path: Path, more: list[str]) -> None:
-    done = run("scripts/sample.py", digits, "--n", 2, "--steps", 2, "--outdir", tmp_path, *more)
+def test_other_right_flags(digits: Path, script, tmp_path: Path, more: list[str]) -> None:
+    done = script("scripts/sample.py", digits, "--n", 2, "--steps", 2, "--outdir", tmp_path, *more)
     assert done.returncode == 0, done.stderr
     if "--W" in more:
         assert Image.open(tmp_path / "00000.png").size == (64, 32)
@@ -98,12 +98,12 @@ def test_other_right_flags(digits: Path, run, tmp_path: Path, more: list[str]) -
         (["--frobnicate"], 2, "unrecognized arguments"),
     ],
 )
-def test_wrong_flags_are_one_clear_line(digits: Path, run, tmp_path: Path, more: list[str], code: int, message: str) -> None:
-    done = run("scripts/sample.py", digits, "--outdir", tmp_path, *more)
+def test_wrong_flags_are_one_clear_line(digits: Path, script, tmp_path: Path, more: list[str], code: int, message: str) -> None:
+    done = script("scripts/sample.py", digits, "--outdir", tmp_path, *more)
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
-def test_models_that_are_none(run, tmp_path: Path, digits: Path) -> None:
+def test_models_that_are_none(script, tmp_path: Path, digits: Path) -> None:
     config = json.loads(json.dumps(str(digits)))
     first = next(p for p in Path(config).parent.iterdir() if p.name.endswith("first-stage"))
     (tmp_path / "half.safetensors").write_bytes(next((digits / "checkpoints").glob("*.safetensors")).read_bytes()[:5000])
@@ -114,13 +114,13 @@ def test_models_that_are_none(run, tmp_path: Path, digits: Path) -> None:
         (tmp_path / "half.safetensors", 2, "half.safetensors: not a whole"),
         (first, 2, "holds a first stage, expected"),
     ):
-        done = run("scripts/sample.py", model, "--outdir", tmp_path)
+        done = script("scripts/sample.py", model, "--outdir", tmp_path)
         assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
-def test_prompts(text: Path, run, tmp_path: Path) -> None:
+def test_prompts(text: Path, script, tmp_path: Path) -> None:
     prompt = "a red circle on the left and a small blue square at the top"
-    done = run("scripts/sample.py", text, "--prompts", prompt, "a cyan cross on the right", "--n", 3, "--steps", 2, "--outdir", tmp_path)
+    done = script("scripts/sample.py", text, "--prompts", prompt, "a cyan cross on the right", "--n", 3, "--steps", 2, "--outdir", tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(Image.open(tmp_path / "00002.png").text["ldm"])["caption"] == prompt
     for words, message in (
@@ -128,7 +128,7 @@ def test_prompts(text: Path, run, tmp_path: Path) -> None:
         ([], "give --prompts"),
         (["--classes", "1"], "not class labels"),
     ):
-        done = run("scripts/sample.py", text, *words, "--outdir", tmp_path)
+        done = script("scripts/sample.py", text, *words, "--outdir", tmp_path)
         assert done.returncode == 2 and message in done.stderr, done.stderr
 
 
@@ -148,7 +148,7 @@ def test_the_demo_script_end_to_end_in_small(run, tmp_path: Path) -> None:
             ],
         ),
     ):
-        done = run("scripts/demo.py", demo, "--outdir", tmp_path / demo, "--samples", 30, *small)
+        done = run("scripts/demo.py", demo, "--outdir", tmp_path / demo, "--samples", 40, *small)
         assert done.returncode == 0, done.stderr
         summary = json.loads((tmp_path / demo / "summary.json").read_text())
         assert {"training_seconds", *keys} <= summary.keys() and summary["training_seconds"] > 0

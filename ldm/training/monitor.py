@@ -81,7 +81,7 @@ class Monitor(pl.Callback):
         rows = module.pictures(to_device(first, module.device))
         for name, images in rows.items():
             path = self.folder / "images" / f"step-{module.step:06d}-{name}.png"
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             save_grid(images, path)
 
 

@@ -77,6 +77,8 @@ class Records(pl.Callback):
         self.images_per_second = 0.0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Processes that were started apart from one another (torchrun, SLURM) may have named the folder differently.
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         if trainer.is_global_zero:
             self.table = MetricsTable(self.folder / "metrics.csv", self.start)
 
@@ -105,6 +107,7 @@ class Records(pl.Callback):
 
     def incident(self, step: int, kind: str, text: str) -> None:
         """One line in `incidents.jsonl`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "incidents.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "kind": kind, "what": text}) + "\n")
 

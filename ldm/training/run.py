@@ -73,8 +73,6 @@ def fit(
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.device_type() == "cuda":
         torch.set_float32_matmul_precision("high")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "images").mkdir(exist_ok=True)
     records = Records(folder, settings.log_every, start, settings.max_skipped)
     checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state)
     checkpoints.after_save = records.restart_clock
@@ -82,7 +80,7 @@ def fit(
     own = [records, Progress(records, settings.steps), monitor, CleanStop(), checkpoints]
     quiet_lightning()
     trainer = make_trainer(settings, folder, [*own, *callbacks], [TensorBoardLogger(folder, name="", version=""), *loggers])
-    if state is not None:
+    if state is not None and trainer.is_global_zero:
         records.incident(start, "resume", f"continued from step {start}")
     try:
         trainer.fit(module, datamodule=data)
@@ -115,13 +113,21 @@ def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Cal
         enable_model_summary=False,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
+        log_every_n_steps=1,  # it logs nothing itself
         **settings.lightning,
     )
 
 
 def quiet_lightning() -> None:
     """Lightning's advice about things that are so on purpose."""
-    for text in (".*num_workers.*", ".*does not have many workers.*", ".*validation_step.*", ".*val_dataloader.*", ".*LeafSpec.*"):
+    for text in (
+        ".*num_workers.*",
+        ".*does not have many workers.*",
+        ".*validation_step.*",
+        ".*val_dataloader.*",
+        ".*LeafSpec.*",
+        ".*in eval mode.*",
+    ):
         warnings.filterwarnings("ignore", text)
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*")
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning_fabric.utilities.rank_zero"):
