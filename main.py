@@ -65,6 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
+    except OSError as error:  # no permission, disk full: the message names the file
+        sys.stderr.write(f"error: {error}\n")
+        return 2
 
 
 def gpu_list(text: str) -> str:
@@ -83,11 +86,13 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
     state = None
     if flags.resume:
         state = read_checkpoint(newest_checkpoint(Path(flags.resume)))
+        if flags.name:
+            raise UserError("--name: a resumed run keeps its folder and its name")
     elif not flags.base:
         raise UserError("no config: give --base CONFIG.yaml (or --resume RUN); --help shows examples")
-    config = load(flags.base, overrides, start=None if state is None else state["config"])
     if flags.seed is not None:
-        config.data["seed"] = flags.seed
+        overrides = [*overrides, f"seed={flags.seed}"]
+    config = load(flags.base, overrides, start=None if state is None else state["source"])
     if flags.print_config:
         sys.stdout.write(config.to_yaml())
         return 0
@@ -119,6 +124,7 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
     if problems := validate(config, trust):
         raise UserError("the config is wrong:\n  " + "\n  ".join(map(str, problems)))
     seed = int(config.data.setdefault("seed", 23))
+    config.source.setdefault("seed", seed)
     if state is not None and seed != state["seed"]:
         raise UserError(f"--seed {seed}: this run has seed {state['seed']}, and its data order and noise depend on it")
     pl.seed_everything(seed, verbose=False)
@@ -138,7 +144,7 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
 
         folder = Path(os.environ.setdefault("LDM_RUN_FOLDER", str(new_folder(Path(flags.logdir), run_name(flags, config)))))
     first_stage = getattr(getattr(module, "model", None), "first_stage", None)
-    metadata = {"config": config.data, "first_stage": None}
+    metadata = {"config": config.data, "source": config.source, "first_stage": None}
     if getattr(first_stage, "sha256", None):
         metadata["first_stage"] = {"path": first_stage.checkpoint, "sha256": first_stage.sha256}
         if state is not None and (state.get("first_stage") or {}).get("sha256") not in (None, first_stage.sha256):
@@ -151,7 +157,7 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
     logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.resolved_precision(), settings.device_type())
     callbacks = build(config.data.get("callbacks") or {}, trust, "callbacks").values()
     loggers = build(config.data.get("loggers") or {}, trust, "loggers").values()
-    done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers)
+    done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note=" ".join([*flags.base, *overrides]))
     if not done:
         logging.info(
             "stopped at step %d of %d and saved; continue with\n  python main.py --resume %s",

@@ -24,11 +24,13 @@ class Config:
 
     Attributes:
         data: the content.
+        source: the content before `${...}` was resolved, so that a resumed run's overrides reach what refers to them.
         origins: for every dotted path, the file (or "command line") that set it last.
         files: the files given, for the record.
     """
 
     data: dict[str, Any]
+    source: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
@@ -49,7 +51,7 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = (), start: dict
     Args:
         files: YAML files.
         overrides: `a.b.c=value` words; values are YAML.
-        start: content to begin with (the config of a run that is resumed).
+        start: content to begin with (the `source` of a run that is resumed).
 
     Raises:
         UserError: names the file and what is wrong with it.
@@ -63,7 +65,7 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = (), start: dict
             _merge(merged, content, source, origins, ())
     for word in overrides:
         _override(merged, word, origins)
-    return Config(_resolve(merged, origins), origins, tuple(str(f) for f in files))
+    return Config(_resolve(merged, origins), merged, origins, tuple(str(f) for f in files))
 
 
 def parse(text: str, source: str) -> dict[str, Any]:

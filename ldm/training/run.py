@@ -45,6 +45,7 @@ def fit(
     state: dict[str, Any] | None = None,
     callbacks: Iterable[pl.Callback] = (),
     loggers: Iterable[Logger] = (),
+    note: str = "",
 ) -> bool:
     """Train until `settings.steps`, or until asked to stop.
 
@@ -55,6 +56,7 @@ def fit(
         seed: of the run.
         state: full state to continue from.
         callbacks, loggers: further ones of the config.
+        note: what was changed on resuming, for the record.
 
     Returns:
         True when all steps are done, False when the run was stopped before.
@@ -81,7 +83,7 @@ def fit(
     quiet_lightning()
     trainer = make_trainer(settings, folder, [*own, *callbacks], [TensorBoardLogger(folder, name="", version=""), *loggers])
     if state is not None and trainer.is_global_zero:
-        records.incident(start, "resume", f"continued from step {start}")
+        records.incident(start, "resume", f"continued from step {start} {note}".strip())
     try:
         trainer.fit(module, datamodule=data)
     except torch.OutOfMemoryError as error:
