@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -24,12 +25,16 @@ exit codes: 0 all is well; 2 a wrong config, flag or file; 3 only files that the
 """
 
 
+RUN_FOLDER = "LDM_RUN_FOLDER"
+FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    p.add_argument("-b", "--base", nargs="+", default=[], metavar="YAML", help="configs, merged left to right")
+    p.add_argument("-b", "--base", nargs="+", action="extend", default=[], metavar="YAML", help="configs, merged left to right")
     p.add_argument("-t", "--train", action="store_true", help="train")
     p.add_argument("-r", "--resume", metavar="RUN", help="continue a run folder (or one of its checkpoints) with its own config")
     p.add_argument("-n", "--name", help="name of the run; the first config's name without it")
@@ -39,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", metavar="FILE", help="with --check: write the findings there as well")
     p.add_argument("--print-config", action="store_true", help="show the merged, resolved config and end")
     p.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="let configs name classes of this package too")
+    p.add_argument("--first-stage", metavar="FILE", help="use this first stage (run folder or weights) instead of the config's")
+    p.add_argument("--allow-other-first-stage", action="store_true", help="with --resume: accept another one than in training")
     p.add_argument("--gpus", metavar="LIST", help="old form of trainer.params.devices")
     p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes to the config, after all files")
     return p
@@ -63,11 +70,24 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run(flags, overrides)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        # One from a loader's process carries that process's stack trace; its last line is the message.
+        text = str(error).rstrip().rpartition("UserError: ")[2] if "Original Traceback" in str(error) else str(error)
+        sys.stderr.write(f"error: {text}\n")
         return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
     except OSError as error:  # no permission, disk full: the message names the file
         sys.stderr.write(f"error: {error}\n")
         return 2
+
+
+def pin_first_stage(state: dict[str, Any], overrides: list[str]) -> None:
+    """A resumed run goes on with the very file it began with, though its first stage's run may have gone further."""
+    used = (state.get("first_stage") or {}).get("path")
+    if used and not any(word.startswith("paths.") for word in overrides):
+        node = state["source"]["model"]["params"]["model"]["params"]["first_stage"]
+        node["params"]["checkpoint"] = used
 
 
 def gpu_list(text: str) -> str:
@@ -78,18 +98,25 @@ def gpu_list(text: str) -> str:
 def run(flags: argparse.Namespace, overrides: list[str]) -> int:
     """Load the config, then do the one thing that was asked for."""
     from ldm.config import Trust, load
-    from ldm.config.targets import ALLOWED
     from ldm.errors import UserError
     from ldm.files import newest_checkpoint, read_checkpoint
 
-    trust = Trust((*ALLOWED, *flags.trust))
+    trust = Trust(tuple(flags.trust))
     state = None
+    if flags.json and not flags.check:
+        raise UserError("--json goes with --check")
     if flags.resume:
-        state = read_checkpoint(newest_checkpoint(Path(flags.resume)))
+        checkpoint = newest_checkpoint(Path(flags.resume))
+        state = read_checkpoint(checkpoint)
         if flags.name:
             raise UserError("--name: a resumed run keeps its folder and its name")
+        if checkpoint.parent.name != "checkpoints":
+            raise UserError(f"--resume {flags.resume}: lies in no run folder (expected RUN/checkpoints/{checkpoint.name})")
+        pin_first_stage(state, overrides)
     elif not flags.base:
         raise UserError("no config: give --base CONFIG.yaml (or --resume RUN); --help shows examples")
+    if flags.first_stage:
+        overrides = [*overrides, f"{FIRST_STAGE}={flags.first_stage}"]
     if flags.seed is not None:
         overrides = [*overrides, f"seed={flags.seed}"]
     config = load(flags.base, overrides, start=None if state is None else state["source"])
@@ -114,15 +141,15 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
     import pytorch_lightning as pl
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+    from ldm.check import sample_problems
     from ldm.config import build, validate
     from ldm.errors import UserError
-    from ldm.files import newest_checkpoint
     from ldm.training import DataModule, TrainerSettings
     from ldm.training.module import TrainingModule
-    from ldm.training.run import fit, new_folder, record_config
+    from ldm.training.run import extras, fit
 
-    if problems := validate(config, trust):
-        raise UserError("the config is wrong:\n  " + "\n  ".join(map(str, problems)))
+    if problems := [*map(str, validate(config, trust)), *extras(config.data, trust)]:
+        raise UserError("the config is wrong:\n  " + "\n  ".join(problems))
     seed = int(config.data.setdefault("seed", 23))
     config.source.setdefault("seed", seed)
     if state is not None and seed != state["seed"]:
@@ -134,55 +161,65 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
     for thing, kind, path in ((settings, TrainerSettings, "trainer"), (data, DataModule, "data"), (module, TrainingModule, "model")):
         if not isinstance(thing, kind):
             raise UserError(f"{path}: expected a {kind.__name__}, got {type(thing).__name__}")
+    settings.require_device()
+    if wrong := sample_problems(data, module)[1]:
+        raise UserError("the data does not fit the model:\n  " + "\n  ".join(wrong))
     prepare_weights(module)
-    if flags.resume:
-        checkpoint = newest_checkpoint(Path(flags.resume))
-        folder = checkpoint.parent.parent
-    else:
-        # A second process of the same run (DDP) must find the first one's folder.
-        import os
-
-        folder = Path(os.environ.setdefault("LDM_RUN_FOLDER", str(new_folder(Path(flags.logdir), run_name(flags, config)))))
-    first_stage = getattr(getattr(module, "model", None), "first_stage", None)
-    metadata = {"config": config.data, "source": config.source, "first_stage": None}
-    if getattr(first_stage, "sha256", None):
-        metadata["first_stage"] = {"path": first_stage.checkpoint, "sha256": first_stage.sha256}
-        if state is not None and (state.get("first_stage") or {}).get("sha256") not in (None, first_stage.sha256):
-            raise UserError(f"{first_stage.checkpoint}: not the first stage this run was trained with (its SHA-256 differs)")
-    if rank_zero_only.rank == 0:
-        record_config(folder, config.to_yaml())
-    else:
+    metadata = {"config": config.data, "source": config.source, "first_stage": first_stage_record(module, state, flags)}
+    folder = run_folder(flags, config)
+    if rank_zero_only.rank != 0:
         logging.getLogger().setLevel(logging.WARNING)  # one process speaks for all
     logging.info("run folder: %s", folder)
     logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.resolved_precision(), settings.device_type())
     callbacks = build(config.data.get("callbacks") or {}, trust, "callbacks").values()
     loggers = build(config.data.get("loggers") or {}, trust, "loggers").values()
-    done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note=" ".join([*flags.base, *overrides]))
+    try:
+        done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, " ".join([*flags.base, *overrides]))
+    finally:
+        os.environ.pop(RUN_FOLDER, None)
     if not done:
-        logging.info(
-            "stopped at step %d of %d and saved; continue with\n  python main.py --resume %s",
-            module.step,
-            settings.steps,
-            shlex.quote(str(folder)),
-        )
+        again = f"python main.py --resume {shlex.quote(str(folder))}"
+        logging.info("stopped at step %d of %d and saved; continue with\n  %s", module.step, settings.steps, again)
         return 130
     logging.info("%s", farewell(folder, module))
     return 0
 
 
+def run_folder(flags: argparse.Namespace, config: Any) -> Path:
+    """The resumed run's folder, or a new one."""
+    from ldm.files import newest_checkpoint
+    from ldm.training.run import new_folder
+
+    if flags.resume:
+        return newest_checkpoint(Path(flags.resume)).parent.parent
+    name = str(flags.name or config.data.get("name") or Path(flags.base[0]).stem)
+    # A second process of the same run (DDP) inherits the first one's environment, and so finds its folder.
+    return Path(os.environ.setdefault(RUN_FOLDER, str(new_folder(Path(flags.logdir), name))))
+
+
+def first_stage_record(module: Any, state: dict[str, Any] | None, flags: argparse.Namespace) -> dict[str, str] | None:
+    """Path and hash of the frozen first stage, held against those of the run that is resumed."""
+    from ldm.errors import UserError
+
+    stage = getattr(getattr(module, "model", None), "first_stage", None)
+    if not getattr(stage, "sha256", None):
+        return None
+    before = ((state or {}).get("first_stage") or {}).get("sha256")
+    if before not in (None, stage.sha256) and not flags.allow_other_first_stage:
+        raise UserError(
+            f"{stage.checkpoint}: not the first stage this run was trained with (its SHA-256 differs); name the right one with "
+            "--first-stage, or allow it with --allow-other-first-stage"
+        )
+    return {"path": stage.checkpoint, "sha256": stage.sha256}
+
+
 def prepare_weights(module: Any) -> None:
     """Load now what would otherwise load in the first step, so that a missing file shows before the device starts."""
-    perceptual = getattr(getattr(module, "loss", None), "perceptual", None)
-    if perceptual is not None:
-        perceptual.load()
-    tokenizer = getattr(getattr(getattr(module, "model", None), "conditioner", None), "tokenizer", None)
-    if tokenizer is not None:
-        tokenizer([""], 1)
-
-
-def run_name(flags: argparse.Namespace, config: Any) -> str:
-    """The flag, else the config's name, else the first file's."""
-    return str(flags.name or config.data.get("name") or Path(flags.base[0]).stem)
+    for part in module.modules():
+        if callable(getattr(part, "missing", None)):
+            part.load()
+        if getattr(part, "tokenizer", None) is not None:
+            part.tokenizer([""], 1)
 
 
 def describe(module: Any) -> str:

@@ -3,7 +3,7 @@
 import copy
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from ldm.config import Config, Problem, Trust, build, validate
+from ldm.config.targets import did_you_mean
 from ldm.data.batch import Batch, check_sample, collate
 from ldm.errors import MissingFile, UserError
-from ldm.files import newest_weights, read_metadata
+from ldm.files import newest_weights, read_metadata, read_shapes
 from ldm.first_stage.base import FirstStage
+from ldm.generation import SamplerSettings
 from ldm.loading import stage_one_node
 from ldm.seeding import StepRandom
 from ldm.shrink import shrink
 from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining, TrainerSettings
 from ldm.training.module import TrainingModule
+from ldm.training.run import extras
 
 log = logging.getLogger(__name__)
 PRETRAINED = "ldm.loading.pretrained"
@@ -67,9 +70,10 @@ class Report:
 
 def check(config: Config, trust: Trust) -> Report:
     """Validate, build on the meta device, read a batch, run one narrow step."""
-    report = Report([str(problem) for problem in validate(config, trust)])
+    report = Report([*map(str, validate(config, trust)), *extras(config.data, trust)])
     if report.problems:
         return report
+    check_sampling(config.data, report)
     settings = build_or_report(config.data["trainer"], "trainer", trust, report)
     data = build_or_report(config.data["data"], "data", trust, report)
     model_node = without_checkpoints(config.data["model"], "model", report)
@@ -85,6 +89,21 @@ def check(config: Config, trust: Trust) -> Report:
         if batch is not None and not report.problems:
             run_narrow_step(model_node, batch, trust, report)
     return report
+
+
+def check_sampling(config: dict[str, Any], report: Report) -> None:
+    """Hold `sampling:` and `evaluation:` against what the scripts read from them."""
+    known = [f.name for f in fields(SamplerSettings)]
+    for key, more in (("sampling", []), ("evaluation", ["samples", "published"])):
+        settings = config.get(key) or {}
+        for name in settings:
+            if name not in (*known, *more):
+                names = known + more
+                report.problems.append(f"{key}.{name}: unknown{did_you_mean(name, names)} (known: {', '.join(names)})")
+        try:
+            SamplerSettings(**{name: value for name, value in settings.items() if name in known})
+        except (UserError, TypeError) as error:
+            report.problems.append(f"{key}: {error}")
 
 
 def build_or_report(node: Any, path: str, trust: Trust, report: Report) -> Any:
@@ -119,6 +138,8 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
     try:
         file = newest_weights(Path(checkpoint))
         inside = stage_one_node(read_metadata(file), file)
+        if inner is not None:
+            compare_shapes(inner, file)
     except MissingFile as error:
         report.missing.append(f"{path}.params.checkpoint: the trained first stage: {error}")
         return copy.deepcopy(inner)
@@ -126,6 +147,21 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
         report.problems.append(f"{path}.params.checkpoint: {error}")
         return copy.deepcopy(inner)
     return copy.deepcopy(inner if inner is not None else inside)
+
+
+def compare_shapes(node: Any, file: Path) -> None:
+    """Hold a first stage's node against the weights it is to load.
+
+    Raises:
+        UserError: names the first difference.
+    """
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in build(node, Trust(), "first_stage").state_dict().items()}
+    found = read_shapes(file)
+    different = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+    if different:
+        name = different[0]
+        raise UserError(f"{file} does not fit the config: {name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}")
 
 
 def build_on_meta(node: Any, config: Config, trust: Trust, report: Report) -> Any:
@@ -185,29 +221,36 @@ def learning_rate(node: Any, data: DataModule, settings: TrainerSettings, report
 
 
 def read_batch(data: Any, module: TrainingModule, config: Config, report: Report) -> Batch | None:
-    """Samples from all over the data held against the schema and the model, or made-up ones where the data is missing.
-
-    The first two become the batch of the narrow step.
-    """
+    """A batch for the narrow step: two real samples, or made-up ones where the data is missing."""
     if not isinstance(data, DataModule) or data.train is None:
         report.batch = {"image": "made up, because the data is missing"}
         return made_up_batch(module, config)
     try:
-        length = len(data.train)  # type: ignore[arg-type]
-        samples = [data.train[i * length // LOOKS] for i in range(LOOKS)]
-        for sample in samples:
-            check_sample(sample, "data.params.train")
-        batch = collate(samples)
+        batch, wrong = sample_problems(data, module)
     except MissingFile as error:
         report.missing.append(f"data.params.train: {error}")
         return made_up_batch(module, config)
-    except (ValueError, UserError) as error:
-        report.problems.append(f"data.params.train: {error}")
+    report.problems += wrong
+    if batch is None:
         return None
     report.batch = {key: describe(value) for key, value in batch.items() if key != "skipped"}
-    fit = fits(batch, module)
-    report.problems += [f"data.params.train: {text}" for text in fit]
-    return None if fit else {key: value[:2] for key, value in batch.items()}
+    return None if wrong else {key: value[:2] for key, value in batch.items()}
+
+
+def sample_problems(data: DataModule, module: TrainingModule) -> tuple[Batch | None, list[str]]:
+    """Samples from all over the data as one batch, and where they do not fit the schema or the model."""
+    try:
+        length = len(data.train)  # type: ignore[arg-type]
+        samples = [data.train[i * length // LOOKS] for i in range(LOOKS)]
+        for sample in samples:
+            check_sample(sample, type(data.train).__name__)
+        batch = collate(samples)
+    except MissingFile:
+        raise
+    except Exception as error:  # a data set can fail in any way; here it fails before the device starts
+        kind = "" if isinstance(error, ValueError | UserError) else f"{type(error).__name__}: "
+        return None, [f"data.params.train: {kind}{error}"]
+    return batch, [f"data.params.train: {text}" for text in fits(batch, module)]
 
 
 def stage_one_of(module: TrainingModule) -> FirstStage:
@@ -297,8 +340,15 @@ def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> No
             module.model.scale_by_std = False
         try:
             logs = module.update(batch, StepRandom(0, 0, batch["id"]))
-        except (ValueError, RuntimeError, KeyError, AttributeError) as error:
+        except Exception as error:  # whatever it is, it would have happened on the device
             report.problems.append(f"model: one step fails on a batch of the data: {type(error).__name__}: {error}")
+            return
+        try:
+            optimizers = module.configure_optimizers()
+            if not all(isinstance(optimizer, torch.optim.Optimizer) for optimizer in optimizers):
+                raise TypeError("it builds no torch.optim.Optimizer")
+        except Exception as error:  # a negative rate, a missing argument
+            report.problems.append(f"model.params.optimizer or scheduler: {type(error).__name__}: {error}")
             return
     without = [name for name, p in module.averaged().items() if p.requires_grad and p.grad is None]
     if without:

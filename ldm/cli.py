@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ldm.config import Trust
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device
@@ -28,6 +29,9 @@ def script_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     p.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
     p.add_argument("--first-stage", metavar="FILE", help="use this first stage instead of the one the weights name")
     p.add_argument("--allow-other-first-stage", action="store_true", help="accept a first stage other than the one in training")
+    p.add_argument(
+        "--trust", action="append", default=[], metavar="PACKAGE", help="let the model's config name classes of this package too"
+    )
     return p
 
 
@@ -36,7 +40,7 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     if flags.batch < 1:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
     device = pick_device(flags.device)
-    loaded = load_model(flags.model, flags.first_stage, flags.allow_other_first_stage)
+    loaded = load_model(flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)))
     loaded.model.to(device)
     return loaded
 
@@ -58,6 +62,9 @@ def run_script(main: Callable[[list[str] | None], int], arguments: list[str] | N
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
+    except OSError as error:  # no permission, disk full, a file where a folder should be
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("stopped; what is written is whole\n")
         return 130

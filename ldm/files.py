@@ -89,9 +89,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: not a whole checkpoint of this project ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
         ) from error
-    if not isinstance(state, dict) or "ldm_checkpoint" not in state:
-        raise UserError(f"{path}: no training checkpoint of this project (key 'ldm_checkpoint' is missing)")
-    return state
+    expected = ("ldm_checkpoint", "step", "seed", "model", "ema", "optimizers", "schedulers", "config", "source")
+    if missing := [key for key in expected if not isinstance(state, dict) or key not in state]:
+        raise UserError(f"{path}: no training checkpoint of this project ({', '.join(map(repr, missing))} missing)")
+    return state  # type: ignore[no-any-return]
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a file of ours, without reading tensors.
+
+    Raises:
+        UserError: not a file of ours.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a whole safetensors file of this project ({error})") from error
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
@@ -121,6 +135,8 @@ def newest_weights(path: Path) -> Path:
     if not path.exists():
         raise MissingFile(f"{path}: no such file or run folder")
     found = sorted((path / "checkpoints").glob("step-*.safetensors"), key=step_of)
+    last = step_of((path / "checkpoints" / "last").resolve())
+    found = [file for file in found if step_of(file) == last] or found
     if not found:
         raise MissingFile(f"{path}: a folder without checkpoints/step-*.safetensors; expected a run folder or a weights file")
     return found[-1]

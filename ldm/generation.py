@@ -1,5 +1,6 @@
 """From a model to images: one function that scripts, image logging and evaluation share."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from ldm.diffusion.sampling import SAMPLERS, uniform
 from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.seeding import generator, normal
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,20 @@ def generate(
         UserError: a size or number of steps that the model cannot do.
     """
     device = model.scale.device
+    if min(size) < 1:
+        raise UserError(f"image size {size[0]}x{size[1]}: expected at least 1")
     try:
         shape = model.first_stage.latent_shape(*size)
         times = uniform(model.schedule.T, settings.steps)
     except ValueError as error:
         raise UserError(str(error)) from error
+    factor = model.network.factor
+    if shape[1] % factor or shape[2] % factor:
+        multiple = factor * model.first_stage.factor
+        raise UserError(f"image size {size[0]}x{size[1]} is no multiple of the {multiple} that this model needs")
+    condition = to_device(condition, device)
     if settings.scale != 1.0 and model.conditioner.reads and model.conditioner.drop_rate == 0.0:
+        log.warning("this model was trained without dropped conditions (drop_rate 0): guidance has no trained null condition")
         try:
             model.conditioner.null(condition, model.encode)
         except ValueError as error:
@@ -84,7 +95,7 @@ def generate(
     generators = [generator(seed, i) for i in numbers]
     z_T = normal(shape, generators).to(device)
     options: dict[str, Any] = {"eta": settings.eta} if settings.sampler == "ddim" else {}
-    denoise = model.denoiser(to_device(condition, device), settings.scale)
+    denoise = model.denoiser(condition, settings.scale)
     sampler = SAMPLERS[settings.sampler]
     z_0 = sampler(denoise, z_T, model.schedule, times, noise=lambda z: normal(shape, generators, z), **options)
     return model.decode(z_0).float().clamp(-1, 1)

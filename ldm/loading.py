@@ -104,6 +104,8 @@ def load_model(path: str, first_stage: str | None = None, allow_other_first_stag
     file = newest_weights(Path(path))
     metadata = read_metadata(file)
     config: dict[str, Any] = metadata.get("config") or {}
+    if not isinstance(config, dict):
+        raise UserError(f"{file}: the config in its header is not one of this project")
     node: Any = config.get("model", {}).get("params", {}).get("model")
     if not isinstance(node, dict):
         kind = "a first stage" if "autoencoder" in config.get("model", {}).get("params", {}) else "unknown"
@@ -134,6 +136,8 @@ def pick_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps", "xpu"):
+            raise RuntimeError("there are cpu, cuda and mps")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error

@@ -110,7 +110,7 @@ def class_list(text: str | None, num_classes: int) -> list[int]:
     chosen: list[int] = []
     for part in text.split(","):
         low, dash, high = part.strip().partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()):
+        if not low.isdecimal() or (dash and not high.isdecimal()):
             raise UserError(f"--classes {text!r}: expected numbers like 0,3,7-9")
         chosen += range(int(low), int(high if dash else low) + 1)
     if not chosen or max(chosen) >= num_classes:
@@ -127,7 +127,7 @@ def take(conditions: dict[str, list[Any]], numbers: Sequence[int]) -> Batch:
 def image_size(flags: argparse.Namespace, config: dict[str, Any]) -> tuple[int, int]:
     """Height and width: the flags, else the size in training."""
     trained = ((config["data"]["params"].get("train") or {}).get("params") or {}).get("size", 256)
-    return flags.height or trained, flags.width or trained
+    return (trained if flags.height is None else flags.height), (trained if flags.width is None else flags.width)
 
 
 def write_png(path: Path, image: Tensor, settings: dict[str, Any]) -> None:

@@ -49,6 +49,17 @@ def test_help_shows_examples(capsys) -> None:
         (["--base", "configs/demo/digits.yaml", "--train", "paths.first_stage=README.md"], 2, "README.md: not a whole safetensors file"),
         (["--resume", "README.md"], 2, "README.md: not a whole checkpoint"),
         (["--base", DIGITS, "--train", "model.target=os.system"], 2, "not in an allowed package"),
+        (["--base", DIGITS, "--train", "--seed", "-1"], 2, "expected 0 to"),
+        (["--base", DIGITS, "--train", "--json", "x.json"], 2, "--json goes with --check"),
+        (["--base", DIGITS, "--train", "data.params.train.params.size=30"], 2, "no multiple of the first stage's factor"),
+        (["--base", DIGITS, "--train", "data.params.train.params.size=0"], 2, "data.params.train"),
+        (["--base", DIGITS, "--train", "trainer.params.devices=0"], 2, "devices: expected a number of at least 1"),
+        (["--base", DIGITS, "--train", "trainer.params.precision=foo"], 2, "precision 'foo' is unknown"),
+        (["--base", DIGITS, "--train", "trainer.params.strategy=foo"], 2, "strategy 'foo' is unknown"),
+        (["--base", DIGITS, "--train", "trainer.params.lightning.foo=1"], 2, "takes no 'foo'"),
+        (["--base", DIGITS, "--train", "trainer.params.lightning.devices=1"], 2, "'devices' is set by this project"),
+        (["--base", DIGITS, "--train", "callbacks.x=5"], 2, "callbacks.x: expected a node that builds a Callback"),
+        (["--base", DIGITS, "--train", "--trust", "nosuchpkg", "model.target=nosuchpkg.X"], 2, "cannot be imported"),
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(words: list[str], code: int, message: str, capsys, tmp_path: Path) -> None:
@@ -90,6 +101,15 @@ def test_check_ready(capsys, tmp_path: Path) -> None:
         ("data.params.train={target: ldm.data.ImageFolder, params: {root: nowhere, size: 32, channels: 1}}", 3, "image folder 'nowhere'"),
         ("model.params.autoencoder.params.widht=3", 2, "did you mean 'width'"),
         ("trainer.params.devices=5", 2, "cannot be dealt out evenly to 5 devices"),
+        ("model.params.optimizer.params.lr=-1", 2, "model.params.optimizer"),
+        ("model.params.optimizer={target: torch.optim.Adam, partial: true, params: {lr: -1}}", 2, "Invalid learning rate"),
+        ("model.params.optimizer={target: torch.nn.Linear, partial: true}", 2, "model.params.optimizer"),
+        ("model.params.scheduler={target: ldm.training.warmup_linear, partial: true}", 2, "warmup"),
+        ("model.params.autoencoder.params.width_mult=[]", 2, "KLAutoencoder"),
+        ("model.params.autoencoder.params.stem=0", 2, "model.params.autoencoder"),
+        ("callbacks.x.target=torch.nn.Identity", 2, "expected a node that builds a Callback"),
+        ("sampling.stepz=3", 2, "did you mean 'steps'"),
+        ("sampling.sampler=eulr", 2, "sampler 'eulr' is unknown"),
     ],
 )
 def test_check_names_what_is_wrong_or_missing(override: str, code: int, message: str, capsys) -> None:

@@ -94,6 +94,10 @@ def test_other_right_flags(digits: Path, script, tmp_path: Path, more: list[str]
         (["--device", "cuda:99"], 2, "device 'cuda:99' cannot be used"),
         (["--precision", "fp8"], 2, "precision 'fp8' is unknown"),
         (["--height", "30"], 2, "no multiple"),
+        (["--height", "36"], 2, "no multiple of the 8 that this model needs"),
+        (["--height", "0"], 2, "expected at least 1"),
+        (["--classes", "\u00b2"], 2, "expected numbers like"),
+        (["--device", "meta"], 2, "device 'meta' cannot be used"),
         (["--first-stage", "nowhere"], 3, "nowhere"),
         (["--frobnicate"], 2, "unrecognized arguments"),
     ],
@@ -101,6 +105,12 @@ def test_other_right_flags(digits: Path, script, tmp_path: Path, more: list[str]
 def test_wrong_flags_are_one_clear_line(digits: Path, script, tmp_path: Path, more: list[str], code: int, message: str) -> None:
     done = script("scripts/sample.py", digits, "--outdir", tmp_path, *more)
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_an_outdir_that_is_a_file(digits: Path, script, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = script("scripts/sample.py", digits, "--n", 1, "--steps", 1, "--outdir", tmp_path / "file")
+    assert done.returncode == 2 and "file" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_models_that_are_none(script, tmp_path: Path, digits: Path) -> None:

@@ -77,11 +77,16 @@ class Joint(Conditioner):
     """Several conditioners at once: channels are concatenated, tokens follow one another, vectors add up.
 
     Args:
-        parts: the conditioners; their conditions are dropped together, at the first one's rate.
+        parts: the conditioners; their conditions are dropped together, so they have one drop rate.
+
+    Raises:
+        ValueError: no parts, or parts with different drop rates.
     """
 
     def __init__(self, parts: Sequence[Conditioner]) -> None:
         super().__init__()
+        if len({part.drop_rate for part in parts}) != 1:
+            raise ValueError(f"Joint needs parts of one drop rate, got {[part.drop_rate for part in parts]}")
         self.parts = nn.ModuleList(parts)
         self.reads = tuple(dict.fromkeys(key for part in parts for key in part.reads))
         self.concat_channels = sum(part.concat_channels for part in parts)

@@ -19,7 +19,7 @@ class ConcatImage(Conditioner):
             resolution image).
         factor: nearest-neighbour reduction of the unencoded image to the size of the latent (f for a mask, 1 for a low
             resolution image that has that size already).
-        drop_rate: share of training samples whose channels become zero.
+        drop_rate: share of training samples whose image becomes zero (mid grey) before it is encoded or reduced.
     """
 
     def __init__(self, key: str, channels: int, encode: bool = False, factor: int = 1, drop_rate: float = 0.0) -> None:

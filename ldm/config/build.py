@@ -26,7 +26,10 @@ def build(node: Any, trust: Trust, path: str = "", keep_going: Callable[[Missing
         return node
     if "target" not in node:
         return {key: build(item, trust, f"{path}.{key}", keep_going) for key, item in node.items()}
-    target = trust.resolve(node["target"])
+    try:
+        target = trust.resolve(str(node["target"]))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     arguments = {key: build(item, trust, f"{path}.params.{key}", keep_going) for key, item in (node.get("params") or {}).items()}
     if node.get("partial"):
         return functools.partial(target, **arguments)
@@ -37,5 +40,7 @@ def build(node: Any, trust: Trust, path: str = "", keep_going: Callable[[Missing
             raise MissingFile(f"{path}: {error}") from error
         keep_going(MissingFile(f"{path}: {error}"))
         return None
-    except (ValueError, TypeError, UserError) as error:
+    except (ValueError, UserError) as error:
         raise UserError(f"{path}: {node['target']}: {error}") from error
+    except Exception as error:  # values that a constructor did not foresee: an empty list, a width of 0
+        raise UserError(f"{path}: {node['target']}: {type(error).__name__}: {error}") from error

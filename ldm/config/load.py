@@ -83,9 +83,18 @@ def parse(text: str, source: str) -> dict[str, Any]:
         raise UserError(f"{source}{line}: not valid YAML: {reason}") from error
     if content is None or content == {}:
         return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+    if not isinstance(content, dict):
         raise UserError(f"{source}: expected a mapping at the top, got {type(content).__name__}")
+    _require_string_keys(content, source)
     return content  # type: ignore[return-value]
+
+
+def _require_string_keys(value: Any, source: str) -> None:
+    for key in value if isinstance(value, dict) else ():
+        if not isinstance(key, str):
+            raise UserError(f"{source}: keys must be words, got {key!r}")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _require_string_keys(item, source)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -101,7 +110,7 @@ def read(file: Path) -> dict[str, Any]:
 def _with_bases(file: Path, inside: tuple[Path, ...]) -> list[tuple[dict[str, Any], str]]:
     """A file's bases, deepest first, then itself."""
     if file.resolve() in inside:
-        raise UserError(f"config {file}: includes itself through base: {' -> '.join(map(str, inside))}")
+        raise UserError(f"config {file}: includes itself: {' -> '.join(map(str, inside))}")
     content = read(file)
     bases = content.pop("base", [])
     bases = [bases] if isinstance(bases, str) else bases
@@ -112,23 +121,23 @@ def _with_bases(file: Path, inside: tuple[Path, ...]) -> list[tuple[dict[str, An
         if not (file.parent / base).is_file():
             raise UserError(f"config {file}: base: no such file {file.parent / base}")
         result += _with_bases(file.parent / base, (*inside, file.resolve()))
-    return [*result, (_expand(content, file), str(file))]
+    return [*result, (_expand(content, file, (*inside, file.resolve())), str(file))]
 
 
-def _expand(value: Any, file: Path) -> Any:
+def _expand(value: Any, file: Path, inside: tuple[Path, ...]) -> Any:
     """Replace `from:` nodes by what they name; keys beside `from:` are merged over it."""
     if isinstance(value, list):
-        return [_expand(item, file) for item in value]
+        return [_expand(item, file, inside) for item in value]
     if not isinstance(value, dict):
         return value
-    beside = {key: _expand(item, file) for key, item in value.items() if key != "from"}
+    beside = {key: _expand(item, file, inside) for key, item in value.items() if key != "from"}
     if "from" not in value:
         return beside
     name, _, path = str(value["from"]).partition(":")
     if not (file.parent / name).is_file():
         raise UserError(f"config {file}: from: no such file {file.parent / name}")
     node: Any = {}
-    for content, source in _with_bases(file.parent / name, (file.resolve(),)):
+    for content, source in _with_bases(file.parent / name, inside):
         _merge(node, content, source, {}, ())
     for key in filter(None, path.split(".")):
         if not isinstance(node, dict) or key not in node:

@@ -1,4 +1,8 @@
-"""Which names a config may build: an allowed list, because a config can come from a stranger."""
+"""Which names a config may build: an allowed list, because a config can come from a stranger.
+
+Of this project a config may name what its packages declare public, and nothing else: the machinery that reads configs and
+files would let a config do whatever it likes. Of torch and Lightning it may name classes of the kinds that configs are for.
+"""
 
 import difflib
 import importlib
@@ -7,21 +11,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-ALLOWED = ("ldm", "torch.optim", "torch.nn", "pytorch_lightning.callbacks", "pytorch_lightning.loggers")
+PUBLIC = (  # packages whose `__all__` may be named
+    "ldm.conditioning",
+    "ldm.data",
+    "ldm.diffusion",
+    "ldm.first_stage",
+    "ldm.networks",
+    "ldm.nn",
+    "ldm.training",
+)
+SINGLE = ("ldm.generation.SamplerSettings", "ldm.latent_diffusion.LatentDiffusion", "ldm.loading.pretrained")
+KINDS = {  # package -> dotted names of the base classes, one of which a class from there must have
+    "torch.optim": ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
+    "torch.nn": ("torch.nn.Module",),
+    "pytorch_lightning.callbacks": ("pytorch_lightning.callbacks.Callback",),
+    "pytorch_lightning.loggers": ("pytorch_lightning.loggers.Logger",),
+}
 
 
 @dataclass(frozen=True)
 class Trust:
-    """The packages whose classes and functions a config may name.
+    """What a config may name.
 
     Attributes:
-        packages: dotted prefixes; `--trust` adds to them.
+        packages: further packages, all of whose classes and functions may be named (`--trust`).
     """
 
-    packages: tuple[str, ...] = ALLOWED
-
-    def covers(self, name: str) -> bool:
-        return any(name == package or name.startswith(package + ".") for package in self.packages)
+    packages: tuple[str, ...] = ()
 
     def resolve(self, target: str) -> Callable[..., Any]:
         """The class or function behind a dotted name.
@@ -29,40 +45,74 @@ class Trust:
         Raises:
             ValueError: not allowed, or not there; the message says what was expected or meant.
         """
-        if not self.covers(target):
-            root = target.split(".")[0]
-            raise ValueError(f"{target!r} is not in an allowed package ({', '.join(self.packages)}); --trust {root} admits it")
         parts = target.split(".")
+        if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+            raise ValueError(f"{target!r} is not a dotted name of a class or function")
         if any(part.startswith("_") for part in parts):
             raise ValueError(f"{target!r} is private")
-        module, rest = self._module(parts)
-        found: Any = module
-        for name in rest:
-            if not hasattr(found, name):
-                public = getattr(found, "__all__", None) or [n for n in dir(found) if not n.startswith("_")]
-                raise ValueError(f"{getattr(found, '__name__', found)} has no {name!r}{did_you_mean(name, public)}")
-            found = getattr(found, name)
-        if not (inspect.isclass(found) or inspect.isroutine(found)):
-            raise ValueError(f"{target!r} is a {type(found).__name__}, expected a class or function")
-        # An attribute path can leave the package through something it imported; what counts is where the thing lives.
-        home = getattr(found, "__module__", None) or ""
-        if not self.covers(home):
-            raise ValueError(f"{target!r} belongs to {home or 'nowhere'}, which is not an allowed package")
-        return found  # type: ignore[no-any-return]
+        for packages, resolve in ((self.packages, _anything), (("ldm",), _ours), (tuple(KINDS), _kind)):
+            if any(target.startswith(package + ".") for package in packages):
+                return resolve(target, packages)
+        known = ", ".join(("ldm", *KINDS, *self.packages))
+        raise ValueError(f"{target!r} is not in an allowed package ({known}); --trust {parts[0]} admits it")
 
-    @staticmethod
-    def _module(parts: list[str]) -> tuple[Any, list[str]]:
-        """The longest importable prefix, and what is left of the path."""
-        module, used = importlib.import_module(parts[0]), 1
-        for end in range(2, len(parts) + 1):
-            name = ".".join(parts[:end])
-            try:
-                module, used = importlib.import_module(name), end
-            except ModuleNotFoundError as error:
-                if error.name != name:
-                    raise ValueError(f"{name} cannot be imported: {error}") from error
-                break
-        return module, parts[used:]
+
+def _ours(target: str, packages: tuple[str, ...]) -> Callable[..., Any]:
+    package, _, name = target.rpartition(".")
+    if target in SINGLE:
+        return getattr(importlib.import_module(package), name)  # type: ignore[no-any-return]
+    if package not in PUBLIC:
+        raise ValueError(
+            f"{target!r} is not public{did_you_mean(package, PUBLIC)} (configs name classes of {', '.join((*PUBLIC, *SINGLE))})"
+        )
+    module = importlib.import_module(package)
+    if name not in module.__all__:
+        raise ValueError(f"{package} has no {name!r}{did_you_mean(name, module.__all__)}")
+    return _callable(getattr(module, name), target)
+
+
+def _kind(target: str, packages: tuple[str, ...]) -> Callable[..., Any]:
+    found = _callable(_lookup(target), target)
+    package = max((p for p in packages if target.startswith(p + ".")), key=len)
+    bases = tuple(_lookup(base) for base in KINDS[package])
+    # An attribute path can leave the package through something it imported; what counts is what the thing is.
+    if not (inspect.isclass(found) and issubclass(found, bases)):
+        raise ValueError(
+            f"{target!r} is not in an allowed package: of {package}, configs name {' and '.join(b.__name__ for b in bases)} classes"
+        )
+    return found
+
+
+def _anything(target: str, packages: tuple[str, ...]) -> Callable[..., Any]:
+    return _callable(_lookup(target), target)
+
+
+def _callable(found: Any, target: str) -> Callable[..., Any]:
+    if not (inspect.isclass(found) or inspect.isfunction(found) or inspect.isbuiltin(found)):
+        raise ValueError(f"{target!r} is a {type(found).__name__}, expected a class or function")
+    return found  # type: ignore[no-any-return]
+
+
+def _lookup(target: str) -> Any:
+    """Import the longest module prefix and take attributes from there."""
+    parts = target.split(".")
+    found: Any = None
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
+        try:
+            found = importlib.import_module(name)
+        except ImportError as error:
+            if end == 1 or getattr(error, "name", None) not in (name, None):
+                raise ValueError(f"{name} cannot be imported: {error}") from error
+            break
+    else:
+        return found
+    for i, part in enumerate(parts[end - 1 :], end - 1):
+        if not hasattr(found, part):
+            public = getattr(found, "__all__", None) or [n for n in dir(found) if not n.startswith("_")]
+            raise ValueError(f"{'.'.join(parts[:i])} has no {part!r}{did_you_mean(part, public)}")
+        found = getattr(found, part)
+    return found
 
 
 def did_you_mean(name: str, known: Any) -> str:

@@ -40,8 +40,8 @@ def mismatch(value: Any, annotation: Any) -> str | None:
         return _mapping(value, arguments)
     if origin is collections.abc.Callable or annotation is collections.abc.Callable:
         return None if isinstance(value, Built) and value.partial else "a node with target and partial: true"
-    if inspect.isclass(annotation):
-        return _instance(value, annotation)
+    if inspect.isclass(annotation) or inspect.isclass(origin):
+        return _instance(value, annotation if origin is None else origin)
     return None
 
 

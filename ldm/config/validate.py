@@ -57,6 +57,9 @@ def validate(config: Config, trust: Trust) -> list[Problem]:
             problems.append((key, f"missing: expected {TOP[key][1]}"))
         elif isinstance(config.data[key], dict) and "target" not in config.data[key]:
             problems.append((key, "has no target"))
+    seed = config.data.get("seed", 0)
+    if isinstance(seed, int) and not 0 <= seed < 2**32:
+        problems.append(("seed", f"expected 0 to {2**32 - 1}, got {seed}"))
     for key, value in config.data.items():
         if isinstance(value, dict | list):
             problems += list(_walk(value, key, trust))

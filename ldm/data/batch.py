@@ -21,10 +21,11 @@ KEYS = {
     "masked_image": "float32 (C, H, W) in [-1, 1]",
     "low_res": "float32 (C, H/4, W/4) in [-1, 1]",
     "id": "str, stable name of the sample",
+    "draw": "int, place in the run's order",
     "skipped": "list of 'sample: reason' that this sample stands in for",
 }
 RANGES = {"image": (-1.0, 1.0), "masked_image": (-1.0, 1.0), "low_res": (-1.0, 1.0), "mask": (0.0, 1.0), "boxes": (0.0, 1.0)}
-LISTS = ("caption", "id", "boxes", "box_labels", "skipped")
+LISTS = ("caption", "id", "boxes", "box_labels", "draw", "skipped")
 
 
 def check_sample(sample: Sample, source: str) -> None:
@@ -41,9 +42,15 @@ def check_sample(sample: Sample, source: str) -> None:
             raise ValueError(f"{source}: unknown key {key!r}; known are {', '.join(KEYS)}")
         if key in RANGES:
             _check_range(value, key, source)
-    for key in ("label",):
-        if key in sample and not isinstance(sample[key], int):
-            raise ValueError(f"{source}: {key!r} must be {KEYS[key]}, got {type(sample[key]).__name__}")
+    if "label" in sample and not (isinstance(sample["label"], int) and sample["label"] >= 0):
+        raise ValueError(f"{source}: 'label' must be {KEYS['label']}, got {sample['label']!r}")
+    height_width = tuple(sample["image"].shape[1:])
+    for key in ("mask", "masked_image", "segmentation"):
+        if key in sample and tuple(sample[key].shape[-2:]) != height_width:
+            raise ValueError(f"{source}: {key!r} is {tuple(sample[key].shape[-2:])}, the image is {height_width}")
+    for key in ("segmentation", "box_labels"):
+        if key in sample and (not isinstance(sample[key], Tensor) or sample[key].dtype != torch.int64):
+            raise ValueError(f"{source}: {key!r} must be {KEYS[key]}")
     for key in ("caption", "id"):
         if key in sample and not isinstance(sample[key], str):
             raise ValueError(f"{source}: {key!r} must be {KEYS[key]}, got {type(sample[key]).__name__}")

@@ -1,7 +1,7 @@
 """Any folder of images: nested, with classes from subfolders and captions from sidecars or `metadata.jsonl`."""
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import torch
@@ -11,6 +11,13 @@ from ldm.data.batch import Sample
 from ldm.data.images import SUFFIXES, Crop, UnreadableImage, fit, read_image, to_tensor
 from ldm.errors import MissingFile, UserError
 from ldm.seeding import derive, generator
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error})") from error
 
 
 class ImageFolder(Dataset[Sample]):
@@ -56,37 +63,40 @@ class ImageFolder(Dataset[Sample]):
             raise UserError(f"ImageFolder: resize {self.resize} is smaller than size {size}")
         if not self.root.is_dir():
             raise MissingFile(f"image folder {root!r}: no such folder; put your images there or set its path")
-        everything = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in SUFFIXES)
+        everything = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
         if not everything:
             raise UserError(f"image folder {root!r}: no image in it (looked for {', '.join(sorted(SUFFIXES))})")
         names = [p.relative_to(self.root).as_posix() for p in everything]
-        self.names = [name for name in names if split == "all" or (split == "validation") == self._held_out(name, held_out)]
+        held = {name for name in names if derive("held out", name) % 10**6 < held_out * 10**6}
+        held = held or {min(names, key=lambda name: derive("held out", name))}  # a small folder holds out one image
+        self.names = [name for name in names if split == "all" or (split == "validation") == (name in held)]
         if not self.names:
-            raise UserError(f"image folder {root!r}: none of its {len(names)} images falls into the split {split!r}; raise held_out")
+            raise UserError(f"image folder {root!r}: none of its {len(names)} images is left for the split {split!r}")
         classes = sorted({name.split("/")[0] for name in names if "/" in name})
         self.classes = {name: i for i, name in enumerate(classes)} if labels else {}
         if labels and (loose := [name for name in names if "/" not in name]):
             raise UserError(f"image folder {root!r}: labels come from subfolders, but {loose[0]!r} lies in none")
         self.captions = self._read_captions() if captions else {}
 
-    @staticmethod
-    def _held_out(name: str, share: float) -> bool:
-        return derive("held out", name) % 10**6 < share * 10**6
-
     def _read_captions(self) -> dict[str, str]:
         found = {}
         metadata = self.root / "metadata.jsonl"
         if metadata.is_file():
-            for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), 1):
+            for number, line in enumerate(_text(metadata).split("\n"), 1):
+                if not line.strip():
+                    continue
                 try:
                     row = json.loads(line)
-                    found[row["file_name"]] = str(row["caption"])
+                    name, caption = PurePosixPath(row["file_name"]).as_posix(), row["caption"]
                 except (ValueError, KeyError, TypeError) as error:
                     raise UserError(f'{metadata}:{number}: expected {{"file_name": ..., "caption": ...}} ({error})') from error
+                if not isinstance(caption, str):
+                    raise UserError(f"{metadata}:{number}: caption: expected a string, got {caption!r}")
+                found[name] = caption
         for name in self.names:
             sidecar = (self.root / name).with_suffix(".txt")
             if sidecar.is_file():
-                found[name] = sidecar.read_text(encoding="utf-8").strip()
+                found[name] = _text(sidecar).strip()
         without = [name for name in self.names if name not in found]
         if without:
             raise UserError(
@@ -100,19 +110,19 @@ class ImageFolder(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         return self.varied(index, 0, 0)
 
-    def varied(self, index: int, seed: int, step: int) -> Sample:
-        """Sample `index` with the crop and flip of a training step."""
+    def varied(self, index: int, seed: int, place: int) -> Sample:
+        """Sample `index` with the crop and flip of a place in the run's order."""
         skipped: list[str] = []
         for attempt in range(len(self.names)):
             name = self.names[(index + attempt) % len(self.names)]
             try:
-                return self._load(name, seed, step) | ({"skipped": skipped} if skipped else {})
+                return self._load(name, seed, place) | ({"skipped": skipped} if skipped else {})
             except UnreadableImage as error:
                 skipped.append(f"{self.root / name}: {error}")
         raise UserError(f"image folder {str(self.root)!r}: none of its {len(self.names)} images can be read; the first: {skipped[0]}")
 
-    def _load(self, name: str, seed: int, step: int) -> Sample:
-        x, y, mirror = torch.rand(3, generator=generator(seed, "augmentation", step, name)).tolist()
+    def _load(self, name: str, seed: int, place: int) -> Sample:
+        x, y, mirror = torch.rand(3, generator=generator(seed, "augmentation", place, name)).tolist()
         image = to_tensor(fit(read_image(self.root / name, self.channels), self.resize, self.size, self.crop, (x, y)))
         sample: Sample = {"image": image.flip(2) if mirror < self.flip else image, "id": name}
         if self.classes:

@@ -30,10 +30,10 @@ def read_image(path: Path, channels: int) -> Image.Image:
             image.load()
     except Exception as error:  # Pillow's plugins raise many kinds; each means that this file cannot be read
         raise UnreadableImage(f"cannot be read ({error})") from error
-    if image.mode.startswith("I"):
+    if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
-    if image.mode == "F":
-        raise UnreadableImage("floating-point pixels, expected 8 or 16 bit")
+    if image.mode in ("F", "I"):
+        raise UnreadableImage("32-bit pixels, whose range is not known: expected 8 or 16 bit")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -7,11 +7,11 @@ from torch.utils.data import Sampler
 
 from ldm.seeding import generator
 
-Key = tuple[int, int]  # (index, training step)
+Key = tuple[int, int]  # (index, place in the run's order); place // batch size is the training step
 
 
 class StepBatches(Sampler[list[Key]]):
-    """Batches of this process, as lists of (index, step).
+    """Batches of this process, as lists of (index, place).
 
     Samples come in a fresh permutation per epoch; a batch may reach from one epoch into the next, so none is dropped.
     Every step takes `batch_size` samples, dealt out over devices and accumulation.
@@ -57,6 +57,6 @@ class StepBatches(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         for step in range(self.start, self.steps):
-            batch = [(index, step) for index in self.indices(step)]
+            batch = list(zip(self.indices(step), range(step * self.batch_size, (step + 1) * self.batch_size), strict=True))
             for k in range(self.accumulate):
                 yield batch[k * self.world + self.rank :: self.world * self.accumulate]

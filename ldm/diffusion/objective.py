@@ -16,7 +16,7 @@ class DiffusionObjective(nn.Module):
     """Mean error of the network's output against its target.
 
     Args:
-        loss: "l2" as in the paper; "l1" as in several released configs (disagreement `loss` in docs/).
+        loss: "l2" as in the paper; "l1" as in several released configs (Churches, layout, inpainting, semantic maps).
     """
 
     def __init__(self, loss: Literal["l1", "l2"] = "l2") -> None:

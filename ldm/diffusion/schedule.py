@@ -24,7 +24,7 @@ class NoiseSchedule(nn.Module):
     Buffers are derived, so they are never part of a checkpoint. They hold one entry more than T: entry 0 is clean data.
 
     Args:
-        betas: `(T,)` in (0, 1), float64 to keep the cumulative product exact.
+        betas: `(T,)` in (0, 1], float64 to keep the cumulative product exact.
     """
 
     def __init__(self, betas: Tensor) -> None:
@@ -71,7 +71,7 @@ class NoiseSchedule(nn.Module):
 
 
 def scaled_linear(T: int = 1000, start: float = 0.0015, end: float = 0.0195) -> NoiseSchedule:
-    """Linear in sqrt(beta): what the paper's code calls "linear" (disagreement `schedule` in docs/)."""
+    """Linear in sqrt(beta): what the paper's code calls "linear" (but for the word, nothing about it is linear in beta)."""
     return NoiseSchedule(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64, device="cpu") ** 2)
 
 

@@ -31,12 +31,14 @@ class FirstStage(nn.Module):
         factor: f, image size over latent size.
         channels: c, channels of the latent.
         image_channels: of the image.
+        stochastic: whether `encode` makes use of noise.
         codebook_size: number of codes; none without a codebook.
     """
 
     factor: int
     channels: int
     image_channels: int
+    stochastic: bool = False
     codebook_size: int | None = None
 
     def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -44,6 +44,8 @@ class KLAutoencoder(FirstStage):
             latents from the first step, which small budgets need.
     """
 
+    stochastic = True
+
     def __init__(
         self,
         channels: int,

@@ -10,7 +10,7 @@ from ldm.first_stage.loss import AutoencoderLoss
 from ldm.first_stage.vq import VQAutoencoder
 from ldm.seeding import StepRandom
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, posterior_noise
 
 
 class AutoencoderTraining(TrainingModule):
@@ -73,8 +73,7 @@ class AutoencoderTraining(TrainingModule):
         return self.make_optimizers(self.optimizer, groups, self.scheduler)
 
     def _reconstruct(self, x: Tensor, random: StepRandom) -> Reconstruction:
-        like = x.new_empty(len(x), *self.autoencoder.latent_shape(*x.shape[2:]))
-        return self.autoencoder.reconstruct(x, random.normal("posterior", like))
+        return self.autoencoder.reconstruct(x, posterior_noise(self.autoencoder, x, random))
 
     def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
         x = batch["image"]

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import yaml
 
-from ldm.files import save_checkpoint, save_weights, step_of
+from ldm.errors import UserError
+from ldm.files import save_checkpoint, save_weights, step_of, write_text
 from ldm.training.module import TrainingModule
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,16 @@ class Checkpoints(pl.Callback):
         if self.state is not None:
             pl_module.load_progress(self.state)
             self.saved, self.state = pl_module.step, None
+        if trainer.is_global_zero:
+            write_text(self.folder.parent / "config.yaml", yaml.safe_dump(self.metadata["config"], sort_keys=False, allow_unicode=True))
+            self._set_aside(pl_module.step)
+
+    def _set_aside(self, step: int) -> None:
+        """Files of a later step belong to a branch that this run leaves: keep them, but out of its way."""
+        for path in self.folder.glob("step-*"):
+            if step_of(path) > step:
+                (self.folder / "abandoned").mkdir(exist_ok=True)
+                os.replace(path, self.folder / "abandoned" / path.name)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -55,8 +67,10 @@ class Checkpoints(pl.Callback):
         if not trainer.is_global_zero or self.saved == module.step or module._micro:
             return
         if not all(bool(torch.isfinite(p).all()) for p in module.averaged().values()):
-            log.error("step %d: parameters are not finite; this step is not saved, the last good checkpoint stays", module.step)
-            return
+            raise UserError(
+                f"step {module.step}: parameters are not finite, so this step is not saved and the last good checkpoint stays; resume "
+                "from it with a lower learning rate, gradient_clip, or precision: 32-true"
+            )
         path = self.folder / f"step-{module.step}.ckpt"
         metadata = {"ldm_checkpoint": FORMAT, "step": module.step, **self.metadata}
         save_checkpoint(path, {**metadata, **module.full_state()})

@@ -1,5 +1,6 @@
 """The data of a run: batches that depend on the seed and the step, dealt out to devices."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,7 +12,7 @@ from ldm.errors import UserError
 
 
 class Varied(Dataset[Sample]):
-    """A data set asked for (index, step): augmentation follows from the step where the data set has any.
+    """A data set asked for (index, place): augmentation follows from the place in the run's order.
 
     The first sample of every worker is held against the batch schema.
     """
@@ -20,13 +21,13 @@ class Varied(Dataset[Sample]):
         self.dataset, self.seed, self.checked = dataset, seed, False
 
     def __getitem__(self, key: Key) -> Sample:
-        index, step = key
+        index, place = key
         varied = getattr(self.dataset, "varied", None)
-        sample: Sample = varied(index, self.seed, step) if varied else self.dataset[index]
+        sample: Sample = varied(index, self.seed, place) if varied else self.dataset[index]
         if not self.checked:
             check_sample(sample, type(self.dataset).__name__)
             self.checked = True
-        return sample
+        return {**sample, "draw": place}
 
 
 class DataModule(pl.LightningDataModule):
@@ -76,19 +77,20 @@ class DataModule(pl.LightningDataModule):
         """Set what the loaders depend on, before fit."""
         self.seed, self.start, self.steps = seed, start, steps
 
+    def _order(self, start: int, steps: int) -> StepBatches:
+        assert self.trainer is not None
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        length = len(self.train)  # type: ignore[arg-type]
+        return StepBatches(length, self.batch_size, steps, self.seed, start, rank, world, self.accumulate(world))
+
+    def first_step(self) -> Iterator[Batch]:
+        """This process's micro-batches of step 0, before training has begun."""
+        varied = Varied(self.train, self.seed)
+        return (collate([varied[key] for key in keys]) for keys in self._order(0, 1))
+
     def train_dataloader(self) -> DataLoader[Sample]:
         assert self.trainer is not None
-        world = self.trainer.world_size
-        batches = StepBatches(
-            len(self.train),  # type: ignore[arg-type]
-            self.batch_size,
-            self.steps,
-            self.seed,
-            self.start,
-            self.trainer.global_rank,
-            world,
-            self.accumulate(world),
-        )
+        batches = self._order(self.start, self.steps)
         pin = self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
         # Lightning iterates it once: what it calls an epoch is the rest of the run.
         return DataLoader(

@@ -6,11 +6,11 @@ from torch.optim import Optimizer
 
 from ldm.data.batch import Batch
 from ldm.diffusion.objective import DiffusionObjective
-from ldm.generation import SamplerSettings, generate
+from ldm.generation import SamplerSettings, generate, to_device
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.seeding import StepRandom
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws, posterior_noise
 
 
 class DiffusionTraining(TrainingModule):
@@ -55,48 +55,45 @@ class DiffusionTraining(TrainingModule):
     def configure_optimizers(self) -> list[Optimizer]:
         return self.make_optimizers(self.optimizer, [list(self.averaged().items())], self.scheduler)
 
-    def _latent(self, x: Tensor, random: StepRandom) -> Tensor:
-        like = x.new_empty(len(x), *self.model.first_stage.latent_shape(*x.shape[2:]))
-        return self.model.encode(x, random.normal("posterior", like)).float()
-
-    def _errors(self, batch: Batch, random: StepRandom) -> tuple[Tensor, Tensor]:
-        """Error per sample and its time step, both `(B,)`."""
-        z_0 = self._latent(batch["image"], random)
+    def _errors(self, batch: Batch, random: StepRandom) -> Tensor:
+        """Error per sample, `(B,)`."""
+        x = batch["image"]
+        z_0 = self.model.encode(x, posterior_noise(self.model.first_stage, x, random)).float()
         c = self.model.condition(batch)
         t = random.integers("t", self.model.schedule.T, z_0.device)
         eps = random.normal("eps", z_0)
-        error = self.objective(lambda z_t, t: self.model.output(z_t, t, c), z_0, t, eps, self.model.schedule, self.model.parameterization)
-        return error, t
+        return self.objective(  # type: ignore[no-any-return]
+            lambda z_t, t: self.model.output(z_t, t, c), z_0, t, eps, self.model.schedule, self.model.parameterization
+        )
 
     def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
-        if self.model.scale_by_std and self.step == 0 and self._micro == 0:
-            self._measure_scale(batch["image"], random)
         conditioner = self.model.conditioner
         if conditioner.drop_rate > 0:
             batch = conditioner.drop(batch, random.chance("drop", conditioner.drop_rate).tolist())
-        error, t = self._errors(batch, random)
-        loss = error.mean()
+        loss = self._errors(batch, random).mean()
         self.backward_through(loss)
-        with torch.no_grad():
-            early = (t < self.model.schedule.T // 2).float()
-            # The two halves move apart in a healthy run: little noise is the harder half for v and eps alike.
-            halves = {"loss_low_noise": early, "loss_high_noise": 1 - early}
-            logs = {name: (error * half).sum() / half.sum().clamp(min=1) for name, half in halves.items()}
-        return {"loss": loss.detach(), **logs}
+        return {"loss": loss.detach()}
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.model.scale_by_std and self.step == 0:
+            self._measure_scale()
 
     @torch.no_grad()
-    def _measure_scale(self, x: Tensor, random: StepRandom) -> None:
-        """scale = 1 / std over all elements of the first batch (App. G), the same on all devices."""
-        like = x.new_empty(len(x), *self.model.first_stage.latent_shape(*x.shape[2:]))
-        z = self.model.first_stage.encode(x, random.normal("posterior", like)).double()
-        sums = torch.stack([z.new_tensor(float(z.numel())), z.sum(), z.square().sum()])
-        count, total, squares = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()  # type: ignore[union-attr]
+    def _measure_scale(self) -> None:
+        """scale = 1 / std over all elements of the first global batch (App. G), the same on all devices."""
+        sums = torch.zeros(3, dtype=torch.float64)
+        for batch in self.trainer.datamodule.first_step():  # type: ignore[attr-defined]
+            x = to_device(batch, self.device)["image"]
+            noise = posterior_noise(self.model.first_stage, x, StepRandom(self.run_seed, 0, draws(batch)))
+            z = self.model.first_stage.encode(x, noise).double().cpu()
+            sums += torch.stack([torch.tensor(float(z.numel())), z.sum(), z.square().sum()])
+        count, total, squares = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").tolist()  # type: ignore[union-attr]
         variance = (squares - total**2 / count) / (count - 1)
         self.model.scale.fill_(variance**-0.5)
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        error, _ = self._errors(batch, StepRandom(0, 0, batch["id"]))
-        return {"loss": error.mean()}
+        return {"loss": self._errors(batch, StepRandom(0, 0, batch["id"])).mean()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         x = batch["image"]

@@ -22,6 +22,11 @@ class EMA:
             raise ValueError(f"EMA decay must be in [0, 1), got {decay}")
         self.decay, self.updates = decay, 0
         self.parameters = dict(parameters)
+        self.restart()
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Take the parameters as they are now, on the device where they are now."""
         self.shadow = {name: p.detach().clone().float() for name, p in self.parameters.items()}
 
     @torch.no_grad()

@@ -11,6 +11,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ldm.data.batch import Batch
+from ldm.errors import UserError
+from ldm.first_stage.base import FirstStage
 from ldm.seeding import StepRandom, derive
 from ldm.training.ema import EMA
 
@@ -76,6 +78,10 @@ class TrainingModule(pl.LightningModule):
         """Named rows of images `(B, C, H, W)` in [-1, 1] that show how training goes."""
         raise NotImplementedError
 
+    def on_train_start(self) -> None:
+        if self.ema is not None and self.ema.updates == 0:
+            self.ema.restart()  # the parameters have moved to their device
+
     # The step.
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -85,7 +91,7 @@ class TrainingModule(pl.LightningModule):
             torch.manual_seed(derive(self.run_seed, "dropout", self.step, self.global_rank))
         last = self._micro == self.accumulate - 1
         with nullcontext() if last else self._no_sync():
-            logs = self.update(batch, StepRandom(self.run_seed, self.step, batch["id"]))
+            logs = self.update(batch, StepRandom(self.run_seed, self.step, draws(batch)))
         for name, value in logs.items():
             self.metrics[name] = self.metrics.get(name, 0.0) + value.detach() / self.accumulate
         self._micro = 0 if last else self._micro + 1
@@ -98,12 +104,12 @@ class TrainingModule(pl.LightningModule):
         return wrapped.no_sync() if isinstance(wrapped, nn.parallel.DistributedDataParallel) else nullcontext()
 
     def _take_step(self) -> None:
-        for optimizer in self._optimizers():
+        for i, optimizer in enumerate(self._optimizers()):
             parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             if not parameters:
                 continue
             if self.gradient_clip is not None:
-                self.metrics["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
+                self.metrics["gradient_norm" + f"_{i}" * (i > 0)] = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         for scheduler in self._schedulers:
@@ -147,7 +153,7 @@ class TrainingModule(pl.LightningModule):
             "model": {name: value.detach().cpu().clone() for name, value in self.training_state().items()},
             "ema": None if self.ema is None else _to_cpu(self.ema.state_dict()),
             "optimizers": [_to_cpu(optimizer.state_dict()) for optimizer in self._optimizers()],
-            "schedulers": [scheduler.state_dict().get("last_epoch") for scheduler in self._schedulers],
+            "schedulers": [_to_cpu(scheduler.state_dict()) for scheduler in self._schedulers],
         }
 
     @torch.no_grad()
@@ -155,26 +161,56 @@ class TrainingModule(pl.LightningModule):
         """Load `training_state`, strictly.
 
         Raises:
-            KeyError: missing or unknown names.
+            UserError: missing or unknown names, or other shapes.
         """
         own = self.training_state()
         if own.keys() != state.keys():
             missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-            raise KeyError(f"checkpoint and config differ: missing {missing[:3]}, unknown {extra[:3]}")
+            raise UserError(f"checkpoint and config differ: missing {missing[:3]}, unknown {extra[:3]}")
         for name, value in own.items():
             if value.shape != state[name].shape:
-                raise KeyError(f"checkpoint and config differ: {name} is {tuple(state[name].shape)}, expected {tuple(value.shape)}")
+                raise UserError(f"checkpoint and config differ: {name} is {tuple(state[name].shape)}, expected {tuple(value.shape)}")
             value.copy_(state[name])
 
     def load_progress(self, state: Mapping[str, Any]) -> None:
         """Load what only exists once fit has begun: optimizers, schedules and the EMA."""
         if self.ema is not None and state["ema"] is not None:
+            self.ema.restart()
             self.ema.load_state_dict(state["ema"])
-        for optimizer, saved in zip(self._optimizers(), state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        for scheduler, last in zip(self._schedulers, state["schedulers"], strict=True):
-            scheduler.last_epoch = last
-            scheduler._last_lr = [float(group["lr"]) for group in scheduler.optimizer.param_groups]
+        try:
+            for optimizer, saved in zip(self._optimizers(), state["optimizers"], strict=True):
+                load_optimizer(optimizer, saved)
+            for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
+                rates = scheduler.base_lrs
+                scheduler.load_state_dict(saved)
+                scheduler.base_lrs = rates  # the config's, which an override may have changed
+        except (ValueError, KeyError) as error:
+            raise UserError(f"the checkpoint's optimizers or schedules are not those of the config: {error}") from error
+
+
+def draws(batch: Batch) -> list[str]:
+    """A name for every draw: the sample's, and its place in the run's order, since a sample can come twice in a batch."""
+    if "draw" not in batch:
+        return list(batch["id"])
+    return [f"{name}@{place}" for name, place in zip(batch["id"], batch["draw"], strict=True)]
+
+
+def posterior_noise(first_stage: FirstStage, x: Tensor, random: StepRandom) -> Tensor | None:
+    """Noise for a posterior sample of images x, where the first stage has a posterior."""
+    if not first_stage.stochastic:
+        return None
+    return random.normal("posterior", x.new_empty(len(x), *first_stage.latent_shape(*x.shape[2:])))
+
+
+def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Load an optimizer's state; where the config's rate is another than in the checkpoint, the config's counts."""
+    wanted = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    for group, rate in zip(optimizer.param_groups, wanted, strict=True):
+        before = group.get("initial_lr", group["lr"])
+        if before != rate and before:
+            group["lr"] *= rate / before
+            group["initial_lr"] = rate
 
 
 def _to_cpu(value: Any) -> Any:

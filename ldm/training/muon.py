@@ -1,6 +1,6 @@
 """Muon (Jordan et al., 2024): momentum whose matrices are orthogonalised, AdamW for everything that is no matrix.
 
-At the demos' budgets it reaches in one minute what AdamW reaches in several (README, "the demos"). Unlike
+At the demos' budgets it reaches in one minute what AdamW reaches in several. Unlike
 `torch.optim.Muon` it takes whole models: convolution kernels count as matrices `(out, in * kh * kw)`, and matrices of one
 shape are orthogonalised in one batch.
 """
@@ -69,7 +69,8 @@ class Muon(Optimizer):
             parameters = [p for p in group["params"] if p.grad is not None]
             if group["weight_decay"]:
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            (self._muon if group["muon"] else self._adam)(parameters, group)
+            if parameters:
+                (self._muon if group["muon"] else self._adam)(parameters, group)
         return loss
 
     def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:

@@ -112,7 +112,9 @@ class Records(pl.Callback):
             file.write(json.dumps({"step": step, "kind": kind, "what": text}) + "\n")
 
     def report(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        means = {name: float(total / self.counts[name]) for name, total in self.sums.items()}  # the only wait for the device
+        if not self.sums:
+            return
+        means = self._means(trainer)
         elapsed = time.perf_counter() - self.clock
         self.images_per_second = self.images / elapsed if elapsed > 0 else 0.0
         self.sums, self.counts, self.images, self.clock = {}, {}, 0, time.perf_counter()
@@ -124,6 +126,18 @@ class Records(pl.Callback):
                 "with a lower learning rate, gradient_clip, or precision: 32-true"
             )
         self.write(trainer, module.step, means | module.rates() | {"images_per_second": self.images_per_second})
+
+    def _means(self, trainer: pl.Trainer) -> dict[str, float]:
+        """Means over the interval and over all devices; the only wait for the device."""
+        names = list(self.sums)
+        stacked = torch.stack([self.sums[name].float() / self.counts[name] for name in names])
+        if trainer.world_size > 1:
+            stacked = trainer.strategy.reduce(stacked, reduce_op="mean")  # type: ignore[assignment]
+        return dict(zip(names, stacked.tolist(), strict=True))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        self.report(trainer, pl_module)
 
     def write(self, trainer: pl.Trainer, step: int, values: dict[str, float]) -> None:
         """One row in the table and in every logger."""

@@ -1,10 +1,11 @@
 """One run: folder, callbacks, Lightning's trainer, fit."""
 
 import datetime
+import inspect
 import logging
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
+from ldm.config import Trust
 from ldm.errors import UserError
-from ldm.files import write_text
 from ldm.training.checkpoints import Checkpoints, CleanStop
 from ldm.training.datamodule import DataModule
 from ldm.training.module import TrainingModule
@@ -129,6 +130,7 @@ def quiet_lightning() -> None:
         ".*val_dataloader.*",
         ".*LeafSpec.*",
         ".*in eval mode.*",
+        ".*before `optimizer.step.*",
     ):
         warnings.filterwarnings("ignore", text)
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*")
@@ -136,7 +138,13 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def record_config(folder: Path, text: str) -> None:
-    """`config.yaml` of the run, resolved."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", text)
+def extras(config: dict[str, Any], trust: Trust) -> Iterator[str]:
+    """What is wrong with the `callbacks:` and `loggers:` of a config."""
+    for key, base in (("callbacks", pl.Callback), ("loggers", Logger)):
+        for name, node in (config.get(key) or {}).items():
+            try:
+                target = trust.resolve(str(node["target"])) if isinstance(node, dict) and "target" in node else None
+            except ValueError:
+                continue  # reported with the other nodes
+            if not (inspect.isclass(target) and issubclass(target, base)):
+                yield f"{key}.{name}: expected a node that builds a {base.__name__}"

@@ -1,9 +1,17 @@
 """What the `trainer:` node of a config says."""
 
+import inspect
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import pytorch_lightning as pl
 import torch
+
+from ldm.errors import UserError
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+OURS = ("max_epochs", "max_steps", "devices", "accelerator", "precision", "strategy", "num_nodes", "callbacks", "logger")
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,40 @@ class TrainerSettings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.accelerator not in ("auto", "cpu", "cuda", "gpu", "mps"):
             raise ValueError(f"accelerator {self.accelerator!r} is unknown; there are auto, cpu, cuda, mps")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is unknown; there are {', '.join(PRECISIONS)}")
+        if not re.fullmatch("auto|(ddp|fsdp)[a-z_]*", self.strategy):
+            raise ValueError(f"strategy {self.strategy!r} is unknown; there are auto, ddp, ddp_find_unused_parameters_true, ...")
+        if self.gradient_clip is not None and self.gradient_clip <= 0:
+            raise ValueError(f"gradient_clip must be positive, got {self.gradient_clip}")
+        if not 0 <= self.max_skipped <= 1:
+            raise ValueError(f"max_skipped must be a share between 0 and 1, got {self.max_skipped}")
+        for key in self.lightning:
+            if key not in inspect.signature(pl.Trainer).parameters:
+                raise ValueError(f"lightning: Lightning's Trainer takes no {key!r}")
+            if key in OURS:
+                raise ValueError(f"lightning: {key!r} is set by this project; use trainer.params")
+        self._check_devices()
+
+    def _check_devices(self) -> None:
+        devices = self.devices
+        fits = devices in ("auto", -1) or (isinstance(devices, int) and devices >= 1)
+        fits |= isinstance(devices, list) and bool(devices) and len(set(devices)) == len(devices)
+        fits |= isinstance(devices, str) and bool(re.fullmatch(r"\d+(,\d+)*,?", devices))
+        if not fits:
+            raise ValueError(f"devices: expected a number of at least 1, a list like [0, 1], or auto, got {devices!r}")
+
+    def require_device(self) -> None:
+        """See that the accelerator is there, before training begins.
+
+        Raises:
+            UserError: if it is not.
+        """
+        kind = self.device_type()
+        if kind == "cuda" and (not torch.cuda.is_available() or self.device_count() > torch.cuda.device_count()):
+            raise UserError(f"trainer.params: {self.device_count()} CUDA devices are asked for, {torch.cuda.device_count()} are there")
+        if kind == "mps" and not torch.backends.mps.is_available():
+            raise UserError("trainer.params.accelerator: mps is not available on this machine")
 
     def device_type(self) -> str:
         """Where training will run: "cuda", "mps" or "cpu"."""
@@ -68,7 +110,7 @@ class TrainerSettings:
         if isinstance(self.devices, str) and self.devices != "auto":
             return len([part for part in self.devices.split(",") if part])
         if self.devices in ("auto", -1):
-            return torch.cuda.device_count() if self.device_type() == "cuda" else 1
+            return max(1, torch.cuda.device_count()) if self.device_type() == "cuda" else 1
         return int(self.devices)
 
     def world_size(self) -> int:

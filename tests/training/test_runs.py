@@ -155,6 +155,48 @@ def test_ctrl_c_saves_and_prints_the_resume_command(first_stage: Path, tmp_path:
     assert (only(tmp_path, "second") / "checkpoints" / "last").exists()
 
 
+def test_a_resumed_run_takes_overrides_where_others_refer_to_them(first_stage: Path, run, tmp_path: Path) -> None:
+    cosine = (
+        "model.params.scheduler={target: ldm.training.warmup_cosine, partial: true, params: {warmup: 1, total: '${trainer.params.steps}'}}"
+    )
+    words = [w for w in second(tmp_path, first_stage, "trainer.params.steps=4") if "scheduler" not in w]
+    assert run("main.py", *words, cosine).returncode == 0
+    folder = only(tmp_path, "second")
+    done = run("main.py", "--resume", folder, "trainer.params.steps=8")
+    assert done.returncode == 0, done.stderr
+    import yaml
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["params"]["scheduler"]["params"]["total"] == 8
+    assert float(table(folder)[-2]["lr"]) > 0 and table(folder)[-1]["step"] == "8"
+    assert "trainer.params.steps=8" in (folder / "incidents.jsonl").read_text()
+
+
+def test_going_back_to_an_older_checkpoint_sets_the_newer_ones_aside(first_stage: Path, run, tmp_path: Path) -> None:
+    more = ["trainer.params.steps=6", "trainer.params.checkpoint_every=2", "trainer.params.keep=9"]
+    assert run("main.py", *second(tmp_path, first_stage, *more)).returncode == 0
+    folder = only(tmp_path, "second")
+    done = run("main.py", "--resume", folder / "checkpoints" / "step-2.ckpt", "trainer.params.steps=4")
+    assert done.returncode == 0, done.stderr
+    checkpoints = folder / "checkpoints"
+    assert sorted(p.name for p in checkpoints.glob("step-*.ckpt")) == ["step-2.ckpt", "step-4.ckpt"]
+    assert (checkpoints / "abandoned" / "step-6.ckpt").is_file() and (checkpoints / "last").resolve().name == "step-4.ckpt"
+
+
+def test_a_resume_that_does_not_fit_is_refused_and_changes_nothing(first_stage: Path, run, tmp_path: Path) -> None:
+    assert run("main.py", *second(tmp_path, first_stage, "trainer.params.steps=2")).returncode == 0
+    folder = only(tmp_path, "second")
+    before = (folder / "config.yaml").read_text()
+    for override, message in (
+        ("model.params.model.params.network.params.width=64", "checkpoint and config differ"),
+        ("model.params.optimizer={target: torch.optim.SGD, partial: true, params: {lr: 0.1}}", "optimizers or schedules"),
+        ("seed=5", "this run has seed"),
+    ):
+        done = run("main.py", "--resume", folder, "trainer.params.steps=4", override)
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert (folder / "config.yaml").read_text() == before
+
+
 def test_two_processes_train_the_demo(first_stage: Path, run, tmp_path: Path) -> None:
     """Lightning's DDP over gloo. The same global batch: the losses agree with one process, and one folder is written."""
     losses = {}
@@ -171,7 +213,7 @@ def test_two_processes_train_the_demo(first_stage: Path, run, tmp_path: Path) ->
 def test_accumulation_is_the_same_step(first_stage: Path, run, tmp_path: Path) -> None:
     states = {}
     for size in (6, 2):
-        more = ["trainer.params.steps=4", f"data.params.max_per_device={size}", "model.params.model.params.scale=0.5", *SGD]
+        more = ["trainer.params.steps=4", f"data.params.max_per_device={size}", *SGD]
         done = run("main.py", *second(tmp_path / str(size), first_stage, *more))
         assert done.returncode == 0, done.stderr
         states[size] = state(only(tmp_path / str(size), "second"), 4)
@@ -196,9 +238,11 @@ def test_another_first_stage_is_refused_unless_allowed(first_stage: Path, run, s
 
 
 def test_a_nan_ends_the_run_in_words_and_saves_nothing_bad(first_stage: Path, run, tmp_path: Path) -> None:
-    done = run("main.py", *second(tmp_path, first_stage, "trainer.params.steps=20", "model.params.optimizer.params.adam_lr=1.0e+30"))
-    assert done.returncode == 2 and "not finite" in done.stderr and "Traceback" not in done.stderr
-    assert not list((only(tmp_path, "second") / "checkpoints").glob("*.ckpt"))
+    for every in (2, 50):  # found by a report, or by the last checkpoint
+        more = ["trainer.params.steps=20", "model.params.optimizer.params.adam_lr=1.0e+30", f"trainer.params.log_every={every}"]
+        done = run("main.py", *second(tmp_path / str(every), first_stage, *more))
+        assert done.returncode == 2 and "not finite" in done.stderr and "Traceback" not in done.stderr
+        assert not list((only(tmp_path / str(every), "second") / "checkpoints").glob("*.ckpt"))
 
 
 def test_overfitting_a_handful_of_images(run, script, tmp_path: Path) -> None:
