@@ -11,6 +11,11 @@ from ldm.nn.conv import Downsample, ResBlock, Upsample, conv3, group_norm
 EPS = 1e-6  # of every norm in the autoencoder
 
 
+def _check(width: int, width_mult: Sequence[int], stem: int) -> None:
+    if min(width, stem, *width_mult, len(width_mult)) < 1:
+        raise ValueError(f"width, stem and every width_mult must be at least 1, got {width}, {stem}, {list(width_mult)}")
+
+
 def _block(cin: int, cout: int, dropout: float, attend: bool) -> nn.Sequential:
     res = ResBlock(cin, cout, dropout=dropout, eps=EPS)
     return nn.Sequential(res, SingleHeadAttention(cout)) if attend else nn.Sequential(res)
@@ -31,6 +36,9 @@ class Encoder(nn.Module):
         middle_attention: attention in the middle block (off in "noattn" models).
         stem: space-to-depth by this factor before the first convolution: cheap compression for small budgets.
         dropout: in the residual blocks.
+
+    Raises:
+        ValueError: no levels, or a width or stem below 1.
     """
 
     def __init__(
@@ -46,6 +54,7 @@ class Encoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        _check(width, width_mult, stem)
         self.stem = stem
         self.conv_in = conv3(in_channels * stem**2, width)
         levels: list[nn.Module] = []

@@ -39,6 +39,9 @@ class Muon(Optimizer):
         momentum: Nesterov momentum of Muon.
         weight_decay: decoupled, of both.
         betas: of AdamW.
+
+    Raises:
+        ValueError: a negative rate or decay, or a momentum outside [0, 1).
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class Muon(Optimizer):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
+        if min(lr, adam_lr, weight_decay) < 0 or not 0 <= momentum < 1:
+            raise ValueError(f"Muon: invalid learning rate {lr}, {adam_lr}, weight decay {weight_decay} or momentum {momentum}")
         named = [p if isinstance(p, tuple) else ("", p) for p in params]
         tables = ("tokens.weight", "positions.weight", "embedding.weight")
         matrices = [p for name, p in named if p.ndim >= 2 and not name.endswith(tables)]
