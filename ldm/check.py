@@ -81,6 +81,7 @@ def check(config: Config, trust: Trust) -> Report:
     if isinstance(module, TrainingModule):
         report.parameters = count_parameters(module)
         report.missing += [f"{path}: {error}" for path, error in missing_files(module)]
+        check_steps(module, config.data, report)
         if isinstance(data, DataModule) and isinstance(settings, TrainerSettings):
             report.learning_rate = learning_rate(config.data["model"], data, settings, report)
         elif isinstance(settings, TrainerSettings):
@@ -104,6 +105,16 @@ def check_sampling(config: dict[str, Any], report: Report) -> None:
             SamplerSettings(**{name: value for name, value in settings.items() if name in known})
         except (UserError, TypeError) as error:
             report.problems.append(f"{key}: {error}")
+
+
+def check_steps(module: TrainingModule, config: dict[str, Any], report: Report) -> None:
+    """No sampler can take more steps than the schedule has."""
+    if not isinstance(module, DiffusionTraining):
+        return
+    asked = {"model.params.preview": module.preview.steps}
+    asked |= {key: config[key].get("steps", 1) for key in ("sampling", "evaluation") if config.get(key)}
+    T = module.model.schedule.T
+    report.problems += [f"{path}: {steps} sampling steps, but the schedule has only {T}" for path, steps in asked.items() if steps > T]
 
 
 def build_or_report(node: Any, path: str, trust: Trust, report: Report) -> Any:

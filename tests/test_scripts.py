@@ -193,6 +193,13 @@ def test_the_readmes_commands_exist_and_the_short_ones_run(root: Path, run) -> N
     assert ran >= 2
 
 
+def test_the_example_in_the_architecture_page_runs(root: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", (root / "docs" / "architecture.md").read_text(), flags=re.S)[1]
+    names: dict = {}
+    exec(code, names)
+    assert names["images"].shape == (2, 3, 64, 64)
+
+
 def test_readme_own_images_section_works_as_written(root: Path, run, tmp_path: Path) -> None:
     """With the photographs that scikit-image and scikit-learn ship, at a few steps and small size."""
     import skimage.data

@@ -18,6 +18,14 @@ def test_a_sample_meets_the_same_noise_in_any_batch() -> None:
     assert bool(whole.chance("drop", 0.5)[2]) == bool(part.chance("drop", 0.5)[0])
 
 
+def test_a_sample_that_comes_twice_meets_two_noises() -> None:
+    from ldm.training.module import draws
+
+    names = draws({"id": ["a", "a"], "draw": [8, 9]})
+    noise = StepRandom(0, 4, names).normal("eps", torch.empty(2, 6))
+    assert not torch.equal(noise[0], noise[1])
+
+
 def test_steps_purposes_and_samples_differ() -> None:
     like = torch.empty(1, 8)
     draws = [StepRandom(0, step, [name]).normal(purpose, like) for step in (0, 1) for name in "ab" for purpose in ("x", "y")]
