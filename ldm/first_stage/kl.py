@@ -40,6 +40,7 @@ class KLAutoencoder(FirstStage):
         width, width_mult, blocks_per_level, attention_at, middle_attention, dropout: see `Encoder`; f = stem * 2^(levels-1).
         image_channels: of the image.
         stem: see `Encoder`.
+        features: channels between the encoder or decoder and the 1x1 convolutions of the latent; `channels` without it.
         initial_log_variance: starting value of the posterior's log variance. A low one gives the decoder nearly noiseless
             latents from the first step, which small budgets need.
     """
@@ -58,16 +59,18 @@ class KLAutoencoder(FirstStage):
         image_channels: int = 3,
         stem: int = 1,
         dropout: float = 0.0,
+        features: int | None = None,
         initial_log_variance: float = 0.0,
     ) -> None:
         super().__init__()
         self.factor = stem * 2 ** (len(width_mult) - 1)
         self.channels, self.image_channels = channels, image_channels
         shape = (width, width_mult, blocks_per_level, attention_at, middle_attention, stem, dropout)
-        self.encoder = Encoder(image_channels, 2 * channels, *shape)
-        self.decoder = Decoder(channels, image_channels, *shape)
-        self.to_moments = nn.Conv2d(2 * channels, 2 * channels, 1)
-        self.from_latent = nn.Conv2d(channels, channels, 1)
+        features = features or channels
+        self.encoder = Encoder(image_channels, 2 * features, *shape)
+        self.decoder = Decoder(features, image_channels, *shape)
+        self.to_moments = nn.Conv2d(2 * features, 2 * channels, 1)
+        self.from_latent = nn.Conv2d(channels, features, 1)
         if initial_log_variance:
             nn.init.constant_(self.to_moments.bias[channels:], initial_log_variance)  # type: ignore[index]
 

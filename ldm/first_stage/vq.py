@@ -57,6 +57,7 @@ class VQAutoencoder(FirstStage):
         codebook_size: |Z|.
         width, width_mult, blocks_per_level, attention_at, middle_attention, dropout: see `Encoder`.
         image_channels, stem: see `Encoder`.
+        features: channels between the encoder or decoder and the 1x1 convolutions of the codes; `channels` without it.
         legacy: see `Codebook`.
     """
 
@@ -73,16 +74,18 @@ class VQAutoencoder(FirstStage):
         image_channels: int = 3,
         stem: int = 1,
         dropout: float = 0.0,
+        features: int | None = None,
         legacy: bool = True,
     ) -> None:
         super().__init__()
         self.factor = stem * 2 ** (len(width_mult) - 1)
         self.channels, self.image_channels, self.codebook_size = channels, image_channels, codebook_size
         shape = (width, width_mult, blocks_per_level, attention_at, middle_attention, stem, dropout)
-        self.encoder = Encoder(image_channels, channels, *shape)
-        self.decoder = Decoder(channels, image_channels, *shape)
-        self.to_codes = nn.Conv2d(channels, channels, 1)
-        self.from_codes = nn.Conv2d(channels, channels, 1)
+        features = features or channels
+        self.encoder = Encoder(image_channels, features, *shape)
+        self.decoder = Decoder(features, image_channels, *shape)
+        self.to_codes = nn.Conv2d(features, channels, 1)
+        self.from_codes = nn.Conv2d(channels, features, 1)
         self.codebook = Codebook(codebook_size, channels, legacy=legacy)
 
     def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -61,6 +61,7 @@ class UNet(nn.Module):
             that no level has is allowed: in the (1, 4, 8) nets of Tab. 15 only the middle block attends.
         heads: number of attention heads; or
         head_channels: channels per head, which sets the number of heads at every level.
+        heads_up: another number of heads on the way up.
         context_channels: width of the tokens tau_theta(y). With it, attention is a spatial transformer (Tab. 16);
             without it, plain self-attention.
         transformer_depth: transformer blocks per spatial transformer.
@@ -86,6 +87,7 @@ class UNet(nn.Module):
         *,
         heads: int | None = None,
         head_channels: int | None = None,
+        heads_up: int | None = None,
         context_channels: int | None = None,
         transformer_depth: int = 1,
         vector_channels: int | None = None,
@@ -105,7 +107,7 @@ class UNet(nn.Module):
         def res(cin: int, cout: int, step: Literal["up", "down"] | None = None) -> ResBlock:
             return ResBlock(cin, cout, emb_channels, scale_shift=scale_shift, resample=step, dropout=dropout, zero=True)
 
-        def attention(channels: int) -> nn.Module:
+        def attention(channels: int, heads: int | None = heads) -> nn.Module:
             number = heads if heads is not None else max(1, channels // head_channels)  # type: ignore[operator]
             if channels % number or (head_channels is not None and channels % head_channels):
                 raise ValueError(f"UNet level of {channels} channels: {heads=} {head_channels=} do not divide it")
@@ -113,8 +115,8 @@ class UNet(nn.Module):
                 return SelfAttention2d(channels, number)
             return SpatialTransformer(channels, number, channels // number, transformer_depth, context_channels)
 
-        def block(cin: int, cout: int, factor: int) -> UNetBlock:
-            return UNetBlock(res(cin, cout), attention(cout) if factor in attention_at else None, checkpointing)
+        def block(cin: int, cout: int, factor: int, heads: int | None = heads) -> UNetBlock:
+            return UNetBlock(res(cin, cout), attention(cout, heads) if factor in attention_at else None, checkpointing)
 
         def join(channels: int, step: Literal["up", "down"]) -> nn.Module:
             if resample == "residual":
@@ -123,7 +125,7 @@ class UNet(nn.Module):
             return make(channels, learned=resample == "conv")
 
         self.time = nn.Sequential(nn.Linear(width, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels))
-        self.vector = nn.Linear(vector_channels, emb_channels) if vector_channels else None
+        self.vector = nn.Linear(vector_channels, emb_channels, bias=False) if vector_channels else None
         self.conv_in = conv3(in_channels, width)
         widths = [width * m for m in width_mult]
         skips, channels = [width], width
@@ -143,7 +145,7 @@ class UNet(nn.Module):
         for i, level_width in reversed(list(enumerate(widths))):
             blocks = []
             for _ in range(blocks_per_level + 1):
-                blocks.append(block(channels + skips.pop(), level_width, 2**i))
+                blocks.append(block(channels + skips.pop(), level_width, 2**i, heads_up or heads))
                 channels = level_width
             self.up.append(UpLevel(blocks, join(channels, "up") if i else None))
         self.norm_out = group_norm(channels)

@@ -1,0 +1,123 @@
+"""Recorded cases of the public reference, run through this project's own code.
+
+A case is `<name>.json` (target, params, tolerances) beside `<name>.safetensors` (`sd.*` weights under their names, `in.*`,
+`out.*`). A runner computes every recorded output; what it leaves out, and a case that no runner knows, is a failure.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ldm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Case:
+    """One recorded case; tensors by their names without prefix, floating ones as float32 where they were stored shorter."""
+
+    name: str
+    target: str
+    params: dict[str, Any]
+    tolerance: dict[str, Any]
+    weights: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The verdict on one case: worst errors over its outputs, and why it failed."""
+
+    name: str
+    absolute: float
+    relative: float
+    tolerance: str
+    reason: str
+
+    @property
+    def passed(self) -> bool:
+        return not self.reason
+
+
+Runner = Callable[[Case], dict[str, Tensor]]
+
+
+def read_case(folder: Path, name: str) -> Case:
+    """Read a case, with the weights of the case that it borrows from.
+
+    Raises:
+        UserError: a missing or damaged file.
+    """
+    try:
+        facts = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / f"{name}.safetensors")
+        if facts.get("sd_from"):
+            borrowed = load_file(folder / f"{facts['sd_from']}.safetensors")
+            tensors = {key: value for key, value in borrowed.items() if key.startswith("sd.")} | tensors
+    except Exception as error:  # JSON, safetensors and the file system each raise their own kinds
+        raise UserError(f"{folder / name}: not a recorded case ({error})") from error
+    parts: dict[str, dict[str, Tensor]] = {"sd": {}, "in": {}, "out": {}}
+    for key, value in tensors.items():
+        prefix, _, rest = key.partition(".")
+        parts[prefix][rest] = value.float() if value.dtype == torch.float16 else value
+    return Case(name, facts["target"], facts["params"], facts["tolerance"], parts["sd"], parts["in"], parts["out"])
+
+
+def cases_in(folder: Path) -> Iterator[str]:
+    """Names of the cases in a folder.
+
+    Raises:
+        UserError: a folder without any.
+    """
+    names = sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".safetensors").is_file())
+    if not names:
+        raise UserError(f"{folder}: no recorded cases (looked for NAME.json beside NAME.safetensors)")
+    yield from names
+
+
+def bounds(case: Case, key: str, expected: Tensor) -> tuple[float, float]:
+    """Absolute and relative tolerance of one output: its own, else that of its kind, else the case's."""
+    largest = float(expected.double().abs().max()) if expected.numel() else 0.0
+    chosen = next((case.tolerance[name] for name in sorted(case.tolerance, key=len, reverse=True) if _matches(name, key, case)), None)
+    if chosen is None and "grad" in key:
+        return 1e-3 * largest, 1e-3
+    chosen = chosen or case.tolerance
+    return chosen.get("atol", 0.0) + chosen.get("atol_rel_to_max", 0.0) * max(1.0, largest), chosen.get("rtol", 0.0)
+
+
+def _matches(name: str, key: str, case: Case) -> bool:
+    return isinstance(case.tolerance[name], dict) and name in key
+
+
+def judge(case: Case, runner: Runner | None) -> Row:
+    """Run a case and compare."""
+    shown = ", ".join(f"{key} {value:.1e}" for key, value in case.tolerance.items() if isinstance(value, float))
+    if runner is None:
+        return Row(case.name, float("nan"), float("nan"), shown, f"unknown kind of case: {case.target}")
+    try:
+        got = runner(case)
+    except Exception as error:  # a case that cannot be run has failed, whatever the cause
+        return Row(case.name, float("nan"), float("nan"), shown, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    absolute = relative = 0.0
+    wrong = []
+    for key, expected in case.outputs.items():
+        if key not in got:
+            wrong.append(f"{key} not computed")
+            continue
+        value, reference = got[key].detach().double(), expected.double()
+        if value.shape != reference.shape:
+            wrong.append(f"{key} is {tuple(value.shape)}, expected {tuple(reference.shape)}")
+            continue
+        atol, rtol = bounds(case, key, expected)
+        gap = (value - reference).abs()
+        absolute = max(absolute, float(gap.max()) if gap.numel() else 0.0)
+        relative = max(relative, float((gap / reference.abs().clamp(min=1e-6)).max()) if gap.numel() else 0.0)
+        if not bool((gap <= atol + rtol * reference.abs()).all()):
+            wrong.append(f"{key} off by {float(gap.max()):.2e}")
+    return Row(case.name, absolute, relative, shown, "; ".join(wrong[:3]))

@@ -1,0 +1,178 @@
+"""What each kind of recorded case asks of this project. A case with weights goes through the door of users' checkpoints."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldm.conditioning.label import ClassEmbedding
+from ldm.config import Trust, build
+from ldm.first_stage.loss import AutoencoderLoss
+from ldm.first_stage.vq import Codebook
+from ldm.interop.compvis import config
+from ldm.interop.compvis.names import names_of
+from ldm.interop.compvis.parity import Case, Runner
+from ldm.interop.compvis.weights import from_compvis
+from ldm.networks.discriminator import PatchDiscriminator
+from ldm.nn.attention import SingleHeadAttention
+from ldm.nn.transformer import TokenTransformer
+
+
+def _built(node: config.Node, weights: Mapping[str, Tensor]) -> nn.Module:
+    module = build(node, Trust()).eval()
+    from_compvis(module, weights)
+    return module  # type: ignore[no-any-return]
+
+
+def unet(case: Case) -> dict[str, Tensor]:
+    """Output and gradients of a UNet, and the output with the other meaning of heads where it was recorded."""
+    net = _built(config.network(case.target, case.params), case.weights)
+    x = case.inputs["x"].requires_grad_()
+    y = case.inputs.get("y")
+    vector = None if y is None else F.one_hot(y, case.params["num_classes"]).float()
+    out = net(x, case.inputs["timesteps"], case.inputs.get("context"), vector)
+    (out * case.inputs["cotangent"]).sum().backward()
+    got = {"y": out, "grad_x": x.grad}
+    parameters = dict(net.named_parameters())
+    got |= {f"grad_{theirs}": parameters[ours].grad for ours, theirs in names_of(net).items() if ours in parameters}
+    if "y_legacy_false" in case.outputs:
+        other = _built(config.network(case.target, {**case.params, "legacy": False}), case.weights)
+        got["y_legacy_false"] = other(x, case.inputs["timesteps"], case.inputs.get("context"), vector)
+    return got  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def kl(case: Case) -> dict[str, Tensor]:
+    """Posterior, samples and reconstructions of a KL autoencoder."""
+    stage = _built(config.kl_autoencoder(case.target, case.params), case.weights)
+    x, noise = case.inputs["x"], case.inputs["noise"]
+    q = stage.posterior(x)  # type: ignore[operator]
+    std = torch.exp(0.5 * q.log_variance)
+    sample = stage.encode(x, noise)  # type: ignore[operator]
+    features = stage.encoder(x)  # type: ignore[operator]
+    return {
+        "encoder": features,
+        "moments": stage.to_moments(features),  # type: ignore[operator]
+        "mode": stage.encode(x),  # type: ignore[operator]
+        "logvar": q.log_variance,
+        "std": std,
+        "sample": sample,
+        "kl": q.kl(),
+        "nll_of_sample": -torch.distributions.Normal(q.mean, std).log_prob(sample).flatten(1).sum(1),
+        "dec_mode": stage.decode(stage.encode(x)),  # type: ignore[operator]
+        "dec_sample": stage.decode(sample),  # type: ignore[operator]
+    }
+
+
+@torch.no_grad()
+def vq(case: Case) -> dict[str, Tensor]:
+    """Latents, codes and reconstructions of a VQ autoencoder, with and without quantisation."""
+    stage = _built(config.vq_autoencoder(case.target, case.params), case.weights)
+    x, z = case.inputs["x"], case.inputs["z"]
+    whole = stage.reconstruct(x)  # type: ignore[operator]
+    return {
+        "prequant": whole.latent,
+        "quant": stage.codebook.lookup(whole.codes),  # type: ignore[operator, union-attr]
+        "indices": whole.codes.flatten(),
+        "codebook_loss": whole.regularizer.mean(),
+        "dec": whole.image,
+        "iface_encode": stage.encode(x),  # type: ignore[operator]
+        "iface_decode": stage.decode(z),  # type: ignore[operator]
+        "iface_decode_noquant": stage.decoder(stage.from_codes(z)),  # type: ignore[operator]
+    }
+
+
+def quantizer(case: Case) -> dict[str, Tensor]:
+    """The codebook alone: quantised latents, loss, indices and gradients, or a look-up."""
+    p = config.Parameters(case.target, case.params)
+    book = Codebook(p.require("n_e"), p.require("e_dim"), p.take("beta", 0.25), p.take("legacy", True))
+    sane = p.take("sane_index_shape", False)
+    p.done()
+    with torch.no_grad():
+        book.embedding.weight.copy_(case.weights["embedding.weight"])
+    if "indices" in case.inputs:
+        found = book.lookup(case.inputs["indices"])
+        return {"entry_bchw": found, "entry_raw": found.permute(0, 2, 3, 1)}
+    z = case.inputs["z"].requires_grad_()
+    quantised, loss, codes = book(z)
+    (loss.mean() + (quantised * case.inputs["cotangent"]).sum()).backward()
+    indices = codes if sane else codes.flatten()
+    grads = {"grad_z": z.grad, "grad_codebook": book.embedding.weight.grad}
+    return {"quant": quantised, "loss": loss.mean(), "indices": indices, **grads}  # type: ignore[dict-item]
+
+
+@torch.no_grad()
+def tokens(case: Case) -> dict[str, Tensor]:
+    """The token transformer, before and after its unused head, at full length and shorter."""
+    p = config.Parameters(case.target, case.params)
+    size = (p.take("vocab_size", 30522), p.take("max_seq_len", 77), p.require("n_embed"), p.require("n_layer"))
+    transformer = TokenTransformer(*size, logit_head=True).eval()
+    from_compvis(transformer, {key.removeprefix("transformer."): value for key, value in case.weights.items()})
+    got: dict[str, Tensor] = {}
+    for ending in ("", "_short"):
+        context = transformer(case.inputs[f"tokens{ending}"])
+        got |= {f"context{ending}": context, f"logits{ending}": transformer.logits(context)}  # type: ignore[misc]
+    return got
+
+
+@torch.no_grad()
+def label(case: Case) -> dict[str, Tensor]:
+    """The class embedding."""
+    embedding = ClassEmbedding(case.params["n_classes"], case.params["embed_dim"], null_class=False)
+    embedding.embedding.weight.copy_(case.weights["embedding.weight"])
+    context = embedding({"label": case.inputs[case.params["key"]]}, lambda x: x).context
+    return {} if context is None else {"context": context}
+
+
+@torch.no_grad()
+def discriminator(case: Case) -> dict[str, Tensor]:
+    """The patch discriminator in both modes, its running statistics, and both losses."""
+    p = config.Parameters(case.target, case.params)
+    p.expect("use_actnorm", False)
+    size = (p.take("input_nc", 3), p.take("ndf", 64), p.take("n_layers", 3))
+    p.done()
+    x, y = case.inputs["x"], case.inputs["y"]
+    got: dict[str, Tensor] = {}
+    for kind in ("hinge", "vanilla"):
+        net = PatchDiscriminator(*size)
+        from_compvis(net, case.weights)
+        got[kind] = AutoencoderLoss(discriminator=net.train(), adversarial_loss=kind).adversary(x, y)[0]  # type: ignore[arg-type]
+    net = PatchDiscriminator(*size)
+    from_compvis(net, case.weights)
+    got["logits_eval"] = net.eval()(x)
+    got |= {"logits_train": net.train()(x), "logits_train_2": net(y)}
+    state = net.state_dict()
+    return got | {f"after.{theirs}": state[ours] for ours, theirs in names_of(net).items()}
+
+
+@torch.no_grad()
+def single_head_attention(case: Case) -> dict[str, Tensor]:
+    """The autoencoder's attention block."""
+    block = SingleHeadAttention(case.params["in_channels"])
+    names = {"norm": "norm", "q": "q", "k": "k", "v": "v", "out": "proj_out"}
+    block.load_state_dict(
+        {f"{ours}.{leaf}": case.weights[f"{theirs}.{leaf}"] for ours, theirs in names.items() for leaf in ("weight", "bias")}
+    )
+    return {"y": block(case.inputs["x"])}
+
+
+RUNNERS: tuple[tuple[tuple[str, ...], Runner], ...] = (
+    (("openaimodel.UNetModel",), unet),
+    (("autoencoder.AutoencoderKL",), kl),
+    (("autoencoder.VQModel",), vq),
+    (("quantize.VectorQuantizer2",), quantizer),
+    (("modules.BERTEmbedder", "modules.TransformerEmbedder"), tokens),
+    (("modules.ClassEmbedder",), label),
+    (("model.NLayerDiscriminator",), discriminator),
+    (("model.AttnBlock",), single_head_attention),
+)
+
+
+def runner_for(case: Case) -> Runner | None:
+    """The runner of a case's kind, told from its target alone; none if there is none."""
+    target = case.target.replace("|", " ").replace("/", " ").split()
+    for endings, runner in RUNNERS:
+        if target and target[0].endswith(endings):
+            return runner
+    return None

@@ -1,0 +1,106 @@
+"""Architecture, names and numbers against values recorded from the public reference."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ldm.config import Trust, build, load
+from ldm.errors import UserError
+from ldm.interop.compvis import from_compvis, names_of, to_compvis
+from ldm.interop.compvis.config import network, vq_autoencoder
+from ldm.interop.compvis.parity import cases_in, judge, read_case
+from ldm.interop.compvis.runners import runner_for
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FOLDER = ROOT / "tests" / "fixtures" / "compvis"
+KEYS = ROOT.parent / "shared" / "fixtures" / "compvis" / "keys"
+
+
+@pytest.mark.parametrize("name", list(cases_in(FOLDER)))
+def test_recorded_case(name: str) -> None:
+    case = read_case(FOLDER, name)
+    row = judge(case, runner_for(case))
+    assert row.passed, row.reason
+
+
+def test_the_script_passes_and_a_spoiled_case_fails_it(script, tmp_path: Path) -> None:
+    done = script("scripts/parity.py", FOLDER)
+    assert done.returncode == 0 and f"{len(list(cases_in(FOLDER)))} passed, 0 failed" in done.stdout
+    for ending in (".json", ".safetensors"):
+        shutil.copy(FOLDER / f"class_embedder{ending}", tmp_path)
+    tensors = load_file(tmp_path / "class_embedder.safetensors")
+    tensors["out.context"] = tensors["out.context"] + 0.01
+    save_file(tensors, tmp_path / "class_embedder.safetensors")
+    done = script("scripts/parity.py", tmp_path)
+    assert done.returncode == 1 and "context off by" in done.stdout
+    facts = json.loads((tmp_path / "class_embedder.json").read_text())
+    (tmp_path / "class_embedder.json").write_text(json.dumps({**facts, "target": "ldm.modules.Unheard"}))
+    done = script("scripts/parity.py", tmp_path)
+    assert done.returncode == 1 and "unknown kind of case" in done.stdout
+
+
+@pytest.mark.parametrize("text,message", [("", "not a recorded case"), ("{}", "not a recorded case")])
+def test_folders_that_hold_no_cases(script, tmp_path: Path, text: str, message: str) -> None:
+    assert "no recorded cases" in script("scripts/parity.py", tmp_path).stderr
+    (tmp_path / "x.json").write_text(text)
+    (tmp_path / "x.safetensors").write_bytes(b"junk")
+    done = script("scripts/parity.py", tmp_path)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_names_there_and_back_are_the_same_bits() -> None:
+    case = read_case(FOLDER, "unet_crossattn_d1")
+    net = build(network(case.target, case.params), Trust())
+    from_compvis(net, case.weights)
+    back = to_compvis(net)
+    assert back.keys() == case.weights.keys() and all(torch.equal(back[key], case.weights[key]) for key in back)
+
+
+def test_missing_and_leftover_keys_are_named() -> None:
+    case = read_case(FOLDER, "vq_basic")
+    stage = build(vq_autoencoder(case.target, case.params), Trust())
+    weights = dict(case.weights)
+    weights["something.else"] = weights.pop("quant_conv.bias")
+    with pytest.raises(UserError, match=r"missing \['quant_conv\.bias'\], left over \['something\.else'\]"):
+        from_compvis(stage, weights)
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [({"widht": 3}, "unknown parameter 'widht'"), ({"dims": 3}, "dims=3 is not supported"), ({"context_dim": 4}, "go together")],
+)
+def test_unknown_parameters_are_named(change: dict, message: str) -> None:
+    case = read_case(FOLDER, "unet_scale_shift")
+    with pytest.raises(UserError, match=message):
+        network(case.target, {**case.params, **change})
+
+
+OFFICIAL = {  # our config -> (key table, prefix there, path of our part)
+    "first_stage/vq-f4": ("models-first_stage-vq-f4", "", "autoencoder"),
+    "first_stage/kl-f8": ("models-first_stage-kl-f8", "", "autoencoder"),
+    "ldm/celebahq-ldm4": ("models-ldm-celeba256", "model.diffusion_model.", "model.network"),
+    "ldm/imagenet-ldm4": ("configs-latent-diffusion-cin256-v2", "model.diffusion_model.", "model.network"),
+    "ldm/text-ldm8-kl": ("configs-latent-diffusion-txt2img-1p4B-eval", "model.diffusion_model.", "model.network"),
+}
+
+
+@pytest.mark.skipif(not KEYS.is_dir(), reason="the key tables of the official configs are not beside this clone")
+@pytest.mark.parametrize("config", OFFICIAL)
+def test_full_size_names_and_shapes_are_the_official_ones(config: str) -> None:
+    table, prefix, path = OFFICIAL[config]
+    with gzip.open(KEYS / f"{table}.json.gz") as file:
+        keys = json.load(file)["keys"]
+    node = load([ROOT / "configs" / f"{config}.yaml"]).data["model"]
+    for part in path.split("."):
+        node = node["params"][part]
+    with torch.device("meta"):
+        module = build(node, Trust())
+    state = module.state_dict()
+    expected = {key.removeprefix(prefix): tuple(shape) for key, shape in keys.items() if key.startswith(prefix)}
+    expected = {key: shape for key, shape in expected.items() if not (prefix == "" and key.startswith("loss."))}
+    assert {theirs: tuple(state[ours].shape) for ours, theirs in names_of(module).items()} == expected
