@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ldm.config import Trust
+from ldm.diffusion.sampling import SAMPLERS
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device
@@ -21,7 +22,8 @@ def script_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
     p.add_argument("--scale", type=float, help="of classifier-free guidance: 1 is none (default: the config's, else 1)")
-    p.add_argument("--sampler", help="ddim or ddpm (default: the config's, else ddim)")
+    p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")
+    p.add_argument("--plms", action="store_const", const="plms", dest="sampler", help="the same as --sampler plms")
     p.add_argument("--seed", type=int, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
     p.add_argument("--batch", type=int, default=16, help="images at a time (default: 16)")
     p.add_argument("--outdir", default="outputs/samples", help="where to write (default: outputs/samples)")
@@ -49,7 +51,7 @@ def settings_from_flags(flags: argparse.Namespace, config: dict[str, Any]) -> Sa
     """The flags, where given, over the config's `sampling:`."""
     chosen = {key: value for key, value in (config.get("sampling") or {}).items() if key in ("sampler", "steps", "eta", "scale")}
     chosen |= {key: getattr(flags, key) for key in ("sampler", "steps", "eta", "scale") if getattr(flags, key) is not None}
-    if chosen.get("sampler") == "ddpm" and flags.eta is None:
+    if chosen.get("sampler", "ddim") != "ddim" and flags.eta is None:
         chosen.pop("eta", None)
     return SamplerSettings(**chosen)
 

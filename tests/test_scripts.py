@@ -70,7 +70,15 @@ def test_a_set_does_not_depend_on_the_batch_and_knows_its_settings(digits: Path,
 
 @pytest.mark.parametrize(
     "more",
-    [["--sampler", "ddpm"], ["--eta", "1"], ["--ddim_steps", "2", "--n_samples", "1"], ["--precision", "bf16"], ["--H", "32", "--W", "64"]],
+    [
+        ["--sampler", "ddpm"],
+        ["--sampler", "unipc"],
+        ["--plms"],
+        ["--eta", "1"],
+        ["--ddim_steps", "2", "--n_samples", "1"],
+        ["--precision", "bf16"],
+        ["--H", "32", "--W", "64"],
+    ],
 )
 def test_other_right_flags(digits: Path, script, tmp_path: Path, more: list[str]) -> None:
     done = script("scripts/sample.py", digits, "--n", 2, "--steps", 2, "--outdir", tmp_path, *more)
@@ -82,7 +90,7 @@ def test_other_right_flags(digits: Path, script, tmp_path: Path, more: list[str]
 @pytest.mark.parametrize(
     "more,code,message",
     [
-        (["--sampler", "eulr"], 2, "sampler 'eulr' is unknown; there are ddpm, ddim"),
+        (["--sampler", "eulr"], 2, "sampler 'eulr' is unknown; there are ddpm, ddim, plms, heun"),
         (["--steps", "0"], 2, "at least 1"),
         (["--steps", "1001"], 2, "between 1 and 1000"),
         (["--eta", "-1"], 2, "eta must not be negative"),

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ldm.diffusion import Prediction, classifier_free, cosine, scaled_linear
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling import SAMPLERS, ddim, ddpm, uniform
+from ldm.diffusion.sampling import SAMPLERS, ddim, ddpm, original_quadratic, original_uniform, uniform
 from ldm.diffusion.schedule import NoiseSchedule
 
 MEAN, STD = 0.8, 0.3
@@ -40,6 +40,9 @@ def test_reaches_the_distribution(name: str) -> None:
     assert abs(float(z.std()) - STD) < 0.02
 
 
+EVALUATIONS = {"plms": lambda S: S + 1, "heun": lambda S: 2 * S - 1}  # every other sampler: one per step
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_takes_exactly_the_asked_steps_and_ends_on_clean_data(name: str) -> None:
     schedule = scaled_linear(50)
@@ -52,8 +55,70 @@ def test_takes_exactly_the_asked_steps_and_ends_on_clean_data(name: str) -> None
             return inner(z, t)
 
         z = SAMPLERS[name](counted, start(4), schedule, uniform(50, steps), noise=noise_source(0))
-        assert len(calls) == steps and calls[0] == 49 and calls == sorted(set(calls), reverse=True)
+        assert len(calls) == EVALUATIONS.get(name, lambda S: S)(steps)
+        assert sorted(set(calls), reverse=True) == uniform(50, steps)[:-1]
         assert torch.isfinite(z).all()
+
+
+def solution(schedule: NoiseSchedule, z: Tensor, t: int, s: int) -> Tensor:
+    """The probability-flow ODE of Gaussian data, solved in closed form from time t to s."""
+
+    def at(time: int) -> tuple[Tensor, Tensor]:
+        index = torch.full((len(z),), time)
+        alpha, sigma = schedule.alpha(index, z), schedule.sigma(index, z)
+        return alpha * MEAN, (alpha**2 * STD**2 + sigma**2).sqrt()
+
+    (mean_t, std_t), (mean_s, std_s) = at(t), at(s)
+    return mean_s + std_s / std_t * (z - mean_t)
+
+
+class Exact(NoiseSchedule):
+    """The same schedule in float64, where float32 would hide the order."""
+
+    def _at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+        alpha_squared = torch.cat([torch.ones(1).double(), torch.cumprod(1 - self.exact.double(), 0)])
+        exact = alpha_squared.sqrt() if table is self._alpha else (1 - alpha_squared).sqrt()
+        return exact[t + 1].view(-1, *[1] * (like.ndim - 1))
+
+
+@pytest.mark.parametrize("name,order", [("ddim", 1), ("plms", 2), ("heun", 2), ("dpm_solver", 2), ("unipc", 2)])
+def test_order_of_convergence(name: str, order: int) -> None:
+    """Halving the steps multiplies the error by 2^order (more is better, and PLMS and UniPC do more)."""
+    betas = torch.linspace(0.0015**0.5, 0.0195**0.5, 20000, dtype=torch.float64) ** 2 / 20
+    schedule = Exact(betas)
+    schedule.exact = betas
+    first, last = 16000, 4000  # away from both ends, where the curvature is that of the ends
+    z = start(64).double()
+    expected = solution(schedule, z, first, last)
+    errors = []
+    for steps in (80, 160, 320):
+        times = [first - i * (first - last) // steps for i in range(steps + 1)]
+        got = SAMPLERS[name](optimal(schedule), z, schedule, times, noise=noise_source(0))
+        errors.append(float((got - expected).square().mean().sqrt()))
+    orders = [torch.log2(torch.tensor(a / b)).item() for a, b in zip(errors, errors[1:], strict=False)]
+    assert all(measured > order - 0.15 for measured in orders), (orders, errors)
+    if name in ("ddim", "heun", "dpm_solver"):
+        assert all(measured < order + 0.5 for measured in orders), (orders, errors)
+
+
+@pytest.mark.parametrize("name", ["plms", "heun", "dpm_solver", "unipc"])
+def test_faster_samplers_are_closer_at_few_steps_than_ddim(name: str) -> None:
+    schedule = scaled_linear()
+    z, times = start(256), uniform(1000, 20)[:-2]
+    expected = solution(schedule, z, times[0], times[-1])
+    errors = [
+        float((SAMPLERS[n](optimal(schedule), z, schedule, times, noise=noise_source(0)) - expected).abs().mean()) for n in (name, "ddim")
+    ]
+    assert errors[0] < 0.6 * errors[1]
+
+
+def test_the_originals_spacing() -> None:
+    assert original_uniform(1000, 10) == [901, 801, 701, 601, 501, 401, 301, 201, 101, 1, 0]
+    assert len(original_uniform(1000, 7)) - 1 == 8  # 142 does not divide 1000: one step more
+    for steps in (3, 9, 27, 36, 101, 300, 501, 1000):
+        with pytest.raises(ValueError, match="original spacing"):
+            original_uniform(1000, steps)
+    assert original_quadratic(1000, 10)[0] == 801 and original_quadratic(1000, 10)[-2:] == [1, 0]
 
 
 def test_one_step_returns_the_predicted_clean_latent() -> None:
@@ -67,11 +132,11 @@ def test_one_step_returns_the_predicted_clean_latent() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 333, 999, 1000])
 def test_uniform_times(steps: int) -> None:
     times = uniform(1000, steps)
-    assert len(times) == steps and times[0] == 999 and times[-1] >= 0
+    assert len(times) == steps + 1 and times[0] == 999 and times[-1] == -1 and times[-2] >= 0
     gaps = torch.tensor(times).diff().abs()
     assert steps == 1 or int(gaps.max() - gaps.min()) <= 1
     if steps == 1000:
-        assert times == list(range(999, -1, -1))
+        assert times == list(range(999, -2, -1))
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])

@@ -2,8 +2,32 @@
 
 from ldm.diffusion.sampling.ddim import ddim
 from ldm.diffusion.sampling.ddpm import ddpm
-from ldm.diffusion.sampling.timesteps import uniform
+from ldm.diffusion.sampling.dpm_solver import dpm_solver, dpm_solver_sde
+from ldm.diffusion.sampling.heun import heun
+from ldm.diffusion.sampling.plms import plms
+from ldm.diffusion.sampling.timesteps import original_quadratic, original_uniform, uniform
+from ldm.diffusion.sampling.unipc import unipc
 
-SAMPLERS = {"ddpm": ddpm, "ddim": ddim}
+SAMPLERS = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "plms": plms,
+    "heun": heun,
+    "dpm_solver": dpm_solver,
+    "dpm_solver_sde": dpm_solver_sde,
+    "unipc": unipc,
+}
 
-__all__ = ["SAMPLERS", "ddim", "ddpm", "uniform"]
+__all__ = [
+    "SAMPLERS",
+    "ddim",
+    "ddpm",
+    "dpm_solver",
+    "dpm_solver_sde",
+    "heun",
+    "original_quadratic",
+    "original_uniform",
+    "plms",
+    "uniform",
+    "unipc",
+]

@@ -22,12 +22,12 @@ def ddpm(
         denoise: (z_t, t) -> Prediction.
         z_T: `(B, C, h, w)` standard normal.
         schedule: noise schedule.
-        times: decreasing time steps, see `uniform`.
+        times: see `timesteps`.
         noise: source of fresh noise, one stream per image.
         before_step: changes z_t before each step, e.g. to put known regions back.
 
     Returns:
-        z_0 `(B, C, h, w)`.
+        The latent at the last time, `(B, C, h, w)`.
     """
     z = z_T
     for time, t, s in walk(times, z):

@@ -1,0 +1,55 @@
+"""Pseudo linear multistep sampling (Liu et al., 2022): DDIM steps along an extrapolated noise prediction."""
+
+import torch
+from torch import Tensor
+
+from ldm.diffusion.guidance import Denoise
+from ldm.diffusion.sampling.timesteps import Hook, Noise, walk
+from ldm.diffusion.schedule import NoiseSchedule
+
+# Adams-Bashforth weights, newest prediction first.
+ADAMS_BASHFORTH = ((3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+
+
+def plms(
+    denoise: Denoise,
+    z_T: Tensor,
+    schedule: NoiseSchedule,
+    times: list[int],
+    *,
+    noise: Noise,
+    before_step: Hook | None = None,
+) -> Tensor:
+    """S steps in S + 1 evaluations: the first step is an improved Euler step, the others use up to four predictions.
+
+    Args:
+        denoise: (z_t, t) -> Prediction.
+        z_T: `(B, C, h, w)` standard normal.
+        schedule: noise schedule.
+        times: see `timesteps`.
+        noise: not used; the method is deterministic.
+        before_step: changes z_t before each step.
+
+    Returns:
+        The latent at the last time, `(B, C, h, w)`.
+    """
+
+    def step(z: Tensor, eps: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        z_0 = (z - schedule.sigma(t, z) * eps) / schedule.alpha(t, z)
+        return schedule.alpha(s, z) * z_0 + schedule.sigma(s, z) * eps
+
+    z, past = z_T, list[Tensor]()
+    for i, (time, t, s) in enumerate(walk(times, z)):
+        if before_step is not None:
+            z = before_step(z, time)
+        eps = denoise(z, t).eps
+        if past:
+            weights = ADAMS_BASHFORTH[len(past) - 1]
+            direction = sum((w * e for w, e in zip(weights[1:], reversed(past), strict=True)), weights[0] * eps)
+        else:
+            # With a single step there is no next time to look at: look at the same one again.
+            ahead = s if i + 2 < len(times) else t
+            direction = (eps + denoise(step(z, eps, t, s), ahead).eps) / 2
+        z = step(z, torch.as_tensor(direction), t, s)
+        past = [*past, eps][-3:]
+    return z

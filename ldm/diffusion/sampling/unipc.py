@@ -1,0 +1,70 @@
+"""UniPC (Zhao et al., 2023), second order multistep, data prediction, B(h) = e^h - 1."""
+
+import torch
+from torch import Tensor
+
+from ldm.diffusion.guidance import Denoise
+from ldm.diffusion.sampling.timesteps import Hook, Noise, walk
+from ldm.diffusion.schedule import NoiseSchedule
+
+
+def unipc(
+    denoise: Denoise,
+    z_T: Tensor,
+    schedule: NoiseSchedule,
+    times: list[int],
+    *,
+    noise: Noise,
+    before_step: Hook | None = None,
+) -> Tensor:
+    """One evaluation per step: it corrects the step that led here and predicts the next. Arguments as in `plms`."""
+    z = z_T
+    lambdas: list[Tensor] = []  # of the last two times
+    models: list[Tensor] = []  # predicted clean latents there
+    came_from: tuple[Tensor, Tensor] | None = None  # (z, t) before the step that led here
+    for time, t, s in walk(times, z):
+        if before_step is not None:
+            z = before_step(z, time)
+        lambda_t = torch.log(schedule.alpha(t, z) / schedule.sigma(t, z))
+        z_0 = denoise(z, t).z_0
+        if came_from is not None:
+            z = _step(schedule, *came_from, t, lambdas, models, lambda_t, z_0)
+        lambdas, models = [*lambdas, lambda_t][-2:], [*models, z_0][-2:]
+        if int(s[0]) < 0:
+            return z_0
+        came_from = (z, t)
+        lambda_s = torch.log(schedule.alpha(s, z) / schedule.sigma(s, z))
+        z = _step(schedule, z, t, s, lambdas, models, lambda_s, None)
+    return z
+
+
+def _step(
+    schedule: NoiseSchedule,
+    z: Tensor,
+    t: Tensor,
+    s: Tensor,
+    lambdas: list[Tensor],
+    models: list[Tensor],
+    lambda_s: Tensor,
+    model_s: Tensor | None,
+) -> Tensor:
+    """From t to s; with the prediction at s it is the corrector, without it the predictor."""
+    hh = -(lambda_s - lambdas[-1])
+    B = torch.expm1(hh)  # for data prediction h_phi_1 and B(h) are the same
+    alpha_s = schedule.alpha(s, z)
+    base = schedule.sigma(s, z) / schedule.sigma(t, z) * z - alpha_s * B * models[-1]
+    correction = torch.zeros_like(z)
+    if len(models) > 1:
+        r = (lambdas[-2] - lambdas[-1]) / -hh
+        D = (models[-2] - models[-1]) / r
+        if model_s is None:
+            correction = 0.5 * D
+        else:
+            # Solve [[1, 1], [r, 1]] rho = b for the weights of both differences.
+            phi_2 = B / hh - 1
+            b_1, b_2 = phi_2 / B, 2 * (phi_2 / hh - 0.5) / B
+            rho_1 = (b_1 - b_2) / (1 - r)
+            correction = rho_1 * D + (b_1 - rho_1) * (model_s - models[-1])
+    elif model_s is not None:
+        correction = 0.5 * (model_s - models[-1])
+    return base - alpha_s * B * correction
