@@ -158,7 +158,8 @@ def test_ddim_without_eta_asks_for_no_noise() -> None:
         raise AssertionError("asked for noise")
 
     schedule = cosine()
-    ddim(optimal(schedule), start(4), schedule, uniform(schedule.T, 10), noise=refuse)
+    z = ddim(optimal(schedule), start(4), schedule, uniform(schedule.T, 10), noise=refuse)
+    assert torch.isfinite(z).all()
 
 
 def test_guidance_at_scale_1_is_the_condition_and_beyond_is_linear() -> None:
