@@ -1,6 +1,6 @@
 """What stage two asks of a first stage, and what its own training asks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -14,14 +14,12 @@ class Reconstruction:
         latent: `(B, c, h, w)`, as stage two would see it before scaling.
         regularizer: `(B,)`, the KL divergence in nats per image, or the codebook loss.
         codes: `(B, h, w)` int64 codebook indices; none for KL.
-        statistics: further scalars worth logging.
     """
 
     image: Tensor
     latent: Tensor
     regularizer: Tensor
     codes: Tensor | None = None
-    statistics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class FirstStage(nn.Module):

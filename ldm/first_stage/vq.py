@@ -79,7 +79,8 @@ class VQAutoencoder(FirstStage):
     ) -> None:
         super().__init__()
         self.factor = stem * 2 ** (len(width_mult) - 1)
-        self.channels, self.image_channels, self.codebook_size = channels, image_channels, codebook_size
+        self.channels, self.image_channels = channels, image_channels
+        self.codebook_size: int = codebook_size
         shape = (width, width_mult, blocks_per_level, attention_at, middle_attention, stem, dropout)
         features = features or channels
         self.encoder = Encoder(image_channels, features, *shape)

@@ -102,5 +102,5 @@ def latent_statistics(y: Reconstruction, first_stage: FirstStage) -> dict[str, T
     z = y.latent.float()
     logs = {"latent_mean": z.mean(), "latent_std": z.std()}
     if y.codes is not None and isinstance(first_stage, VQAutoencoder):
-        logs["codebook_usage"], logs["codebook_perplexity"] = first_stage.usage(y.codes, first_stage.codebook.embedding.num_embeddings)
-    return logs | y.statistics
+        logs["codebook_usage"], logs["codebook_perplexity"] = first_stage.usage(y.codes, first_stage.codebook_size)
+    return logs
