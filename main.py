@@ -155,6 +155,8 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
     if state is not None and seed != state["seed"]:
         raise UserError(f"--seed {seed}: this run has seed {state['seed']}, and its data order and noise depend on it")
     pl.seed_everything(seed, verbose=False)
+    if state is not None:
+        config.data["model"]["params"].pop("start", None)  # a resumed run has its own weights
     settings = build(config.data["trainer"], trust, "trainer")
     data = build(config.data["data"], trust, "data")
     module = build(config.data["model"], trust, "model")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ldm.conditioning import ClassEmbedding, LabelMap, LabelVector
 from ldm.config import Config, Problem, Trust, build, validate
 from ldm.config.targets import did_you_mean
 from ldm.data.batch import Batch, check_sample, collate
@@ -18,14 +19,16 @@ from ldm.files import newest_weights, read_metadata, read_shapes
 from ldm.first_stage.base import FirstStage
 from ldm.generation import SamplerSettings
 from ldm.loading import stage_one_node
+from ldm.networks import NoisyClassifier
 from ldm.seeding import StepRandom
-from ldm.shrink import shrink
-from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining, TrainerSettings
+from ldm.shrink import WIDTH, shrink
+from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining, TrainerSettings
 from ldm.training.module import TrainingModule
 from ldm.training.run import extras
 
 log = logging.getLogger(__name__)
 PRETRAINED = "ldm.loading.pretrained"
+START = "ldm.loading.starting_weights"
 LOOKS = 32  # samples that are read
 
 
@@ -137,6 +140,9 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
         return [without_checkpoints(item, f"{path}.{i}", report) for i, item in enumerate(node)]
     if not isinstance(node, dict):
         return node
+    if node.get("target") == START:
+        report_start(node, path, report)
+        return None
     if node.get("target") != PRETRAINED:
         return {key: without_checkpoints(item, f"{path}.{key}", report) for key, item in node.items()}
     params = node.get("params") or {}
@@ -158,6 +164,18 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
         report.problems.append(f"{path}.params.checkpoint: {error}")
         return copy.deepcopy(inner)
     return copy.deepcopy(inner if inner is not None else inside)
+
+
+def report_start(node: dict[str, Any], path: str, report: Report) -> None:
+    """Whether the weights to begin with are there."""
+    checkpoint = (node.get("params") or {}).get("checkpoint")
+    if not checkpoint:
+        report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: train them, then set it to the run folder or file")
+        return
+    try:
+        newest_weights(Path(checkpoint))
+    except MissingFile as error:
+        report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: {error}")
 
 
 def compare_shapes(node: Any, file: Path) -> None:
@@ -268,6 +286,8 @@ def stage_one_of(module: TrainingModule) -> FirstStage:
     """The first stage that a training module trains, or builds on."""
     if isinstance(module, DiffusionTraining):
         return module.model.first_stage
+    if isinstance(module, ClassifierTraining):
+        return module.first_stage
     assert isinstance(module, AutoencoderTraining)
     return module.autoencoder
 
@@ -297,6 +317,10 @@ def fits(batch: Batch, module: TrainingModule) -> list[str]:
         _, h, w = stage_one.latent_shape(height, width)
     except ValueError as error:
         return [*wrong, str(error)]
+    if isinstance(module, ClassifierTraining) and (h, w) != (module.classifier.size, module.classifier.size):
+        wrong.append(f"latents are {h}x{w}, the classifier was built for {module.classifier.size}x{module.classifier.size}")
+    if isinstance(module, DiffusionTraining | ClassifierTraining):
+        wrong += class_fits(batch, module)
     if isinstance(module, DiffusionTraining):
         factor = module.model.network.factor
         if h % factor or w % factor:
@@ -306,13 +330,25 @@ def fits(batch: Batch, module: TrainingModule) -> list[str]:
     return wrong
 
 
+def class_fits(batch: Batch, module: nn.Module) -> list[str]:
+    """Class indices beyond those that a part was built for."""
+    wrong = []
+    for part in module.modules():
+        if isinstance(part, ClassEmbedding | LabelVector | NoisyClassifier) and "label" in batch:
+            classes = part.classes if isinstance(part, NoisyClassifier) else part.num_classes
+            if int(batch["label"].max()) >= classes:
+                wrong.append(f"class {int(batch['label'].max())} in the data, {type(part).__name__} knows 0 to {classes - 1}")
+        if isinstance(part, LabelMap) and "segmentation" in batch:
+            labels = batch["segmentation"][batch["segmentation"] != 255]
+            if labels.numel() and int(labels.max()) >= part.num_classes:
+                wrong.append(f"label {int(labels.max())} in the label maps, the conditioner knows 0 to {part.num_classes - 1} and 255")
+    return wrong
+
+
 def condition_fits(batch: Batch, conditioner: nn.Module) -> list[str]:
-    """Class indices and words that a conditioner does not know."""
+    """Words that a conditioner does not know."""
     wrong = []
     for part in conditioner.modules():
-        classes = getattr(part, "num_classes", None)
-        if classes is not None and "label" in batch and int(batch["label"].max()) >= classes:
-            wrong.append(f"class {int(batch['label'].max())} in the data, the conditioner knows 0 to {classes - 1}")
         unknown = getattr(getattr(part, "tokenizer", None), "unknown", None)
         if callable(unknown) and "caption" in batch:
             words = sorted({word for text in batch["caption"] for word in unknown(text)})
@@ -335,6 +371,9 @@ def made_up_batch(module: TrainingModule, config: Config) -> Batch:
         "masked_image": image,
         "low_res": low,
         "segmentation": torch.zeros(2, size, size, dtype=torch.int64),
+        "boxes": [torch.tensor([[0.1, 0.2, 0.6, 0.9]])] * 2,
+        "box_labels": [torch.tensor([0])] * 2,
+        "embedding": torch.zeros(2, 1, WIDTH),
         "id": ["made-up-0", "made-up-1"],
     }
     return {key: everything[key] for key in {*module.reads(), "image", "id"} if key in everything}

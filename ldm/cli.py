@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from ldm.config import Trust
@@ -22,6 +23,8 @@ def script_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
     p.add_argument("--scale", type=float, help="of classifier-free guidance: 1 is none (default: the config's, else 1)")
+    p.add_argument("--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="guide only while LOW <= t/T <= HIGH")
+    p.add_argument("--guidance-rescale", type=float, help="share of the guided latent that gets its unguided contrast back, 0 to 1")
     p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")
     p.add_argument("--plms", action="store_const", const="plms", dest="sampler", help="the same as --sampler plms")
     p.add_argument("--seed", type=int, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
@@ -49,8 +52,9 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
 
 def settings_from_flags(flags: argparse.Namespace, config: dict[str, Any]) -> SamplerSettings:
     """The flags, where given, over the config's `sampling:`."""
-    chosen = {key: value for key, value in (config.get("sampling") or {}).items() if key in ("sampler", "steps", "eta", "scale")}
-    chosen |= {key: getattr(flags, key) for key in ("sampler", "steps", "eta", "scale") if getattr(flags, key) is not None}
+    keys = [field.name for field in fields(SamplerSettings)]
+    chosen = {key: value for key, value in (config.get("sampling") or {}).items() if key in keys}
+    chosen |= {key: getattr(flags, key) for key in keys if getattr(flags, key) is not None}
     if chosen.get("sampler", "ddim") != "ddim" and flags.eta is None:
         chosen.pop("eta", None)
     return SamplerSettings(**chosen)

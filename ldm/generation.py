@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ldm.data.batch import Batch
+from ldm.diffusion.guidance import Guidance
 from ldm.diffusion.sampling import SAMPLERS, uniform
 from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
@@ -26,6 +27,8 @@ class SamplerSettings:
         steps: 1 to T.
         eta: DDIM's; 0 is deterministic.
         scale: of classifier-free guidance; 1 is none.
+        guidance_interval: share of the noise levels that is guided, see `Guidance`.
+        guidance_rescale: see `Guidance`.
 
     Raises:
         UserError: an unknown sampler, or a number out of range.
@@ -35,6 +38,12 @@ class SamplerSettings:
     steps: int = 50
     eta: float = 0.0
     scale: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    guidance_rescale: float = 0.0
+
+    @property
+    def guidance(self) -> Guidance:
+        return Guidance(self.scale, self.guidance_interval, self.guidance_rescale)
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -45,6 +54,10 @@ class SamplerSettings:
             raise UserError(f"eta must not be negative, got {self.eta}")
         if self.eta and self.sampler != "ddim":
             raise UserError(f"eta belongs to ddim; sampler {self.sampler!r} has none")
+        try:
+            self.guidance  # noqa: B018  (its numbers are checked where they are explained)
+        except (ValueError, TypeError, IndexError) as error:
+            raise UserError(str(error)) from error
 
 
 @torch.no_grad()
@@ -81,6 +94,8 @@ def generate(
         times = uniform(model.schedule.T, settings.steps)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if model.schedule.zero_terminal_snr and settings.sampler in ("plms", "heun"):
+        raise UserError(f"sampler {settings.sampler} divides by alpha, which this model's schedule ends with as 0: use ddim or dpm_solver")
     factor = model.network.factor
     if shape[1] % factor or shape[2] % factor:
         multiple = factor * model.first_stage.factor
@@ -89,13 +104,13 @@ def generate(
     if settings.scale != 1.0 and model.conditioner.reads and model.conditioner.drop_rate == 0.0:
         log.warning("this model was trained without dropped conditions (drop_rate 0): guidance has no trained null condition")
         try:
-            model.conditioner.null(condition, model.encode)
+            model.conditioner.null(condition, model.encode_condition)
         except ValueError as error:
             raise UserError(str(error)) from error
     generators = [generator(seed, i) for i in numbers]
     z_T = normal(shape, generators).to(device)
     options: dict[str, Any] = {"eta": settings.eta} if settings.sampler == "ddim" else {}
-    denoise = model.denoiser(condition, settings.scale)
+    denoise = model.denoiser(condition, settings.guidance)
     sampler = SAMPLERS[settings.sampler]
     z_0 = sampler(denoise, z_T, model.schedule, times, noise=lambda z: normal(shape, generators, z), **options)
     return model.decode(z_0).float().clamp(-1, 1)

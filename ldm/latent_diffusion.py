@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ldm.conditioning.base import Conditioner, Conditioning, Unconditional
 from ldm.data.batch import Batch
-from ldm.diffusion.guidance import Denoise, classifier_free
+from ldm.diffusion.guidance import Denoise, Guidance, classifier_free
 from ldm.diffusion.parameterization import PARAMETERIZATIONS, Prediction
 from ldm.diffusion.schedule import NoiseSchedule
 from ldm.first_stage.base import FirstStage
@@ -26,7 +26,8 @@ class LatentDiffusion(nn.Module):
         scale: latents are multiplied by it (App. G); "std" measures 1/std on the first training batch.
 
     Raises:
-        ValueError: channels or widths that do not fit together; the message gives the numbers.
+        ValueError: channels or widths that do not fit together (the message gives the numbers), or noise prediction on a
+            schedule that ends in pure noise.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class LatentDiffusion(nn.Module):
         self._check_shapes()
 
     def _check_shapes(self) -> None:
+        if self.schedule.zero_terminal_snr and self.parameterization is PARAMETERIZATIONS["eps"]:
+            raise ValueError("parameterization eps cannot work with a schedule of zero terminal SNR: use v or x0")
         c, extra = self.first_stage.channels, self.conditioner.concat_channels
         if self.network.in_channels != c + extra:
             raise ValueError(
@@ -74,13 +77,19 @@ class LatentDiffusion(nn.Module):
         """scale * E(x): image `(B, C, H, W)` in [-1, 1] -> latent `(B, c, h, w)`; `noise` as in `FirstStage.encode`."""
         return self.scale * self.first_stage.encode(x, noise)
 
+    @torch.no_grad()
+    def encode_condition(self, x: Tensor, scaled: bool = True) -> Tensor:
+        """E(x) for an image that is a condition, `(B, C, H, W)` -> `(B, c, h, w)`: the mode, scaled or as it is."""
+        z = self.first_stage.encode(x)
+        return self.scale * z if scaled else z
+
     def decode(self, z: Tensor) -> Tensor:
         """D(z / scale): latent `(B, c, h, w)` -> image `(B, C, H, W)`, about [-1, 1]. Differentiable."""
         return self.first_stage.decode(z / self.scale)
 
     def condition(self, batch: Batch) -> Conditioning:
         """tau_theta(y) for a batch."""
-        return self.conditioner(batch, self.encode)  # type: ignore[no-any-return]
+        return self.conditioner(batch, self.encode_condition)  # type: ignore[no-any-return]
 
     def output(self, z_t: Tensor, t: Tensor, c: Conditioning) -> Tensor:
         """The network's raw output for z_t `(B, c, h, w)` at t `(B,)`."""
@@ -92,10 +101,20 @@ class LatentDiffusion(nn.Module):
         output = self.output(z_t, t, c).to(z_t.dtype)
         return self.parameterization.predict(output, z_t, self.schedule.alpha(t, z_t), self.schedule.sigma(t, z_t))
 
-    def denoiser(self, batch: Batch, scale: float = 1.0) -> Denoise:
-        """`denoise(z_t, t)` with the batch's conditioning inside, guided if `scale` is not 1 (Sec. 4.1)."""
+    def denoiser(self, batch: Batch, guidance: float | Guidance = 1.0) -> Denoise:
+        """`denoise(z_t, t)` with the batch's conditioning inside, guided if the scale is not 1 (Sec. 4.1)."""
+        guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
         c = self.condition(batch)
-        if scale == 1.0 or not self.conditioner.reads:
-            return lambda z_t, t: self.denoise(z_t, t, c)
-        both = c.followed_by(self.conditioner.null(batch, self.encode))
-        return classifier_free(lambda z_t, t: self.denoise(z_t, t, both), scale)
+
+        def conditional(z_t: Tensor, t: Tensor) -> Prediction:
+            return self.denoise(z_t, t, c)
+
+        if guidance.scale == 1.0 or not self.conditioner.reads:
+            return conditional
+        both = c.followed_by(self.conditioner.null(batch, self.encode_condition))
+        return classifier_free(lambda z_t, t: self.denoise(z_t, t, both), conditional, guidance, self.schedule)
+
+
+def std_scale(count: float, total: float, squares: float) -> float:
+    """1 / (unbiased standard deviation) of latents, from their number, sum and sum of squares (App. G)."""
+    return float(((squares - total**2 / count) / (count - 1)) ** -0.5)

@@ -41,6 +41,21 @@ def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -
     return model.requires_grad_(False).eval()
 
 
+def starting_weights(checkpoint: str | None = None) -> dict[str, Tensor]:
+    """Weights of a stage-two run to begin another one with (fine-tuning), without those of its first stage.
+
+    Args:
+        checkpoint: a run folder of stage two, or a weights file from one.
+
+    Raises:
+        MissingFile: no such checkpoint.
+    """
+    if not checkpoint:
+        raise MissingFile("the weights to fine-tune are not set: give a run folder of stage two or its weights file")
+    weights, _ = read_weights(newest_weights(Path(checkpoint)))
+    return {name: value for name, value in weights.items() if name.startswith(("network.", "conditioner.")) or name == "scale"}
+
+
 def stage_one_node(metadata: dict[str, Any], path: Path) -> Any:
     """The autoencoder's node in the config inside a weights file.
 

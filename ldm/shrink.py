@@ -35,7 +35,8 @@ def _unet(params: dict[str, Any]) -> None:
     params["width"] = min(params["width"], head * max(1, WIDTH // head))
     if params.get("context_channels"):
         params["context_channels"] = WIDTH
-    params["transformer_depth"] = 1
+    if "transformer_depth" in params:
+        params["transformer_depth"] = 1
 
 
 def _autoencoder(params: dict[str, Any]) -> None:
@@ -72,6 +73,9 @@ _CHANGES = {
     "VQAutoencoder": _autoencoder,
     "TextTransformer": _text,
     "ClassEmbedding": _label,
+    "GivenContext": _label,
+    "LayoutTransformer": _text,
+    "NoisyClassifier": _unet,
     "AutoencoderLoss": _loss,
     "PatchDiscriminator": _discriminator,
 }

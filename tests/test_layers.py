@@ -16,7 +16,8 @@ LAYERS = [
     {"ldm.first_stage", "ldm.conditioning", "ldm.data"},
     {"ldm.latent_diffusion"},
     {"ldm.generation"},
-    {"ldm.training", "ldm.evaluation", "ldm.interop"},
+    {"ldm.training", "ldm.evaluation"},
+    {"ldm.interop"},
     {"ldm.loading", "ldm.shrink"},
     {"ldm.check", "ldm.cli"},
 ]

@@ -1,19 +1,27 @@
 """Conditioning (Sec. 3.3): what y is becomes tokens, channels or a vector for the UNet."""
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode, Joint, Unconditional
-from ldm.conditioning.image import ConcatImage
-from ldm.conditioning.label import ClassEmbedding
+from ldm.conditioning.given import GivenContext
+from ldm.conditioning.image import ConcatImage, LabelMap, Rescaler
+from ldm.conditioning.label import ClassEmbedding, LabelVector
+from ldm.conditioning.layout import BoxTokenizer, LayoutTransformer
 from ldm.conditioning.text import TextTransformer
 from ldm.conditioning.tokenizers import BertTokenizer, WordTokenizer
 
 __all__ = [
     "BertTokenizer",
+    "BoxTokenizer",
     "ClassEmbedding",
     "ConcatImage",
     "Conditioner",
     "Conditioning",
     "Encode",
+    "GivenContext",
     "Joint",
+    "LabelMap",
+    "LabelVector",
+    "LayoutTransformer",
+    "Rescaler",
     "TextTransformer",
     "Unconditional",
     "WordTokenizer",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ldm.data.batch import Batch
 
-Encode = Callable[[Tensor], Tensor]  # the model's own first stage, scaled
+Encode = Callable[[Tensor, bool], Tensor]  # (image, scaled) -> latent, through the model's own first stage
 
 
 @dataclass(frozen=True)

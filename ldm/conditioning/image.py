@@ -1,9 +1,11 @@
-"""Images as channels beside z_t: super-resolution, inpainting (Sec. 4.4, 4.5)."""
+"""Images as channels beside z_t: super-resolution, inpainting, semantic maps (Sec. 4.3.2, 4.4, 4.5)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
 from ldm.data.batch import Batch
@@ -19,24 +21,96 @@ class ConcatImage(Conditioner):
             resolution image).
         factor: nearest-neighbour reduction of the unencoded image to the size of the latent (f for a mask, 1 for a low
             resolution image that has that size already).
+        scaled: multiply an encoded image by the model's latent scale. The original does not.
+        signed: map an unencoded image from [0, 1] to [-1, 1], as the original does with masks.
         drop_rate: share of training samples whose image becomes zero (mid grey) before it is encoded or reduced.
     """
 
-    def __init__(self, key: str, channels: int, encode: bool = False, factor: int = 1, drop_rate: float = 0.0) -> None:
+    def __init__(
+        self,
+        key: str,
+        channels: int,
+        encode: bool = False,
+        factor: int = 1,
+        scaled: bool = True,
+        signed: bool = False,
+        drop_rate: float = 0.0,
+    ) -> None:
         super().__init__()
         self.key, self.encode_first, self.factor, self.drop_rate = key, encode, factor, drop_rate
+        self.scaled, self.signed = scaled, signed
         self.reads = (key,)
         self.concat_channels = channels
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         x = batch[self.key]
         if self.encode_first:
-            return Conditioning(concat=encode(x))
+            return Conditioning(concat=encode(x, self.scaled))
         if self.factor > 1:
             x = F.interpolate(x, size=(x.shape[2] // self.factor, x.shape[3] // self.factor), mode="nearest")
-        return Conditioning(concat=x)
+        return Conditioning(concat=2.0 * x - 1.0 if self.signed else x)
 
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
         x = batch[self.key]
         gone = torch.as_tensor(where, device=x.device)[:, None, None, None]
         return {**batch, self.key: torch.where(gone, torch.zeros_like(x), x)}
+
+
+class Rescaler(nn.Module):
+    """Repeated resizing, then an optional 1x1 convolution: `(B, C, H, W)` -> `(B, out_channels, ...)`.
+
+    Args:
+        in_channels: C.
+        out_channels: of the convolution; none goes without one.
+        stages: how often to resize.
+        factor: of one resizing.
+        method: interpolation.
+        bias: of the convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        stages: int = 1,
+        factor: float = 0.5,
+        method: Literal["nearest", "bilinear", "bicubic", "area"] = "bilinear",
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stages, self.factor, self.method = stages, factor, method
+        self.out_channels = out_channels or in_channels
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=bias) if out_channels else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(self.stages):
+            x = F.interpolate(x, scale_factor=self.factor, mode=self.method)
+        return x if self.conv is None else self.conv(x)
+
+
+class LabelMap(Conditioner):
+    """A label map `(B, H, W)`: one-hot, resized to the latent and mapped to a few channels (Sec. 4.3.2), trained along.
+
+    Args:
+        num_classes: labels 0 ... num_classes - 1; any other (255: unlabelled) is zero in every channel.
+        rescaler: to the latent's size.
+        drop_rate: share of training samples whose map becomes unlabelled.
+    """
+
+    reads = ("segmentation",)
+
+    def __init__(self, num_classes: int, rescaler: Rescaler, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.num_classes, self.rescaler, self.drop_rate = num_classes, rescaler, drop_rate
+        self.concat_channels = rescaler.out_channels
+
+    def forward(self, batch: Batch, encode: Encode) -> Conditioning:
+        labels = batch["segmentation"]
+        known = labels < self.num_classes
+        one_hot = F.one_hot(labels * known, self.num_classes) * known[..., None]
+        return Conditioning(concat=self.rescaler(one_hot.movedim(3, 1).float()))
+
+    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
+        labels = batch["segmentation"]
+        gone = torch.as_tensor(where, device=labels.device)[:, None, None]
+        return {**batch, "segmentation": torch.where(gone, torch.full_like(labels, 255), labels)}

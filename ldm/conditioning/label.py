@@ -1,8 +1,9 @@
-"""Class labels through cross-attention (App. E.2.1): one token per image."""
+"""Class labels: one token per image for cross-attention (App. E.2.1), or a vector beside the time embedding."""
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
@@ -38,6 +39,30 @@ class ClassEmbedding(Conditioner):
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
         if not self.null_class:
             raise ValueError("this model has no null class and cannot be guided: sample with --scale 1")
+        label = batch["label"]
+        dropped = torch.as_tensor(where, device=label.device)
+        return {**batch, "label": torch.where(dropped, torch.full_like(label, self.num_classes), label)}
+
+
+class LabelVector(Conditioner):
+    """label `(B,)` -> one-hot vector `(B, num_classes)`, which the network adds to its time embedding.
+
+    Args:
+        num_classes: real classes; the null condition is the zero vector.
+        drop_rate: share of training samples that get the null condition.
+    """
+
+    reads = ("label",)
+
+    def __init__(self, num_classes: int, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.num_classes, self.drop_rate = num_classes, drop_rate
+        self.vector_channels = num_classes
+
+    def forward(self, batch: Batch, encode: Encode) -> Conditioning:
+        return Conditioning(vector=F.one_hot(batch["label"], self.num_classes + 1)[:, : self.num_classes].float())
+
+    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
         label = batch["label"]
         dropped = torch.as_tensor(where, device=label.device)
         return {**batch, "label": torch.where(dropped, torch.full_like(label, self.num_classes), label)}

@@ -4,7 +4,7 @@ Two keys are special in any mapping and gone after loading: `base: [file, ...]` 
 `from: "file.yaml:dotted.path"`, which puts a node of another file there. Both are relative to the file that has them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,19 @@ class Config:
         return str(yaml.safe_dump(self.data, sort_keys=False, allow_unicode=True))
 
 
-def load(files: Sequence[str | Path], overrides: Sequence[str] = (), start: dict[str, Any] | None = None) -> Config:
+def load(
+    files: Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    start: dict[str, Any] | None = None,
+    foreign: Callable[[dict[str, Any], str], dict[str, Any]] | None = None,
+) -> Config:
     """Merge files left to right, then overrides, then resolve `${...}`.
 
     Args:
         files: YAML files.
         overrides: `a.b.c=value` words; values are YAML.
         start: content to begin with (the `source` of a run that is resumed).
+        foreign: (content of a file, its name) -> content of ours; what is ours already it gives back.
 
     Raises:
         UserError: names the file and what is wrong with it.
@@ -62,6 +68,8 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = (), start: dict
         _merge(merged, start, "the run's config", origins, ())
     for file in files:
         for content, source in _with_bases(Path(file), ()):
+            if foreign is not None:
+                content = foreign(content, source)
             _merge(merged, content, source, origins, ())
     for word in overrides:
         _override(merged, word, origins)

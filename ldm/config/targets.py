@@ -20,7 +20,12 @@ PUBLIC = (  # packages whose `__all__` may be named
     "ldm.nn",
     "ldm.training",
 )
-SINGLE = ("ldm.generation.SamplerSettings", "ldm.latent_diffusion.LatentDiffusion", "ldm.loading.pretrained")
+SINGLE = (
+    "ldm.generation.SamplerSettings",
+    "ldm.latent_diffusion.LatentDiffusion",
+    "ldm.loading.pretrained",
+    "ldm.loading.starting_weights",
+)
 KINDS = {  # package -> dotted names of the base classes, one of which a class from there must have
     "torch.optim": ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
     "torch.nn": ("torch.nn.Module",),

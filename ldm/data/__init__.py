@@ -4,5 +4,6 @@ from ldm.data.digits import Digits
 from ldm.data.folder import ImageFolder
 from ldm.data.order import StepBatches
 from ldm.data.scenes import Scenes
+from ldm.data.unavailable import Unavailable
 
-__all__ = ["Digits", "ImageFolder", "Scenes", "StepBatches"]
+__all__ = ["Digits", "ImageFolder", "Scenes", "StepBatches", "Unavailable"]

@@ -19,6 +19,7 @@ KEYS = {
     "segmentation": "int64 (H, W) label map, 255 = unlabelled",
     "mask": "float32 (1, H, W), 1 = to be filled",
     "masked_image": "float32 (C, H, W) in [-1, 1]",
+    "embedding": "float32 (N, d) tokens that were computed elsewhere",
     "low_res": "float32 (C, H/4, W/4) in [-1, 1]",
     "id": "str, stable name of the sample",
     "draw": "int, place in the run's order",

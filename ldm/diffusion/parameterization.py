@@ -23,6 +23,10 @@ class Parameterization(Protocol):
         """Both views of what it answered."""
         ...
 
+    def to_z_0(self, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+        """Factor from the squared error of the output to the squared error of the clean latent."""
+        ...
+
 
 class Eps:
     """The network predicts the noise (Eq. 1-3)."""
@@ -32,6 +36,9 @@ class Eps:
 
     def predict(self, output: Tensor, z_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Prediction:
         return Prediction(eps=output, z_0=(z_t - sigma_t * output) / alpha_t)
+
+    def to_z_0(self, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+        return (sigma_t / alpha_t) ** 2
 
 
 class X0:
@@ -43,6 +50,9 @@ class X0:
     def predict(self, output: Tensor, z_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Prediction:
         return Prediction(eps=(z_t - alpha_t * output) / sigma_t, z_0=output)
 
+    def to_z_0(self, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+        return alpha_t.new_ones(())
+
 
 class V:
     """The network predicts v = alpha_t eps - sigma_t z_0 (Salimans and Ho, 2022): well posed at every noise level."""
@@ -52,6 +62,9 @@ class V:
 
     def predict(self, output: Tensor, z_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Prediction:
         return Prediction(eps=sigma_t * z_t + alpha_t * output, z_0=alpha_t * z_t - sigma_t * output)
+
+    def to_z_0(self, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+        return sigma_t**2
 
 
 PARAMETERIZATIONS: dict[str, Parameterization] = {"eps": Eps(), "x0": X0(), "v": V()}

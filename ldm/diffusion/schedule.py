@@ -5,6 +5,7 @@ Index t = 0 ... T-1 stands for the paper's 1 ... T; t = -1 stands for clean data
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,7 @@ class NoiseSchedule(nn.Module):
             raise ValueError("betas must be a vector with values in (0, 1]")
         alpha_squared = torch.cat([betas.new_ones(1, dtype=torch.float64), torch.cumprod(1.0 - betas.double(), dim=0)])
         self.T = len(betas)
+        self.betas = betas.double()  # an attribute, not a buffer: some devices have no float64
         self.register_buffer("_alpha", alpha_squared.sqrt().float(), persistent=False)
         self.register_buffer("_sigma", (1.0 - alpha_squared).sqrt().float(), persistent=False)
         self._alpha: Tensor
@@ -53,6 +55,11 @@ class NoiseSchedule(nn.Module):
         """alpha_t^2 / sigma_t^2, `(B,)`; infinite at t = -1."""
         return (self._alpha[t + 1] / self._sigma[t + 1]) ** 2
 
+    @property
+    def zero_terminal_snr(self) -> bool:
+        """Whether z_(T-1) holds nothing of z_0, so that the noise alone no longer tells z_0."""
+        return float(self.betas[-1]) == 1.0
+
     def add_noise(self, z_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """z_t = alpha_t z_0 + sigma_t eps."""
         return self.alpha(t, z_0) * z_0 + self.sigma(t, z_0) * eps
@@ -66,22 +73,56 @@ class NoiseSchedule(nn.Module):
         mean = alpha_ts * sigma_s**2 / sigma_t**2 * z_t + alpha_s * variance_ts / sigma_t**2 * z_0
         return Gaussian(mean, variance_ts * sigma_s**2 / sigma_t**2)
 
+    def prior_bits(self, z_0: Tensor) -> Tensor:
+        """KL(q(z_T | z_0) || N(0, I)) in bits per dimension, `(B,)`: the part of the bound that training cannot change."""
+        t = torch.full((len(z_0),), self.T - 1, device=z_0.device)
+        mean, variance = self.alpha(t, z_0) * z_0, self.sigma(t, z_0) ** 2
+        zero = torch.zeros_like(mean)
+        return normal_kl(mean, variance.log(), zero, zero).flatten(1).mean(dim=1) / math.log(2.0)
+
+
+def normal_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:
+    """KL(N(mean, e^log_variance) || N(other...)) in nats, element by element."""
+    ratio = torch.exp(log_variance - other_log_variance)
+    return 0.5 * (other_log_variance - log_variance + ratio + (mean - other_mean) ** 2 * torch.exp(-other_log_variance) - 1.0)
+
 
 # The tables below are made on the CPU even where models are built on the meta device: their values are checked.
 
 
-def scaled_linear(T: int = 1000, start: float = 0.0015, end: float = 0.0195) -> NoiseSchedule:
+def _schedule(betas: Tensor, zero_terminal_snr: bool) -> NoiseSchedule:
+    """Stretch alpha_t so that it ends at 0 and begins where it began (Lin et al., 2024, Algorithm 1), if asked to."""
+    if zero_terminal_snr:
+        alpha = torch.cumprod(1.0 - betas, dim=0).sqrt()
+        alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+        squared = torch.cat([alpha.new_ones(1), alpha**2])
+        betas = 1.0 - squared[1:] / squared[:-1]
+    return NoiseSchedule(betas)
+
+
+def scaled_linear(T: int = 1000, start: float = 0.0015, end: float = 0.0195, zero_terminal_snr: bool = False) -> NoiseSchedule:
     """Linear in sqrt(beta): what the paper's code calls "linear" (but for the word, nothing about it is linear in beta)."""
-    return NoiseSchedule(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64, device="cpu") ** 2)
+    return _schedule(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64, device="cpu") ** 2, zero_terminal_snr)
 
 
-def linear(T: int = 1000, start: float = 1e-4, end: float = 2e-2) -> NoiseSchedule:
-    """Linear in beta (Ho et al., 2020)."""
-    return NoiseSchedule(torch.linspace(start, end, T, dtype=torch.float64, device="cpu"))
+def linear(T: int = 1000, start: float = 1e-4, end: float = 2e-2, zero_terminal_snr: bool = False) -> NoiseSchedule:
+    """Linear in beta (Ho et al., 2020); the paper's code calls it "sqrt_linear"."""
+    return _schedule(torch.linspace(start, end, T, dtype=torch.float64, device="cpu"), zero_terminal_snr)
 
 
-def cosine(T: int = 1000, s: float = 8e-3) -> NoiseSchedule:
+def sqrt(T: int = 1000, start: float = 1e-4, end: float = 2e-2, zero_terminal_snr: bool = False) -> NoiseSchedule:
+    """beta is the square root of a line from `start` to `end`: the strongest noise of the four."""
+    return _schedule(torch.linspace(start, end, T, dtype=torch.float64, device="cpu") ** 0.5, zero_terminal_snr)
+
+
+def cosine(T: int = 1000, s: float = 8e-3, zero_terminal_snr: bool = False) -> NoiseSchedule:
     """alpha_t^2 follows a squared cosine (Nichol and Dhariwal, 2021, Eq. 17); beta at most 0.999."""
     time = torch.arange(T + 1, dtype=torch.float64, device="cpu") / T
     alpha_squared = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
-    return NoiseSchedule((1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=0.999))
+    alpha_squared = alpha_squared / alpha_squared[0].clone()
+    return _schedule((1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=0.999), zero_terminal_snr)
+
+
+def from_betas(betas: Sequence[float]) -> NoiseSchedule:
+    """Any list of T betas in (0, 1]."""
+    return NoiseSchedule(torch.tensor(list(betas), dtype=torch.float64, device="cpu"))

@@ -1,11 +1,13 @@
 """KL regularisation (Sec. 3.1, App. G): a slight pull of the latent towards a standard normal."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ldm.diffusion.schedule import normal_kl
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.networks.autoencoder import Decoder, Encoder
 
@@ -26,10 +28,17 @@ class DiagonalGaussian:
     def sample(self, noise: Tensor) -> Tensor:
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
-    def kl(self) -> Tensor:
-        """KL(q || N(0, 1)) in nats, summed over the latent: `(B,)` float32."""
+    def kl(self, other: "DiagonalGaussian | None" = None) -> Tensor:
+        """KL(q || other), or KL(q || N(0, 1)) without one, in nats, summed over the latent: `(B,)` float32."""
         mean, log_variance = self.mean.float(), self.log_variance.float()
-        return 0.5 * (mean**2 + log_variance.exp() - 1.0 - log_variance).flatten(1).sum(dim=1)
+        zero = torch.zeros_like(mean)
+        their_mean, their_log_variance = (zero, zero) if other is None else (other.mean.float(), other.log_variance.float())
+        return normal_kl(mean, log_variance, their_mean, their_log_variance).flatten(1).sum(dim=1)
+
+    def nll(self, z: Tensor) -> Tensor:
+        """-log q(z) in nats, summed over the latent: `(B,)`, for z `(B, c, h, w)`."""
+        squared = (z - self.mean) ** 2 * torch.exp(-self.log_variance)
+        return 0.5 * (math.log(2.0 * math.pi) + self.log_variance + squared).flatten(1).sum(dim=1)
 
 
 class KLAutoencoder(FirstStage):

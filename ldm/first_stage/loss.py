@@ -50,6 +50,8 @@ class AutoencoderLoss(nn.Module):
         reduction: "sum" over an image's pixels, as the KL models train, or "mean", as the VQ models do. The weights of
             the other terms refer to it.
         adversarial_loss: "hinge" or "vanilla".
+        log_variance: of the likelihood that the reconstruction error stands for: error / exp(s) + s. The original keeps it
+            as a parameter that no optimizer ever moves; here it is a constant. 0 leaves the error as it is.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class AutoencoderLoss(nn.Module):
         regularizer_weight: float = 1.0e-6,
         reduction: Literal["sum", "mean"] = "sum",
         adversarial_loss: Literal["hinge", "vanilla"] = "hinge",
+        log_variance: float = 0.0,
     ) -> None:
         super().__init__()
         self.pixel = pixel or PixelLoss()
@@ -70,13 +73,20 @@ class AutoencoderLoss(nn.Module):
         self.discriminator = discriminator
         self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
         self.regularizer_weight, self.reduction, self.adversarial_loss = regularizer_weight, reduction, adversarial_loss
+        self.register_buffer("log_variance", torch.tensor(float(log_variance)))
+        self.log_variance: Tensor
 
     def adversary_on(self, step: int) -> bool:
         """Whether the adversary takes part at this training step."""
         return self.discriminator is not None and step >= self.adversarial_start
 
-    def generator(self, x: Tensor, y: Reconstruction, step: int, last_layer: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of the autoencoder for images x `(B, C, H, W)` in [-1, 1], and scalars to log."""
+    def generator(
+        self, x: Tensor, y: Reconstruction, step: int, last_layer: Tensor | None, weights: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the autoencoder for images x `(B, C, H, W)` in [-1, 1], and scalars to log.
+
+        `weights`, broadcastable to x, weigh the reconstruction errors of samples or regions against one another.
+        """
         with torch.autocast(x.device.type, enabled=False):
             x, image = x.float(), y.image.float()
             error = self.pixel(x, image)
@@ -85,9 +95,11 @@ class AutoencoderLoss(nn.Module):
                 distance = self.perceptual(x, image)
                 error = error + self.perceptual_weight * distance[:, None, None, None]
                 logs["lpips"] = distance.detach().mean()
-            reconstruction = error.sum() / len(x) if self.reduction == "sum" else error.mean()
+            logs["error"] = error.detach().mean()
+            error = error / self.log_variance.exp() + self.log_variance
+            reconstruction = self._reduced(error)
             regularizer = y.regularizer.mean()
-            loss = reconstruction + self.regularizer_weight * regularizer
+            loss = (reconstruction if weights is None else self._reduced(weights * error)) + self.regularizer_weight * regularizer
         logs |= {"reconstruction": reconstruction.detach(), "regularizer": regularizer.detach()}
         if self.adversary_on(step):
             assert self.discriminator is not None
@@ -95,12 +107,15 @@ class AutoencoderLoss(nn.Module):
             self.discriminator.requires_grad_(False)
             adversarial = -self.discriminator(y.image).float().mean()
             self.discriminator.requires_grad_(True)
-            weight = self._adaptive_weight(reconstruction, adversarial, last_layer)
+            weight = self.adaptive_weight(reconstruction, adversarial, last_layer)
             loss = loss + weight * adversarial
             logs |= {"adversarial": adversarial.detach(), "adversarial_weight": weight}
         return loss, logs | {"loss": loss.detach()}
 
-    def _adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor | None) -> Tensor:
+    def _reduced(self, error: Tensor) -> Tensor:
+        return error.sum() / len(error) if self.reduction == "sum" else error.mean()
+
+    def adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor | None) -> Tensor:
         """lambda = |grad reconstruction| / (|grad adversarial| + 1e-4) at the last decoder layer (App. G)."""
         if last_layer is None or not last_layer.requires_grad or not torch.is_grad_enabled():
             return adversarial.new_zeros(())

@@ -1,7 +1,8 @@
-"""The networks: denoising UNet, autoencoder halves, patch discriminator."""
+"""The networks: denoising UNet, classifier on noisy latents, autoencoder halves, patch discriminator."""
 
 from ldm.networks.autoencoder import Decoder, Encoder
+from ldm.networks.classifier import NoisyClassifier
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.networks.unet import UNet
 
-__all__ = ["Decoder", "Encoder", "PatchDiscriminator", "UNet"]
+__all__ = ["Decoder", "Encoder", "NoisyClassifier", "PatchDiscriminator", "UNet"]

@@ -48,6 +48,118 @@ class UpLevel(nn.Module):
         self.blocks, self.up = nn.ModuleList(blocks), up
 
 
+class Parts:
+    """Makes the pieces of one UNet, or half of one, all with the same settings.
+
+    Args: as in `UNet`; `emb_channels` is the width of the time embedding.
+
+    Raises:
+        ValueError: neither or both of `heads` and `head_channels`.
+    """
+
+    def __init__(
+        self,
+        emb_channels: int,
+        *,
+        heads: int | None = None,
+        head_channels: int | None = None,
+        heads_first: bool = True,
+        context_channels: int | None = None,
+        transformer_depth: int = 1,
+        dropout: float = 0.0,
+        scale_shift: bool = False,
+        resample: Literal["conv", "pool", "residual"] = "conv",
+        checkpointing: bool = False,
+    ) -> None:
+        if (heads is None) == (head_channels is None):
+            raise ValueError("UNet needs exactly one of heads (their number) and head_channels (their width)")
+        self.emb_channels, self.heads, self.head_channels, self.heads_first = emb_channels, heads, head_channels, heads_first
+        self.context_channels, self.transformer_depth = context_channels, transformer_depth
+        self.dropout, self.scale_shift, self.resample, self.checkpointing = dropout, scale_shift, resample, checkpointing
+
+    def res(self, cin: int, cout: int, step: Literal["up", "down"] | None = None) -> ResBlock:
+        """A residual block with time embedding."""
+        return ResBlock(cin, cout, self.emb_channels, scale_shift=self.scale_shift, resample=step, dropout=self.dropout, zero=True)
+
+    def heads_of(self, channels: int, heads: int | None = None) -> int:
+        """Number of attention heads at a level.
+
+        Raises:
+            ValueError: one that does not divide the channels.
+        """
+        heads, width = heads or self.heads, self.head_channels
+        number = heads if heads is not None else max(1, channels // width)  # type: ignore[operator]
+        if channels % number or (width is not None and channels % width):
+            raise ValueError(f"UNet level of {channels} channels: heads={heads} head_channels={width} do not divide it")
+        return number
+
+    def attention(self, channels: int, heads: int | None = None) -> nn.Module:
+        """Plain self-attention, or a spatial transformer where there is a context."""
+        number = self.heads_of(channels, heads)
+        if self.context_channels is None:
+            return SelfAttention2d(channels, number, self.heads_first)
+        return SpatialTransformer(channels, number, channels // number, self.transformer_depth, self.context_channels)
+
+    def block(self, cin: int, cout: int, attend: bool, heads: int | None = None) -> UNetBlock:
+        """A residual block, and attention if its level attends."""
+        return UNetBlock(self.res(cin, cout), self.attention(cout, heads) if attend else None, self.checkpointing)
+
+    def join(self, channels: int, step: Literal["up", "down"]) -> nn.Module:
+        """The step between two levels."""
+        if self.resample == "residual":
+            return self.res(channels, channels, step)
+        make = Upsample if step == "up" else Downsample
+        return make(channels, learned=self.resample == "conv")
+
+    def middle(self, channels: int) -> nn.ModuleList:
+        """Residual block, attention, residual block."""
+        return nn.ModuleList([self.res(channels, channels), self.attention(channels), self.res(channels, channels)])
+
+    def way_down(self, widths: Sequence[int], first: int, blocks: int, attention_at: Sequence[int]) -> tuple[nn.ModuleList, list[int]]:
+        """The levels on the way down, and the widths of all their outputs (the skips), `first` being conv_in's."""
+        skips, channels, levels = [first], first, nn.ModuleList()
+        for i, width in enumerate(widths):
+            here = []
+            for _ in range(blocks):
+                here.append(self.block(channels, width, 2**i in attention_at))
+                channels = width
+                skips.append(channels)
+            last = i == len(widths) - 1
+            if not last:
+                skips.append(channels)
+            levels.append(DownLevel(here, None if last else self.join(channels, "down")))
+        return levels, skips
+
+
+def time_mlp(width: int) -> nn.Sequential:
+    """Sinusoidal features of t -> time embedding, four times as wide."""
+    return nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
+
+
+def step_between(module: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
+    """Run what joins two levels."""
+    return module(h, emb) if isinstance(module, ResBlock) else module(h)  # type: ignore[no-any-return]
+
+
+def descend(levels: nn.ModuleList, h: Tensor, emb: Tensor, context: Tensor | None) -> list[Tensor]:
+    """Run the way down from conv_in's output: every output, the deepest last."""
+    skips = [h]
+    for level in levels:
+        for block in level.blocks:  # type: ignore[union-attr]
+            skips.append(block(skips[-1], emb, context))
+        if level.down is not None:
+            skips.append(step_between(level.down, skips[-1], emb))  # type: ignore[arg-type]
+    return skips
+
+
+def cross_middle(middle: nn.ModuleList, h: Tensor, emb: Tensor, context: Tensor | None) -> Tensor:
+    """Run the middle block."""
+    res1, attention, res2 = middle
+    h = res1(h, emb)
+    h = attention(h, context) if isinstance(attention, SpatialTransformer) else attention(h)
+    return res2(h, emb)  # type: ignore[no-any-return]
+
+
 class UNet(nn.Module):
     """network(z, t, context, vector) -> output of the size of z.
 
@@ -62,6 +174,7 @@ class UNet(nn.Module):
         heads: number of attention heads; or
         head_channels: channels per head, which sets the number of heads at every level.
         heads_up: another number of heads on the way up.
+        heads_first: channel layout of plain attention, see `attend_packed`.
         context_channels: width of the tokens tau_theta(y). With it, attention is a spatial transformer (Tab. 16);
             without it, plain self-attention.
         transformer_depth: transformer blocks per spatial transformer.
@@ -88,6 +201,7 @@ class UNet(nn.Module):
         heads: int | None = None,
         head_channels: int | None = None,
         heads_up: int | None = None,
+        heads_first: bool = True,
         context_channels: int | None = None,
         transformer_depth: int = 1,
         vector_channels: int | None = None,
@@ -97,57 +211,35 @@ class UNet(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if (heads is None) == (head_channels is None):
-            raise ValueError("UNet needs exactly one of heads (their number) and head_channels (their width)")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.width, self.context_channels, self.vector_channels = width, context_channels, vector_channels
         self.factor = 2 ** (len(width_mult) - 1)
-        emb_channels = 4 * width
-
-        def res(cin: int, cout: int, step: Literal["up", "down"] | None = None) -> ResBlock:
-            return ResBlock(cin, cout, emb_channels, scale_shift=scale_shift, resample=step, dropout=dropout, zero=True)
-
-        def attention(channels: int, heads: int | None = heads) -> nn.Module:
-            number = heads if heads is not None else max(1, channels // head_channels)  # type: ignore[operator]
-            if channels % number or (head_channels is not None and channels % head_channels):
-                raise ValueError(f"UNet level of {channels} channels: {heads=} {head_channels=} do not divide it")
-            if context_channels is None:
-                return SelfAttention2d(channels, number)
-            return SpatialTransformer(channels, number, channels // number, transformer_depth, context_channels)
-
-        def block(cin: int, cout: int, factor: int, heads: int | None = heads) -> UNetBlock:
-            return UNetBlock(res(cin, cout), attention(cout, heads) if factor in attention_at else None, checkpointing)
-
-        def join(channels: int, step: Literal["up", "down"]) -> nn.Module:
-            if resample == "residual":
-                return res(channels, channels, step)
-            make = Upsample if step == "up" else Downsample
-            return make(channels, learned=resample == "conv")
-
-        self.time = nn.Sequential(nn.Linear(width, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels))
-        self.vector = nn.Linear(vector_channels, emb_channels, bias=False) if vector_channels else None
+        parts = Parts(
+            4 * width,
+            heads=heads,
+            head_channels=head_channels,
+            heads_first=heads_first,
+            context_channels=context_channels,
+            transformer_depth=transformer_depth,
+            dropout=dropout,
+            scale_shift=scale_shift,
+            resample=resample,
+            checkpointing=checkpointing,
+        )
+        self.time = time_mlp(width)
+        self.vector = nn.Linear(vector_channels, 4 * width, bias=False) if vector_channels else None
         self.conv_in = conv3(in_channels, width)
         widths = [width * m for m in width_mult]
-        skips, channels = [width], width
-        self.down = nn.ModuleList()
-        for i, level_width in enumerate(widths):
-            blocks = []
-            for _ in range(blocks_per_level):
-                blocks.append(block(channels, level_width, 2**i))
-                channels = level_width
-                skips.append(channels)
-            last = i == len(widths) - 1
-            if not last:
-                skips.append(channels)
-            self.down.append(DownLevel(blocks, None if last else join(channels, "down")))
-        self.middle = nn.ModuleList([res(channels, channels), attention(channels), res(channels, channels)])
+        self.down, skips = parts.way_down(widths, width, blocks_per_level, attention_at)
+        channels = skips[-1]
+        self.middle = parts.middle(channels)
         self.up = nn.ModuleList()
         for i, level_width in reversed(list(enumerate(widths))):
             blocks = []
             for _ in range(blocks_per_level + 1):
-                blocks.append(block(channels + skips.pop(), level_width, 2**i, heads_up or heads))
+                blocks.append(parts.block(channels + skips.pop(), level_width, 2**i in attention_at, heads_up))
                 channels = level_width
-            self.up.append(UpLevel(blocks, join(channels, "up") if i else None))
+            self.up.append(UpLevel(blocks, parts.join(channels, "up") if i else None))
         self.norm_out = group_norm(channels)
         self.conv_out = conv3(channels, out_channels, zero=True)
 
@@ -170,29 +262,14 @@ class UNet(nn.Module):
         emb = self.time(timestep_embedding(t, self.width).to(self.conv_in.weight.dtype))
         if self.vector is not None and vector is not None:
             emb = emb + self.vector(vector)
-        h = self.conv_in(z)
-        skips = [h]
-        for level in self.down:
-            for block in level.blocks:  # type: ignore[union-attr]
-                h = block(h, emb, context)
-                skips.append(h)
-            if level.down is not None:
-                h = self._join(level.down, h, emb)  # type: ignore[arg-type]
-                skips.append(h)
-        res1, attention, res2 = self.middle
-        h = res1(h, emb)
-        h = attention(h, context) if isinstance(attention, SpatialTransformer) else attention(h)
-        h = res2(h, emb)
+        skips = descend(self.down, self.conv_in(z), emb, context)
+        h = cross_middle(self.middle, skips[-1], emb, context)
         for level in self.up:
             for block in level.blocks:  # type: ignore[union-attr]
                 h = block(torch.cat([h, skips.pop()], dim=1), emb, context)
             if level.up is not None:
-                h = self._join(level.up, h, emb)  # type: ignore[arg-type]
+                h = step_between(level.up, h, emb)  # type: ignore[arg-type]
         return self.conv_out(F.silu(self.norm_out(h)))
-
-    @staticmethod
-    def _join(module: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
-        return module(h, emb) if isinstance(module, ResBlock) else module(h)  # type: ignore[no-any-return]
 
     def _check(self, z: Tensor, context: Tensor | None, vector: Tensor | None) -> None:
         if z.shape[1] != self.in_channels:

@@ -12,12 +12,25 @@ from ldm.nn.conv import group_norm
 SHORT = 64 * 64
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v over `(B, heads, N, d)`; keys and values may have another length than queries."""
-    if q.device.type == "cpu" and q.shape[-2] * k.shape[-2] <= SHORT:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v over `(B, heads, N, d)`; keys and values may have another length M than queries.
+
+    `mask` is bool, broadcastable to `(B, heads, N, M)`; where it is false nothing is attended to.
+    """
+    if q.device.type == "cpu" and q.shape[-2] * k.shape[-2] <= SHORT and mask is None:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         return scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v
-    return F.scaled_dot_product_attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def attend_packed(qkv: Tensor, heads: int, heads_first: bool = True) -> Tensor:
+    """Self-attention of a fused projection `(B, 3 C, N)` -> `(B, C, N)`.
+
+    Its channels are laid out as (head, q/k/v, d), or as (q/k/v, head, d) where `heads_first` is off.
+    """
+    layout = "b (heads three d) n" if heads_first else "b (three heads d) n"
+    q, k, v = rearrange(qkv, f"{layout} -> three b heads n d", heads=heads, three=3)
+    return rearrange(attend(q, k, v), "b heads n d -> b (heads d) n")
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -33,14 +46,14 @@ def merge_heads(x: Tensor) -> Tensor:
 class SelfAttention2d(nn.Module):
     """Multi-head self-attention over the positions of a feature map, residual, `(B, C, h, w)` -> the same.
 
-    The UNet's plain attention: one fused projection whose channels are laid out as (head, q/k/v, d).
+    The UNet's plain attention: one fused projection, laid out as `attend_packed` says.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, heads_first: bool = True) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be split into {heads} attention heads")
-        self.heads = heads
+        self.heads, self.heads_first = heads, heads_first
         self.norm = group_norm(channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.out = nn.Conv1d(channels, channels, 1)
@@ -49,9 +62,32 @@ class SelfAttention2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2)  # (B, C, N)
-        qkv = rearrange(self.qkv(self.norm(tokens)), "b (heads three d) n -> three b heads n d", heads=self.heads, three=3)
-        h = rearrange(attend(*qkv), "b heads n d -> b (heads d) n")
+        h = attend_packed(self.qkv(self.norm(tokens)), self.heads, self.heads_first)
         return x + self.out(h).view_as(x)
+
+
+class AttentionPool2d(nn.Module):
+    """A feature map as one vector: its mean, as a token of its own, attends to all positions (as in CLIP).
+
+    `(B, C, h, w)` -> `(B, out_channels)`.
+
+    Args:
+        size: h times w; positions are learned.
+        channels, heads: of the attention.
+        out_channels: of the vector.
+    """
+
+    def __init__(self, size: int, channels: int, heads: int, out_channels: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.positions = nn.Parameter(torch.randn(channels, size + 1) / channels**0.5)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.out = nn.Conv1d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2)
+        tokens = torch.cat([tokens.mean(dim=2, keepdim=True), tokens], dim=2) + self.positions.to(x.dtype)
+        return self.out(attend_packed(self.qkv(tokens), self.heads, heads_first=False))[:, :, 0]
 
 
 class SingleHeadAttention(nn.Module):
@@ -86,11 +122,11 @@ class CrossAttention(nn.Module):
         self.v = nn.Linear(context_width or width, inner, bias=False)
         self.out = nn.Linear(inner, width)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """x `(B, N, width)`, context `(B, M, context_width)` -> `(B, N, width)`."""
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """x `(B, N, width)`, context `(B, M, context_width)`, mask bool `(B, M)` (true: attend) -> `(B, N, width)`."""
         source = x if context is None else context
         q, k, v = (split_heads(f(y), self.heads) for f, y in ((self.q, x), (self.k, source), (self.v, source)))
-        return self.out(merge_heads(attend(q, k, v)))
+        return self.out(merge_heads(attend(q, k, v, None if mask is None else mask[:, None, None, :])))
 
 
 class GatedFeedForward(nn.Module):

@@ -1,5 +1,8 @@
 """Stage two: train the denoiser (and the conditioner) in the latent space of a frozen first stage (Eq. 2 and 3)."""
 
+from collections.abc import Mapping
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -7,7 +10,7 @@ from torch.optim import Optimizer
 from ldm.data.batch import Batch
 from ldm.diffusion.objective import DiffusionObjective
 from ldm.generation import SamplerSettings, generate, to_device
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.latent_diffusion import LatentDiffusion, std_scale
 from ldm.seeding import StepRandom
 from ldm.training.ema import EMA
 from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws, posterior_noise
@@ -21,7 +24,10 @@ class DiffusionTraining(TrainingModule):
         optimizer: factory over named parameters of the network and the conditioner.
         objective: the regression loss; L2 without it.
         scheduler: factory over an optimizer; steps once per training step.
-        ema_decay: of network and conditioner; none is no average.
+        ema_decay: of the trained parts; none is no average.
+        ema_of: "all" that is trained, or "network" without the conditioner, as the original does.
+        train_conditioner: off freezes the conditioner.
+        start: weights to begin with instead of random ones (`ldm.loading.starting_weights`): fine-tuning.
         preview: how the pictures during training are sampled.
     """
 
@@ -33,18 +39,49 @@ class DiffusionTraining(TrainingModule):
         scheduler: SchedulerFactory | None = None,
         ema_decay: float | None = 0.9999,
         preview: SamplerSettings | None = None,
+        ema_of: Literal["all", "network"] = "all",
+        train_conditioner: bool = True,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective or DiffusionObjective()
+        if self.objective.log_variance is not None and len(self.objective.log_variance) != model.schedule.T:
+            raise ValueError(
+                f"objective.log_variances is {len(self.objective.log_variance)}, but the schedule has {model.schedule.T} times"
+            )
+        if start is not None:
+            self._load(start)
+        if not train_conditioner:
+            model.conditioner.requires_grad_(False)
+        self.ema_of = ema_of
         self.optimizer, self.scheduler = optimizer, scheduler
         self.preview = preview or SamplerSettings(steps=50)
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
 
-    def averaged(self) -> dict[str, nn.Parameter]:
+    @torch.no_grad()
+    def _load(self, start: Mapping[str, Tensor]) -> None:
+        own = self.weights()
+        if own.keys() != start.keys():
+            missing, extra = sorted(own.keys() - start.keys()), sorted(start.keys() - own.keys())
+            raise ValueError(f"start: the weights are of another model: missing {missing[:3]}, unknown {extra[:3]}")
+        for name, value in own.items():
+            if value.shape != start[name].shape:
+                raise ValueError(f"start: {name} is {tuple(start[name].shape)}, expected {tuple(value.shape)}")
+            value.copy_(start[name])
+        self.model.scale_by_std = False  # the scale is among the weights
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Parameters of network and conditioner that need gradients."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad and not name.startswith("first_stage.")}
+
+    def averaged(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.trained().items() if self.ema_of == "all" or name.startswith("network.")}
 
     def weights(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.model.state_dict().items() if not name.startswith("first_stage.")}
+
+    def training_state(self) -> dict[str, Tensor]:
+        return self.weights() | {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
 
     def reads(self) -> tuple[str, ...]:
         return ("image", *self.model.conditioner.reads)
@@ -53,26 +90,28 @@ class DiffusionTraining(TrainingModule):
         return {"first_stage": self.model.first_stage, "network": self.model.network, "conditioner": self.model.conditioner}
 
     def configure_optimizers(self) -> list[Optimizer]:
-        return self.make_optimizers(self.optimizer, [list(self.averaged().items())], self.scheduler)
+        learned = [(f"objective.{name}", p) for name, p in self.objective.named_parameters()]
+        return self.make_optimizers(self.optimizer, [[*self.trained().items(), *learned]], self.scheduler)
 
-    def _errors(self, batch: Batch, random: StepRandom) -> Tensor:
-        """Error per sample, `(B,)`."""
+    def _errors(self, batch: Batch, random: StepRandom) -> tuple[Tensor, Tensor]:
+        """Error per sample and its time, both `(B,)`."""
         x = batch["image"]
         z_0 = self.model.encode(x, posterior_noise(self.model.first_stage, x, random)).float()
         c = self.model.condition(batch)
         t = random.integers("t", self.model.schedule.T, z_0.device)
         eps = random.normal("eps", z_0)
-        return self.objective(  # type: ignore[no-any-return]
+        errors = self.objective.errors(
             lambda z_t, t: self.model.output(z_t, t, c), z_0, t, eps, self.model.schedule, self.model.parameterization
         )
+        return errors, t
 
     def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
         conditioner = self.model.conditioner
         if conditioner.drop_rate > 0:
             batch = conditioner.drop(batch, random.chance("drop", conditioner.drop_rate).tolist())
-        loss = self._errors(batch, random).mean()
+        loss, logs = self.objective(*self._errors(batch, random), self.model.schedule, self.model.parameterization)
         self.backward_through(loss)
-        return {"loss": loss.detach()}
+        return logs  # type: ignore[no-any-return]
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -89,11 +128,10 @@ class DiffusionTraining(TrainingModule):
             z = self.model.first_stage.encode(x, noise).double().cpu()
             sums += torch.stack([torch.tensor(float(z.numel())), z.sum(), z.square().sum()])
         count, total, squares = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").tolist()  # type: ignore[union-attr]
-        variance = (squares - total**2 / count) / (count - 1)
-        self.model.scale.fill_(variance**-0.5)
+        self.model.scale.fill_(std_scale(count, total, squares))
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": self._errors(batch, StepRandom(0, 0, batch["id"])).mean()}
+        return {"loss": self._errors(batch, StepRandom(0, 0, batch["id"]))[0].mean()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         x = batch["image"]

@@ -15,12 +15,13 @@ class EMA:
     Args:
         parameters: by name.
         decay: final decay.
+        warmup: without it the decay is the same from the first update on.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float, warmup: bool = True) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"EMA decay must be in [0, 1), got {decay}")
-        self.decay, self.updates = decay, 0
+        self.decay, self.warmup, self.updates = decay, warmup, 0
         self.parameters = dict(parameters)
         self.restart()
 
@@ -33,8 +34,11 @@ class EMA:
     def update(self) -> None:
         """Move the shadow towards the parameters; once per training step."""
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.shadow.values()), [p.float() for p in self.parameters.values()], 1.0 - decay)
+        torch._foreach_lerp_(list(self.shadow.values()), [p.float() for p in self.parameters.values()], 1.0 - self.current())
+
+    def current(self) -> float:
+        """The decay of the latest update."""
+        return min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
 
     @contextmanager
     def applied(self) -> Iterator[None]:

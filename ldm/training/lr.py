@@ -1,6 +1,8 @@
 """Learning-rate schedules over training steps, as factors of the configured (global, final) rate."""
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -30,3 +32,43 @@ def warmup_cosine(optimizer: Optimizer, warmup: int, total: int, end: float = 0.
         return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * done))
 
     return LambdaLR(optimizer, factor)
+
+
+def cycles(
+    optimizer: Optimizer,
+    shape: Literal["linear", "cosine"],
+    warmup: Sequence[int],
+    lengths: Sequence[int],
+    start: Sequence[float],
+    peak: Sequence[float],
+    end: Sequence[float],
+) -> LambdaLR:
+    """The schedules of released configs, see `cycle_factor`."""
+    return LambdaLR(optimizer, lambda step: cycle_factor(step, shape, warmup, lengths, start, peak, end))
+
+
+def cycle_factor(
+    step: int,
+    shape: Literal["linear", "cosine"],
+    warmup: Sequence[int],
+    lengths: Sequence[int],
+    start: Sequence[float],
+    peak: Sequence[float],
+    end: Sequence[float],
+) -> float:
+    """Cycles of warm-up from `start` to `peak` and decay to `end`; one entry of each list per cycle.
+
+    Two things are so because released runs trained with them: the step that ends a cycle still belongs to it, and a linear
+    decay is counted from the cycle's beginning, so that after the warm-up it does not set out from `peak`. After the last
+    cycle the last value holds.
+    """
+    before, i = 0, 0
+    while i < len(lengths) - 1 and step > before + lengths[i]:
+        before, i = before + lengths[i], i + 1
+    n = step - before
+    if n < warmup[i]:
+        return start[i] + (peak[i] - start[i]) * n / warmup[i]
+    if shape == "linear":
+        return end[i] + (peak[i] - end[i]) * max(0.0, (lengths[i] - n) / lengths[i])
+    done = min(1.0, (n - warmup[i]) / (lengths[i] - warmup[i]))
+    return end[i] + 0.5 * (peak[i] - end[i]) * (1.0 + math.cos(math.pi * done))

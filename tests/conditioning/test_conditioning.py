@@ -5,7 +5,7 @@ from ldm.conditioning import BertTokenizer, ClassEmbedding, ConcatImage, Conditi
 from ldm.errors import MissingFile, UserError
 
 
-def encode(x: torch.Tensor) -> torch.Tensor:
+def encode(x: torch.Tensor, scaled: bool = True) -> torch.Tensor:
     return torch.nn.functional.avg_pool2d(x, 4)
 
 

@@ -20,5 +20,5 @@ def test_a_network_that_answers_the_target_is_read_back_exactly(name: str) -> No
 def test_error_per_sample(loss: str, expected: float) -> None:
     z_0 = torch.zeros(3, 1, 2, 2)
     eps = torch.ones_like(z_0)
-    error = DiffusionObjective(loss)(lambda z, t: eps + 2, z_0, torch.tensor([1, 2, 3]), eps, cosine(), PARAMETERIZATIONS["eps"])
+    error = DiffusionObjective(loss).errors(lambda z, t: eps + 2, z_0, torch.tensor([1, 2, 3]), eps, cosine(), PARAMETERIZATIONS["eps"])
     torch.testing.assert_close(error, torch.full((3,), expected))

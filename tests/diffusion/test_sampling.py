@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ldm.diffusion import Prediction, classifier_free, cosine, scaled_linear
+from ldm.diffusion import Guidance, Prediction, classifier_free, cosine, scaled_linear
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling import SAMPLERS, ddim, ddpm, original_quadratic, original_uniform, uniform
+from ldm.diffusion.sampling import SAMPLERS, Hooks, ddim, ddpm, original_quadratic, original_uniform, uniform
 from ldm.diffusion.schedule import NoiseSchedule
 
 MEAN, STD = 0.8, 0.3
@@ -173,20 +173,20 @@ def test_guidance_at_scale_1_is_the_condition_and_beyond_is_linear() -> None:
         return Prediction(*(torch.cat(views) for views in zip(*halves, strict=True)))
 
     z, t = start(5), torch.full((5,), 500)
-    torch.testing.assert_close(classifier_free(both, 1.0)(z, t), cond(z, t))
-    guided = classifier_free(both, 3.0)(z, t)
+    torch.testing.assert_close(classifier_free(both, cond, Guidance(1.0), schedule)(z, t), cond(z, t))
+    guided = classifier_free(both, cond, Guidance(3.0), schedule)(z, t)
     torch.testing.assert_close(guided.eps, null(z, t).eps + 3 * (cond(z, t).eps - null(z, t).eps))
     assert calls == [10, 10]  # one batched call each
     alpha, sigma = schedule.alpha(t, z), schedule.sigma(t, z)
     torch.testing.assert_close(alpha * guided.z_0 + sigma * guided.eps, z, atol=1e-5, rtol=1e-5)
 
 
-def test_before_step_can_hold_a_region() -> None:
+def test_a_hook_can_hold_a_region() -> None:
     schedule = cosine()
     known = torch.full((3, 1, 1, 1), 0.5)
 
     def hold(z: Tensor, t: int) -> Tensor:
         return schedule.add_noise(known, torch.full((3,), t), torch.zeros_like(known))
 
-    z = ddim(optimal(schedule), start(3), schedule, uniform(1000, 50), noise=noise_source(0), before_step=hold)
+    z = ddim(optimal(schedule), start(3), schedule, uniform(1000, 50), noise=noise_source(0), hooks=Hooks(before=hold))
     assert float((z - known).abs().max()) < 0.05

@@ -13,8 +13,7 @@ from ldm.config import Trust, build, load
 from ldm.errors import UserError
 from ldm.interop.compvis import from_compvis, names_of, to_compvis
 from ldm.interop.compvis.config import network, vq_autoencoder
-from ldm.interop.compvis.parity import cases_in, judge, read_case
-from ldm.interop.compvis.runners import runner_for
+from ldm.interop.compvis.recorded import cases_in, judge, read_case, runner_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "tests" / "fixtures" / "compvis"

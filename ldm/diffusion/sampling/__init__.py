@@ -5,7 +5,7 @@ from ldm.diffusion.sampling.ddpm import ddpm
 from ldm.diffusion.sampling.dpm_solver import dpm_solver, dpm_solver_sde
 from ldm.diffusion.sampling.heun import heun
 from ldm.diffusion.sampling.plms import plms
-from ldm.diffusion.sampling.timesteps import original_quadratic, original_uniform, uniform
+from ldm.diffusion.sampling.timesteps import Hooks, original_quadratic, original_uniform, uniform
 from ldm.diffusion.sampling.unipc import unipc
 
 SAMPLERS = {
@@ -19,6 +19,7 @@ SAMPLERS = {
 }
 
 __all__ = [
+    "Hooks",
     "SAMPLERS",
     "ddim",
     "ddpm",

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import Hook, Noise, walk
+from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
 from ldm.diffusion.schedule import NoiseSchedule
 
 
@@ -15,7 +15,7 @@ def ddim(
     *,
     noise: Noise,
     eta: float = 0.0,
-    before_step: Hook | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
     """z_s = alpha_s z_0 + sqrt(sigma_s^2 - d^2) eps + d * noise, with d = eta * the posterior's standard deviation.
 
@@ -26,20 +26,20 @@ def ddim(
         times: see `timesteps`.
         noise: source of fresh noise, one stream per image; not asked when eta is 0.
         eta: 0 is deterministic; 1 with all T times is ancestral sampling.
-        before_step: changes z_t before each step, e.g. to put known regions back.
+        hooks: what happens around every step.
 
     Returns:
         The latent at the last time, `(B, C, h, w)`.
     """
     z = z_T
     for time, t, s in walk(times, z):
-        if before_step is not None:
-            z = before_step(z, time)
+        z = hooks.before(z, time)
         eps, z_0 = denoise(z, t)
         if int(s[0]) < 0:
-            return z_0
+            return hooks.after(z_0, z_0, time)
         deviation = eta * schedule.posterior(z_0, z, t, s).variance.sqrt()
         z = schedule.alpha(s, z) * z_0 + (schedule.sigma(s, z) ** 2 - deviation**2).clamp(min=0).sqrt() * eps
         if eta > 0:
             z = z + deviation * noise(z)
+        z = hooks.after(z, z_0, time)
     return z

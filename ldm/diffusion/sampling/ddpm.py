@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import Hook, Noise, walk
+from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
 from ldm.diffusion.schedule import NoiseSchedule
 
 
@@ -14,7 +14,7 @@ def ddpm(
     times: list[int],
     *,
     noise: Noise,
-    before_step: Hook | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
     """Draw each z_s from q(z_s | z_t, z_0) with the predicted z_0; with all T times this is the chain of the paper.
 
@@ -24,15 +24,16 @@ def ddpm(
         schedule: noise schedule.
         times: see `timesteps`.
         noise: source of fresh noise, one stream per image.
-        before_step: changes z_t before each step, e.g. to put known regions back.
+        hooks: what happens around every step.
 
     Returns:
         The latent at the last time, `(B, C, h, w)`.
     """
     z = z_T
     for time, t, s in walk(times, z):
-        if before_step is not None:
-            z = before_step(z, time)
-        mean, variance = schedule.posterior(denoise(z, t).z_0, z, t, s)
+        z = hooks.before(z, time)
+        z_0 = denoise(z, t).z_0
+        mean, variance = schedule.posterior(z_0, z, t, s)
         z = mean + variance.sqrt() * noise(z) if int(s[0]) >= 0 else mean
+        z = hooks.after(z, z_0, time)
     return z

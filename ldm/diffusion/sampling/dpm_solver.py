@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import Hook, Noise, walk
+from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
 from ldm.diffusion.schedule import NoiseSchedule
 
 
@@ -19,10 +19,10 @@ def dpm_solver(
     times: list[int],
     *,
     noise: Noise,
-    before_step: Hook | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
     """DPM-Solver++(2M): deterministic, one evaluation per step. Arguments as in `plms`."""
-    return _multistep(denoise, z_T, schedule, times, None, before_step)
+    return _multistep(denoise, z_T, schedule, times, None, hooks)
 
 
 def dpm_solver_sde(
@@ -32,22 +32,19 @@ def dpm_solver_sde(
     times: list[int],
     *,
     noise: Noise,
-    before_step: Hook | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
     """SDE-DPM-Solver++(2M): stochastic, one evaluation per step. Arguments as in `plms`, and `noise` is drawn from."""
-    return _multistep(denoise, z_T, schedule, times, noise, before_step)
+    return _multistep(denoise, z_T, schedule, times, noise, hooks)
 
 
-def _multistep(
-    denoise: Denoise, z: Tensor, schedule: NoiseSchedule, times: list[int], noise: Noise | None, before_step: Hook | None
-) -> Tensor:
+def _multistep(denoise: Denoise, z: Tensor, schedule: NoiseSchedule, times: list[int], noise: Noise | None, hooks: Hooks) -> Tensor:
     previous: tuple[Tensor, Tensor] | None = None  # clean latent and lambda of the step before
     for time, t, s in walk(times, z):
-        if before_step is not None:
-            z = before_step(z, time)
+        z = hooks.before(z, time)
         z_0 = denoise(z, t).z_0
         if int(s[0]) < 0:
-            return z_0
+            return hooks.after(z_0, z_0, time)
         alpha_s, sigma_s, sigma_t = schedule.alpha(s, z), schedule.sigma(s, z), schedule.sigma(t, z)
         lambda_t = torch.log(schedule.alpha(t, z) / sigma_t)
         h = torch.log(alpha_s / sigma_s) - lambda_t
@@ -62,4 +59,5 @@ def _multistep(
             kept = -torch.expm1(-2 * h)  # share of the variance that is drawn anew
             z = sigma_s / sigma_t * torch.exp(-h) * z + alpha_s * kept * D + sigma_s * kept.sqrt() * noise(z)
         previous = (z_0, lambda_t)
+        z = hooks.after(z, z_0, time)
     return z

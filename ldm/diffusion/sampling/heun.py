@@ -6,7 +6,7 @@ In the coordinates x = z / alpha and sigma = sigma_t / alpha_t the ODE is dx / d
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import Hook, Noise, walk
+from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
 from ldm.diffusion.schedule import NoiseSchedule
 
 
@@ -17,19 +17,18 @@ def heun(
     times: list[int],
     *,
     noise: Noise,
-    before_step: Hook | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
     """Second order, deterministic, two evaluations per step but for the last onto clean data. Arguments as in `plms`."""
     z = z_T
     for time, t, s in walk(times, z):
-        if before_step is not None:
-            z = before_step(z, time)
+        z = hooks.before(z, time)
         eps, z_0 = denoise(z, t)
         if int(s[0]) < 0:
-            return z_0
+            return hooks.after(z_0, z_0, time)
         alpha_t, alpha_s = schedule.alpha(t, z), schedule.alpha(s, z)
         x = z / alpha_t
         d_sigma = schedule.sigma(s, z) / alpha_s - schedule.sigma(t, z) / alpha_t
         ahead = denoise(alpha_s * (x + d_sigma * eps), s).eps
-        z = alpha_s * (x + d_sigma * (eps + ahead) / 2)
+        z = hooks.after(alpha_s * (x + d_sigma * (eps + ahead) / 2), z_0, time)
     return z

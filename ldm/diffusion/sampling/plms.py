@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import Hook, Noise, walk
+from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
 from ldm.diffusion.schedule import NoiseSchedule
 
 # Adams-Bashforth weights, newest prediction first.
@@ -18,7 +18,7 @@ def plms(
     times: list[int],
     *,
     noise: Noise,
-    before_step: Hook | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
     """S steps in S + 1 evaluations: the first step is an improved Euler step, the others use up to four predictions.
 
@@ -28,20 +28,19 @@ def plms(
         schedule: noise schedule.
         times: see `timesteps`.
         noise: not used; the method is deterministic.
-        before_step: changes z_t before each step.
+        hooks: what happens around every step.
 
     Returns:
         The latent at the last time, `(B, C, h, w)`.
     """
 
-    def step(z: Tensor, eps: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    def step(z: Tensor, eps: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         z_0 = (z - schedule.sigma(t, z) * eps) / schedule.alpha(t, z)
-        return schedule.alpha(s, z) * z_0 + schedule.sigma(s, z) * eps
+        return schedule.alpha(s, z) * z_0 + schedule.sigma(s, z) * eps, z_0
 
     z, past = z_T, list[Tensor]()
     for i, (time, t, s) in enumerate(walk(times, z)):
-        if before_step is not None:
-            z = before_step(z, time)
+        z = hooks.before(z, time)
         eps = denoise(z, t).eps
         if past:
             weights = ADAMS_BASHFORTH[len(past) - 1]
@@ -49,7 +48,8 @@ def plms(
         else:
             # With a single step there is no next time to look at: look at the same one again.
             ahead = s if i + 2 < len(times) else t
-            direction = (eps + denoise(step(z, eps, t, s), ahead).eps) / 2
-        z = step(z, torch.as_tensor(direction), t, s)
+            direction = (eps + denoise(step(z, eps, t, s)[0], ahead).eps) / 2
+        z, z_0 = step(z, torch.as_tensor(direction), t, s)
+        z = hooks.after(z, z_0, time)
         past = [*past, eps][-3:]
     return z

@@ -5,13 +5,37 @@ clean data, so S steps take S + 1 times.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 Noise = Callable[[Tensor], Tensor]  # like z -> standard normal numbers of its shape, device and dtype
-Hook = Callable[[Tensor, int], Tensor]  # (z_t, t) -> the z_t to go on with
+
+
+def _as_it_is(z_t: Tensor, t: int) -> Tensor:
+    return z_t
+
+
+def _as_it_came(z_s: Tensor, z_0: Tensor, t: int) -> Tensor:
+    return z_s
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens around every step of a sampler.
+
+    Attributes:
+        before: (z_t, t) -> the z_t to go on with, e.g. with known regions put back.
+        after: (z_s, z_0 as predicted for this step, t) -> the z_s to go on with; also the place to look at progress.
+    """
+
+    before: Callable[[Tensor, int], Tensor] = _as_it_is
+    after: Callable[[Tensor, Tensor, int], Tensor] = _as_it_came
+
+
+NO_HOOKS = Hooks()
 
 
 def uniform(T: int, steps: int) -> list[int]:

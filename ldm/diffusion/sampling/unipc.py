@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import Hook, Noise, walk
+from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
 from ldm.diffusion.schedule import NoiseSchedule
 
 
@@ -15,7 +15,7 @@ def unipc(
     times: list[int],
     *,
     noise: Noise,
-    before_step: Hook | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
     """One evaluation per step: it corrects the step that led here and predicts the next. Arguments as in `plms`."""
     z = z_T
@@ -23,18 +23,17 @@ def unipc(
     models: list[Tensor] = []  # predicted clean latents there
     came_from: tuple[Tensor, Tensor] | None = None  # (z, t) before the step that led here
     for time, t, s in walk(times, z):
-        if before_step is not None:
-            z = before_step(z, time)
+        z = hooks.before(z, time)
         lambda_t = torch.log(schedule.alpha(t, z) / schedule.sigma(t, z))
         z_0 = denoise(z, t).z_0
         if came_from is not None:
             z = _step(schedule, *came_from, t, lambdas, models, lambda_t, z_0)
         lambdas, models = [*lambdas, lambda_t][-2:], [*models, z_0][-2:]
         if int(s[0]) < 0:
-            return z_0
+            return hooks.after(z_0, z_0, time)
         came_from = (z, t)
         lambda_s = torch.log(schedule.alpha(s, z) / schedule.sigma(s, z))
-        z = _step(schedule, z, t, s, lambdas, models, lambda_s, None)
+        z = hooks.after(_step(schedule, z, t, s, lambdas, models, lambda_s, None), z_0, time)
     return z
 
 

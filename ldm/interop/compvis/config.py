@@ -53,47 +53,64 @@ class Parameters:
             raise UserError(f"{self.target}: unknown parameter {', '.join(map(repr, self.left))}")
 
 
+def _way_down(p: Parameters) -> Node:
+    """What the UNet and the classifier, which is half a UNet, share."""
+    for key in ("use_fp16",):  # it changes nothing
+        p.take(key)
+    p.expect("dims", 2)
+    head_channels, heads = p.take("num_head_channels", -1), p.take("num_heads", -1)
+    if head_channels == -1 and heads == -1:
+        raise UserError(f"{p.target}: needs num_heads or num_head_channels")
+    updown, learned = p.take("resblock_updown", False), p.take("conv_resample", True)
+    return {
+        "in_channels": p.require("in_channels"),
+        "width": p.require("model_channels"),
+        "width_mult": list(p.take("channel_mult", (1, 2, 4, 8))),
+        "blocks_per_level": p.require("num_res_blocks"),
+        "attention_at": list(p.require("attention_resolutions")),
+        "heads": heads if head_channels == -1 else None,
+        "head_channels": None if head_channels == -1 else head_channels,
+        "heads_first": not p.take("use_new_attention_order", False),
+        "dropout": float(p.take("dropout", 0.0) or 0.0),
+        "scale_shift": p.take("use_scale_shift_norm", False),
+        "resample": "residual" if updown else "conv" if learned else "pool",
+    }
+
+
 def network(target: str, params: Mapping[str, Any] | None) -> Node:
     """`openaimodel.UNetModel` -> `ldm.networks.UNet`."""
     p = Parameters(target, params)
-    for key in ("image_size", "use_fp16"):  # neither changes the network
-        p.take(key)
-    p.expect("dims", 2)
+    p.take("image_size")  # it changes nothing
     p.expect("n_embed", None)
-    p.expect("use_new_attention_order", False)
-    blocks = p.require("num_res_blocks")
-    attention_at = list(p.require("attention_resolutions"))
-    head_channels, heads = p.take("num_head_channels", -1), p.take("num_heads", -1)
+    made = _way_down(p)
     heads_up, legacy = p.take("num_heads_upsample", -1), p.take("legacy", True)
-    if head_channels == -1 and heads == -1:
-        raise UserError(f"{target}: needs num_heads or num_head_channels")
     transformer, context = p.take("use_spatial_transformer", False), p.take("context_dim")
     if isinstance(context, list):
         context = context[0]
     if transformer != (context is not None):
         raise UserError(f"{target}: use_spatial_transformer and context_dim go together")
-    updown, learned = p.take("resblock_updown", False), p.take("conv_resample", True)
-    made: Node = {
-        "in_channels": p.require("in_channels"),
+    made |= {
         "out_channels": p.require("out_channels"),
-        "width": p.require("model_channels"),
-        "width_mult": list(p.take("channel_mult", (1, 2, 4, 8))),
-        "blocks_per_level": blocks,
-        "attention_at": attention_at,
-        "heads": heads if head_channels == -1 else None,
-        "head_channels": None if head_channels == -1 else head_channels,
         # Only the legacy plain attention heeds it: everywhere else their code derives the head's width from num_heads.
-        "heads_up": heads_up if heads_up != -1 and head_channels == -1 and legacy and not transformer else None,
+        "heads_up": heads_up if heads_up != -1 and made["head_channels"] is None and legacy and not transformer else None,
         "context_channels": context,
         "transformer_depth": p.take("transformer_depth", 1),
         "vector_channels": p.take("num_classes"),
-        "dropout": float(p.take("dropout", 0.0) or 0.0),
-        "scale_shift": p.take("use_scale_shift_norm", False),
-        "resample": "residual" if updown else "conv" if learned else "pool",
         "checkpointing": p.take("use_checkpoint", False),
     }
     p.done()
     return {"target": "ldm.networks.UNet", "params": made}
+
+
+def classifier(target: str, params: Mapping[str, Any] | None) -> Node:
+    """`openaimodel.EncoderUNetModel` -> `ldm.networks.NoisyClassifier`."""
+    p = Parameters(target, params)
+    p.expect("pool", "attention")
+    made = _way_down(p) | {"size": p.require("image_size"), "classes": p.require("out_channels")}
+    p.take("use_checkpoint")
+    p.take("num_heads_upsample")
+    p.done()
+    return {"target": "ldm.networks.NoisyClassifier", "params": made}
 
 
 def _halves(target: str, config: Mapping[str, Any], channels: int) -> Node:

@@ -12,6 +12,7 @@ from torch import nn
 from ldm.first_stage.kl import KLAutoencoder
 from ldm.first_stage.vq import VQAutoencoder
 from ldm.networks.autoencoder import Decoder, Encoder
+from ldm.networks.classifier import NoisyClassifier
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.networks.unet import UNet, UNetBlock
 from ldm.nn.attention import SelfAttention2d, SingleHeadAttention, SpatialTransformer, TransformerBlock
@@ -35,6 +36,9 @@ def names_of(module: nn.Module) -> Names:
     raise TypeError(f"{type(module).__name__} has no counterpart in CompVis checkpoints")
 
 
+LEAVES = {"positions": "positional_embedding"}  # parameters that are no module's weight or bias
+
+
 def _complete(module: nn.Module, pairs: list[Pair]) -> Names:
     prefixes = dict(pairs)
     names: Names = {}
@@ -42,7 +46,7 @@ def _complete(module: nn.Module, pairs: list[Pair]) -> Names:
         prefix, _, leaf = key.rpartition(".")
         if prefix not in prefixes:
             raise ValueError(f"no CompVis name for {type(module).__name__}'s {key}")
-        names[key] = f"{prefixes[prefix]}.{leaf}"
+        names[key] = f"{prefixes[prefix]}.{LEAVES.get(leaf, leaf)}"
     return names
 
 
@@ -96,11 +100,10 @@ def _unet_block(block: UNetBlock, ours: str, theirs: str) -> Iterator[Pair]:
         yield from _attention(block.attention, f"{ours}.attention.", f"{theirs}.1.")
 
 
-def _unet(unet: UNet) -> Iterator[Pair]:
-    yield from _below("", "", {"time.0": "time_embed.0", "time.2": "time_embed.2", "conv_in": "input_blocks.0.0"})
-    yield from _below("", "", {"norm_out": "out.0", "conv_out": "out.2", "vector": "label_emb"})
+def _way_down(net: UNet | NoisyClassifier) -> Iterator[Pair]:
+    yield from _below("", "", {"time.0": "time_embed.0", "time.2": "time_embed.2", "conv_in": "input_blocks.0.0", "norm_out": "out.0"})
     number = 1
-    for i, level in enumerate(unet.down):
+    for i, level in enumerate(net.down):
         for j, block in enumerate(level.blocks):  # type: ignore[arg-type, union-attr]
             yield from _unet_block(block, f"down.{i}.blocks.{j}", f"input_blocks.{number}")
             number += 1
@@ -108,8 +111,19 @@ def _unet(unet: UNet) -> Iterator[Pair]:
             yield from _join(level.down, f"down.{i}.down", f"input_blocks.{number}.0")  # type: ignore[arg-type]
             number += 1
     yield from _below("middle.0.", "middle_block.0.", RES)
-    yield from _attention(unet.middle[1], "middle.1.", "middle_block.1.")
+    yield from _attention(net.middle[1], "middle.1.", "middle_block.1.")
     yield from _below("middle.2.", "middle_block.2.", RES)
+
+
+def _classifier(net: NoisyClassifier) -> Iterator[Pair]:
+    yield from _way_down(net)
+    yield from _below("pool.", "out.2.", {"qkv": "qkv_proj", "out": "c_proj"})
+    yield "pool", "out.2"
+
+
+def _unet(unet: UNet) -> Iterator[Pair]:
+    yield from _way_down(unet)
+    yield from _below("", "", {"conv_out": "out.2", "vector": "label_emb"})
     number = 0
     for i, level in enumerate(unet.up):
         for j, block in enumerate(level.blocks):  # type: ignore[arg-type, union-attr]
@@ -189,6 +203,7 @@ def _discriminator(discriminator: PatchDiscriminator) -> Iterator[Pair]:
 
 _WALKS: dict[type[nn.Module], Callable[[Any], Iterator[Pair]]] = {
     UNet: _unet,
+    NoisyClassifier: _classifier,
     KLAutoencoder: _kl,
     VQAutoencoder: _vq,
     TokenTransformer: _tokens,

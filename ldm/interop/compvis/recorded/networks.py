@@ -1,4 +1,4 @@
-"""What each kind of recorded case asks of this project. A case with weights goes through the door of users' checkpoints."""
+"""Recorded cases of networks and their parts."""
 
 from collections.abc import Mapping
 
@@ -10,16 +10,17 @@ from ldm.conditioning.label import ClassEmbedding
 from ldm.config import Trust, build
 from ldm.first_stage.loss import AutoencoderLoss
 from ldm.first_stage.vq import Codebook
-from ldm.interop.compvis import config
+from ldm.interop.compvis import config, model
 from ldm.interop.compvis.names import names_of
-from ldm.interop.compvis.parity import Case, Runner
+from ldm.interop.compvis.recorded.case import Case
 from ldm.interop.compvis.weights import from_compvis
 from ldm.networks.discriminator import PatchDiscriminator
-from ldm.nn.attention import SingleHeadAttention
+from ldm.nn.attention import CrossAttention, SingleHeadAttention, attend_packed
 from ldm.nn.transformer import TokenTransformer
 
 
-def _built(node: config.Node, weights: Mapping[str, Tensor]) -> nn.Module:
+def built(node: config.Node, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A network from its translated parameters, with weights by their names, in eval mode."""
     module = build(node, Trust()).eval()
     from_compvis(module, weights)
     return module  # type: ignore[no-any-return]
@@ -27,7 +28,7 @@ def _built(node: config.Node, weights: Mapping[str, Tensor]) -> nn.Module:
 
 def unet(case: Case) -> dict[str, Tensor]:
     """Output and gradients of a UNet, and the output with the other meaning of heads where it was recorded."""
-    net = _built(config.network(case.target, case.params), case.weights)
+    net = built(config.network(case.target, case.params), case.weights)
     x = case.inputs["x"].requires_grad_()
     y = case.inputs.get("y")
     vector = None if y is None else F.one_hot(y, case.params["num_classes"]).float()
@@ -37,7 +38,7 @@ def unet(case: Case) -> dict[str, Tensor]:
     parameters = dict(net.named_parameters())
     got |= {f"grad_{theirs}": parameters[ours].grad for ours, theirs in names_of(net).items() if ours in parameters}
     if "y_legacy_false" in case.outputs:
-        other = _built(config.network(case.target, {**case.params, "legacy": False}), case.weights)
+        other = built(config.network(case.target, {**case.params, "legacy": False}), case.weights)
         got["y_legacy_false"] = other(x, case.inputs["timesteps"], case.inputs.get("context"), vector)
     return got  # type: ignore[return-value]
 
@@ -45,7 +46,7 @@ def unet(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def kl(case: Case) -> dict[str, Tensor]:
     """Posterior, samples and reconstructions of a KL autoencoder."""
-    stage = _built(config.kl_autoencoder(case.target, case.params), case.weights)
+    stage = built(config.kl_autoencoder(case.target, case.params), case.weights)
     x, noise = case.inputs["x"], case.inputs["noise"]
     q = stage.posterior(x)  # type: ignore[operator]
     std = torch.exp(0.5 * q.log_variance)
@@ -68,7 +69,7 @@ def kl(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def vq(case: Case) -> dict[str, Tensor]:
     """Latents, codes and reconstructions of a VQ autoencoder, with and without quantisation."""
-    stage = _built(config.vq_autoencoder(case.target, case.params), case.weights)
+    stage = built(config.vq_autoencoder(case.target, case.params), case.weights)
     x, z = case.inputs["x"], case.inputs["z"]
     whole = stage.reconstruct(x)  # type: ignore[operator]
     return {
@@ -119,9 +120,9 @@ def tokens(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def label(case: Case) -> dict[str, Tensor]:
     """The class embedding."""
-    embedding = ClassEmbedding(case.params["n_classes"], case.params["embed_dim"], null_class=False)
+    embedding = ClassEmbedding(case.params.get("n_classes", 1000), case.params["embed_dim"], null_class=False)
     embedding.embedding.weight.copy_(case.weights["embedding.weight"])
-    context = embedding({"label": case.inputs[case.params["key"]]}, lambda x: x).context
+    context = embedding({"label": case.inputs[case.params.get("key", "class")]}, lambda x: x).context
     return {} if context is None else {"context": context}
 
 
@@ -157,22 +158,50 @@ def single_head_attention(case: Case) -> dict[str, Tensor]:
     return {"y": block(case.inputs["x"])}
 
 
-RUNNERS: tuple[tuple[tuple[str, ...], Runner], ...] = (
-    (("openaimodel.UNetModel",), unet),
-    (("autoencoder.AutoencoderKL",), kl),
-    (("autoencoder.VQModel",), vq),
-    (("quantize.VectorQuantizer2",), quantizer),
-    (("modules.BERTEmbedder", "modules.TransformerEmbedder"), tokens),
-    (("modules.ClassEmbedder",), label),
-    (("model.NLayerDiscriminator",), discriminator),
-    (("model.AttnBlock",), single_head_attention),
-)
+@torch.no_grad()
+def classifier(case: Case) -> dict[str, Tensor]:
+    """The classifier on noisy latents."""
+    net = built(config.classifier(case.target, case.params), case.weights)
+    return {"logits": net(case.inputs["x"], case.inputs["timesteps"])}
 
 
-def runner_for(case: Case) -> Runner | None:
-    """The runner of a case's kind, told from its target alone; none if there is none."""
-    target = case.target.replace("|", " ").replace("/", " ").split()
-    for endings, runner in RUNNERS:
-        if target and target[0].endswith(endings):
-            return runner
-    return None
+@torch.no_grad()
+def spatial_rescaler(case: Case) -> dict[str, Tensor]:
+    """The conditioner of semantic maps."""
+    rescaler = build(model.rescaler(config.Parameters(case.target, case.params)), Trust())
+    state = {name.replace("channel_mapper.", "conv."): value for name, value in case.weights.items()}
+    rescaler.load_state_dict(state)
+    return {"y": rescaler(case.inputs["x"])}
+
+
+@torch.no_grad()
+def cross_attention(case: Case) -> dict[str, Tensor]:
+    """Cross-attention alone, also with a mask."""
+    p = config.Parameters(case.target, case.params)
+    width = p.require("query_dim")
+    block = CrossAttention(width, p.take("heads", 8), p.take("dim_head", 64), p.take("context_dim"))
+    p.take("dropout")
+    p.done()
+    names = {"to_q.": "q.", "to_k.": "k.", "to_v.": "v.", "to_out.0.": "out."}
+    block.load_state_dict(
+        {
+            ours + name.removeprefix(theirs): value
+            for name, value in case.weights.items()
+            for theirs, ours in names.items()
+            if name.startswith(theirs)
+        }
+    )
+    x, context = case.inputs["x"], case.inputs.get("context")
+    got = {"y": block(x, context)}
+    if "mask" in case.inputs:
+        got["y_masked"] = block(x, context, case.inputs["mask"].bool())
+    return got
+
+
+def packed_attention(case: Case) -> dict[str, Tensor]:
+    """Both channel layouts of fused self-attention; layout and heads stand in the outputs' names."""
+    got = {}
+    for key in case.outputs:
+        layout, heads = key.split("_h")
+        got[key] = attend_packed(case.inputs["qkv"], int(heads), heads_first=layout == "legacy")
+    return got

@@ -1,4 +1,4 @@
-"""Recorded cases of the public reference, run through this project's own code.
+"""A recorded case of the public reference, and the verdict on it.
 
 A case is `<name>.json` (target, params, tolerances) beside `<name>.safetensors` (`sd.*` weights under their names, `in.*`,
 `out.*`). A runner computes every recorded output; what it leaves out, and a case that no runner knows, is a failure.
@@ -24,6 +24,7 @@ class Case:
     name: str
     target: str
     params: dict[str, Any]
+    what: str
     tolerance: dict[str, Any]
     weights: dict[str, Tensor]
     inputs: dict[str, Tensor]
@@ -66,7 +67,7 @@ def read_case(folder: Path, name: str) -> Case:
     for key, value in tensors.items():
         prefix, _, rest = key.partition(".")
         parts[prefix][rest] = value.float() if value.dtype == torch.float16 else value
-    return Case(name, facts["target"], facts["params"], facts["tolerance"], parts["sd"], parts["in"], parts["out"])
+    return Case(name, facts["target"], facts["params"], facts.get("what", ""), facts["tolerance"], parts["sd"], parts["in"], parts["out"])
 
 
 def cases_in(folder: Path) -> Iterator[str]:

@@ -1,0 +1,81 @@
+"""Layouts (Sec. 4.3.2, App. E.2.1): labelled boxes as tokens, through the paper's own transformer."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ldm.conditioning.base import Conditioner, Conditioning, Encode
+from ldm.data.batch import Batch
+from ldm.nn.transformer import TokenTransformer
+
+
+class BoxTokenizer:
+    """Boxes -> three tokens each: class, top left corner, bottom right corner; then two for the crop.
+
+    A corner is a cell of a square grid over the image, counted row by row. Class and corner tokens share one vocabulary, and
+    its last token fills the places of absent objects (the "conditional builder" of taming-transformers, Tab. 17: 92 = 30 x 3
+    + 2).
+
+    Args:
+        max_objects: places for objects; further ones are left out.
+        vocabulary: number of tokens; the grid is as fine as they allow.
+        crop: end with the corners of the crop, which is always the whole image here.
+    """
+
+    def __init__(self, max_objects: int = 30, vocabulary: int = 8192, crop: bool = True) -> None:
+        self.max_objects, self.vocabulary_size, self.crop = max_objects, vocabulary, crop
+        self.grid = int(vocabulary**0.5)
+        self.length = 3 * max_objects + 2 * int(crop)
+
+    def corner(self, x: float, y: float) -> int:
+        """Token of a point given as fractions of width and height."""
+        column, row = (round(min(max(v, 0.0), 1.0) * (self.grid - 1)) for v in (x, y))
+        return int(row * self.grid + column)
+
+    def __call__(self, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+        """B times `(n, 4)` xyxy in [0, 1] and `(n,)` class indices -> `(B, length)` int64."""
+        rows = []
+        for box, label in zip(boxes, labels, strict=True):
+            row: list[int] = []
+            for (x0, y0, x1, y1), kind in list(zip(box.tolist(), label.tolist(), strict=True))[: self.max_objects]:
+                row += [int(kind), self.corner(x0, y0), self.corner(x1, y1)]
+            row += [self.vocabulary_size - 1] * (3 * self.max_objects - len(row))
+            rows.append(row + ([self.corner(0.0, 0.0), self.corner(1.0, 1.0)] if self.crop else []))
+        return torch.tensor(rows, dtype=torch.int64)
+
+
+class LayoutTransformer(Conditioner):
+    """Labelled boxes -> tokens `(B, length, width)`, trained together with the UNet; the null condition is no boxes.
+
+    Args:
+        tokenizer: boxes to ids.
+        width, depth, heads, head_channels: of the transformer.
+        drop_rate: share of training samples that lose all boxes.
+        logit_head: see `TokenTransformer`.
+    """
+
+    reads = ("boxes", "box_labels")
+
+    def __init__(
+        self,
+        tokenizer: BoxTokenizer,
+        width: int,
+        depth: int,
+        heads: int = 8,
+        head_channels: int = 64,
+        drop_rate: float = 0.0,
+        logit_head: bool = False,
+    ) -> None:
+        super().__init__()
+        self.boxes, self.drop_rate, self.context_channels = tokenizer, drop_rate, width
+        size = (tokenizer.vocabulary_size, tokenizer.length)
+        self.transformer = TokenTransformer(*size, width, depth, heads, head_channels, logit_head)
+
+    def forward(self, batch: Batch, encode: Encode) -> Conditioning:
+        ids = self.boxes(batch["boxes"], batch["box_labels"])
+        return Conditioning(context=self.transformer(ids.to(self.transformer.tokens.weight.device)))
+
+    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
+        emptied = {key: [value[:0] if gone else value for value, gone in zip(batch[key], where, strict=True)] for key in self.reads}
+        return {**batch, **emptied}

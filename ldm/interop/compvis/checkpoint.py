@@ -1,0 +1,100 @@
+"""Official `.ckpt` files in and out, without executing anything in them.
+
+They are pickles of a Lightning run: beside the state dict they carry names of callback classes and other leftovers of the
+program that wrote them. torch's restricted reader (`weights_only`) is the only one used. Names of a few known programs become
+inert stand-ins; any other name ends the reading.
+"""
+
+import pickletools
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm.errors import MissingFile, UserError
+from ldm.files import write_whole
+
+HARMLESS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.", "typing.", "collections.")
+EXPECTED = "expected a CompVis checkpoint (a .ckpt that torch.save wrote, with a state_dict inside)"
+
+
+class StandIn:
+    """In the place of a class that a checkpoint names: takes anything, keeps nothing, does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "StandIn":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Whatever it is given is dropped."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Whatever it is given is dropped."""
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict of an official checkpoint (or of a bare `torch.save` of one).
+
+    Raises:
+        MissingFile: no such file.
+        UserError: not a checkpoint, a damaged one, or one that names anything beyond tensors and known leftovers.
+    """
+    if not path.is_file():
+        raise MissingFile(f"{path}: no such file")
+    names = foreign_names(path)
+    if refused := [name for name in names if not name.startswith(HARMLESS)]:
+        raise UserError(f"{path}: refused, because it names {refused[0]}, which is no part of a checkpoint; {EXPECTED}")
+    try:
+        with torch.serialization.safe_globals([(StandIn, name) for name in names]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{path}: cannot be read ({reason}); {EXPECTED}") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: holds no state_dict; {EXPECTED}")
+    return {str(name): value for name, value in state.items()}
+
+
+def foreign_names(path: Path) -> list[str]:
+    """Names in the file's pickles beyond those that torch itself needs for tensors; nothing is loaded for it.
+
+    Raises:
+        UserError: neither a zip archive of torch's nor a pickle.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(name.endswith("constants.pkl") for name in archive.namelist()):
+                    raise UserError(f"{path}: a TorchScript program, not a checkpoint; {EXPECTED}")
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        return _names_of_legacy(path)
+    except UserError:
+        raise
+    except Exception as error:  # zip, pickle and torch each raise their own kinds
+        raise UserError(f"{path}: cannot be read ({str(error)[:200]}); {EXPECTED}") from error
+
+
+def _names_of_legacy(path: Path) -> list[str]:
+    """The same for the format before torch 1.6: several pickles behind one another, then raw storages."""
+    known = torch._weights_only_unpickler._get_allowed_globals()
+    names: set[str] = set()
+    with open(path, "rb") as file:
+        for _ in range(4):  # magic number, protocol, system, content
+            strings: list[str] = []
+            for opcode, argument, _position in pickletools.genops(file):
+                if opcode.name == "GLOBAL":
+                    names.add(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL":
+                    names.add(".".join(strings[-2:]))
+                elif isinstance(argument, str):
+                    strings.append(argument)
+    return sorted(names - set(known))
+
+
+def write_state(path: Path, state: Mapping[str, Tensor], step: int) -> None:
+    """A checkpoint as their scripts load it: `state_dict` and `global_step`, whole or not at all."""
+    content = {"state_dict": {name: value.contiguous() for name, value in state.items()}, "global_step": step}
+    write_whole(path, lambda beside: torch.save(content, beside))

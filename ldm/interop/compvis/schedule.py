@@ -1,0 +1,83 @@
+"""The schedule buffers that their checkpoints carry; here they follow from the betas and are never stored."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldm.diffusion.schedule import NoiseSchedule
+from ldm.errors import UserError
+
+NAMES = (
+    "betas",
+    "alphas_cumprod",
+    "alphas_cumprod_prev",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance",
+    "posterior_log_variance_clipped",
+    "posterior_mean_coef1",
+    "posterior_mean_coef2",
+)
+
+
+def buffers(schedule: NoiseSchedule, v: float = 0.0) -> dict[str, Tensor]:
+    """Their twelve tables `(T,)` float32, computed in float64 as they compute them.
+
+    Args:
+        schedule: ours.
+        v: the posterior's variance lies this share of the way from its lower to its upper bound.
+    """
+    betas = schedule.betas.cpu().numpy()
+    alphas = 1.0 - betas
+    squared = np.cumprod(alphas)
+    before = np.append(1.0, squared[:-1])
+    variance = (1.0 - v) * betas * (1.0 - before) / (1.0 - squared) + v * betas
+    with np.errstate(divide="ignore"):  # pure noise at the end (zero terminal SNR) has no reciprocal
+        tables = (
+            betas,
+            squared,
+            before,
+            np.sqrt(squared),
+            np.sqrt(1.0 - squared),
+            np.log(1.0 - squared),
+            np.sqrt(1.0 / squared),
+            np.sqrt(1.0 / squared - 1),
+            variance,
+            np.log(np.maximum(variance, 1e-20)),
+            betas * np.sqrt(before) / (1.0 - squared),
+            (1.0 - before) * np.sqrt(alphas) / (1.0 - squared),
+        )
+    return {name: torch.tensor(table, dtype=torch.float32) for name, table in zip(NAMES, tables, strict=True)}
+
+
+def bound_weights(tables: Mapping[str, Tensor], parameterization: Literal["eps", "x0"]) -> Tensor:
+    """Their weights of the variational bound `(T,)`, from the float32 tables; the first is the second's."""
+    squared = tables["alphas_cumprod"]
+    if parameterization == "eps":
+        weights = tables["betas"] ** 2 / (2 * tables["posterior_variance"] * (1.0 - tables["betas"]) * (1 - squared))
+    else:
+        weights = 0.5 * squared.sqrt() / (2.0 - squared)
+    weights[0] = weights[1]
+    return weights
+
+
+def compare(schedule: NoiseSchedule, state: Mapping[str, Tensor], source: str) -> None:
+    """See that a checkpoint was made with the schedule of its config.
+
+    Raises:
+        UserError: other numbers.
+    """
+    ours = buffers(schedule)
+    for name in ("betas", "alphas_cumprod"):
+        if name in state:
+            theirs = state[name].float().cpu()
+            if theirs.shape != ours[name].shape or not torch.allclose(theirs, ours[name], rtol=1e-3, atol=1e-6):
+                raise UserError(
+                    f"{source}: {name} is not that of the config's schedule (timesteps, beta_schedule, linear_start, linear_end)"
+                )

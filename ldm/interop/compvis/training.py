@@ -1,0 +1,251 @@
+"""How they train -> how we train: losses, learning rates, data, and whole official YAMLs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ldm.errors import UserError
+from ldm.interop.compvis.config import Node, Parameters, kl_autoencoder, vq_autoencoder
+from ldm.interop.compvis.model import DIFFUSION, latent_diffusion, split
+
+STEPS = 1_000_000  # their configs train until someone stops them
+AUTOENCODERS = ("autoencoder.AutoencoderKL", "autoencoder.VQModel", "autoencoder.VQModelInterface")
+NO_LOSS = ("torch.nn.Identity", "contperceptual.DummyLoss")
+CALLBACKS = ("main.ImageLogger", "main.SetupCallback", "main.CUDACallback", "main.LearningRateMonitor")
+
+
+def first_stage_loss(target: str, params: Mapping[str, Any] | None, kind: str) -> Node:
+    """`LPIPSWithDiscriminator` ("kl") or `VQLPIPSWithDiscriminator` ("vq") -> `AutoencoderLoss`.
+
+    Raises:
+        UserError: an unknown parameter, or a part that no released model used (a conditional discriminator, ActNorm).
+    """
+    p = Parameters(target, params)
+    discriminator = {"in_channels": p.take("disc_in_channels", 3), "layers": p.take("disc_num_layers", 3)}
+    made: Node = {
+        "adversarial_start": p.require("disc_start"),
+        "adversarial_weight": float(p.take("disc_weight", 1.0)),
+        "adversarial_loss": p.take("disc_loss", "hinge"),
+        "perceptual_weight": float(p.take("perceptual_weight", 1.0)),
+    }
+    if made["perceptual_weight"]:
+        made["perceptual"] = {"target": "ldm.first_stage.LPIPS", "params": {}}
+    p.take("pixelloss_weight")  # they store it and never use it
+    for key, usual in (("use_actnorm", False), ("disc_conditional", False), ("disc_factor", 1.0)):
+        p.expect(key, usual)
+    if kind == "kl":
+        made |= {
+            "regularizer_weight": float(p.take("kl_weight", 1.0)),
+            "reduction": "sum",
+            "log_variance": float(p.take("logvar_init", 0.0)),
+        }
+    else:
+        discriminator["width"] = p.take("disc_ndf", 64)
+        p.expect("perceptual_loss", "lpips")
+        p.take("n_classes")  # for statistics only
+        made |= {"regularizer_weight": float(p.take("codebook_weight", 1.0)), "reduction": "mean"}
+        if p.take("pixel_loss", "l1") == "l2":
+            made["pixel"] = {"target": "ldm.first_stage.PixelLoss", "params": {"l1": 0.0, "l2": 1.0}}
+    p.done()
+    made["discriminator"] = {"target": "ldm.networks.PatchDiscriminator", "params": discriminator}
+    return {"target": "ldm.first_stage.AutoencoderLoss", "params": made}
+
+
+def cycle_arguments(target: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One of their three learning-rate functions -> arguments of `ldm.training.lr.cycle_factor`.
+
+    Raises:
+        UserError: an unknown target or parameter.
+    """
+    p = Parameters(target, params)
+    p.take("verbosity_interval")
+    if target.endswith("LambdaWarmUpCosineScheduler"):
+        names = {"warmup": "warm_up_steps", "lengths": "max_decay_steps", "start": "lr_start", "peak": "lr_max", "end": "lr_min"}
+        made = {ours: [p.require(theirs)] for ours, theirs in names.items()}
+        shape = "cosine"
+    elif target.endswith(("LambdaWarmUpCosineScheduler2", "LambdaLinearScheduler")):
+        names = {"warmup": "warm_up_steps", "lengths": "cycle_lengths", "start": "f_start", "peak": "f_max", "end": "f_min"}
+        made = {ours: list(p.require(theirs)) for ours, theirs in names.items()}
+        shape = "linear" if target.endswith("LambdaLinearScheduler") else "cosine"
+        if len({len(values) for values in made.values()}) != 1:
+            raise UserError(f"{target}: {', '.join(names.values())} need one entry per cycle each")
+    else:
+        raise UserError(f"scheduler_config: unknown target {target!r}")
+    p.done()
+    return {"shape": shape, **made}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def is_compvis(content: Mapping[str, Any]) -> bool:
+    """Whether a YAML's content is theirs."""
+    model, data = _mapping(content.get("model")), _mapping(content.get("data"))
+    target, params = str(model.get("target", "")), model.get("params")
+    theirs = target.startswith(("ldm.models.", "taming.models.")) or "base_learning_rate" in model
+    inside = isinstance(params, Mapping) and any(key in params for key in ("unet_config", "ddconfig", "first_stage_config"))
+    return theirs or inside or "lightning" in content or str(data.get("target", "")).startswith("main.")
+
+
+def translate(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A whole official YAML -> the content of one of ours.
+
+    The learning rate becomes global and explicit: base rate times batch size, but for LSUN-Churches, whose base rate is the
+    rate. What their YAML does not say (how long to train) gets a default.
+
+    Raises:
+        UserError: names the file and the unknown target or parameter.
+    """
+    try:
+        return _translate(content, source)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def _translate(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+    p = Parameters("top level", content)
+    model_node, data_node, lightning = p.take("model"), p.take("data"), p.take("lightning")
+    p.done()
+    made: dict[str, Any] = {}
+    data = _data(data_node)
+    if model_node is not None:
+        churches = "churches" in (source + str(data_node)).lower()
+        made["model"] = _training(dict(model_node), 1 if churches else data["params"]["batch_size"])
+    if model_node is not None or data_node is not None:
+        made["data"] = data
+    made["trainer"] = {"params": {"steps": STEPS, **_lightning(lightning)}}
+    return made
+
+
+def _training(node: dict[str, Any], batch_size: int) -> Node:
+    base = node.pop("base_learning_rate", None)
+    target, params = split(node, "model")
+    if unknown := node.keys() - {"target", "params"}:
+        raise UserError(f"model: unknown key {', '.join(map(repr, sorted(unknown)))}")
+    if base is not None and (isinstance(base, bool) or not isinstance(base, int | float) or base <= 0):
+        raise UserError(f"model: base_learning_rate: expected a positive number, got {base!r}")
+    lr = float(f"{float(base or 1e-4) * batch_size:.6g}")
+    if target.endswith(AUTOENCODERS):
+        return _autoencoder_training(target, params, lr)
+    if target.endswith(DIFFUSION):
+        return _diffusion_training(target, params, lr)
+    raise UserError(f"model: unknown target {target!r}")
+
+
+def _optimizer(name: str, lr: float, **more: Any) -> Node:
+    return {"target": f"torch.optim.{name}", "partial": True, "params": {"lr": lr, **more}}
+
+
+def _autoencoder_training(target: str, params: dict[str, Any], lr: float) -> Node:
+    kl = target.endswith("AutoencoderKL")
+    stage = kl_autoencoder(target, params) if kl else vq_autoencoder(target, params)
+    loss_target, loss_params = split(params.get("lossconfig"), "lossconfig")
+    if loss_target.endswith(NO_LOSS):  # exported for use, not for training: the plain error is what is left
+        loss: Node = {"target": "ldm.first_stage.AutoencoderLoss", "params": {"reduction": "sum" if kl else "mean"}}
+    elif loss_target.endswith("losses.LPIPSWithDiscriminator" if kl else "vqperceptual.VQLPIPSWithDiscriminator"):
+        loss = first_stage_loss(loss_target, loss_params, "kl" if kl else "vq")
+    else:
+        raise UserError(f"lossconfig: unknown target {loss_target!r} for {target}")
+    made: Node = {"autoencoder": stage, "loss": loss, "optimizer": _optimizer("Adam", lr, betas=[0.5, 0.9])}
+    return {"target": "ldm.training.AutoencoderTraining", "params": made}
+
+
+def _diffusion_training(target: str, params: dict[str, Any], lr: float) -> Node:
+    said = latent_diffusion(target, params)
+    stage = said.model["params"]["first_stage"]
+    if stage["target"] != "ldm.first_stage.IdentityFirstStage":
+        checkpoint = (params["first_stage_config"].get("params") or {}).get("ckpt_path")
+        said.model["params"]["first_stage"] = {"target": "ldm.loading.pretrained", "params": {"checkpoint": checkpoint, "model": stage}}
+    made: Node = {
+        "model": said.model,
+        "objective": said.objective,
+        "optimizer": _optimizer("AdamW", lr),
+        "ema_decay": 0.9999 if said.ema else None,
+        "ema_of": "network",
+        "train_conditioner": said.train_conditioner,
+    }
+    if said.scheduler is not None:
+        scheduler_target, scheduler_params = split(said.scheduler, "scheduler_config")
+        arguments = cycle_arguments(scheduler_target, scheduler_params)
+        made["scheduler"] = {"target": "ldm.training.cycles", "partial": True, "params": arguments}
+    if params.get("ckpt_path"):
+        made["start"] = {"target": "ldm.loading.starting_weights", "params": {"checkpoint": params["ckpt_path"]}}
+    return {"target": "ldm.training.DiffusionTraining", "params": made}
+
+
+# Data classes that were released: where their files lie, and how they are read.
+RELEASED: dict[str, dict[str, Any]] = {
+    "lsun.LSUNChurches": {"root": "data/lsun/churches", "flip": 0.5},
+    "lsun.LSUNBedrooms": {"root": "data/lsun/bedrooms", "flip": 0.5},
+    "lsun.LSUNCats": {"root": "data/lsun/cats", "flip": 0.5},
+    "taming.data.faceshq.FFHQ": {"root": "data/ffhq"},
+    "taming.data.faceshq.CelebAHQ": {"root": "data/celebahq"},
+    "imagenet.ImageNetSR": {"root": "data/imagenet", "crop": "random"},
+    "imagenet.ImageNet": {"root": "data/imagenet", "crop": "random", "labels": True},
+}
+NEVER_RELEASED = ("ldm.data.openimages.", "ldm.data.faceshq.", "ldm.data.landscapes.", "ldm.data.previews.", "ldm.data.coco.")
+
+
+def _data(node: Any) -> Node:
+    """`main.DataModuleFromConfig` -> `ldm.training.DataModule`; without one, a stand-in that says what is missing."""
+    if node is None:
+        reason = "this YAML was released for sampling and has no data: to train, give data: in a second file after --base"
+        return {"params": {"batch_size": 1, "train": _unavailable(reason, 256)}}
+    target, params = split(node, "data")
+    if not target.endswith("main.DataModuleFromConfig"):
+        raise UserError(f"data: unknown target {target!r}")
+    p = Parameters(target, params)
+    made: Node = {"batch_size": p.require("batch_size"), "workers": min(int(p.take("num_workers", 4) or 0), 16)}
+    made["train"], validation = _dataset(p.require("train"), "train"), p.take("validation")
+    if validation is not None:
+        made["validation"] = _dataset(validation, "validation")
+    for key in ("test", "predict", "wrap", "shuffle_test_loader", "use_worker_init_fn", "shuffle_val_dataloader"):
+        p.take(key)
+    p.done()
+    return {"params": made}
+
+
+def _unavailable(reason: str, size: int) -> Node:
+    return {"target": "ldm.data.Unavailable", "params": {"reason": reason, "size": size}}
+
+
+def _dataset(node: Any, split_name: str) -> Node:
+    target, params = split(node, f"data.params.{split_name}")
+    params = params.get("config") if isinstance(params.get("config"), Mapping) else params  # type: ignore[assignment]
+    size = int(params.get("crop_size") or params.get("size") or 256)
+    if target.startswith(NEVER_RELEASED):
+        return _unavailable(
+            f"data class {target} was named in this YAML but never released: give data.params.{split_name} of your own", size
+        )
+    name = next((name for name in RELEASED if target.removeprefix("ldm.data.").startswith(name)), None)
+    if name is None:
+        raise UserError(f"data.params.{split_name}: unknown target {target!r}")
+    made = {"size": size, "split": split_name, "held_out": 0.01, **RELEASED[name]}
+    if split_name != "train":
+        made = {key: value for key, value in made.items() if key not in ("flip", "crop")}
+    return {"target": "ldm.data.ImageFolder", "params": made}
+
+
+def _lightning(node: Any) -> dict[str, Any]:
+    """`lightning:` -> what of it has a place in `trainer.params`."""
+    p = Parameters("lightning", node)
+    made: dict[str, Any] = {}
+    for name, callback in (p.take("callbacks") or {}).items():
+        target, params = split({"target": "", **(callback or {})}, f"lightning.callbacks.{name}")
+        if target and not target.endswith(CALLBACKS):
+            raise UserError(f"lightning.callbacks.{name}: unknown target {target!r}")
+        if target.endswith("ImageLogger") and params.get("batch_frequency"):
+            made["images_every"] = int(params["batch_frequency"])
+    trainer = Parameters("lightning.trainer", p.take("trainer"))
+    if trainer.take("benchmark") is not None:
+        made["lightning"] = {"benchmark": True}
+    if steps := trainer.take("max_steps"):
+        made["steps"] = int(steps)
+    # The rule for the rate counts no accumulation, so the batch is theirs before it; devices are this machine's.
+    for key in ("accumulate_grad_batches", "gpus", "max_epochs", "accelerator", "num_sanity_val_steps"):
+        trainer.take(key)
+    trainer.done()
+    for key in ("modelcheckpoint", "logger"):
+        p.take(key)
+    p.done()
+    return made

@@ -1,0 +1,91 @@
+"""Train a classifier on noisy latents, for classifier guidance (LDM-8-G of Tab. 10)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ldm.data.batch import Batch
+from ldm.diffusion.schedule import NoiseSchedule
+from ldm.first_stage.base import FirstStage
+from ldm.networks.classifier import NoisyClassifier
+from ldm.seeding import StepRandom
+from ldm.training.ema import EMA
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, posterior_noise
+
+
+class ClassifierTraining(TrainingModule):
+    """Cross-entropy of p(label | z_t, t) at uniformly drawn times.
+
+    Args:
+        first_stage: that of the model to guide; frozen.
+        classifier: on its latents.
+        schedule: that of the model to guide.
+        optimizer: factory over named parameters.
+        scale: that of the model to guide.
+        scheduler: factory over an optimizer; steps once per training step.
+        ema_decay: none is no average.
+
+    Raises:
+        ValueError: a classifier for latents of another depth.
+    """
+
+    def __init__(
+        self,
+        first_stage: FirstStage,
+        classifier: NoisyClassifier,
+        schedule: NoiseSchedule,
+        optimizer: OptimizerFactory,
+        scale: float = 1.0,
+        scheduler: SchedulerFactory | None = None,
+        ema_decay: float | None = None,
+    ) -> None:
+        super().__init__()
+        if classifier.in_channels != first_stage.channels:
+            raise ValueError(f"classifier.in_channels is {classifier.in_channels}, but latents have {first_stage.channels} channels")
+        self.first_stage, self.classifier, self.schedule, self.scale = first_stage, classifier, schedule, scale
+        self.first_stage.requires_grad_(False).eval()
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
+
+    def train(self, mode: bool = True) -> "ClassifierTraining":
+        """The first stage stays in eval mode."""
+        super().train(mode)
+        self.first_stage.eval()
+        return self
+
+    def averaged(self) -> dict[str, nn.Parameter]:
+        return dict(self.classifier.named_parameters())
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.classifier.state_dict()
+
+    def reads(self) -> tuple[str, ...]:
+        return ("image", "label")
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"first_stage": self.first_stage, "classifier": self.classifier}
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        return self.make_optimizers(self.optimizer, [list(self.averaged().items())], self.scheduler)
+
+    def _logits(self, batch: Batch, random: StepRandom) -> Tensor:
+        x = batch["image"]
+        with torch.no_grad():
+            z_0 = self.scale * self.first_stage.encode(x, posterior_noise(self.first_stage, x, random)).float()
+        t = random.integers("t", self.schedule.T, z_0.device)
+        z_t = self.schedule.add_noise(z_0, t, random.normal("eps", z_0))
+        return self.classifier(z_t, t).float()  # type: ignore[no-any-return]
+
+    def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
+        logits = self._logits(batch, random)
+        loss = F.cross_entropy(logits, batch["label"])
+        self.backward_through(loss)
+        return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == batch["label"]).float().mean()}
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self._logits(batch, StepRandom(0, 0, batch["id"]))
+        return {"loss": F.cross_entropy(logits, batch["label"]), "accuracy": (logits.argmax(1) == batch["label"]).float().mean()}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        return {"inputs": batch["image"]}
