@@ -18,6 +18,7 @@ LAYERS = [
     {"ldm.generation"},
     {"ldm.training", "ldm.evaluation"},
     {"ldm.interop"},
+    {"ldm.sources"},
     {"ldm.loading", "ldm.shrink"},
     {"ldm.check", "ldm.cli"},
 ]
