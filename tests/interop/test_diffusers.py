@@ -10,14 +10,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ldm.config import Trust, build
+from ldm.config import Trust, build, load
 from ldm.diffusion.sampling import ddim, uniform
 from ldm.errors import MissingFile, UserError
 from ldm.interop.diffusers import read_folder, write_folder
+from ldm.interop.diffusers.autoencoder import unwrapped, write_autoencoder
+from ldm.interop.diffusers.unet import write_unet
+from ldm.interop.diffusers.weights import to_diffusers
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install -e .[dev]")
 diffusers.utils.logging.disable_progress_bar()
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = ["a", "red", "blue", "circle", "square"]
 CAPTIONS = ["a red circle", "a blue square"]
 KL: dict[str, Any] = {
@@ -303,6 +307,19 @@ def test_schedules_and_their_steps(schedule: dict[str, Any], tmp_path: Path) -> 
         torch.testing.assert_close(build(read_folder(tmp_path).node["params"]["schedule"], Trust()).betas, model.schedule.betas)
 
 
+@pytest.mark.parametrize("config", ["celebahq-ldm4", "imagenet-ldm4", "text-ldm8-kl"])
+def test_full_size_names_and_shapes_are_those_of_the_classes(config: str) -> None:
+    node = load([ROOT / "configs" / "ldm" / f"{config}.yaml"]).data["model"]["params"]["model"]["params"]
+    parts = {"network": write_unet(node["network"], 64), "first_stage": write_autoencoder(unwrapped(node["first_stage"]), 1.0, 256)}
+    for part, values in parts.items():
+        with torch.device("meta"):
+            ours = build(unwrapped(node[part]), Trust())
+            kind = getattr(diffusers, values["_class_name"])
+            theirs = kind.from_config({key: value for key, value in values.items() if key != "_class_name"})
+        expected = {name: value.shape for name, value in theirs.state_dict().items()}
+        assert {name: value.shape for name, value in to_diffusers(ours).items()} == expected
+
+
 def test_former_names_of_attention_and_clip_sample(tmp_path: Path) -> None:
     model = made(node := unconditional())
     write_folder(model, node, tmp_path)
@@ -353,6 +370,9 @@ SPOILED = [  # file, key, value, message
     ("unet/config.json", "resnet_time_scale_shift", "ada_group", "resnet_time_scale_shift='ada_group'"),
     ("unet/config.json", "unheard_of", 3, "unknown setting unheard_of=3"),
     ("unet/config.json", "_class_name", "UNet1DModel", "_class_name='UNet1DModel' is not supported"),
+    ("unet/config.json", "block_out_channels", "wide", "block_out_channels='wide'|not of the expected kind"),
+    ("unet/config.json", "block_out_channels", [], "not of the expected kind"),
+    ("vqvae/config.json", "layers_per_block", None, "config.json: ldm.first_stage.VQAutoencoder: TypeError"),
     ("vqvae/config.json", "norm_type", "spatial", "norm_type='spatial'"),
     ("vqvae/config.json", "down_block_types", ["AttnDownEncoderBlock2D", "DownEncoderBlock2D"], "the mirror of down_block_types"),
     ("vqvae/config.json", "out_channels", 4, "out_channels=4"),
@@ -405,6 +425,25 @@ def test_settings_of_networks_with_context(tmp_path: Path, key: str, value: Any)
     file = tmp_path / "unet" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
     with pytest.raises(UserError, match=f"unet/config.json: {key}="):
+        read_folder(tmp_path)
+
+
+def test_split_weights_and_the_pipeline_on_a_kl_first_stage(tmp_path: Path) -> None:
+    node = changed(model_node(KL, 4, head_channels=32), scale=0.9)
+    model = made(node)
+    assert any("made for a VQModel" in note for note in write_folder(model, node, tmp_path, size=16))
+    file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    diffusers.UNet2DModel.from_pretrained(tmp_path / "unet").save_pretrained(tmp_path / "unet", max_shard_size="1MB")
+    file.unlink()
+    assert len(list(file.parent.glob("*-of-*.safetensors"))) > 1
+    same_back(model, tmp_path)
+    pipeline = diffusers.LDMPipeline.from_pretrained(tmp_path)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(generator=torch.Generator().manual_seed(7), num_inference_steps=4, output_type="np").images
+    ours = our_images(model, {}, torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7)), 4)
+    assert (torch.from_numpy(theirs) - (ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)).abs().max() < 1e-4
+    next(file.parent.glob("*-00002-of-*.safetensors")).unlink()
+    with pytest.raises(MissingFile, match="-00002-of-"):
         read_folder(tmp_path)
 
 

@@ -100,7 +100,7 @@ def read_autoencoder(settings: Settings, kind: str) -> tuple[Node, float, list[s
     if any(width % widths[0] for width in widths):
         raise settings.wrong("block_out_channels", widths, "multiples of the first")
     image_channels = settings.take("in_channels", 3)
-    settings.expect("out_channels", *([3] if image_channels == 3 else [image_channels]))
+    settings.follows("out_channels", 3, image_channels)
     features = settings.take("latent_channels", 4 if kind == KL else 3)
     made: dict[str, Any] = {
         "width": widths[0],

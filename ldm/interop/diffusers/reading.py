@@ -1,9 +1,9 @@
 """A diffusers folder -> a config node of ours and weights under our names."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from ldm.interop.diffusers.unet_reading import CONDITIONED, PLAIN, read_unet
 from ldm.interop.diffusers.weights import from_diffusers
 
 PIPELINES = ("LDMPipeline", "LDMTextToImagePipeline", "LDMSuperResolutionPipeline")
+T = TypeVar("T")
 CONFIG, INDEX = "config.json", "model_index.json"
 
 
@@ -109,12 +110,14 @@ def _settings(folder: Path, *kinds: str) -> tuple[Settings, str]:
 
 
 def _unet(folder: Path) -> tuple[Node, dict[str, Tensor]]:
-    node = read_unet(*_settings(folder, PLAIN, CONDITIONED))
+    settings, kind = _settings(folder, PLAIN, CONDITIONED)
+    node = _read(settings, lambda: read_unet(settings, kind))
     return node, _weights(node, folder)
 
 
 def _first_stage(folder: Path) -> tuple[Node, dict[str, Tensor], float, list[str]]:
-    node, scale, notes = read_autoencoder(*_settings(folder, KL, VQ))
+    settings, kind = _settings(folder, KL, VQ)
+    node, scale, notes = _read(settings, lambda: read_autoencoder(settings, kind))
     return node, _weights(node, folder), scale, notes
 
 
@@ -127,7 +130,16 @@ def _weights(node: Node, folder: Path) -> dict[str, Tensor]:
 def _scheduler(path: Path) -> tuple[Node, str, list[str]]:
     values = read_json(path, "the noise schedule")
     check_class(path, values.get("_class_name"))
-    return read_scheduler(Settings(path, values))
+    settings = Settings(path, values)
+    return _read(settings, lambda: read_scheduler(settings))
+
+
+def _read(settings: Settings, read: Callable[[], T]) -> T:
+    """Call `read`; values of a kind that it did not foresee are the file's fault."""
+    try:
+        return read()
+    except (TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
+        raise UserError(f"{settings.path}: a value is not of the expected kind ({str(error).splitlines()[0]})") from error
 
 
 def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

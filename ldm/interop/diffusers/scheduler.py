@@ -116,7 +116,7 @@ def _node(settings: Settings) -> Node:
     start, end = settings.take("beta_start", 0.0001), settings.take("beta_end", 0.02)
     trained, own = settings.take("trained_betas", None), settings.own.get("schedule")
     if trained is not None:
-        return own if own is not None else _recognised(settings, torch.tensor(trained, dtype=torch.float64))
+        return own if isinstance(own, dict) else _recognised(settings, torch.tensor(trained, dtype=torch.float64))
     name = next((ours for ours, theirs in NAMES.items() if theirs == kind), None)
     if name is None:
         raise settings.wrong("beta_schedule", kind, " or ".join(map(repr, NAMES.values())))

@@ -38,6 +38,16 @@ class Settings:
         if value not in allowed:
             raise self.wrong(key, value, " or ".join(map(repr, allowed)))
 
+    def follows(self, key: str, default: Any, expected: Any) -> None:
+        """See that a key has the value that another one implies; `default` is diffusers' own.
+
+        Raises:
+            UserError: any other value.
+        """
+        value = self.left.pop(key, default)
+        if value != expected:
+            raise self.wrong(key, value, repr(expected))
+
     def same(self, key: str, default: Any) -> Any:
         """The value of a key that may be a list with an entry per level, all equal.
 

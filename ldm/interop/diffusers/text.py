@@ -99,7 +99,7 @@ def read_bert(folder: Path) -> Node:
     settings.expect("activation_function", "gelu")
     settings.expect("scale_embedding", False)
     width = settings.take("d_model", 1280)
-    settings.expect("encoder_ffn_dim", *([5120] if width == 1280 else [4 * width]))
+    settings.follows("encoder_ffn_dim", 5120, 4 * width)
     tokenizer = {"source": str(folder.parent / "tokenizer"), "vocabulary_size": settings.take("vocab_size", 30522)}
     made: dict[str, Any] = {
         "tokenizer": {"target": "ldm.conditioning.BertTokenizer", "params": tokenizer},

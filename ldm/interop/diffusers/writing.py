@@ -65,9 +65,7 @@ def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, 
 
 def _write_model(model: LatentDiffusion, node: Node, folder: Path, size: int | None) -> list[str]:
     p = parameters(node, "model", {"ldm.latent_diffusion.LatentDiffusion": LatentDiffusion})
-    scale = float(model.scale)
-    if not math.isfinite(scale) or scale == 0:
-        raise UserError(f"model: scale is {scale}: it is measured on the first training batch, expected a number")
+    scale = _scale(model, p["scale"])
     first_stage = _first_stage(model.first_stage, unwrapped(p["first_stage"]), scale, size)
     _agree(model.network, p["network"], "network")
     latent_size = None if size is None else _latent_size(model, size)
@@ -87,9 +85,19 @@ def _write_model(model: LatentDiffusion, node: Node, folder: Path, size: int | N
     if pipeline == TEXT:
         parts |= {"bert": ["latent_diffusion", "LDMBertModel"], "tokenizer": ["transformers", "BertTokenizer"]}
     write_json(folder / "model_index.json", {"_class_name": pipeline, "_diffusers_version": VERSION, **parts})
+    if pipeline == PLAIN and first_stage.config["_class_name"] == KL:
+        notes.append("LDMPipeline is made for a VQModel: diffusers says so when it loads this AutoencoderKL, and works")
     if pipeline == PLAIN and size is None:
         notes.append("unet/config.json has no sample_size: LDMPipeline needs one; give the image size when writing")
     return notes
+
+
+def _scale(model: LatentDiffusion, named: float | str) -> float:
+    """The scale, in the shorter digits of the node where these make the same float32."""
+    scale = float(model.scale)
+    if not math.isfinite(scale) or scale == 0:
+        raise UserError(f"model: scale is {scale}: it is measured on the first training batch, expected a number")
+    return float(named) if named != "std" and float(torch.tensor(float(named))) == scale else scale
 
 
 def _write_text(model: LatentDiffusion, folder: Path) -> list[str]:
