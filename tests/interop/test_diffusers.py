@@ -228,6 +228,7 @@ def test_the_super_resolution_pipeline_runs(tmp_path: Path) -> None:
     [
         {"heads": 1, "attention_at": [1, 2]},
         {"heads": 4},
+        {"heads": 4, "heads_first": False},
         {"head_channels": 16, "attention_at": [1], "resample": "residual"},
         {"head_channels": 32, "scale_shift": True, "attention_at": [1, 2], "blocks_per_level": 2},
         {"heads": 4, "context_channels": 32, "scale_shift": True},
@@ -285,26 +286,40 @@ def test_first_stages(node: dict[str, Any], tmp_path: Path) -> None:
         {"target": "ldm.diffusion.linear", "params": {"T": 100}},
         {"target": "ldm.diffusion.cosine"},
         {"target": "ldm.diffusion.cosine", "params": {"s": 0.01}},
+        {"target": "ldm.diffusion.sqrt", "params": {"T": 100}},
     ],
 )
 def test_schedules_and_their_steps(schedule: dict[str, Any], tmp_path: Path) -> None:
     node = changed(model_node(KL, 4, head_channels=32, schedule=schedule), parameterization="x0")
     model = made(node)
     write_folder(model, node, tmp_path)
+    unnamed = "s" in schedule.get("params", {}) or schedule["target"].endswith("sqrt")  # no name there makes these numbers
     scheduler = diffusers.DDIMScheduler.from_pretrained(tmp_path, subfolder="scheduler")
     assert (scheduler.betas.double() / model.schedule.betas - 1).abs().max() < 1e-6
-    assert scheduler.config.prediction_type == "sample" and bool(scheduler.config.trained_betas) == ("s" in schedule.get("params", {}))
+    assert scheduler.config.prediction_type == "sample" and bool(scheduler.config.trained_betas) == unnamed
     for steps in (1, 5, 20, 100):
         scheduler.set_timesteps(steps)
         assert [*scheduler.timesteps.tolist(), -1] == uniform(model.schedule.T, steps)
     assert torch.equal(same_back(model, tmp_path).schedule.betas, model.schedule.betas)
     values = json.loads((file := tmp_path / "scheduler" / "scheduler_config.json").read_text())
     file.write_text(json.dumps({**values, "trained_betas": scheduler.betas.tolist(), "_ldm": {}}))  # as others would write them
-    if "s" in schedule.get("params", {}):
-        with pytest.raises(UserError, match="trained_betas=.* is not supported, expected betas of one of linear, scaled_linear, cosine"):
-            read_folder(tmp_path)
-    else:
-        torch.testing.assert_close(build(read_folder(tmp_path).node["params"]["schedule"], Trust()).betas, model.schedule.betas)
+    found = read_folder(tmp_path).node["params"]["schedule"]
+    assert found["target"] == ("ldm.diffusion.from_betas" if unnamed else schedule["target"])
+    assert (build(found, Trust()).betas / model.schedule.betas - 1).abs().max() < 1e-6
+
+
+def test_a_schedule_that_ends_in_pure_noise(tmp_path: Path) -> None:
+    schedule = {"target": "ldm.diffusion.scaled_linear", "params": {"zero_terminal_snr": True}}
+    node = changed(model_node(KL, 4, head_channels=32, schedule=schedule), parameterization="v")
+    model = made(node)
+    write_folder(model, node, tmp_path)
+    start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    assert (our_images(model, {}, start) - their_images(model, tmp_path, {}, start)).abs().max() < 1e-4
+    assert read_folder(tmp_path).node["params"]["schedule"] == schedule
+    values = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195}
+    values |= {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}  # as others write it
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(values))
+    assert torch.equal(same_back(model, tmp_path).schedule.betas, model.schedule.betas)
 
 
 @pytest.mark.parametrize("config", ["celebahq-ldm4", "imagenet-ldm4", "text-ldm8-kl"])
@@ -378,7 +393,7 @@ SPOILED = [  # file, key, value, message
     ("vqvae/config.json", "out_channels", 4, "out_channels=4"),
     ("vqvae/config.json", "layers_per_block", 2, "does not fit its config.json: missing"),
     ("vqvae/config.json", "num_vq_embeddings", 16, r"quantize.embedding.weight is \(32, 3\), expected \(16, 3\)"),
-    ("scheduler/scheduler_config.json", "rescale_betas_zero_snr", True, "rescale_betas_zero_snr=True"),
+    ("scheduler/scheduler_config.json", "trained_betas", "few", "not of the expected kind"),
     ("scheduler/scheduler_config.json", "prediction_type", "flow", "prediction_type='flow'"),
     ("scheduler/scheduler_config.json", "beta_schedule", "sigmoid", "beta_schedule='sigmoid'"),
     ("scheduler/scheduler_config.json", "_class_name", "FlowMatchEulerDiscreteScheduler", "_class_name='FlowMatch"),
@@ -468,6 +483,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 
 REFUSED = [  # changes of the network or of the first stage, message
+    ({"head_channels": 32, "vector_channels": 5}, {}, "vector_channels"),
     ({"heads_up": 4, "heads": 2}, {}, "heads_up=4"),
     ({"head_channels": 32, "resample": "pool"}, {}, "resample='pool'"),
     ({"heads": 2, "attention_at": [1, 2]}, {}, r"heads=2 makes heads of \[32, 64\] channels"),
@@ -482,6 +498,8 @@ REFUSED = [  # changes of the network or of the first stage, message
 @pytest.mark.parametrize("unet,stage,message", REFUSED)
 def test_what_diffusers_cannot_express_is_refused_and_nothing_is_written(unet: Any, stage: Any, message: str, tmp_path: Path) -> None:
     node = model_node(changed(KL, **stage), 4, **unet)
+    condition = {"target": "ldm.conditioning.LabelVector", "params": {"num_classes": 5}} if "vector_channels" in unet else None
+    node = changed(node, conditioner=condition)
     with pytest.raises(UserError, match=message):
         write_folder(build(node, Trust()), node, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -73,6 +73,7 @@ def is_low_res(conditioner: Conditioner, channels: int) -> bool:
         and conditioner.key == "low_res"
         and not conditioner.encode_first
         and conditioner.factor == 1
+        and not conditioner.signed
         and conditioner.concat_channels == channels
     )
 

@@ -28,12 +28,14 @@ class Pair:
         theirs: its prefix there; of a fused map, the prefix that its three maps share.
         layout: "same"; "linear" for a 1x1 convolution that is a linear map there; "fused" for queries, keys and values.
         heads: of a fused map.
+        heads_first: whether a fused map is laid out as (head, q/k/v, d) here, or else as (q/k/v, head, d).
     """
 
     ours: str
     theirs: str
     layout: Literal["same", "linear", "fused"] = "same"
     heads: int = 1
+    heads_first: bool = True
 
 
 def pairs_of(module: nn.Module) -> dict[str, Pair]:
@@ -74,7 +76,7 @@ def _attention(module: nn.Module | None, ours: str, theirs: str) -> Iterator[Pai
             yield from _below(f"{block}cross_attention.", f"{name}attn2.", CROSS_ATTENTION)
     elif isinstance(module, SelfAttention2d):
         yield Pair(f"{ours}norm", f"{theirs}group_norm")
-        yield Pair(f"{ours}qkv", theirs, "fused", module.heads)
+        yield Pair(f"{ours}qkv", theirs, "fused", module.heads, module.heads_first)
         yield Pair(f"{ours}out", f"{theirs}to_out.0", "linear")
     elif isinstance(module, SingleHeadAttention):
         yield Pair(f"{ours}norm", f"{theirs}group_norm")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ldm.config import Trust, build
 from ldm.diffusion import NoiseSchedule, cosine, linear, scaled_linear
 from ldm.errors import UserError
 from ldm.interop.diffusers.settings import OWN, Node, Settings, parameters
@@ -64,7 +65,6 @@ def read_scheduler(settings: Settings) -> tuple[Node, str, list[str]]:
     kind = settings.take("prediction_type", "epsilon")
     if kind not in PREDICTIONS.values():
         raise settings.wrong("prediction_type", kind, " or ".join(map(repr, PREDICTIONS.values())))
-    settings.expect("rescale_betas_zero_snr", False)
     settings.expect("use_flow_sigmas", False)
     if str(variance := settings.take("variance_type", None)).startswith("learned"):
         raise settings.wrong("variance_type", variance, "a variance that the network does not predict")
@@ -93,6 +93,8 @@ def _named(node: Node) -> dict[str, Any] | None:
     if name not in NAMES:
         return None
     values = parameters(node, "schedule", {f"ldm.diffusion.{name}": MADE[name]})
+    if values["zero_terminal_snr"]:
+        return None  # they stretch the schedule in float32, which moves its end too far
     ends = {"beta_start": values["start"], "beta_end": values["end"]} if name != "cosine" else {}
     return {"beta_schedule": NAMES[name], **ends}
 
@@ -114,21 +116,27 @@ def _near(found: Tensor, betas: Tensor) -> bool:
 def _node(settings: Settings) -> Node:
     T, kind = settings.take("num_train_timesteps", 1000), settings.take("beta_schedule", "linear")
     start, end = settings.take("beta_start", 0.0001), settings.take("beta_end", 0.02)
-    trained, own = settings.take("trained_betas", None), settings.own.get("schedule")
+    stretched, trained = settings.take("rescale_betas_zero_snr", False), settings.take("trained_betas", None)
     if trained is not None:
-        return own if isinstance(own, dict) else _recognised(settings, torch.tensor(trained, dtype=torch.float64))
+        if stretched:
+            raise settings.wrong("rescale_betas_zero_snr", stretched, "False beside trained_betas")
+        return _recognised(torch.tensor(trained, dtype=torch.float64), settings.own.get("schedule"))
     name = next((ours for ours, theirs in NAMES.items() if theirs == kind), None)
     if name is None:
         raise settings.wrong("beta_schedule", kind, " or ".join(map(repr, NAMES.values())))
     ends = {"start": start, "end": end} if name != "cosine" else {}
-    return {"target": f"ldm.diffusion.{name}", "params": {"T": T, **ends}}
+    return {"target": f"ldm.diffusion.{name}", "params": {"T": T, **ends, **({"zero_terminal_snr": True} if stretched else {})}}
 
 
-def _recognised(settings: Settings, betas: Tensor) -> Node:
-    """A schedule of ours with these betas."""
+def _recognised(betas: Tensor, named: Any) -> Node:
+    """The node that makes these betas: the one that the file names, one of a family, or the numbers themselves."""
+    if isinstance(named, dict):
+        schedule = build(named, Trust(), "schedule")
+        if isinstance(schedule, NoiseSchedule) and torch.equal(schedule.betas, betas):
+            return named
     ends = {"start": float(betas[0]), "end": float(betas[-1])}
     for name, make in MADE.items():
         params = {"T": len(betas), **(ends if name != "cosine" else {})}
-        if bool(((make(**params).betas - betas).abs() <= 1e-5 * betas).all()):
+        if _near(make(**params).betas, betas):
             return {"target": f"ldm.diffusion.{name}", "params": params}
-    raise settings.wrong("trained_betas", f"[{float(betas[0])!r}, ...]", f"betas of one of {', '.join(MADE)}")
+    return {"target": "ldm.diffusion.from_betas", "params": {"betas": betas.tolist()}}

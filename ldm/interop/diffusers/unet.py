@@ -8,7 +8,7 @@ from ldm.networks.unet import UNet
 
 TARGETS = {"ldm.networks.UNet": UNet}
 GROUPS = 32  # of every norm there; ours has fewer where 32 does not divide the channels
-OURS_ONLY = ("checkpointing",)
+OURS_ONLY = ("checkpointing", "heads_first")  # the second is undone where weights are renamed
 # (attends, residual join) -> block without and with context; none where there is no such block
 DOWN = {
     (False, False): ("DownBlock2D", "DownBlock2D"),
@@ -77,7 +77,7 @@ def check_widths(where: str, p: dict[str, Any]) -> None:
 def _refuse(p: dict[str, Any]) -> None:
     check_widths("network", p)
     if p["vector_channels"]:
-        raise UserError("network: vector_channels: diffusers has no linear map without bias beside the time embedding")
+        raise UserError("network: vector_channels: what diffusers adds to the time embedding comes from labels and has no null class")
     if p["resample"] == "pool":
         raise UserError("network: resample='pool': diffusers' levels are joined by convolutions or residual blocks")
     if p["resample"] == "residual" and p["context_channels"]:

@@ -61,8 +61,8 @@ def _split(pair: Pair, leaf: str, value: Tensor) -> dict[str, Tensor]:
     flat = value.flatten(1) if leaf == "weight" else value  # (out, in) or (out,)
     if pair.layout == "linear":
         return {f"{pair.theirs}.{leaf}": flat}
-    by_head = flat.unflatten(0, (pair.heads, 3, -1))  # ours are laid out as (head, q/k/v, d), theirs as (head, d)
-    return {f"{pair.theirs}{name}.{leaf}": by_head[:, i].flatten(0, 1) for i, name in enumerate(MAPS)}
+    maps = flat.unflatten(0, (pair.heads, 3, -1)).unbind(1) if pair.heads_first else flat.unflatten(0, (3, pair.heads, -1))
+    return {f"{pair.theirs}{name}.{leaf}": part.flatten(0, 1) for name, part in zip(MAPS, maps, strict=True)}  # rows (head, d)
 
 
 def _merge(pair: Pair, values: list[Tensor], wanted: Tensor, name: str, path: Path) -> Tensor:
@@ -73,6 +73,6 @@ def _merge(pair: Pair, values: list[Tensor], wanted: Tensor, name: str, path: Pa
         if found != share:
             raise UserError(f"{path} does not fit its config.json: {name} is {tuple(value.shape)}, expected {tuple(share)}")
     if pair.layout == "fused":
-        made = torch.stack([value.unflatten(0, (pair.heads, -1)) for value in values], dim=1)  # (head, q/k/v, d, ...)
-        return made.reshape(wanted.shape)
+        maps = [value.unflatten(0, (pair.heads, -1)) for value in values]  # rows (head, d)
+        return torch.stack(maps, dim=1 if pair.heads_first else 0).reshape(wanted.shape)
     return values[0].reshape(wanted.shape)
