@@ -20,8 +20,8 @@ from ldm.generation import SamplerSettings
 from ldm.loading import first_stage_source, starting_weights
 from ldm.networks import NoisyClassifier
 from ldm.seeding import StepRandom
-from ldm.sources import PRETRAINED
 from ldm.shrink import WIDTH, shrink
+from ldm.sources import PRETRAINED
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining, TrainerSettings
 from ldm.training.module import TrainingModule
 from ldm.training.run import extras
@@ -152,10 +152,7 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
         )
         return copy.deepcopy(inner)
     try:
-        if inner is not None:
-            inside = compare_shapes(inner, checkpoint)
-        else:
-            inside = first_stage_source(checkpoint).node
+        inside = first_stage_source(checkpoint).node if inner is None else compare_shapes(inner, checkpoint)
     except MissingFile as error:
         report.missing.append(f"{path}.params.checkpoint: the trained first stage: {error}")
         return copy.deepcopy(inner)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ldm.config import Trust, build, load
 from ldm.errors import MissingFile, UserError

@@ -13,4 +13,16 @@ def ours(content: dict[str, Any], source: str) -> dict[str, Any]:
     return translate(content, source) if is_compvis(content) else content
 
 
-__all__ = ["Names", "from_compvis", "is_compvis", "names_of", "ours", "read", "read_state", "state_of", "to_compvis", "translate", "write_state"]
+__all__ = [
+    "Names",
+    "from_compvis",
+    "is_compvis",
+    "names_of",
+    "ours",
+    "read",
+    "read_state",
+    "state_of",
+    "to_compvis",
+    "translate",
+    "write_state",
+]

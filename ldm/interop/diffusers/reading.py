@@ -38,6 +38,11 @@ class Foreign:
     notes: list[str] = field(default_factory=list)
 
 
+def is_folder(folder: Path) -> bool:
+    """Whether a folder looks like one of diffusers'."""
+    return any((folder / name).exists() for name in (INDEX, CONFIG, "unet", "vqvae", "vae"))
+
+
 def read_folder(folder: Path) -> Foreign:
     """Read a diffusers folder: a whole model, or one of AutoencoderKL, VQModel, UNet2DModel and UNet2DConditionModel.
 
