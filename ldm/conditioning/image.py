@@ -21,9 +21,14 @@ class ConcatImage(Conditioner):
             resolution image).
         factor: nearest-neighbour reduction of the unencoded image to the size of the latent (f for a mask, 1 for a low
             resolution image that has that size already).
+        enlarge: bicubic enlargement of the unencoded image to the size of the latent (4 for a low resolution image beside
+            pixels, where f is 1).
         scaled: multiply an encoded image by the model's latent scale. The original does not.
         signed: map an unencoded image from [0, 1] to [-1, 1], as the original does with masks.
-        drop_rate: share of training samples whose image becomes zero (mid grey) before it is encoded or reduced.
+        drop_rate: share of training samples whose image becomes zero (mid grey) before it is encoded or resized.
+
+    Raises:
+        ValueError: an image that is to be both reduced and enlarged, or encoded and resized.
     """
 
     def __init__(
@@ -35,9 +40,12 @@ class ConcatImage(Conditioner):
         scaled: bool = True,
         signed: bool = False,
         drop_rate: float = 0.0,
+        enlarge: int = 1,
     ) -> None:
         super().__init__()
-        self.key, self.encode_first, self.factor, self.drop_rate = key, encode, factor, drop_rate
+        if encode + (factor > 1) + (enlarge > 1) > 1:
+            raise ValueError(f"ConcatImage takes one of encode={encode}, factor={factor} and enlarge={enlarge}")
+        self.key, self.encode_first, self.factor, self.enlarge, self.drop_rate = key, encode, factor, enlarge, drop_rate
         self.scaled, self.signed = scaled, signed
         self.reads = (key,)
         self.concat_channels = channels
@@ -48,6 +56,8 @@ class ConcatImage(Conditioner):
             return Conditioning(concat=encode(x, self.scaled))
         if self.factor > 1:
             x = F.interpolate(x, size=(x.shape[2] // self.factor, x.shape[3] // self.factor), mode="nearest")
+        if self.enlarge > 1:
+            x = F.interpolate(x, scale_factor=self.enlarge, mode="bicubic")
         return Conditioning(concat=2.0 * x - 1.0 if self.signed else x)
 
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:

@@ -66,6 +66,10 @@ def _sequence(value: Any, origin: Any, arguments: tuple[Any, ...]) -> str | None
 
 
 def _mapping(value: Any, arguments: tuple[Any, ...]) -> str | None:
+    if isinstance(value, Built):
+        made = typing.get_origin(value.produces) or value.produces
+        fits = not value.partial and (not inspect.isclass(made) or issubclass(made, collections.abc.Mapping))
+        return None if fits else "a mapping"
     if not isinstance(value, dict):
         return "a mapping"
     misses = [m for item in value.values() if len(arguments) == 2 and (m := mismatch(item, arguments[1]))]

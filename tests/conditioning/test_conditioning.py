@@ -63,6 +63,16 @@ def test_images_beside_the_latent() -> None:
     assert float(joint.null(batch, encode).concat.abs().sum()) == 0.0
 
 
+def test_a_small_image_beside_pixels_is_enlarged() -> None:
+    low = torch.rand(2, 3, 4, 4)
+    out = ConcatImage("low_res", 3, enlarge=4)({"low_res": low}, encode).concat
+    assert out.shape == (2, 3, 16, 16)
+    expected = torch.nn.functional.interpolate(low, size=(16, 16), mode="bicubic")
+    torch.testing.assert_close(out, expected)
+    with pytest.raises(ValueError, match="one of encode=True, factor=1 and enlarge=4"):
+        ConcatImage("low_res", 3, encode=True, enlarge=4)
+
+
 def test_hybrid_sets_two_inlets() -> None:
     joint = Joint([ClassEmbedding(4, 8), ConcatImage("low_res", 3)])
     out = joint({"label": torch.tensor([1]), "low_res": torch.rand(1, 3, 4, 4)}, encode)

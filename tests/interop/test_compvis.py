@@ -86,11 +86,31 @@ def test_unknown_parameters_are_named(change: dict, message: str) -> None:
 
 
 OFFICIAL = {  # our config -> (key table, prefix there, path of our part)
-    "first_stage/vq-f4": ("models-first_stage-vq-f4", "", "autoencoder"),
-    "first_stage/kl-f8": ("models-first_stage-kl-f8", "", "autoencoder"),
-    "ldm/celebahq-ldm4": ("models-ldm-celeba256", "model.diffusion_model.", "model.network"),
-    "ldm/imagenet-ldm4": ("configs-latent-diffusion-cin256-v2", "model.diffusion_model.", "model.network"),
-    "ldm/text-ldm8-kl": ("configs-latent-diffusion-txt2img-1p4B-eval", "model.diffusion_model.", "model.network"),
+    **{
+        f"first_stage/{ours}": (f"models-first_stage-{theirs}", "", "autoencoder")
+        for ours, theirs in (
+            *((same, same) for same in ("vq-f4", "vq-f4-noattn", "vq-f8", "vq-f8-n256", "vq-f16", "kl-f4", "kl-f8")),
+            ("kl-f16-c16", "kl-f16"),
+            ("kl-f32-c64", "kl-f32"),
+        )
+    },
+    **{
+        f"ldm/{ours}": (theirs, "model.diffusion_model.", "model.network")
+        for ours, theirs in (
+            ("celebahq-ldm4", "models-ldm-celeba256"),
+            ("ffhq-ldm4", "models-ldm-ffhq256"),
+            ("bedrooms-ldm4", "models-ldm-lsun_beds256"),
+            ("churches-ldm8-kl", "models-ldm-lsun_churches256"),
+            ("imagenet-ldm4", "configs-latent-diffusion-cin256-v2"),
+            ("imagenet-ldm8-4.8M", "models-ldm-cin256"),
+            ("text-ldm8-kl", "configs-latent-diffusion-txt2img-1p4B-eval"),
+            ("layout-oi-ldm4", "models-ldm-layout2img-openimages256"),
+            ("bsr-ldm4", "models-ldm-bsr_sr"),
+            ("inpaint-ldm4-big", "models-ldm-inpainting_big"),
+            ("semantic-256", "models-ldm-semantic_synthesis256"),
+            ("semantic-512-ft", "models-ldm-semantic_synthesis512"),
+        )
+    },
 }
 
 
