@@ -35,4 +35,4 @@ types: $(READY)
 	$(PY) -m mypy
 
 test: lint types
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2

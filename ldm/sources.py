@@ -88,7 +88,7 @@ def read_source(name: str, config: str | None = None, full: bool = False, stage:
     path = Path(name)
     if path.is_dir() and diffusers.is_folder(path):
         return _diffusers(path)
-    if full and path.is_dir():
+    if full and path.is_dir() and any((path / "checkpoints").glob("step-*.ckpt")):
         path = newest_checkpoint(path)
     if path.suffix in PICKLES and path.is_file():
         return _pickle(path, config, stage)
@@ -136,7 +136,8 @@ def beside(path: Path) -> Path:
     Raises:
         MissingFile: none is there.
     """
-    for candidate in (path.with_suffix(".yaml"), path.with_name("config.yaml")):
+    run = sorted(path.parent.parent.glob("configs/*-project.yaml"))  # a run folder of the original's
+    for candidate in (path.with_suffix(".yaml"), path.with_name("config.yaml"), *run[-1:]):
         if candidate.is_file():
             return candidate
     raise MissingFile(f"{path}: a CompVis checkpoint needs the YAML it was made with: give --config FILE, or put config.yaml beside it")

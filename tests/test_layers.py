@@ -20,7 +20,7 @@ LAYERS = [
     {"ldm.interop"},
     {"ldm.sources"},
     {"ldm.loading", "ldm.shrink"},
-    {"ldm.check", "ldm.cli"},
+    {"ldm.check", "ldm.cli", "ldm.convert"},
 ]
 PURE = {"ldm.nn", "ldm.diffusion"}  # torch, einops and the standard library only
 LIGHTNING = {"ldm.training"}

@@ -1,6 +1,7 @@
 """Folders of diffusers: what its own classes make of ours, what comes back, and what is refused."""
 
 import copy
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from ldm.config import Trust, build, load
 from ldm.diffusion.sampling import ddim, uniform
@@ -22,6 +23,10 @@ diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed:
 diffusers.utils.logging.disable_progress_bar()
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SPEC = importlib.util.spec_from_file_location("roundtrips", ROOT / "scripts" / "roundtrips.py")
+assert SPEC is not None and SPEC.loader is not None
+ROUNDTRIPS = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(ROUNDTRIPS)
 WORDS = ["a", "red", "blue", "circle", "square"]
 CAPTIONS = ["a red circle", "a blue square"]
 KL: dict[str, Any] = {
@@ -112,32 +117,7 @@ def batch_for(name: str) -> dict[str, Any]:
     }[name]
 
 
-@torch.no_grad()
-def our_images(model: Any, batch: dict[str, Any], start: Tensor, steps: int = 10) -> Tensor:
-    z = ddim(model.denoiser(batch), start, model.schedule, uniform(model.schedule.T, steps), noise=torch.randn_like)
-    return model.decode(z)
-
-
-@torch.no_grad()
-def their_images(model: Any, folder: Path, batch: dict[str, Any], start: Tensor, steps: int = 10) -> Tensor:
-    """Their classes, their scheduler; only what they have no class for, the conditioning, is ours."""
-    unet_class, stage_class = (getattr(diffusers, json.loads((f / "config.json").read_text())["_class_name"]) for f in parts(folder))
-    (unet, unet_report), (stage, stage_report) = (
-        kind.from_pretrained(f, output_loading_info=True) for kind, f in zip((unet_class, stage_class), parts(folder), strict=True)
-    )
-    assert not any(unet_report.values()) and not any(stage_report.values())
-    scheduler = diffusers.DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
-    scheduler.set_timesteps(steps)
-    c, z = model.condition(batch), start
-    for t in scheduler.timesteps:
-        taken = z if c.concat is None else torch.cat([z, c.concat], dim=1)
-        output = unet(taken, t).sample if c.context is None else unet(taken, t, encoder_hidden_states=c.context).sample
-        z = scheduler.step(output, t, z).prev_sample
-    return stage.decode(z / stage.config.scaling_factor).sample
-
-
-def parts(folder: Path) -> tuple[Path, Path]:
-    return folder / "unet", next(folder / name for name in ("vqvae", "vae") if (folder / name).is_dir())
+our_images, their_images = ROUNDTRIPS.our_images, ROUNDTRIPS.their_images
 
 
 def same_back(model: Any, folder: Path) -> Any:
