@@ -100,6 +100,7 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
     from ldm.config import Trust, load
     from ldm.errors import UserError
     from ldm.files import newest_checkpoint, read_checkpoint
+    from ldm.interop.compvis import ours
 
     trust = Trust(tuple(flags.trust))
     state = None
@@ -119,7 +120,7 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
         overrides = [*overrides, f"{FIRST_STAGE}={flags.first_stage}"]
     if flags.seed is not None:
         overrides = [*overrides, f"seed={flags.seed}"]
-    config = load(flags.base, overrides, start=None if state is None else state["source"])
+    config = load(flags.base, overrides, None if state is None else state["source"], foreign=ours)
     if flags.print_config:
         sys.stdout.write(config.to_yaml())
         return 0

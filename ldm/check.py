@@ -15,19 +15,18 @@ from ldm.config import Config, Problem, Trust, build, validate
 from ldm.config.targets import did_you_mean
 from ldm.data.batch import Batch, check_sample, collate
 from ldm.errors import MissingFile, UserError
-from ldm.files import newest_weights, read_metadata, read_shapes
 from ldm.first_stage.base import FirstStage
 from ldm.generation import SamplerSettings
-from ldm.loading import stage_one_node
+from ldm.loading import first_stage_source, starting_weights
 from ldm.networks import NoisyClassifier
 from ldm.seeding import StepRandom
 from ldm.shrink import WIDTH, shrink
+from ldm.sources import PRETRAINED
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining, TrainerSettings
 from ldm.training.module import TrainingModule
 from ldm.training.run import extras
 
 log = logging.getLogger(__name__)
-PRETRAINED = "ldm.loading.pretrained"
 START = "ldm.loading.starting_weights"
 LOOKS = 32  # samples that are read
 
@@ -153,10 +152,7 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
         )
         return copy.deepcopy(inner)
     try:
-        file = newest_weights(Path(checkpoint))
-        inside = stage_one_node(read_metadata(file), file)
-        if inner is not None:
-            compare_shapes(inner, file)
+        inside = first_stage_source(checkpoint).node if inner is None else compare_shapes(inner, checkpoint)
     except MissingFile as error:
         report.missing.append(f"{path}.params.checkpoint: the trained first stage: {error}")
         return copy.deepcopy(inner)
@@ -173,24 +169,32 @@ def report_start(node: dict[str, Any], path: str, report: Report) -> None:
         report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: train them, then set it to the run folder or file")
         return
     try:
-        newest_weights(Path(checkpoint))
+        starting_weights(checkpoint)
     except MissingFile as error:
         report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: {error}")
+    except UserError as error:
+        report.problems.append(f"{path}.params.checkpoint: {error}")
 
 
-def compare_shapes(node: Any, file: Path) -> None:
-    """Hold a first stage's node against the weights it is to load.
+def compare_shapes(node: Any, checkpoint: str) -> Any:
+    """Hold a first stage's node against the weights it is to load; returns the node.
 
     Raises:
+        MissingFile: no weights.
         UserError: names the first difference.
     """
     with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in build(node, Trust(), "first_stage").state_dict().items()}
-    found = read_shapes(file)
+        model = build(node, Trust(), "first_stage")
+    source = first_stage_source(checkpoint, model)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in source.weights.chosen().items()}
     different = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
     if different:
         name = different[0]
-        raise UserError(f"{file} does not fit the config: {name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}")
+        raise UserError(
+            f"{source.path} does not fit the config: {name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
+        )
+    return node
 
 
 def build_on_meta(node: Any, config: Config, trust: Trust, report: Report) -> Any:

@@ -19,7 +19,9 @@ def script_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     p = argparse.ArgumentParser(
         description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    p.add_argument("model", metavar="MODEL", help="a run folder, or weights (.safetensors) from one")
+    p.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
+    p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
+    p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
     p.add_argument("--scale", type=float, help="of classifier-free guidance: 1 is none (default: the config's, else 1)")
@@ -45,7 +47,7 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     if flags.batch < 1:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
     device = pick_device(flags.device)
-    loaded = load_model(flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)))
+    loaded = load_model(flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw)
     loaded.model.to(device)
     return loaded
 

@@ -45,8 +45,8 @@ class LatentDiffusion(nn.Module):
         self.conditioner = conditioner if conditioner is not None else Unconditional()
         self.parameterization = PARAMETERIZATIONS[parameterization]
         self.scale: Tensor
-        # nan until measured, so that a forgotten measurement cannot pass unnoticed
-        self.register_buffer("scale", torch.tensor(float("nan") if scale == "std" else float(scale)))
+        # nan until measured, so that a forgotten measurement cannot pass unnoticed; known even on the meta device
+        self.register_buffer("scale", torch.tensor(float("nan") if scale == "std" else float(scale), device="cpu"))
         self.scale_by_std = scale == "std"
         self._check_shapes()
 

@@ -1,5 +1,6 @@
 """From a path to a model: the one place that reads models, above everything that knows what a model is."""
 
+import copy
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,17 @@ from torch import Tensor, nn
 
 from ldm.config import Trust, build
 from ldm.errors import MissingFile, UserError
-from ldm.files import fingerprint, newest_weights, read_metadata, read_weights
+from ldm.files import fingerprint
 from ldm.first_stage.base import FirstStage
 from ldm.latent_diffusion import LatentDiffusion
+from ldm.sources import PRETRAINED, Source, read_source
 
 
 def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -> FirstStage:
     """A trained first stage, frozen, for use in a stage-two config.
 
     Args:
-        checkpoint: a run folder of stage one, or a weights file from one.
+        checkpoint: a run folder of stage one, a weights file from one, a CompVis checkpoint or a diffusers folder.
         model: the architecture, if the config names it (usually by `from:`); else it is built from the config inside the
             checkpoint.
 
@@ -29,43 +31,44 @@ def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -
     """
     if not checkpoint:
         raise MissingFile("the first stage's checkpoint is not set: give a run folder of stage one or its weights file")
-    path = newest_weights(Path(checkpoint))
-    weights, metadata = read_weights(path)
+    source = first_stage_source(checkpoint, model)
     if model is None:
-        node = stage_one_node(metadata, path)
-        model = build(node, Trust(), "model.params.autoencoder")
-        assert isinstance(model, FirstStage)
-    load_strictly(model, weights, path)
-    model.checkpoint = str(path)  # type: ignore[assignment]
+        built = build(source.node, Trust(), "model.params.autoencoder")
+        assert isinstance(built, FirstStage)
+        model = built
+    weights = source.weights.chosen()
+    load_strictly(model, weights, source.path)
+    model.checkpoint = str(source.path)  # type: ignore[assignment]
     model.sha256 = fingerprint(weights)  # type: ignore[assignment]
     return model.requires_grad_(False).eval()
 
 
+def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> Source:
+    """A first stage as it lies on disk; its architecture is `model`, if the caller knows it.
+
+    Raises:
+        MissingFile: no such checkpoint.
+        UserError: another kind of model.
+    """
+    source = read_source(checkpoint, stage=model)
+    if source.config and (source.stage_two or source.node is None):
+        raise UserError(f"{source.path}: not the weights of a first stage (it holds a latent diffusion model)")
+    return source
+
+
 def starting_weights(checkpoint: str | None = None) -> dict[str, Tensor]:
-    """Weights of a stage-two run to begin another one with (fine-tuning), without those of its first stage.
+    """Weights of a stage-two model to begin training with (fine-tuning), without those of its first stage.
 
     Args:
-        checkpoint: a run folder of stage two, or a weights file from one.
+        checkpoint: a run folder of stage two, a weights file from one, or a CompVis checkpoint with its YAML beside it.
 
     Raises:
         MissingFile: no such checkpoint.
     """
     if not checkpoint:
         raise MissingFile("the weights to fine-tune are not set: give a run folder of stage two or its weights file")
-    weights, _ = read_weights(newest_weights(Path(checkpoint)))
+    weights = read_source(checkpoint).weights.chosen()
     return {name: value for name, value in weights.items() if name.startswith(("network.", "conditioner.")) or name == "scale"}
-
-
-def stage_one_node(metadata: dict[str, Any], path: Path) -> Any:
-    """The autoencoder's node in the config inside a weights file.
-
-    Raises:
-        UserError: the file is not of stage one.
-    """
-    params = metadata.get("config", {}).get("model", {}).get("params", {})
-    if "autoencoder" not in params:
-        raise UserError(f"{path}: not the weights of a first stage (its config has no model.params.autoencoder)")
-    return params["autoencoder"]
 
 
 def load_strictly(module: nn.Module, weights: dict[str, Tensor], path: Path, ignore: str = "") -> None:
@@ -104,41 +107,54 @@ class LoadedModel:
     step: int
 
 
-def load_model(path: str, first_stage: str | None = None, allow_other_first_stage: bool = False, trust: Trust | None = None) -> LoadedModel:
-    """A latent diffusion model from a run folder or from weights of ours.
+def load_model(
+    path: str,
+    first_stage: str | None = None,
+    allow_other_first_stage: bool = False,
+    trust: Trust | None = None,
+    config: str | None = None,
+    raw: bool = False,
+) -> LoadedModel:
+    """A latent diffusion model from a run folder, weights of ours, a CompVis checkpoint or a diffusers folder.
 
     Args:
-        path: run folder or `.safetensors` file.
+        path: of it.
         first_stage: use this first stage instead of the one the weights name.
         allow_other_first_stage: accept one whose hash differs from that in training.
         trust: packages that the config inside may name.
+        config: YAML of a CompVis checkpoint.
+        raw: the weights as they were trained instead of their average.
 
     Raises:
         MissingFile, UserError: with the file and what was expected.
     """
-    file = newest_weights(Path(path))
-    metadata = read_metadata(file)
-    config: dict[str, Any] = metadata.get("config") or {}
-    if not isinstance(config, dict):
-        raise UserError(f"{file}: the config in its header is not one of this project")
-    node: Any = config.get("model", {}).get("params", {}).get("model")
-    if not isinstance(node, dict):
-        kind = "a first stage" if "autoencoder" in config.get("model", {}).get("params", {}) else "unknown"
-        raise UserError(f"{file}: holds {kind}, expected the weights of a latent diffusion model (stage two)")
-    trained_with = metadata.get("first_stage") or {}
+    source = read_source(path, config, full=raw)
+    file = source.path
+    if not source.stage_two:
+        raise UserError(f"{file}: holds {what_else(source)}, expected the weights of a latent diffusion model (stage two)")
+    node = copy.deepcopy(source.node)
     part = node["params"].get("first_stage", {})
-    if part.get("target") == "ldm.loading.pretrained":
-        part["params"]["checkpoint"] = first_stage or trained_with.get("path") or part["params"].get("checkpoint")
+    outside = part.get("target") == PRETRAINED
+    if outside:
+        part["params"]["checkpoint"] = first_stage or source.trained_with.get("path") or part["params"].get("checkpoint")
+    elif first_stage:
+        raise UserError(f"--first-stage: {file} has its first stage inside")
     model = build(node, trust or Trust(), "model.params.model")
-    found, expected = str(getattr(model.first_stage, "sha256", "")), str(trained_with.get("sha256") or "")
+    found, expected = str(getattr(model.first_stage, "sha256", "")), str(source.trained_with.get("sha256") or "")
     if expected and found != expected and not allow_other_first_stage:
         raise UserError(
             f"{model.first_stage.checkpoint}: this is not the first stage that {file} was trained with (SHA-256 {found[:12]}..., "
             f"expected {expected[:12]}...); name the right one with --first-stage, or allow it with --allow-other-first-stage"
         )
-    weights, _ = read_weights(file)
-    load_strictly(model, weights, file, ignore="first_stage.")
-    return LoadedModel(model.eval(), config, file, fingerprint(weights), int(metadata.get("step", -1)))
+    weights = source.weights.chosen(raw)
+    load_strictly(model, weights, file, ignore="first_stage." if outside else "")
+    return LoadedModel(model.eval(), source.config, file, fingerprint(weights), source.step)
+
+
+def what_else(source: Source) -> str:
+    """What a source is that is no latent diffusion model, for messages."""
+    params = (source.config.get("model") or {}).get("params") or {}
+    return "a first stage" if "autoencoder" in params else "a classifier" if "classifier" in params else "something unknown"
 
 
 def pick_device(name: str = "auto") -> torch.device:

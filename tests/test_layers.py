@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up. A module imports only from lines below its own, or from its own package.
 LAYERS = [
-    {"ldm.errors", "ldm.seeding"},
+    {"ldm.errors", "ldm.seeding", "ldm.posthoc"},
     {"ldm.files"},
     {"ldm.config", "ldm.nn", "ldm.data.batch"},
     {"ldm.networks", "ldm.diffusion"},
@@ -18,6 +18,7 @@ LAYERS = [
     {"ldm.generation"},
     {"ldm.training", "ldm.evaluation"},
     {"ldm.interop"},
+    {"ldm.sources"},
     {"ldm.loading", "ldm.shrink"},
     {"ldm.check", "ldm.cli"},
 ]

@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
+from torch import Tensor
 
 from ldm.errors import UserError
 from ldm.files import save_checkpoint, save_weights, step_of, write_text
@@ -77,12 +78,19 @@ class Checkpoints(pl.Callback):
         kind = "safetensors" if module.ema is None else "ema.safetensors"
         with module.ema.applied() if module.ema is not None else nullcontext():
             save_weights(self.folder / f"step-{module.step}.{kind}", module.weights(), metadata)
+        if module.posthoc is not None:
+            averages = {name: value for name, value in module.posthoc.state_dict().items() if name != "updates"}
+            self._save_snapshot(module.step, averages, module.posthoc.lengths)  # type: ignore[arg-type]
         self._point_last_at(path)
         self.saved = module.step
         for suffix in ("ckpt", "safetensors"):
             for old in sorted(self.folder.glob(f"step-*.{suffix}"), key=step_of)[: -self.keep]:
                 old.unlink()
         self.after_save()
+
+    def _save_snapshot(self, step: int, averages: dict[str, Tensor], lengths: tuple[float, ...]) -> None:
+        """Averages that any other can be made of later; all are kept."""
+        save_weights(self.folder / "posthoc" / f"step-{step}.safetensors", averages, {"step": step, "lengths": list(lengths)})
 
     def _point_last_at(self, path: Path) -> None:
         beside = self.folder / f".last.{os.getpid()}"

@@ -1,6 +1,6 @@
 """Stage two: train the denoiser (and the conditioner) in the latent space of a frozen first stage (Eq. 2 and 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -11,6 +11,7 @@ from ldm.data.batch import Batch
 from ldm.diffusion.objective import DiffusionObjective
 from ldm.generation import SamplerSettings, generate, to_device
 from ldm.latent_diffusion import LatentDiffusion, std_scale
+from ldm.posthoc import PowerAverages
 from ldm.seeding import StepRandom
 from ldm.training.ema import EMA
 from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws, posterior_noise
@@ -26,6 +27,8 @@ class DiffusionTraining(TrainingModule):
         scheduler: factory over an optimizer; steps once per training step.
         ema_decay: of the trained parts; none is no average.
         ema_of: "all" that is trained, or "network" without the conditioner, as the original does.
+        posthoc_lengths: also keep power-function averages of these relative lengths and store them with every checkpoint,
+            so that `scripts/posthoc_ema.py` makes an average of any length after the run; such as [0.05, 0.1].
         train_conditioner: off freezes the conditioner.
         start: weights to begin with instead of random ones (`ldm.loading.starting_weights`): fine-tuning.
         preview: how the pictures during training are sampled.
@@ -40,6 +43,7 @@ class DiffusionTraining(TrainingModule):
         ema_decay: float | None = 0.9999,
         preview: SamplerSettings | None = None,
         ema_of: Literal["all", "network"] = "all",
+        posthoc_lengths: Sequence[float] | None = None,
         train_conditioner: bool = True,
         start: Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -57,6 +61,7 @@ class DiffusionTraining(TrainingModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.preview = preview or SamplerSettings(steps=50)
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
+        self.posthoc = None if posthoc_lengths is None else PowerAverages(self.averaged(), posthoc_lengths)
 
     @torch.no_grad()
     def _load(self, start: Mapping[str, Tensor]) -> None:

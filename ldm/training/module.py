@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ldm.data.batch import Batch
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
+from ldm.posthoc import PowerAverages
 from ldm.seeding import StepRandom, derive
 from ldm.training.ema import EMA
 
@@ -41,6 +42,7 @@ class TrainingModule(pl.LightningModule):
         self.gradient_clip: float | None = None
         self.metrics: dict[str, Tensor] = {}
         self.ema: EMA | None = None  # made by the stage once its parts exist
+        self.posthoc: PowerAverages | None = None  # likewise
         self._micro = 0
         self._schedulers: list[LRScheduler] = []
 
@@ -81,6 +83,8 @@ class TrainingModule(pl.LightningModule):
     def on_train_start(self) -> None:
         if self.ema is not None and self.ema.updates == 0:
             self.ema.restart()  # the parameters have moved to their device
+        if self.posthoc is not None and self.posthoc.updates == 0:
+            self.posthoc.restart()
 
     # The step.
 
@@ -116,6 +120,8 @@ class TrainingModule(pl.LightningModule):
             scheduler.step()
         if self.ema is not None:
             self.ema.update()
+        if self.posthoc is not None:
+            self.posthoc.update()
 
     def _optimizers(self) -> list[Optimizer]:
         found = self.optimizers(use_pl_optimizer=False)
@@ -152,6 +158,7 @@ class TrainingModule(pl.LightningModule):
             "seed": self.run_seed,
             "model": {name: value.detach().cpu().clone() for name, value in self.training_state().items()},
             "ema": None if self.ema is None else _to_cpu(self.ema.state_dict()),
+            "posthoc": None if self.posthoc is None else _to_cpu(self.posthoc.state_dict()),
             "optimizers": [_to_cpu(optimizer.state_dict()) for optimizer in self._optimizers()],
             "schedulers": [_to_cpu(scheduler.state_dict()) for scheduler in self._schedulers],
         }
@@ -177,6 +184,9 @@ class TrainingModule(pl.LightningModule):
         if self.ema is not None and state["ema"] is not None:
             self.ema.restart()
             self.ema.load_state_dict(state["ema"])
+        if self.posthoc is not None and state.get("posthoc") is not None:
+            self.posthoc.restart()
+            self.posthoc.load_state_dict(state["posthoc"])
         try:
             for optimizer, saved in zip(self._optimizers(), state["optimizers"], strict=True):
                 load_optimizer(optimizer, saved)

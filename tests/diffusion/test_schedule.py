@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from ldm.diffusion import NoiseSchedule, cosine, linear, scaled_linear
+from ldm.diffusion import NoiseSchedule, cosine, from_betas, linear, normal_kl, scaled_linear, sqrt
 
-SCHEDULES = [scaled_linear(), linear(), cosine(), scaled_linear(50, 0.01, 0.2)]
+SCHEDULES = [scaled_linear(), linear(), cosine(), sqrt(200, 1e-6, 1e-3), scaled_linear(50, 0.01, 0.2), from_betas([0.1, 0.2, 0.3] * 5)]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -50,3 +50,29 @@ def test_the_papers_linear_is_linear_in_the_root() -> None:
 def test_wrong_betas_are_refused() -> None:
     with pytest.raises(ValueError, match="betas"):
         NoiseSchedule(torch.tensor([0.1, 1.5]))
+
+
+@pytest.mark.parametrize("make", [scaled_linear, linear, cosine])
+def test_zero_terminal_snr_ends_in_pure_noise_and_begins_as_before(make) -> None:
+    plain, stretched = make(), make(zero_terminal_snr=True)
+    t, like = torch.tensor([0, 999]), torch.zeros(2, 1)
+    assert stretched.zero_terminal_snr and not plain.zero_terminal_snr
+    assert float(stretched.alpha(t, like)[1]) == 0.0 and float(stretched.sigma(t, like)[1]) == 1.0
+    torch.testing.assert_close(stretched.alpha(t, like)[0], plain.alpha(t, like)[0])
+    between = torch.arange(1000)
+    assert (stretched.alpha(between, torch.zeros(1000, 1)).diff(dim=0) < 0).all()
+
+
+def test_the_prior_term_is_the_divergence_in_bits() -> None:
+    schedule = scaled_linear()
+    z_0 = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    t = torch.full((3,), 999)
+    q = torch.distributions.Normal(schedule.alpha(t, z_0) * z_0, schedule.sigma(t, z_0).expand_as(z_0))
+    expected = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).flatten(1).mean(1) / torch.log(torch.tensor(2.0))
+    torch.testing.assert_close(schedule.prior_bits(z_0), expected, rtol=1e-3, atol=1e-7)
+
+
+def test_divergence_of_two_normals() -> None:
+    a, b = torch.distributions.Normal(0.3, 0.7), torch.distributions.Normal(-1.0, 2.0)
+    got = normal_kl(torch.tensor(0.3), torch.tensor(0.49).log(), torch.tensor(-1.0), torch.tensor(4.0).log())
+    torch.testing.assert_close(got, torch.distributions.kl_divergence(a, b))

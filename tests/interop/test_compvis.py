@@ -13,23 +13,29 @@ from ldm.config import Trust, build, load
 from ldm.errors import UserError
 from ldm.interop.compvis import from_compvis, names_of, to_compvis
 from ldm.interop.compvis.config import network, vq_autoencoder
-from ldm.interop.compvis.recorded import cases_in, judge, read_case, runner_for
+from ldm.interop.compvis.recorded import cases_in, judge, read_case, runner_for, unsupported
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "tests" / "fixtures" / "compvis"
 KEYS = ROOT.parent / "shared" / "fixtures" / "compvis" / "keys"
 
 
-@pytest.mark.parametrize("name", list(cases_in(FOLDER)))
+# The whole folder where it lies beside the clone (CI), the project's own part of it elsewhere.
+RECORDED = KEYS.parent if KEYS.is_dir() else FOLDER
+
+
+@pytest.mark.parametrize("name", list(cases_in(RECORDED)))
 def test_recorded_case(name: str) -> None:
-    case = read_case(FOLDER, name)
+    case = read_case(RECORDED, name)
+    if reason := unsupported(case):
+        pytest.skip(reason)
     row = judge(case, runner_for(case))
     assert row.passed, row.reason
 
 
 def test_the_script_passes_and_a_spoiled_case_fails_it(script, tmp_path: Path) -> None:
     done = script("scripts/parity.py", FOLDER)
-    assert done.returncode == 0 and f"{len(list(cases_in(FOLDER)))} passed, 0 failed" in done.stdout
+    assert done.returncode == 0 and f"{len(list(cases_in(FOLDER))) - 1} passed, 0 failed, 1 unsupported" in done.stdout
     for ending in (".json", ".safetensors"):
         shutil.copy(FOLDER / f"class_embedder{ending}", tmp_path)
     tensors = load_file(tmp_path / "class_embedder.safetensors")

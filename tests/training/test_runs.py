@@ -119,7 +119,8 @@ def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, 
             "model.params.ema_decay=0.9",
         ]
     else:
-        words = second(tmp_path / "unused", first_stage, *common)
+        learned = "model.params.objective={target: ldm.diffusion.DiffusionObjective, params: {log_variances: 1000}}"
+        words = second(tmp_path / "unused", first_stage, *common, learned, "model.params.posthoc_lengths=[0.05, 0.1]")
     env = {**os.environ, "OMP_NUM_THREADS": "2"}
     whole = run("main.py", *words, "-l", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
@@ -134,7 +135,7 @@ def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, 
     resumed = run("main.py", "--resume", cut)
     assert resumed.returncode == 0, resumed.stderr
     a, b = state(only(tmp_path / "whole", "second"), 40), state(cut, 40)
-    for key in ("step", "seed", "model", "ema", "optimizers", "schedulers"):
+    for key in ("step", "seed", "model", "ema", "posthoc", "optimizers", "schedulers"):
         assert_equal(a[key], b[key], key)
     steps = [int(row["step"]) for row in table(cut)]
     assert steps == list(range(2, 41, 2))  # no row lost, none twice

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ldm.interop.compvis.checkpoint import read_state, write_state
+from ldm.interop.compvis.checkpoint import read, read_state, state_of, write_state
 from ldm.interop.compvis.names import Names, names_of
 from ldm.interop.compvis.training import is_compvis, translate
 from ldm.interop.compvis.weights import from_compvis, to_compvis
@@ -13,4 +13,16 @@ def ours(content: dict[str, Any], source: str) -> dict[str, Any]:
     return translate(content, source) if is_compvis(content) else content
 
 
-__all__ = ["Names", "from_compvis", "is_compvis", "names_of", "ours", "read_state", "to_compvis", "translate", "write_state"]
+__all__ = [
+    "Names",
+    "from_compvis",
+    "is_compvis",
+    "names_of",
+    "ours",
+    "read",
+    "read_state",
+    "state_of",
+    "to_compvis",
+    "translate",
+    "write_state",
+]

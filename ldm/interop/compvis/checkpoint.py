@@ -35,7 +35,24 @@ class StandIn:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of an official checkpoint (or of a bare `torch.save` of one).
+    """The state dict of an official checkpoint (or of a bare `torch.save` of one); raises as `read` and `state_of`."""
+    return state_of(read(path), path)
+
+
+def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint's content.
+
+    Raises:
+        UserError: there is none.
+    """
+    state = content.get("state_dict", content)
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: holds no state_dict; {EXPECTED}")
+    return {str(name): value for name, value in state.items()}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, with stand-ins for what is neither a tensor nor a plain container.
 
     Raises:
         MissingFile: no such file.
@@ -52,10 +69,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path}: cannot be read ({reason}); {EXPECTED}") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: holds no state_dict; {EXPECTED}")
-    return {str(name): value for name, value in state.items()}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}; {EXPECTED}")
+    return content
 
 
 def foreign_names(path: Path) -> list[str]:

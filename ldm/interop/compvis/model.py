@@ -93,6 +93,8 @@ def latent_diffusion(target: str, params: Mapping[str, Any]) -> Translated:
         raise UserError(f"unknown target {target!r}: expected one of {', '.join(DIFFUSION)}")
     p = Parameters(target, params)
     unet_target, unet_params = split(p.require("unet_config"), "unet_config")
+    if not unet_target.endswith("openaimodel.UNetModel"):
+        raise UserError(f"unet_config: unknown target {unet_target!r}")
     net = network(unet_target, unet_params)["params"]
     pixels = target.endswith("ddpm.DDPM")
     channels = p.take("channels", net["out_channels"])

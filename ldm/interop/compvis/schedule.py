@@ -56,11 +56,11 @@ def buffers(schedule: NoiseSchedule, v: float = 0.0) -> dict[str, Tensor]:
     return {name: torch.tensor(table, dtype=torch.float32) for name, table in zip(NAMES, tables, strict=True)}
 
 
-def bound_weights(tables: Mapping[str, Tensor], parameterization: Literal["eps", "x0"]) -> Tensor:
+def bound_weights(schedule: NoiseSchedule, tables: Mapping[str, Tensor], parameterization: Literal["eps", "x0"]) -> Tensor:
     """Their weights of the variational bound `(T,)`, from the float32 tables; the first is the second's."""
-    squared = tables["alphas_cumprod"]
+    squared, alphas = tables["alphas_cumprod"], (1.0 - schedule.betas).float()
     if parameterization == "eps":
-        weights = tables["betas"] ** 2 / (2 * tables["posterior_variance"] * (1.0 - tables["betas"]) * (1 - squared))
+        weights = tables["betas"] ** 2 / (2 * tables["posterior_variance"] * alphas * (1 - squared))
     else:
         weights = 0.5 * squared.sqrt() / (2.0 - squared)
     weights[0] = weights[1]

@@ -107,7 +107,7 @@ def _translate(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     model_node, data_node, lightning = p.take("model"), p.take("data"), p.take("lightning")
     p.done()
     made: dict[str, Any] = {}
-    data = _data(data_node)
+    data = _data(data_node, _image_size(model_node))
     if model_node is not None:
         churches = "churches" in (source + str(data_node)).lower()
         made["model"] = _training(dict(model_node), 1 if churches else data["params"]["batch_size"])
@@ -186,11 +186,19 @@ RELEASED: dict[str, dict[str, Any]] = {
 NEVER_RELEASED = ("ldm.data.openimages.", "ldm.data.faceshq.", "ldm.data.landscapes.", "ldm.data.previews.", "ldm.data.coco.")
 
 
-def _data(node: Any) -> Node:
+def _image_size(model_node: Any) -> int:
+    """Side of the images that a model was made for, where no data says it: the latent's times the first stage's factor."""
+    params = _mapping(_mapping(model_node).get("params"))
+    unet, stage = (_mapping(_mapping(params.get(key)).get("params")) for key in ("unet_config", "first_stage_config"))
+    levels = _mapping(stage.get("ddconfig")).get("ch_mult") or [1]
+    return int(unet.get("image_size") or 256 // 2 ** (len(levels) - 1)) * 2 ** (len(levels) - 1)
+
+
+def _data(node: Any, size: int) -> Node:
     """`main.DataModuleFromConfig` -> `ldm.training.DataModule`; without one, a stand-in that says what is missing."""
     if node is None:
         reason = "this YAML was released for sampling and has no data: to train, give data: in a second file after --base"
-        return {"params": {"batch_size": 1, "train": _unavailable(reason, 256)}}
+        return {"params": {"batch_size": 1, "train": _unavailable(reason, size)}}
     target, params = split(node, "data")
     if not target.endswith("main.DataModuleFromConfig"):
         raise UserError(f"data: unknown target {target!r}")

@@ -101,10 +101,15 @@ def judge(case: Case, runner: Runner | None) -> Row:
     shown = ", ".join(f"{key} {value:.1e}" for key, value in case.tolerance.items() if isinstance(value, float))
     if runner is None:
         return Row(case.name, float("nan"), float("nan"), shown, f"unknown kind of case: {case.target}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the networks are tiny: more threads would mostly wait for one another
     try:
         got = runner(case)
     except Exception as error:  # a case that cannot be run has failed, whatever the cause
-        return Row(case.name, float("nan"), float("nan"), shown, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        reason = (str(error).splitlines() or [""])[0]
+        return Row(case.name, float("nan"), float("nan"), shown, f"{type(error).__name__}: {reason}")
+    finally:
+        torch.set_num_threads(threads)
     absolute = relative = 0.0
     wrong = []
     for key, expected in case.outputs.items():

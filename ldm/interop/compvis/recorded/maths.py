@@ -76,7 +76,7 @@ def schedule_tables(case: Case) -> dict[str, Tensor]:
     schedule: NoiseSchedule = build(schedule_node(p), Trust())
     p.done()
     got = tables.buffers(schedule, v)
-    return got | {"lvlb_weights": tables.bound_weights(got, kind), "betas_f64": schedule.betas}
+    return got | {"lvlb_weights": tables.bound_weights(schedule, got, kind), "betas_f64": schedule.betas}
 
 
 def ddim_tables(case: Case) -> dict[str, Tensor]:

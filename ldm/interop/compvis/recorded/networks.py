@@ -13,7 +13,7 @@ from ldm.first_stage.vq import Codebook
 from ldm.interop.compvis import config, model
 from ldm.interop.compvis.names import names_of
 from ldm.interop.compvis.recorded.case import Case
-from ldm.interop.compvis.weights import from_compvis
+from ldm.interop.compvis.weights import TRANSPOSED, from_compvis
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.nn.attention import CrossAttention, SingleHeadAttention, attend_packed
 from ldm.nn.transformer import TokenTransformer
@@ -36,7 +36,8 @@ def unet(case: Case) -> dict[str, Tensor]:
     (out * case.inputs["cotangent"]).sum().backward()
     got = {"y": out, "grad_x": x.grad}
     parameters = dict(net.named_parameters())
-    got |= {f"grad_{theirs}": parameters[ours].grad for ours, theirs in names_of(net).items() if ours in parameters}
+    grads = {ours: p.grad.T if ours in TRANSPOSED and p.grad is not None else p.grad for ours, p in parameters.items()}
+    got |= {f"grad_{theirs}": grads[ours] for ours, theirs in names_of(net).items() if ours in parameters}
     if "y_legacy_false" in case.outputs:
         other = built(config.network(case.target, {**case.params, "legacy": False}), case.weights)
         got["y_legacy_false"] = other(x, case.inputs["timesteps"], case.inputs.get("context"), vector)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,21 @@ from ldm.interop.compvis.recorded.case import Case
 from ldm.interop.compvis.recorded.losses import model_of
 from ldm.latent_diffusion import LatentDiffusion
 
-RUN = re.compile(
-    r"(?P<sampler>ddim|plms)(_S(?P<S>\d+))?(_scale(?P<scale>[\d.]+))?(_cfg(?P<cfg>[\d.]+))?(_(?P<mask>mask))?(_eta(?P<eta>[\d.]+))?"
-    r"(_temp(?P<temp>[\d.]+))?(_partial(?P<partial>\d+))?(_(?P<steps>\d+))?"
-)
-EPS = re.compile(r"eps(_cfg(?P<cfg>[\d.]+))?_t(?P<t>\d+)")
+SAMPLERS = {"ddim": ddim, "plms": plms}
+WORDS = ("S", "cfg", "scale", "eta", "temp", "mask", "partial", "t", "steps")
+
+
+def words_of(tag: str) -> tuple[str, dict[str, str]] | None:
+    """ "ddim_cfg3_eta05" -> ("ddim", {"cfg": "3", "eta": "05"}); a bare number is the number of steps. None: not such a name."""
+    first, *rest = tag.split("_")
+    said: dict[str, str] = {}
+    for word in rest:
+        match = re.fullmatch(r"([A-Za-z]*)([\d.]*)", word)
+        name = (match[1] or "steps") if match else ""
+        if match is None or name not in WORDS:
+            return None
+        said[name] = match[2]
+    return (first, said) if first in (*SAMPLERS, "eps") else None
 
 
 def number(text: str | None, default: float) -> float:
@@ -98,34 +109,33 @@ def ddim_and_plms(case: Case) -> dict[str, Tensor]:
         codebook = next(value for name, value in case.weights.items() if name.endswith("quantize.embedding.weight"))
         return _quantised(case, model, codebook)
     for tag in case.outputs:
-        if tag.endswith("_pred_x0"):
+        name = words_of(tag)
+        if name is None:
             continue
-        if match := EPS.fullmatch(tag):
+        first, said = name
+        if first == "eps":
             z = case.inputs["x_T"]
-            got[tag] = _denoiser(case, model, number(match["cfg"], 1.0))(z, torch.full((len(z),), int(match["t"]))).eps
-        elif match := RUN.fullmatch(tag):
-            log = _run(case, model, tag, match)
+            got[tag] = _denoiser(case, model, number(said.get("cfg"), 1.0))(z, torch.full((len(z),), int(said["t"]))).eps
+        else:
+            log = _run(case, model, tag, first, said)
             got |= {tag: log.z[-1], f"{tag}_pred_x0": torch.stack(log.z_0)}
     return got
 
 
-def _run(case: Case, model: LatentDiffusion, tag: str, match: re.Match[str]) -> Log:
-    steps = int(match["S"] or match["steps"] or case.inputs["S"])
+def _run(case: Case, model: LatentDiffusion, tag: str, sampler: str, said: dict[str, str]) -> Log:
+    steps = int(said.get("S") or said.get("steps") or case.inputs["S"])
     times = original_uniform(model.schedule.T, steps)
-    if match["partial"]:  # their arithmetic leaves one step less than it says
-        kept = int(min(int(match["partial"]) / (len(times) - 1), 1.0) * (len(times) - 1)) - 1
+    if "partial" in said:  # their arithmetic leaves one step less than it says
+        kept = int(min(int(said["partial"]) / (len(times) - 1), 1.0) * (len(times) - 1)) - 1
         times = times[-kept - 1 :]
     z_T = case.inputs["x_T"]
     log = Log(len(times) - 1, _every(case, len(times) - 1, case.outputs.get(f"{tag}_pred_x0")), [z_T], [z_T])
-    before = _mask_before(case, tag, model) if match["mask"] else Hooks()
+    before = _mask_before(case, tag, model) if "mask" in said else Hooks()
+    denoise = _denoiser(case, model, number(said.get("cfg", said.get("scale")), 1.0))
+    noises = _noises(case.inputs.get(f"{tag}_noise"), number(said.get("temp"), 1.0))
+    options: dict[str, Any] = {"eta": number(said.get("eta"), 0.0)} if sampler == "ddim" else {}
     hooks = Hooks(before.before, log.after)
-    denoise = _denoiser(case, model, number(match["cfg"] or match["scale"], 1.0))
-    noises = _noises(case.inputs.get(f"{tag}_noise"), number(match["temp"], 1.0))
-    if match["sampler"] == "plms":
-        z = plms(denoise, z_T, model.schedule, times, noise=torch.zeros_like, hooks=hooks)
-    else:
-        eta = number(match["eta"], 0.0)
-        z = ddim(denoise, z_T, model.schedule, times, noise=lambda _: next(noises), eta=eta, hooks=hooks)
+    z = SAMPLERS[sampler](denoise, z_T, model.schedule, times, noise=lambda _: next(noises), hooks=hooks, **options)
     log.z.append(z)
     return log
 

@@ -45,6 +45,9 @@ def conditioning(case: Case) -> dict[str, Tensor]:
         assert model.network.vector_channels is not None
         vector = F.one_hot(case.inputs["y"], model.network.vector_channels).float()
     given = {key: case.inputs.get(f"c_{key}", case.inputs.get(key)) for key in ("concat", "crossattn")}
+    given.setdefault("c", case.inputs.get("c"))
+    if given["c"] is not None:  # a single condition goes where the key says
+        given[case.params.get("conditioning_key", "crossattn")] = given["c"]
     c = Conditioning(given["crossattn"], given["concat"], vector)
     return {"model_out": model.output(case.inputs["x"], case.inputs["t"], c), **_losses(case, model, said, case.inputs["x"], c)}
 

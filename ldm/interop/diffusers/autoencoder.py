@@ -1,0 +1,137 @@
+"""`KLAutoencoder` <-> `AutoencoderKL`, `VQAutoencoder` <-> `VQModel`: the settings."""
+
+from typing import Any
+
+from ldm.errors import UserError
+from ldm.first_stage import KLAutoencoder, VQAutoencoder
+from ldm.interop.diffusers.settings import OWN, Node, Settings, changed, parameters
+from ldm.interop.diffusers.unet import GROUPS, check_widths
+
+TARGETS = {"ldm.first_stage.KLAutoencoder": KLAutoencoder, "ldm.first_stage.VQAutoencoder": VQAutoencoder}
+KL, VQ = "AutoencoderKL", "VQModel"
+OURS_ONLY = {KL: ("dropout", "initial_log_variance"), VQ: ("dropout", "legacy")}  # of training; inference does not see them
+DOWN = {False: "DownEncoderBlock2D", True: "AttnDownEncoderBlock2D"}
+UP = {False: "UpDecoderBlock2D", True: "AttnUpDecoderBlock2D"}
+NOT_THERE: dict[str, dict[str, tuple[Any, ...]]] = {  # key -> the values that change nothing; the first is diffusers' default
+    KL: {
+        "shift_factor": (None,),
+        "latents_mean": (None,),
+        "latents_std": (None,),
+        "use_quant_conv": (True,),
+        "use_post_quant_conv": (True,),
+    },
+    VQ: {"norm_type": ("group",), "lookup_from_codebook": (False,)},
+}
+SCALE = 0.18215  # diffusers' default where a file has no scaling_factor
+
+
+def unwrapped(node: Any) -> Node:
+    """A first stage's node, without `ldm.loading.pretrained` around it.
+
+    Raises:
+        UserError: only a checkpoint is named, so that the architecture is not in the node.
+    """
+    if isinstance(node, dict) and node.get("target") == "ldm.loading.pretrained":
+        inner = (node.get("params") or {}).get("model")
+        if not isinstance(inner, dict):
+            raise UserError("first_stage: ldm.loading.pretrained without model: the architecture must be named to be written")
+        return inner
+    return node  # type: ignore[no-any-return]
+
+
+def write_autoencoder(node: Node, scale: float | None, sample_size: int | None) -> dict[str, Any]:
+    """`config.json` of a first stage.
+
+    Args:
+        node: of the first stage, unwrapped.
+        scale: of the latents; none for a first stage alone.
+        sample_size: side of the images.
+
+    Raises:
+        UserError: something that the diffusers class cannot express; says what and why.
+    """
+    p = parameters(node, "first_stage", TARGETS)
+    kind = KL if node["target"].endswith("KLAutoencoder") else VQ
+    check_widths("first_stage", p)
+    if p["stem"] != 1:
+        raise UserError(f"first_stage: stem={p['stem']}: diffusers has no space-to-depth before the first convolution")
+    channels, features = p["channels"], p["features"] or p["channels"]
+    if kind == KL and features != channels:
+        raise UserError(f"first_stage: features={features}: AutoencoderKL has as many as the latent has channels ({channels})")
+    attends = [2**i in p["attention_at"] for i in range(len(p["width_mult"]))]
+    made: dict[str, Any] = {
+        "_class_name": kind,
+        "in_channels": p["image_channels"],
+        "out_channels": p["image_channels"],
+        "block_out_channels": [p["width"] * mult for mult in p["width_mult"]],
+        "layers_per_block": p["blocks_per_level"],
+        "down_block_types": [DOWN[a] for a in attends],
+        "up_block_types": [UP[a] for a in reversed(attends)],
+        "latent_channels": features,
+        "act_fn": "silu",
+        "norm_num_groups": GROUPS,
+        "mid_block_add_attention": p["middle_attention"],
+        "scaling_factor": 1.0 if scale is None else scale,
+    }
+    if sample_size is not None:
+        made["sample_size"] = sample_size
+    if kind == VQ:
+        made |= {"num_vq_embeddings": p["codebook_size"], "vq_embed_dim": channels, "norm_type": "group"}
+    if own := changed(p, TARGETS[node["target"]], OURS_ONLY[kind]):
+        made[OWN] = own
+    return made
+
+
+def read_autoencoder(settings: Settings, kind: str) -> tuple[Node, float, list[str]]:
+    """Node, scale of the latents, and notes.
+
+    Args:
+        settings: of `config.json`.
+        kind: the class it names, `AutoencoderKL` or `VQModel`.
+
+    Raises:
+        UserError: a setting that our autoencoder cannot express.
+    """
+    for key in ("sample_size", "force_upcast"):  # neither changes the network
+        settings.take(key, None)
+    for key, allowed in {**NOT_THERE[kind], "act_fn": ("silu", "swish"), "norm_num_groups": (GROUPS,)}.items():
+        settings.expect(key, *allowed)
+    widths = settings.take("block_out_channels", [64])
+    if any(width % widths[0] for width in widths):
+        raise settings.wrong("block_out_channels", widths, "multiples of the first")
+    image_channels = settings.take("in_channels", 3)
+    settings.follows("out_channels", 3, image_channels)
+    features = settings.take("latent_channels", 4 if kind == KL else 3)
+    made: dict[str, Any] = {
+        "width": widths[0],
+        "width_mult": [width // widths[0] for width in widths],
+        "blocks_per_level": settings.take("layers_per_block", 1),
+        "attention_at": [2**i for i, attended in enumerate(_attends(settings, len(widths))) if attended],
+        "middle_attention": settings.take("mid_block_add_attention", True),
+        "image_channels": image_channels,
+    }
+    if kind == KL:
+        made = {"channels": features, **made}
+    else:
+        channels = settings.take("vq_embed_dim", None) or features
+        made = {"channels": channels, "codebook_size": settings.take("num_vq_embeddings", 256), **made}
+        if features != channels:
+            made["features"] = features
+    scale = settings.take("scaling_factor", None)
+    notes = [] if scale is not None else [f"{settings.path}: no scaling_factor; diffusers' default {SCALE} was taken"]
+    settings.done()
+    target = next(name for name in TARGETS if name.endswith("KLAutoencoder" if kind == KL else "VQAutoencoder"))
+    return {"target": target, "params": {**made, **settings.our_own(OURS_ONLY[kind])}}, SCALE if scale is None else float(scale), notes
+
+
+def _attends(settings: Settings, levels: int) -> list[bool]:
+    """Which levels attend, the finest first."""
+    found = []
+    for key, names in (("down_block_types", DOWN), ("up_block_types", UP)):
+        blocks = settings.take(key, [names[False]])
+        if len(blocks) != levels or any(block not in names.values() for block in blocks):
+            raise settings.wrong(key, blocks, f"{levels} of {' or '.join(names.values())}")
+        found.append([block == names[True] for block in blocks])
+    if found[0] != found[1][::-1]:
+        raise settings.wrong("up_block_types", blocks, "the mirror of down_block_types")
+    return found[0]

@@ -1,0 +1,72 @@
+"""The files of a diffusers folder: JSON beside safetensors, each whole or not there."""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ldm.errors import MissingFile, UserError
+from ldm.files import write_text, write_whole
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+BERT_WEIGHTS = "model.safetensors"  # classes that come from `transformers` call theirs so
+VERSION = "0.36.0"  # of diffusers: the first whose layout this package follows
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """A JSON file with sorted keys."""
+    write_text(path, json.dumps(dict(values), indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """A JSON file that holds a mapping; `what` says in messages what it is for.
+
+    Raises:
+        MissingFile: not there.
+        UserError: not JSON, or not a mapping.
+    """
+    if not path.is_file():
+        raise MissingFile(f"{path}: not there; expected {what}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds a {type(values).__name__}, expected a mapping of settings")
+    return values
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Safetensors as diffusers and transformers want them: the header says no more than that torch wrote them."""
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_whole(path, lambda beside: save_file(whole, beside, {"format": "pt"}))
+
+
+def read_tensors(folder: Path, name: str = WEIGHTS) -> dict[str, Tensor]:
+    """All tensors of a part, also where a large one is split into several files with an index.
+
+    Raises:
+        MissingFile: no safetensors; pickled weights beside it do not count, because loading them runs code.
+        UserError: a damaged file.
+    """
+    index = folder / f"{name}.index.json"
+    if not (folder / name).is_file() and index.is_file():
+        names = sorted(set(read_json(index, "the index of split weights").get("weight_map", {}).values()))
+        return {key: value for part in names for key, value in _read_file(folder / Path(part).name).items()}
+    return _read_file(folder / name)
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        pickled = sorted(file.name for file in path.parent.glob("*.bin"))
+        instead = f"; {pickled[0]} is pickled, and pickles can run code: convert it" if pickled else ""
+        raise MissingFile(f"{path}: not there; expected the weights as safetensors{instead}")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, struct.error) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from error

@@ -1,0 +1,151 @@
+"""A diffusers folder -> a config node of ours and weights under our names."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ldm.config import Trust, build
+from ldm.errors import MissingFile, UserError
+from ldm.interop.diffusers.autoencoder import KL, VQ, read_autoencoder
+from ldm.interop.diffusers.conditioner import read_conditioner
+from ldm.interop.diffusers.files import WEIGHTS, read_json, read_tensors
+from ldm.interop.diffusers.scheduler import check_class, read_scheduler
+from ldm.interop.diffusers.settings import Node, Settings
+from ldm.interop.diffusers.unet_reading import CONDITIONED, PLAIN, read_unet
+from ldm.interop.diffusers.weights import from_diffusers
+
+PIPELINES = ("LDMPipeline", "LDMTextToImagePipeline", "LDMSuperResolutionPipeline")
+T = TypeVar("T")
+CONFIG, INDEX = "config.json", "model_index.json"
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What a folder holds, in our words.
+
+    Attributes:
+        node: to be built by `ldm.config.build`: a `LatentDiffusion`, a first stage or a `UNet`.
+        weights: under the names of what the node builds, all of them.
+        notes: what the user should know.
+    """
+
+    node: Node
+    weights: dict[str, Tensor]
+    notes: list[str] = field(default_factory=list)
+
+
+def is_folder(folder: Path) -> bool:
+    """Whether a folder looks like one of diffusers'."""
+    return any((folder / name).exists() for name in (INDEX, CONFIG, "unet", "vqvae", "vae"))
+
+
+def read_folder(folder: Path) -> Foreign:
+    """Read a diffusers folder: a whole model, or one of AutoencoderKL, VQModel, UNet2DModel and UNet2DConditionModel.
+
+    Raises:
+        MissingFile: a file that belongs to such a folder; says what it is.
+        UserError: a setting that changes the computation and that we cannot express; names file, key and value.
+    """
+    if not folder.is_dir():
+        raise MissingFile(f"{folder}: no such folder; expected one with {INDEX} or {CONFIG} as diffusers writes it")
+    if (folder / INDEX).is_file() or (folder / "unet").is_dir():
+        return _model(folder)
+    kind = _kind(folder)
+    if kind in (PLAIN, CONDITIONED):
+        return Foreign(*_unet(folder))
+    node, weights, scale, _ = _first_stage(folder)
+    note = f"{folder / CONFIG}: scaling_factor {scale} is not part of a first stage: it is the scale of a model on top of it"
+    return Foreign(node, weights, [] if scale == 1.0 else [note])
+
+
+def _model(folder: Path) -> Foreign:
+    index = read_json(folder / INDEX, "the parts") if (folder / INDEX).is_file() else {}
+    _check_index(folder, index)
+    stage_folder = next((folder / name for name in ("vqvae", "vae") if (folder / name).is_dir()), folder / "vqvae")
+    stage, stage_weights, scale, notes = _first_stage(stage_folder)
+    if index.get("_class_name") == "LDMSuperResolutionPipeline" and scale != 1.0:
+        notes = [f"{stage_folder / CONFIG}: scaling_factor {scale} is not used by LDMSuperResolutionPipeline; 1 was taken"]
+        scale = 1.0
+    network, network_weights = _unet(folder / "unet")
+    schedule, parameterization, more = _scheduler(folder / "scheduler" / "scheduler_config.json")
+    extra = network["params"]["in_channels"] - stage["params"]["channels"]
+    conditioner, condition_weights = read_conditioner(folder, index, extra, "context_channels" in network["params"])
+    params: dict[str, Any] = {"first_stage": stage, "network": network, "schedule": schedule, "parameterization": parameterization}
+    weights = {
+        **_below("first_stage", stage_weights),
+        **_below("network", network_weights),
+        **_below("conditioner", condition_weights),
+        "scale": torch.tensor(scale),
+    }
+    if conditioner is not None:
+        params["conditioner"] = conditioner
+    node = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": {**params, "scale": scale}}
+    return Foreign(node, weights, [*notes, *more])
+
+
+def _check_index(folder: Path, index: Mapping[str, Any]) -> None:
+    if "text_encoder" in index or (folder / "text_encoder").is_dir():
+        kind = (index.get("text_encoder") or ["", "a text encoder"])[1]
+        raise UserError(
+            f"{folder / INDEX}: text_encoder is {kind}: the layout of Stable Diffusion cannot be read yet, expected one of {PIPELINES}"
+        )
+    if index and index.get("_class_name") not in PIPELINES:
+        raise UserError(
+            f"{folder / INDEX}: _class_name={index.get('_class_name')!r} is not supported, expected one of {', '.join(PIPELINES)}"
+        )
+
+
+def _kind(folder: Path) -> str:
+    path = folder / CONFIG
+    kind = read_json(path, "the settings of a diffusers part").get("_class_name")
+    if kind not in (KL, VQ, PLAIN, CONDITIONED):
+        raise UserError(f"{path}: _class_name={kind!r} is not supported, expected {KL}, {VQ}, {PLAIN} or {CONDITIONED}")
+    return str(kind)
+
+
+def _settings(folder: Path, *kinds: str) -> tuple[Settings, str]:
+    kind = _kind(folder)
+    if kind not in kinds:
+        raise UserError(f"{folder / CONFIG}: _class_name={kind!r}, expected {' or '.join(kinds)}")
+    return Settings(folder / CONFIG, read_json(folder / CONFIG, "the settings of a diffusers part")), kind
+
+
+def _unet(folder: Path) -> tuple[Node, dict[str, Tensor]]:
+    settings, kind = _settings(folder, PLAIN, CONDITIONED)
+    node = _read(settings, lambda: read_unet(settings, kind))
+    return node, _weights(node, folder)
+
+
+def _first_stage(folder: Path) -> tuple[Node, dict[str, Tensor], float, list[str]]:
+    settings, kind = _settings(folder, KL, VQ)
+    node, scale, notes = _read(settings, lambda: read_autoencoder(settings, kind))
+    return node, _weights(node, folder), scale, notes
+
+
+def _weights(node: Node, folder: Path) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        module = build(node, Trust(), str(folder / CONFIG))
+    return from_diffusers(module, read_tensors(folder), folder / WEIGHTS)
+
+
+def _scheduler(path: Path) -> tuple[Node, str, list[str]]:
+    values = read_json(path, "the noise schedule")
+    check_class(path, values.get("_class_name"))
+    settings = Settings(path, values)
+    return _read(settings, lambda: read_scheduler(settings))
+
+
+def _read(settings: Settings, read: Callable[[], T]) -> T:
+    """Call `read`; values of a kind that it did not foresee are the file's fault."""
+    try:
+        return read()
+    except (TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
+        raise UserError(f"{settings.path}: a value is not of the expected kind ({str(error).splitlines()[0]})") from error
+
+
+def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in weights.items()}

@@ -1,0 +1,78 @@
+"""Weights in and out under diffusers' names: numbers are moved, none is computed, so both directions are exact."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ldm.errors import UserError
+from ldm.interop.diffusers.names import Pair, pairs_of
+
+MAPS = ("to_q", "to_k", "to_v")
+# What older versions called the maps of attention without context.
+FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def to_diffusers(module: nn.Module) -> dict[str, Tensor]:
+    """Our module's state dict under diffusers' names and in its layouts."""
+    pairs, made = pairs_of(module), {}
+    for key, value in module.state_dict().items():
+        prefix, _, leaf = key.rpartition(".")
+        for name, part in _split(pairs[prefix], leaf, value).items():
+            made[name] = part
+    return made
+
+
+def from_diffusers(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """A diffusers state dict under our names; every key of it is used.
+
+    Args:
+        module: has the names and shapes; its weights are not touched, so it may be on the meta device.
+        state: of one part.
+        path: of its file, for messages.
+
+    Raises:
+        UserError: missing or leftover keys, or other shapes; names the first.
+    """
+    given = {_current(name): value for name, value in state.items()}
+    wanted = module.state_dict()
+    pairs = pairs_of(module)
+    sources = {key: list(_split(pairs[key.rpartition(".")[0]], key.rpartition(".")[2], value)) for key, value in wanted.items()}
+    names = {name for found in sources.values() for name in found}
+    missing, extra = sorted(names - given.keys()), sorted(given.keys() - names)
+    if missing or extra:
+        raise UserError(f"{path} does not fit its config.json: missing {missing[:3]}, left over {extra[:3]}")
+    return {
+        key: _merge(pairs[key.rpartition(".")[0]], [given[n] for n in sources[key]], wanted[key], sources[key][0], path) for key in wanted
+    }
+
+
+def _current(name: str) -> str:
+    head, _, leaf = name.rpartition(".")
+    stem, _, last = head.rpartition(".")
+    return f"{stem}.{FORMER[last]}.{leaf}" if last in FORMER and stem.rpartition(".")[0].endswith("attentions") else name
+
+
+def _split(pair: Pair, leaf: str, value: Tensor) -> dict[str, Tensor]:
+    """Our entry -> their entries."""
+    if pair.layout == "same":
+        return {f"{pair.theirs}.{leaf}": value}
+    flat = value.flatten(1) if leaf == "weight" else value  # (out, in) or (out,)
+    if pair.layout == "linear":
+        return {f"{pair.theirs}.{leaf}": flat}
+    maps = flat.unflatten(0, (pair.heads, 3, -1)).unbind(1) if pair.heads_first else flat.unflatten(0, (3, pair.heads, -1))
+    return {f"{pair.theirs}{name}.{leaf}": part.flatten(0, 1) for name, part in zip(MAPS, maps, strict=True)}  # rows (head, d)
+
+
+def _merge(pair: Pair, values: list[Tensor], wanted: Tensor, name: str, path: Path) -> Tensor:
+    """Their entries -> our entry, of the shape of `wanted`."""
+    share = wanted.shape if pair.layout == "same" else (len(wanted) // len(values), wanted.numel() // len(wanted))
+    for value in values:
+        found = value.shape if pair.layout == "same" else (len(value), value.numel() // len(value))
+        if found != share:
+            raise UserError(f"{path} does not fit its config.json: {name} is {tuple(value.shape)}, expected {tuple(share)}")
+    if pair.layout == "fused":
+        maps = [value.unflatten(0, (pair.heads, -1)) for value in values]  # rows (head, d)
+        return torch.stack(maps, dim=1 if pair.heads_first else 0).reshape(wanted.shape)
+    return values[0].reshape(wanted.shape)

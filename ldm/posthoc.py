@@ -1,0 +1,89 @@
+"""Averages of any length after the run (Karras et al., 2024, EDM2, Sec. 3): snapshots of two, combined by least squares.
+
+A power-function average of exponent gamma weighs the parameters at step tau <= t by (gamma + 1) tau^gamma / t^(gamma + 1). Its
+length is told relative to the run: sigma_rel, the standard deviation of that profile over t.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def exponent(length: float) -> float:
+    """gamma for a relative length sigma_rel (Eq. 123 there solved for gamma).
+
+    Raises:
+        ValueError: a length that no gamma >= 0 has, which is 0.29 and more, or none at all.
+    """
+    if not 0.0 < length < 12**-0.5:
+        raise ValueError(f"the relative length of an average must be above 0 and below {12**-0.5:.3f}, got {length}")
+    inverse = length**-2
+    roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
+    return float(roots[np.isreal(roots)].real.max())
+
+
+def profile_product(t: float, gamma: float, other_t: float, other_gamma: float) -> float:
+    """Inner product of two profiles, the integral over tau of their weights (in logarithms, because exponents are large)."""
+    total = gamma + other_gamma + 1.0
+    logs = np.log(gamma + 1.0) + np.log(other_gamma + 1.0) - np.log(total) + total * np.log(min(t, other_t))
+    return float(np.exp(logs - (gamma + 1.0) * np.log(t) - (other_gamma + 1.0) * np.log(other_t)))
+
+
+def coefficients(snapshots: Sequence[tuple[int, float]], step: int, length: float) -> np.ndarray:
+    """Weights with which snapshots add up to the average of a length at a step.
+
+    Args:
+        snapshots: (step, relative length) of each.
+        step: at which the average ends; snapshots of later steps must not be among them.
+        length: relative, of the average that is wanted.
+    """
+    profiles = [(float(t), exponent(relative)) for t, relative in snapshots]
+    products = np.array([[profile_product(*a, *b) for b in profiles] for a in profiles])
+    wanted = np.array([profile_product(*a, float(step), exponent(length)) for a in profiles])
+    # The profiles of neighbouring snapshots are nearly parallel: scale them, and let the solver drop what is noise.
+    scale = np.sqrt(np.diag(products))
+    solution = np.linalg.lstsq(products / np.outer(scale, scale), wanted / scale, rcond=1e-12)[0]
+    return np.asarray(solution / scale)
+
+
+class PowerAverages:
+    """Power-function averages of some parameters, float32, updated once per step.
+
+    Args:
+        parameters: by name.
+        lengths: relative length of each average; two (0.05 and 0.1) are enough to make any in between and around.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], lengths: Sequence[float] = (0.05, 0.1)) -> None:
+        self.parameters, self.lengths, self.updates = dict(parameters), tuple(lengths), 0
+        self.exponents = [exponent(length) for length in self.lengths]
+        self.restart()
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Take the parameters as they are, on the device where they are."""
+        self.shadows = [{name: p.detach().clone().float() for name, p in self.parameters.items()} for _ in self.lengths]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the averages towards the parameters."""
+        self.updates += 1
+        current = [p.float() for p in self.parameters.values()]
+        for gamma, shadow in zip(self.exponents, self.shadows, strict=True):
+            kept = (1.0 - 1.0 / self.updates) ** (gamma + 1.0)
+            torch._foreach_lerp_(list(shadow.values()), current, 1.0 - kept)
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        """Plain containers."""
+        named = {f"{i}.{name}": value for i, shadow in enumerate(self.shadows) for name, value in shadow.items()}
+        return {"updates": self.updates, **named}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
+        """The inverse of `state_dict`."""
+        self.updates = int(state["updates"])
+        for i, shadow in enumerate(self.shadows):
+            for name, value in shadow.items():
+                value.copy_(state[f"{i}.{name}"])  # type: ignore[arg-type]

@@ -1,0 +1,167 @@
+"""Whatever a user names as a model - a run folder, our weights, a CompVis checkpoint, a diffusers folder - as one thing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldm.config import Trust, build, load
+from ldm.errors import MissingFile, UserError
+from ldm.files import newest_checkpoint, newest_weights, read_weights
+from ldm.first_stage.base import FirstStage
+from ldm.interop import compvis, diffusers
+from ldm.interop.compvis.state import RAW, Weights, first_stage_from_state, from_state
+from ldm.latent_diffusion import LatentDiffusion
+
+PRETRAINED = "ldm.loading.pretrained"
+PICKLES = (".ckpt", ".pt", ".pth")
+KINDS = "a run folder, weights (.safetensors), a CompVis checkpoint (.ckpt, with its YAML), or a diffusers folder"
+
+
+@dataclass
+class Source:
+    """A model as it lies on disk.
+
+    Attributes:
+        path: of the weights.
+        config: the config it was trained with, in our words.
+        weights: by our names, see `ldm.interop.compvis.state`; of stage one without a prefix.
+        step: training step, -1 if it is not said.
+        trained_with: path and SHA-256 of the first stage that is not among the weights; empty if it is.
+        notes: what the reader should know.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    weights: Weights
+    step: int = -1
+    trained_with: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def stage_two(self) -> bool:
+        """Whether it is a latent diffusion model."""
+        return isinstance(_params(self.config).get("model"), dict)
+
+    @property
+    def node(self) -> dict[str, Any]:
+        """Config node of the latent diffusion model or of the first stage.
+
+        Raises:
+            UserError: it is neither.
+        """
+        params = _params(self.config)
+        for key in ("model", "autoencoder"):
+            if isinstance(params.get(key), dict):
+                return params[key]  # type: ignore[no-any-return]
+        raise UserError(f"{self.path}: the config in it describes neither a latent diffusion model nor a first stage")
+
+
+def _params(config: Mapping[str, Any]) -> dict[str, Any]:
+    model = config.get("model")
+    params = model.get("params") if isinstance(model, dict) else None
+    return params if isinstance(params, dict) else {}
+
+
+def unwrap(node: dict[str, Any]) -> dict[str, Any]:
+    """A latent diffusion model's node with the plain node of its first stage, if it is known."""
+    stage = node["params"].get("first_stage", {})
+    inner = (stage.get("params") or {}).get("model") if stage.get("target") == PRETRAINED else None
+    return {**node, "params": {**node["params"], "first_stage": inner}} if inner else node
+
+
+def read_source(name: str, config: str | None = None, full: bool = False, stage: FirstStage | None = None) -> Source:
+    """Read a model of any kind.
+
+    Args:
+        name: path of it.
+        config: YAML of a CompVis checkpoint; without it, `config.yaml` or a YAML of the checkpoint's name beside it.
+        full: of a run folder, read the full training state, which has averaged and raw weights.
+        stage: the architecture, where the caller knows that the file is a first stage.
+
+    Raises:
+        MissingFile: nothing there.
+        UserError: not a model, or one that does not fit its config.
+    """
+    path = Path(name)
+    if path.is_dir() and diffusers.is_folder(path):
+        return _diffusers(path)
+    if full and path.is_dir():
+        path = newest_checkpoint(path)
+    if path.suffix in PICKLES and path.is_file():
+        return _pickle(path, config, stage)
+    return _ours(newest_weights(path))
+
+
+def _ours(path: Path) -> Source:
+    tensors, metadata = read_weights(path)
+    config = metadata.get("config")
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: no config of this project in its header; expected {KINDS}")
+    weights = Weights(tensors, metadata.get("ema") or {})
+    return Source(path, config, weights, int(metadata.get("step", -1)), metadata.get("first_stage") or {})
+
+
+def _pickle(path: Path, config: str | None, stage: FirstStage | None) -> Source:
+    content = compvis.read(path)
+    if "ldm_checkpoint" in content:
+        return _training_state(path, content)
+    state = compvis.state_of(content, path)
+    step = content.get("global_step", -1)
+    step = step if isinstance(step, int) else -1
+    if stage is not None:
+        inside = {key.removeprefix("first_stage_model."): value for key, value in state.items() if key.startswith("first_stage_model.")}
+        return Source(path, {}, first_stage_from_state(stage, inside or state, str(path)), step)
+    yaml = Path(config) if config else beside(path)
+    translated = load([yaml], foreign=compvis.ours).data
+    source = Source(path, translated, Weights({}), step)
+    with torch.device("meta"):
+        model = build(unwrap(source.node) if source.stage_two else source.node, Trust(), "model")
+    if isinstance(model, LatentDiffusion):
+        source.weights = from_state(model, state, str(path))
+        params = _params(translated)
+        params["model"] = unwrap(params["model"])
+    else:
+        source.weights = first_stage_from_state(model, state, str(path))
+    if source.weights.dropped:
+        source.notes.append(f"left out {len(source.weights.dropped)} keys without a place here: {', '.join(source.weights.dropped[:3])}")
+    return source
+
+
+def beside(path: Path) -> Path:
+    """The YAML that belongs to a checkpoint.
+
+    Raises:
+        MissingFile: none is there.
+    """
+    for candidate in (path.with_suffix(".yaml"), path.with_name("config.yaml")):
+        if candidate.is_file():
+            return candidate
+    raise MissingFile(f"{path}: a CompVis checkpoint needs the YAML it was made with: give --config FILE, or put config.yaml beside it")
+
+
+def _training_state(path: Path, content: dict[str, Any]) -> Source:
+    """Raw and averaged weights out of a full training state of ours."""
+    renamed = {}
+    for name, value in content["model"].items():
+        if name.startswith("discriminator."):
+            name = f"loss.{name}"
+        renamed[name.removeprefix("autoencoder.")] = value
+    averages = {name.removeprefix("ema."): value for name, value in (content["ema"] or {}).items() if name.startswith("ema.")}
+    tensors = renamed | averages | {RAW + name: renamed[name] for name in averages}
+    params = _params(content["config"])
+    info = {"decay": params.get("ema_decay") or 0.9999, "updates": int(content["ema"]["updates"])} if averages else {}
+    return Source(path, content["config"], Weights(tensors, info), int(content["step"]), content.get("first_stage") or {})
+
+
+def _diffusers(path: Path) -> Source:
+    found = diffusers.read_folder(path)
+    optimizer = {"target": "torch.optim.AdamW", "partial": True, "params": {"lr": 1e-4}}
+    if found.node["target"] == "ldm.latent_diffusion.LatentDiffusion":
+        model = {"target": "ldm.training.DiffusionTraining", "params": {"model": found.node, "optimizer": optimizer}}
+    else:
+        loss = {"target": "ldm.first_stage.AutoencoderLoss", "params": {}}
+        model = {"target": "ldm.training.AutoencoderTraining", "params": {"autoencoder": found.node, "loss": loss, "optimizer": optimizer}}
+    return Source(path, {"model": model}, Weights(dict(found.weights)), notes=list(found.notes))

@@ -1,0 +1,57 @@
+"""Make the average of any length from the snapshots of a run, after training (EDM2)."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ldm.cli import run_script  # noqa: E402
+from ldm.errors import MissingFile, UserError  # noqa: E402
+from ldm.files import newest_weights, read_metadata, read_weights, save_weights, step_of  # noqa: E402
+from ldm.posthoc import coefficients  # noqa: E402
+
+EXAMPLES = """
+example: train with model.params.posthoc_lengths="[0.05, 0.1]", then
+  python scripts/posthoc_ema.py logs/<run> average-0.15.safetensors --length 0.15
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    p = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("run", metavar="RUN", type=Path, help="a run folder with snapshots (checkpoints/posthoc/)")
+    p.add_argument("target", metavar="OUT", type=Path, help="weights file to write (.safetensors)")
+    p.add_argument(
+        "--length", type=float, required=True, help="relative to the run: standard deviation of the weights' profile, such as 0.1"
+    )
+    p.add_argument("--step", type=int, help="where the average ends (default: the last snapshot)")
+    flags = p.parse_args(arguments)
+    files = {step_of(path): path for path in (flags.run / "checkpoints" / "posthoc").glob("step-*.safetensors")}
+    end = max(files, default=-1) if flags.step is None else flags.step
+    files = {step: path for step, path in sorted(files.items()) if step <= end}
+    if end not in files:
+        raise MissingFile(f"{flags.run}/checkpoints/posthoc: no snapshot of step {end}; train with model.params.posthoc_lengths")
+    if flags.target.exists():
+        raise UserError(f"{flags.target}: is there already")
+    lengths = [float(length) for length in read_metadata(files[end])["lengths"]]
+    try:
+        weights = coefficients([(step, length) for step in files for length in lengths], end, flags.length)
+    except ValueError as error:
+        raise UserError(f"--length: {error}") from error
+    total: dict[str, torch.Tensor] = {}
+    for row, path in zip(weights.reshape(len(files), len(lengths)), files.values(), strict=True):
+        for name, value in read_weights(path)[0].items():
+            i, _, parameter = name.partition(".")
+            total[parameter] = total.get(parameter, torch.zeros(())) + float(row[int(i)]) * value.double()
+    base, metadata = read_weights(newest_weights(flags.run))
+    averaged = base | {name: value.to(base[name].dtype) for name, value in total.items()}
+    save_weights(flags.target, averaged, {**metadata, "step": end, "posthoc_length": flags.length})
+    sys.stdout.write(f"average of relative length {flags.length} at step {end} from {len(files)} snapshots of {lengths}: {flags.target}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,125 @@
+"""What stage two can be besides a plain denoiser: fine-tuned, partly averaged, partly frozen, or a classifier."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ldm.conditioning import ClassEmbedding, LabelMap, LayoutTransformer, Rescaler
+from ldm.conditioning.layout import BoxTokenizer
+from ldm.data import Digits
+from ldm.data.batch import collate
+from ldm.diffusion import cosine
+from ldm.errors import MissingFile
+from ldm.first_stage import IdentityFirstStage
+from ldm.latent_diffusion import LatentDiffusion
+from ldm.loading import load_model, starting_weights
+from ldm.networks import NoisyClassifier, UNet
+from ldm.seeding import StepRandom
+from ldm.training import ClassifierTraining, DiffusionTraining
+
+
+def adam(parameters) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=2e-3)
+
+
+def model() -> LatentDiffusion:
+    net = UNet(1, 1, 32, [1, 2], 1, heads=1, context_channels=8)
+    return LatentDiffusion(IdentityFirstStage(1), net, cosine(), ClassEmbedding(10, 8), parameterization="v")
+
+
+def test_the_average_can_leave_the_conditioner_out() -> None:
+    everything, network = (DiffusionTraining(model(), adam, ema_of=kind).averaged() for kind in ("all", "network"))
+    assert any(name.startswith("conditioner.") for name in everything)
+    assert network.keys() == {name for name in everything if name.startswith("network.")}
+
+
+def test_a_frozen_conditioner_does_not_learn() -> None:
+    training = DiffusionTraining(model(), adam, train_conditioner=False)
+    assert all(name.startswith("network.") for name in training.trained())
+
+
+def test_fine_tuning_begins_with_the_given_weights(tmp_path: Path) -> None:
+    first = DiffusionTraining(model(), adam)
+    weights = {name: value + 1 for name, value in first.weights().items()}
+    second = DiffusionTraining(model(), adam, start=weights)
+    assert all(torch.equal(value, weights[name]) for name, value in second.weights().items())
+    with pytest.raises(ValueError, match="of another model: missing"):
+        DiffusionTraining(model(), adam, start={"network.x": torch.ones(1)})
+    with pytest.raises(MissingFile, match="no such file or run folder"):
+        starting_weights(str(tmp_path / "nowhere"))
+
+
+def test_fine_tuning_from_a_run_by_config(run, script, tmp_path: Path) -> None:
+    short = ["trainer.params.steps=2", "data.params.batch_size=4", "trainer.params.images_every=0", "trainer.params.validate_every=0"]
+    stage = "{target: ldm.first_stage.IdentityFirstStage, params: {channels: 1}}"
+    net = (
+        "{target: ldm.networks.UNet, params: {in_channels: 1, out_channels: 1, width: 32, width_mult: [1], blocks_per_level: 1, heads: 1}}"
+    )
+    parts = {"first_stage": stage, "network": net, "scale": "1.0", "conditioner": "null"}
+    words = ["--base", "configs/demo/digits.yaml", *short, *(f"model.params.model.params.{key}={value}" for key, value in parts.items())]
+    assert run("main.py", "-t", "-l", tmp_path, "-n", "one", *words).returncode == 0
+    first = next(tmp_path.glob("*_one"))
+    start = f"model.params.start={{target: ldm.loading.starting_weights, params: {{checkpoint: {first}}}}}"
+    frozen = ["model.params.optimizer={target: torch.optim.SGD, partial: true, params: {lr: 0.0}}"]
+    done = run("main.py", "-t", "-l", tmp_path, "-n", "two", *words, start, *frozen)
+    assert done.returncode == 0, done.stderr
+    second = next(tmp_path.glob("*_two"))
+    a, b = load_model(str(first)).model.state_dict(), load_model(str(second)).model.state_dict()
+    assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+    # resuming does not need the start any more
+    for path in first.rglob("*"):
+        path.unlink() if path.is_file() or path.is_symlink() else None
+    done = run("main.py", "--resume", second, "trainer.params.steps=3")
+    assert done.returncode == 0, done.stderr
+    missing = run("main.py", "--check", *words, start.replace(str(first), str(tmp_path / "gone")))
+    assert missing.returncode == 3 and "the weights to fine-tune" in missing.stdout
+
+
+def test_a_classifier_on_noisy_latents_learns() -> None:
+    torch.manual_seed(0)
+    data = Digits("train", 16)
+    net = NoisyClassifier(1, 10, 16, 32, [1, 2], 1, [2], head_channels=16)
+    training = ClassifierTraining(IdentityFirstStage(1), net, cosine(), adam)
+    training.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, assignment]
+    optimizer = training.configure_optimizers()[0]
+    batch = collate([data[i] for i in range(32)])
+    logs = []
+    for _ in range(60):
+        logs.append(training.update(batch, StepRandom(0, 0, batch["id"])))
+        optimizer.step()
+        optimizer.zero_grad()
+    assert float(logs[0]["accuracy"]) < 0.4 and float(logs[-1]["accuracy"]) > 0.9
+    assert float(logs[-1]["loss"]) < 0.3 * float(logs[0]["loss"])
+    assert set(training.weights()) == set(net.state_dict())  # the frozen first stage is not among them
+
+
+def test_layout_tokens_are_class_and_corners() -> None:
+    tokens = BoxTokenizer(max_objects=3, vocabulary=8192)
+    row = tokens([torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.5, 0.25, 0.75, 1.0]])], [torch.tensor([7, 599])])[0].tolist()
+    assert len(row) == 11 == tokens.length
+    assert row[:3] == [7, 0, 90 * 90 - 1]
+    assert row[3:6] == [599, 22 * 90 + 44, 89 * 90 + 67]
+    assert row[6:9] == [8191] * 3 and row[9:] == [0, 90 * 90 - 1]
+
+
+def test_layouts_reach_the_network_and_their_null_is_no_boxes() -> None:
+    c = LayoutTransformer(BoxTokenizer(2, 64), 16, 1, 2, 8, drop_rate=0.1)
+    batch = {"boxes": [torch.tensor([[0.1, 0.2, 0.6, 0.9]]), torch.zeros(0, 4)], "box_labels": [torch.tensor([3]), torch.zeros(0).long()]}
+    out, null = c(batch, None).context, c.null(batch, None).context
+    assert out.shape == (2, 8, 16)
+    assert torch.equal(out[1], null[0]) and torch.equal(null[0], null[1]) and not torch.equal(out[0], null[0])
+
+
+def test_label_maps_are_one_hot_halved_and_mapped() -> None:
+    c = LabelMap(5, Rescaler(5, 3, stages=2))
+    labels = torch.randint(0, 5, (2, 16, 16), generator=torch.Generator().manual_seed(0))
+    out = c({"segmentation": labels}, None).concat
+    assert out.shape == (2, 3, 4, 4)
+    # Halving one-hot maps bilinearly is averaging 2x2 places, so every place of the result is a mean over classes.
+    one_hot = torch.nn.functional.one_hot(labels, 5).movedim(3, 1).float()
+    expected = c.rescaler.conv(torch.nn.functional.avg_pool2d(one_hot, 4))
+    torch.testing.assert_close(out, expected)
+    assert not c.null({"segmentation": labels}, None).concat.any()
+    unlabelled = torch.full_like(labels, 255)
+    assert not c({"segmentation": unlabelled}, None).concat.any()
