@@ -35,4 +35,4 @@ types: $(READY)
 	$(PY) -m mypy
 
 test: lint types
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 --dist loadfile

@@ -29,6 +29,7 @@ from ldm.training.run import extras
 log = logging.getLogger(__name__)
 START = "ldm.loading.starting_weights"
 LOOKS = 32  # samples that are read
+MADE_UP = 256  # largest side of a made-up image
 
 
 @dataclass
@@ -364,6 +365,9 @@ def made_up_batch(module: TrainingModule, config: Config) -> Batch:
     """Two samples of the size that the config's data would have."""
     params = (config.data["data"].get("params") or {}).get("train") or {}
     size = (params.get("params") or {}).get("size", 256)
+    if not isinstance(module, ClassifierTraining):  # which was built for one size
+        # Nothing is known of the data, so a larger picture would show no more and only cost time.
+        size = min(size, MADE_UP // 2 if isinstance(module, AutoencoderTraining) else MADE_UP)
     stage_one = stage_one_of(module)
     image = torch.rand(2, stage_one.image_channels, size, size) * 2 - 1
     low = torch.nn.functional.avg_pool2d(image, 4)

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("folder", metavar="DIR", type=Path, help="recorded cases; those of whole models are used")
     folder = p.parse_args(arguments).folder
     torch.set_num_threads(1)  # the models are tiny
-    failed = 0
+    count = failed = 0
     sys.stdout.write(f"{'model':<24}{'keys':>6}  {'CompVis -> ldm -> CompVis':<28}{'ldm -> diffusers -> ldm':<26}images\n")
     for name in cases_in(folder):
         case = read_case(folder, name)
@@ -50,9 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         with tempfile.TemporaryDirectory() as temporary:
             row = through(case.params["model"], case.weights, Path(temporary))
-        failed += not row["passed"]
+        count, failed = count + 1, failed + (not row["passed"])
         sys.stdout.write(f"{name:<24}{len(case.weights):>6}  {row['compvis']:<28}{row['diffusers']:<26}{row['images']}\n")
-    sys.stdout.write(f"{failed} failed\n")
+    sys.stdout.write(f"{count - failed} models through every conversion and back, {failed} failed\n")
     return int(failed > 0)
 
 

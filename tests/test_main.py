@@ -122,7 +122,7 @@ def test_check_names_what_is_wrong_or_missing(override: str, code: int, message:
     [
         ("seed=1", 3, "the trained first stage"),
         ("model.params.model.params.network.params.in_channels=5", 2, "in_channels is 5, but the first stage gives 4"),
-        ("model.params.model.params.conditioner.params.num_classes=5", 2, "the conditioner knows 0 to 4"),
+        ("model.params.model.params.conditioner.params.num_classes=5", 2, "ClassEmbedding knows 0 to 4"),
         ("data.params.train.params.size=28", 2, "multiple of"),
         ("data.params.train={target: ldm.data.Scenes, params: {}}", 2, "3 channels"),
         ("model.params.model.params.schedule.params.T=10", 2, "20 sampling steps, but the schedule has only 10"),
