@@ -14,7 +14,7 @@ from ldm.latent_diffusion import LatentDiffusion, std_scale
 from ldm.posthoc import PowerAverages
 from ldm.seeding import StepRandom
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws, posterior_noise
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, copy_weights, draws, posterior_noise
 
 
 class DiffusionTraining(TrainingModule):
@@ -54,7 +54,8 @@ class DiffusionTraining(TrainingModule):
                 f"objective.log_variances is {len(self.objective.log_variance)}, but the schedule has {model.schedule.T} times"
             )
         if start is not None:
-            self._load(start)
+            copy_weights(self.weights(), start, "start: the weights are of another model")
+            self.model.scale_by_std = False  # the scale is among the weights
         if not train_conditioner:
             model.conditioner.requires_grad_(False)
         self.ema_of = ema_of
@@ -62,18 +63,6 @@ class DiffusionTraining(TrainingModule):
         self.preview = preview or SamplerSettings(steps=50)
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
         self.posthoc = None if posthoc_lengths is None else PowerAverages(self.averaged(), posthoc_lengths)
-
-    @torch.no_grad()
-    def _load(self, start: Mapping[str, Tensor]) -> None:
-        own = self.weights()
-        if own.keys() != start.keys():
-            missing, extra = sorted(own.keys() - start.keys()), sorted(start.keys() - own.keys())
-            raise ValueError(f"start: the weights are of another model: missing {missing[:3]}, unknown {extra[:3]}")
-        for name, value in own.items():
-            if value.shape != start[name].shape:
-                raise ValueError(f"start: {name} is {tuple(start[name].shape)}, expected {tuple(value.shape)}")
-            value.copy_(start[name])
-        self.model.scale_by_std = False  # the scale is among the weights
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Parameters of network and conditioner that need gradients."""

@@ -163,21 +163,9 @@ class TrainingModule(pl.LightningModule):
             "schedulers": [_to_cpu(scheduler.state_dict()) for scheduler in self._schedulers],
         }
 
-    @torch.no_grad()
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Load `training_state`, strictly.
-
-        Raises:
-            UserError: missing or unknown names, or other shapes.
-        """
-        own = self.training_state()
-        if own.keys() != state.keys():
-            missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-            raise UserError(f"checkpoint and config differ: missing {missing[:3]}, unknown {extra[:3]}")
-        for name, value in own.items():
-            if value.shape != state[name].shape:
-                raise UserError(f"checkpoint and config differ: {name} is {tuple(state[name].shape)}, expected {tuple(value.shape)}")
-            value.copy_(state[name])
+        """Load `training_state`, strictly; raises as `copy_weights`."""
+        copy_weights(self.training_state(), state, "checkpoint and config differ")
 
     def load_progress(self, state: Mapping[str, Any]) -> None:
         """Load what only exists once fit has begun: optimizers, schedules and the EMA."""
@@ -196,6 +184,23 @@ class TrainingModule(pl.LightningModule):
                 scheduler.base_lrs = rates  # the config's, which an override may have changed
         except (ValueError, KeyError) as error:
             raise UserError(f"the checkpoint's optimizers or schedules are not those of the config: {error}") from error
+
+
+@torch.no_grad()
+def copy_weights(into: Mapping[str, Tensor], state: Mapping[str, Tensor], complaint: str) -> None:
+    """Copy weights by name, every one of them.
+
+    Raises:
+        UserError: missing or unknown names, or other shapes; begins with `complaint`.
+    """
+    if into.keys() != state.keys():
+        missing, extra = sorted(into.keys() - state.keys()), sorted(state.keys() - into.keys())
+        raise UserError(f"{complaint}: missing {missing[:3]}, unknown {extra[:3]}")
+    for name, value in into.items():
+        if value.shape != state[name].shape:
+            raise UserError(f"{complaint}: {name} is {tuple(state[name].shape)}, expected {tuple(value.shape)}")
+    for name, value in into.items():
+        value.copy_(state[name])
 
 
 def draws(batch: Batch) -> list[str]:

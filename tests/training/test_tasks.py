@@ -10,7 +10,7 @@ from ldm.conditioning.layout import BoxTokenizer
 from ldm.data import Digits
 from ldm.data.batch import collate
 from ldm.diffusion import cosine
-from ldm.errors import MissingFile
+from ldm.errors import MissingFile, UserError
 from ldm.first_stage import IdentityFirstStage
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import load_model, starting_weights
@@ -44,7 +44,7 @@ def test_fine_tuning_begins_with_the_given_weights(tmp_path: Path) -> None:
     weights = {name: value + 1 for name, value in first.weights().items()}
     second = DiffusionTraining(model(), adam, start=weights)
     assert all(torch.equal(value, weights[name]) for name, value in second.weights().items())
-    with pytest.raises(ValueError, match="of another model: missing"):
+    with pytest.raises(UserError, match="of another model: missing"):
         DiffusionTraining(model(), adam, start={"network.x": torch.ones(1)})
     with pytest.raises(MissingFile, match="no such file or run folder"):
         starting_weights(str(tmp_path / "nowhere"))
