@@ -159,11 +159,15 @@ def _take_copies(model: LatentDiffusion, names: Mapping[str, str], left: dict[st
 
 
 def to_state(model: LatentDiffusion, weights: Weights) -> dict[str, Tensor]:
-    """The whole state dict in their form: what `from_state` takes apart, with all that it leaves out made again."""
+    """The whole state dict in their form: what `from_state` takes apart, with all that it leaves out made again.
+
+    Their format has one place for the conditioner, which they never average: where ours was, its average goes there, because
+    that is what the network's average was trained to be used with.
+    """
     names = model_names(model)
     trained, plain = weights.chosen(raw=True), weights.chosen()
     state = schedule.buffers(model.schedule)
-    state |= {theirs: _tensor(ours, trained[ours]) for ours, theirs in names.items()}
+    state |= {theirs: _tensor(ours, (trained if ours.startswith("network.") else plain)[ours]) for ours, theirs in names.items()}
     if weights.ema:
         averaged = {ours: theirs for ours, theirs in names.items() if ours.startswith("network.")}
         state |= {ema_name(theirs): _tensor(ours, plain[ours]) for ours, theirs in averaged.items()}
