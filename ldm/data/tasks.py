@@ -1,7 +1,7 @@
 """Data sets for inpainting and super-resolution: any images, with masks or reductions that are made as they are read."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -61,12 +61,17 @@ class Inpainting(WithTask):
         images: any data set of images of at least 8x8 pixels.
         masks: "thin", "medium", "thick", "training" or "mixed" of LaMa's generator, or "box" or "half": `ldm.data.masks`.
         seed: of the masks outside training.
+
+    Raises:
+        ValueError: an unknown kind of masks; from a sample, an image that is too small.
     """
 
     purpose = "mask"
 
     def __init__(self, images: Dataset[Sample], masks: Kind = "training", seed: int = 0) -> None:
         super().__init__(images, seed)
+        if masks not in get_args(Kind):
+            raise ValueError(f"masks {masks!r} are unknown: expected one of {', '.join(get_args(Kind))}")
         self.masks: Kind = masks
 
     def added(self, sample: Sample, random: torch.Generator) -> Sample:
@@ -89,7 +94,7 @@ class SuperResolution(WithTask):
         seed: of the blind degradation outside training.
 
     Raises:
-        ValueError: a factor below 2.
+        ValueError: a factor below 2 or an unknown degradation; from a sample, an image whose sides the factor does not divide.
     """
 
     purpose = "degradation"
@@ -98,6 +103,8 @@ class SuperResolution(WithTask):
         super().__init__(images, seed)
         if factor < 2:
             raise ValueError(f"factor must be 2 or more, got {factor}")
+        if degradation not in get_args(Degradation):
+            raise ValueError(f"degradation {degradation!r} is unknown: expected one of {', '.join(get_args(Degradation))}")
         self.factor, self.degradation = factor, degradation
 
     def added(self, sample: Sample, random: torch.Generator) -> Sample:

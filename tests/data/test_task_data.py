@@ -112,6 +112,10 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         Inpainting(Scenes(1, size=6))[0]
     with pytest.raises(ValueError, match="factor must be 2 or more, got 1"):
         SuperResolution(Scenes(1), factor=1)
+    with pytest.raises(ValueError, match="degradation 'blur' is unknown: expected one of bicubic, bsr, bsr_light"):
+        SuperResolution(Scenes(1), degradation="blur")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="masks 'thik' are unknown"):
+        Inpainting(Scenes(1), "thik")  # type: ignore[arg-type]
 
 
 def test_zoomed_crops_grow_and_move_with_the_step(tmp_path: Path) -> None:
