@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 
 def test_the_demo_script_end_to_end_in_small(run, tmp_path: Path) -> None:
