@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ldm.data.batch import Batch, check_sample, collate
 from ldm.data.tasks import WithTask
 from ldm.errors import MissingFile, UserError
 from ldm.first_stage.base import FirstStage
-from ldm.generation import SamplerSettings
+from ldm.generation import DIVIDES_BY_ALPHA, SamplerSettings
 from ldm.loading import first_stage_source, starting_weights
 from ldm.networks import NoisyClassifier
 from ldm.seeding import StepRandom
@@ -43,6 +44,7 @@ class Report:
     learning_rate: dict[str, Any] = field(default_factory=dict)
     batch: dict[str, str] = field(default_factory=dict)
     step: dict[str, float] = field(default_factory=dict)
+    start: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -50,7 +52,8 @@ class Report:
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"exit_code": self.exit_code, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
+        findings = {key: value for key, value in asdict(self).items() if key != "start"}
+        path.write_text(json.dumps({"exit_code": self.exit_code, **findings}, indent=2) + "\n", encoding="utf-8")
 
     def text(self) -> str:
         """For people."""
@@ -86,6 +89,7 @@ def check(config: Config, trust: Trust) -> Report:
         report.parameters = count_parameters(module)
         report.missing += [f"{path}: {error}" for path, error in missing_files(module)]
         check_steps(module, config.data, report)
+        check_start(module, report)
         if isinstance(data, DataModule) and isinstance(settings, TrainerSettings):
             report.learning_rate = learning_rate(config.data["model"], data, settings, report)
         elif isinstance(settings, TrainerSettings):
@@ -118,7 +122,24 @@ def check_steps(module: TrainingModule, config: dict[str, Any], report: Report) 
     asked = {"model.params.preview": module.preview.steps}
     asked |= {key: config[key].get("steps", 1) for key in ("sampling", "evaluation") if config.get(key)}
     T = module.model.schedule.T
+    if module.model.schedule.zero_terminal_snr:
+        samplers = {"model.params.preview": module.preview.sampler}
+        samplers |= {key: config[key].get("sampler", "ddim") for key in ("sampling", "evaluation") if config.get(key)}
+        wrong = {path: name for path, name in samplers.items() if name in DIVIDES_BY_ALPHA}
+        report.problems += [f"{path}: {name} cannot begin where the schedule leaves nothing of the image" for path, name in wrong.items()]
     report.problems += [f"{path}: {steps} sampling steps, but the schedule has only {T}" for path, steps in asked.items() if steps > T]
+
+
+def check_start(module: TrainingModule, report: Report) -> None:
+    """The weights to begin with have to be of the same model."""
+    if not report.start or not isinstance(module, DiffusionTraining):
+        return
+    own = {name: tuple(value.shape) for name, value in module.weights().items()}
+    different = [name for name in sorted(own.keys() | report.start.keys()) if own.get(name) != report.start.get(name)]
+    if different:
+        name = different[0]
+        text = f"{name} is {report.start.get(name, 'missing')}, expected {own.get(name, 'none')}"
+        report.problems.append(f"model.params.start: the weights are of another model: {text}")
 
 
 def build_or_report(node: Any, path: str, trust: Trust, report: Report) -> Any:
@@ -171,7 +192,7 @@ def report_start(node: dict[str, Any], path: str, report: Report) -> None:
         report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: train them, then set it to the run folder or file")
         return
     try:
-        starting_weights(checkpoint)
+        report.start = {name: tuple(value.shape) for name, value in starting_weights(checkpoint).items()}
     except MissingFile as error:
         report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: {error}")
     except UserError as error:
@@ -420,3 +441,5 @@ def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> No
     if without:
         report.problems.append(f"model: no gradient reaches {len(without)} parameters, for example {without[0]}")
     report.step = {name: float(value) for name, value in logs.items() if name.startswith("loss")}
+    if not all(math.isfinite(value) for value in report.step.values()):
+        report.problems.append(f"model: one step on a batch of the data gives a loss that is not finite: {report.step}")

@@ -21,6 +21,7 @@ def script_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     )
     p.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
     p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
+    p.add_argument("--tokenizer", metavar="DIR", help="folder with BERT's vocab.txt, for a text model whose config names the hub")
     p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
@@ -47,7 +48,9 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     if flags.batch < 1:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
     device = pick_device(flags.device)
-    loaded = load_model(flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw)
+    loaded = load_model(
+        flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw, flags.tokenizer
+    )
     loaded.model.to(device)
     return loaded
 

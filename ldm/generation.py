@@ -16,6 +16,7 @@ from ldm.latent_diffusion import LatentDiffusion
 from ldm.seeding import generator, normal
 
 log = logging.getLogger(__name__)
+DIVIDES_BY_ALPHA = ("plms", "heun")  # these cannot begin at a time of which nothing of the image is left
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def generate(
         times = uniform(model.schedule.T, settings.steps)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if model.schedule.zero_terminal_snr and settings.sampler in ("plms", "heun"):
+    if model.schedule.zero_terminal_snr and settings.sampler in DIVIDES_BY_ALPHA:
         raise UserError(f"sampler {settings.sampler} divides by alpha, which this model's schedule ends with as 0: use ddim or dpm_solver")
     factor = model.network.factor
     if shape[1] % factor or shape[2] % factor:

@@ -126,7 +126,8 @@ def take(conditions: dict[str, list[Any]], numbers: Sequence[int]) -> Batch:
 
 def image_size(flags: argparse.Namespace, config: dict[str, Any]) -> tuple[int, int]:
     """Height and width: the flags, else the size in training."""
-    trained = ((config["data"]["params"].get("train") or {}).get("params") or {}).get("size", 256)
+    train = ((config.get("data") or {}).get("params") or {}).get("train") or {}
+    trained = (train.get("params") or {}).get("size", 256)
     return (trained if flags.height is None else flags.height), (trained if flags.width is None else flags.width)
 
 

@@ -1,5 +1,9 @@
 """Samplers: plain functions over one `denoise(z_t, t)`. To add one, write the function and name it here."""
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from ldm.diffusion.sampling.ddim import ddim
 from ldm.diffusion.sampling.ddpm import ddpm
 from ldm.diffusion.sampling.dpm_solver import dpm_solver, dpm_solver_sde
@@ -8,7 +12,7 @@ from ldm.diffusion.sampling.plms import plms
 from ldm.diffusion.sampling.timesteps import Hooks, original_quadratic, original_uniform, uniform
 from ldm.diffusion.sampling.unipc import unipc
 
-SAMPLERS = {
+SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "ddpm": ddpm,
     "ddim": ddim,
     "plms": plms,
