@@ -75,7 +75,7 @@ class Coco(Annotated):
             self._read_boxes(files, groups, min_area)
         self.boxes.sort(len(self.images))
         self.chosen = self._choose(objects)
-        self.report_broken(self.chosen, len(self.images))
+        self.report_broken(len(self.chosen), len(self.images))
 
     def _load(self, kind: str) -> tuple[Path, dict[str, Any]]:
         path = require(self.root / "annotations" / f"{kind}_{self.name}.json", "annotations of COCO")

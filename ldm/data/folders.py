@@ -80,7 +80,7 @@ class AnnotatedFolder(RecordList):
             raise UserError(f"{what}: classes: unknown key {min(stray)!r} (known: label, boxes, segmentation)")
         metadata = require(require(Path(root), "annotated folder") / "metadata.jsonl", "list of images")
         self.records, self.broken = read_metadata(metadata, self.give, known)
-        self.report_broken(self.records, len(self.records) + len(self.broken))
+        self.report_broken(len(self.records), len(self.records) + len(self.broken))
         self.choose(split, held_out)
 
 
@@ -120,7 +120,7 @@ class PairedFolders(RecordList):
         pairs = [(name, str(Path(name).with_suffix(".png").as_posix())) for name in images]
         self.records = [Record(name, Path(root) / name, segmentation=Path(maps) / label) for name, label in pairs if label in there]
         self.broken = [f"{Path(root) / name}: no label map {label} in {maps}" for name, label in pairs if label not in there]
-        self.report_broken(self.records, len(images))
+        self.report_broken(len(self.records), len(images))
         self.choose(split, held_out)
 
 

@@ -23,8 +23,8 @@ class ImageNet(RecordList):
     """Images of ImageNet with their classes: label = rank of the synset among those of the training set.
 
     The folder holds `train/<synset>/*.JPEG` and `val/<synset>/*.JPEG` (or the names of the paper's code,
-    `ILSVRC2012_{train,validation}/data/<synset>`, or training synsets without a folder around them). Where only the validation set is there, its own synsets are ranked. A
-    `synset_human.txt` or `LOC_synset_mapping.txt` in the folder names the classes.
+    `ILSVRC2012_{train,validation}/data/<synset>`, or training synsets without a folder around them). Where only the validation
+    set is there, its own synsets are ranked. A `synset_human.txt` or `LOC_synset_mapping.txt` in the folder names the classes.
 
     Args:
         root: the folder.
@@ -57,7 +57,7 @@ class ImageNet(RecordList):
         self.class_names["label"] = human_names(Path(root), synsets)
         names = sorted(name for name in files_below(folder, SUFFIXES) if name.split("/")[0] in rank)
         self.records = [Record(name, folder / name, label=rank[name.split("/")[0]]) for name in names]
-        self.report_broken(self.records, len(names))
+        self.report_broken(len(self.records), len(names))
 
 
 def synsets_of(folder: Path) -> list[str]:

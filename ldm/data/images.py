@@ -19,7 +19,7 @@ def read_image(path: Path | BinaryIO, channels: int) -> Image.Image:
     16-bit grey images are reduced to 8 bit by their value range 0 to 65535; of an animation the first picture counts.
 
     Raises:
-        UnreadableImage: truncated, unknown or of an unusual mode (32-bit pixels, Lab colours), or a number of channels that
+        UnreadableImage: truncated, unknown or of an unusual mode (32-bit pixels), or a number of channels that
             no photograph has.
     """
     try:

@@ -50,7 +50,7 @@ class ListedImages(RecordList):
         wanted = sorted(there) if names is None else listed(Path(names))
         self.records = [Record(name, Path(root) / name) for name in wanted if name in there]
         self.broken = [f"{names}:{line}: no {name} in {root}" for line, name in enumerate(wanted, 1) if name not in there]
-        self.report_broken(self.records, len(wanted))
+        self.report_broken(len(self.records), len(wanted))
         if names is None:
             self.choose(split, held_out)
 

@@ -69,7 +69,7 @@ class OpenImages(Annotated):
         self.boxes.sort(len(self.files))
         counts = self.boxes.counts()
         self.chosen = np.flatnonzero((counts >= objects[0]) & (counts <= objects[1]))
-        self.report_broken(self.chosen, len(self.files))
+        self.report_broken(len(self.chosen), len(self.files))
 
     def _read_classes(self, described: Path, chosen: str | None, groups: bool) -> dict[str, int]:
         """Class index by label name."""

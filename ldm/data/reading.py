@@ -68,17 +68,17 @@ class Reading(Dataset[Sample], ABC):
                 skipped.append(f"{self.where(current)}: {error}")
         raise UserError(f"{self.what}: none of its {len(self)} images can be read; the first: {skipped[0]}")
 
-    def report_broken(self, left: Collection[object], total: int) -> None:
+    def report_broken(self, left: int, total: int) -> None:
         """Say how many entries were left out.
 
         Raises:
             UserError: nothing is left.
         """
-        if not left:
+        if left == 0:
             first = f"; the first: {self.broken[0]}" if self.broken else ""
             raise UserError(f"{self.what}: none of its {total} entries can be used{first}")
         if self.broken:
-            log.warning("%s: %d of %d entries are left out; the first: %s", self.what, len(self.broken), total, self.broken[0])
+            log.warning("%s: %d entries are left out, %d remain; the first: %s", self.what, len(self.broken), left, self.broken[0])
 
 
 def require(path: Path, what: str) -> Path:

@@ -62,7 +62,7 @@ class WebShards(Annotated):
             for key, row in self._usable(path, index):
                 names.append(f"{path.stem}/{key}")
                 places.append((number, *row))
-        self.report_broken(names, len(names) + len(self.broken))
+        self.report_broken(len(names), len(names) + len(self.broken))
         held = held_out_names(names, held_out) if split != "all" else set()
         keep = [i for i, name in enumerate(names) if split == "all" or (split == "validation") == (name in held)]
         if not keep:
