@@ -14,6 +14,7 @@ from ldm.conditioning import ClassEmbedding, LabelMap, LabelVector
 from ldm.config import Config, Problem, Trust, build, validate
 from ldm.config.targets import did_you_mean
 from ldm.data.batch import Batch, check_sample, collate
+from ldm.data.tasks import WithTask
 from ldm.errors import MissingFile, UserError
 from ldm.first_stage.base import FirstStage
 from ldm.generation import SamplerSettings
@@ -256,7 +257,7 @@ def learning_rate(node: Any, data: DataModule, settings: TrainerSettings, report
 
 def read_batch(data: Any, module: TrainingModule, config: Config, report: Report) -> Batch | None:
     """A batch for the narrow step: two real samples, or made-up ones where the data is missing."""
-    if not isinstance(data, DataModule) or data.train is None:
+    if not isinstance(data, DataModule) or innermost(data.train) is None:
         report.batch = {"image": "made up, because the data is missing"}
         return made_up_batch(module, config)
     try:
@@ -269,6 +270,11 @@ def read_batch(data: Any, module: TrainingModule, config: Config, report: Report
         return None
     report.batch = {key: describe(value) for key, value in batch.items() if key != "skipped"}
     return None if wrong else {key: value[:2] for key, value in batch.items()}
+
+
+def innermost(dataset: Any) -> Any:
+    """The images below a data set's masks or degradations; none where they could not be opened."""
+    return innermost(dataset.images) if isinstance(dataset, WithTask) else dataset
 
 
 def sample_problems(data: DataModule, module: TrainingModule) -> tuple[Batch | None, list[str]]:
@@ -364,6 +370,8 @@ def condition_fits(batch: Batch, conditioner: nn.Module) -> list[str]:
 def made_up_batch(module: TrainingModule, config: Config) -> Batch:
     """Two samples of the size that the config's data would have."""
     params = (config.data["data"].get("params") or {}).get("train") or {}
+    while isinstance(inner := (params.get("params") or {}).get("images"), dict):
+        params = inner  # below masks or degradations
     size = (params.get("params") or {}).get("size", 256)
     if not isinstance(module, ClassifierTraining):  # which was built for one size
         # Nothing is known of the data, so a larger picture would show no more and only cost time.

@@ -9,6 +9,7 @@ from ldm.data.listed import FFHQ, LSUN, CelebAHQ, ListedImages
 from ldm.data.openimages import OpenImages
 from ldm.data.order import StepBatches
 from ldm.data.scenes import Scenes
+from ldm.data.tasks import Inpainting, SuperResolution
 from ldm.data.unavailable import Unavailable
 from ldm.data.webshards import WebShards
 
@@ -22,11 +23,13 @@ __all__ = [
     "Digits",
     "ImageFolder",
     "ImageNet",
+    "Inpainting",
     "ListedImages",
     "OpenImages",
     "PairedFolders",
     "Scenes",
     "StepBatches",
+    "SuperResolution",
     "Unavailable",
     "WebShards",
 ]

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from ldm.data.batch import Sample
-from ldm.data.images import SUFFIXES, Crop, fit, read_image, to_tensor
+from ldm.data.geometry import Crop, UnreadableImage
+from ldm.data.images import SUFFIXES, fit, read_image, square, to_tensor
 from ldm.data.reading import Reading, of_split, read_text
 from ldm.errors import MissingFile, UserError
 from ldm.seeding import generator
@@ -31,6 +32,9 @@ class ImageFolder(Reading):
         captions: caption from `name.txt` beside the image, or else from `metadata.jsonl` in `root`.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
+        zoom: in place of `resize` and `crop`, a square anywhere of this share to all of the shorter side, scaled to `size`;
+            it moves and grows with the training step (the original's ImageNetSR: 0.5).
+        smallest: images whose shorter side is below are skipped like those that cannot be read.
 
     Raises:
         MissingFile: no such folder.
@@ -49,10 +53,14 @@ class ImageFolder(Reading):
         captions: bool = False,
         split: Literal["all", "train", "validation"] = "all",
         held_out: float = 0.05,
+        zoom: float | None = None,
+        smallest: int = 0,
     ) -> None:
         self.root, self.size, self.resize = Path(root), size, resize or size
         self.crop: Crop = crop
-        self.flip, self.channels = flip, channels
+        self.flip, self.channels, self.zoom, self.smallest = flip, channels, zoom, smallest
+        if zoom is not None and (not 0 < zoom <= 1 or resize is not None or crop != "center"):
+            raise UserError(f"ImageFolder: zoom must be a share between 0 and 1, without resize and crop; got {zoom}")
         if self.resize < size:
             raise UserError(f"ImageFolder: resize {self.resize} is smaller than size {size}")
         if not self.root.is_dir():
@@ -114,8 +122,14 @@ class ImageFolder(Reading):
         return self._load(self.names[index], seed, place)
 
     def _load(self, name: str, seed: int, place: int) -> Sample:
-        x, y, mirror = torch.rand(3, generator=generator(seed, "augmentation", place, name)).tolist()
-        image = to_tensor(fit(read_image(self.root / name, self.channels), self.resize, self.size, self.crop, (x, y)))
+        x, y, mirror, growth = torch.rand(4, generator=generator(seed, "augmentation", place, name)).tolist()
+        picture = read_image(self.root / name, self.channels)
+        if min(picture.size) < self.smallest:
+            raise UnreadableImage(f"only {picture.width}x{picture.height} pixels, the shorter side must have {self.smallest}")
+        if self.zoom is None:
+            image = to_tensor(fit(picture, self.resize, self.size, self.crop, (x, y)))
+        else:
+            image = to_tensor(square(picture, self.size, self.zoom + (1 - self.zoom) * growth, (x, y)))
         sample: Sample = {"image": image.flip(2) if mirror < self.flip else image, "id": name}
         if self.classes:
             sample["label"] = self.classes[name.split("/")[0]]
