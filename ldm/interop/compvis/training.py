@@ -186,18 +186,18 @@ def _diffusion_training(target: str, params: dict[str, Any], lr: float) -> Node:
     return {"target": "ldm.training.DiffusionTraining", "params": made}
 
 
-# Data classes that were released: where their files lie, and how they are read.
-RELEASED: dict[str, dict[str, Any]] = {
-    "lsun.LSUNChurches": {"root": "data/lsun/churches", "flip": 0.5},
-    "lsun.LSUNBedrooms": {"root": "data/lsun/bedrooms", "flip": 0.5},
-    "lsun.LSUNCats": {"root": "data/lsun/cats", "flip": 0.5},
-    "taming.data.faceshq.FFHQ": {"root": "data/ffhq"},
-    "taming.data.faceshq.CelebAHQ": {"root": "data/celebahq"},
-    "imagenet.ImageNetSR": {"root": "data/imagenet", "crop": "random"},
-    "imagenet.ImageNet": {"root": "data/imagenet", "crop": "random", "labels": True},
+# Data classes that were released: our loader of their layout, where their files lie, and how they are read.
+RELEASED: dict[str, tuple[str, dict[str, Any]]] = {
+    "lsun.LSUNChurches": ("LSUN", {"root": "data/lsun/churches", "category": "churches", "flip": 0.5}),
+    "lsun.LSUNBedrooms": ("LSUN", {"root": "data/lsun/bedrooms", "category": "bedrooms", "flip": 0.5}),
+    "lsun.LSUNCats": ("LSUN", {"root": "data/lsun/cats", "category": "cats", "flip": 0.5}),
+    "taming.data.faceshq.FFHQ": ("FFHQ", {"root": "data/ffhq"}),
+    "taming.data.faceshq.CelebAHQ": ("CelebAHQ", {"root": "data/celebahq"}),
+    "imagenet.ImageNetSR": ("ImageFolder", {"root": "data/imagenet", "held_out": 0.01, "crop": "random"}),
+    "imagenet.ImageNet": ("ImageNet", {"root": "data/imagenet", "crop": "random"}),
 }
 DATA_PARAMETERS = {"size", "config", "degradation", "downscale_f", "min_crop_f", "max_crop_f", "random_crop", "flip_p", "interpolation"}
-DATA_PARAMETERS |= {"data_root", "txt_file", "coord", "keep_orig_class_label", "random_flip", "sub_indices", "process_images", "is_SRTrain"}
+DATA_PARAMETERS |= {"data_root", "txt_file", "coord", "keep_orig_class_label", "random_flip", "sub_indices", "process_images"}
 NEVER_RELEASED = ("ldm.data.openimages.", "ldm.data.faceshq.", "ldm.data.landscapes.", "ldm.data.previews.", "ldm.data.coco.")
 
 
@@ -250,10 +250,11 @@ def _dataset(node: Any, split_name: str) -> Node:
         raise UserError(f"data.params.{split_name}: unknown target {target!r}")
     if unknown := params.keys() - DATA_PARAMETERS:
         raise UserError(f"data.params.{split_name}: {target}: unknown parameter {', '.join(map(repr, sorted(unknown)))}")
-    made = {"size": size, "split": split_name, "held_out": 0.01, **RELEASED[name]}
+    loader, more = RELEASED[name]
+    made = {"size": size, "split": split_name, **more}
     if split_name != "train":
         made = {key: value for key, value in made.items() if key not in ("flip", "crop")}
-    return {"target": "ldm.data.ImageFolder", "params": made}
+    return {"target": f"ldm.data.{loader}", "params": made}
 
 
 def _lightning(node: Any) -> dict[str, Any]:
