@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from ldm.config import Trust
-from ldm.diffusion.sampling import SAMPLERS
+from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device
@@ -26,6 +26,7 @@ def script_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
     p.add_argument("--scale", type=float, help="of classifier-free guidance: 1 is none (default: the config's, else 1)")
+    p.add_argument("--spacing", help=f"where the steps lie: {', '.join(SPACINGS)} (default: uniform)")
     p.add_argument("--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="guide only while LOW <= t/T <= HIGH")
     p.add_argument("--guidance-rescale", type=float, help="share of the guided latent that gets its unguided contrast back, 0 to 1")
     p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ldm.data.batch import Batch
 from ldm.diffusion.guidance import Guidance
-from ldm.diffusion.sampling import SAMPLERS, uniform
+from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.seeding import generator, normal
@@ -30,9 +30,11 @@ class SamplerSettings:
         scale: of classifier-free guidance; 1 is none.
         guidance_interval: share of the noise levels that is guided, see `Guidance`.
         guidance_rescale: see `Guidance`.
+        spacing: where the steps lie, a name of `SPACINGS`: "uniform" makes exactly the asked number and ends on clean data;
+            "original_uniform" and "original_quadratic" do as the original code does.
 
     Raises:
-        UserError: an unknown sampler, or a number out of range.
+        UserError: an unknown sampler or spacing, or a number out of range.
     """
 
     sampler: str = "ddim"
@@ -41,6 +43,7 @@ class SamplerSettings:
     scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_rescale: float = 0.0
+    spacing: str = "uniform"
 
     @property
     def guidance(self) -> Guidance:
@@ -49,6 +52,8 @@ class SamplerSettings:
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise UserError(f"sampler {self.sampler!r} is unknown; there are {', '.join(SAMPLERS)}")
+        if self.spacing not in SPACINGS:
+            raise UserError(f"spacing {self.spacing!r} is unknown; there are {', '.join(SPACINGS)}")
         if self.steps < 1:
             raise UserError(f"steps must be at least 1, got {self.steps}")
         if self.eta < 0:
@@ -92,7 +97,7 @@ def generate(
         raise UserError(f"image size {size[0]}x{size[1]}: expected at least 1")
     try:
         shape = model.first_stage.latent_shape(*size)
-        times = uniform(model.schedule.T, settings.steps)
+        times = SPACINGS[settings.spacing](model.schedule.T, settings.steps)
     except ValueError as error:
         raise UserError(str(error)) from error
     if model.schedule.zero_terminal_snr and settings.sampler in DIVIDES_BY_ALPHA:

@@ -22,7 +22,14 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "unipc": unipc,
 }
 
+SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
+    "uniform": uniform,
+    "original_uniform": original_uniform,
+    "original_quadratic": original_quadratic,
+}
+
 __all__ = [
+    "SPACINGS",
     "Hooks",
     "SAMPLERS",
     "ddim",
