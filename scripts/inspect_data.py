@@ -17,7 +17,7 @@ from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.draw import Names, sheet  # noqa: E402
 from ldm.evaluation.inventory import Inventory, spread  # noqa: E402
 from ldm.files import write_text, write_whole  # noqa: E402
-from ldm.interop.compvis import ours  # noqa: E402
+from ldm.interop.compvis import FOREIGN  # noqa: E402
 from ldm.training import DataModule  # noqa: E402
 
 EXAMPLES = """
@@ -75,7 +75,7 @@ def open_data(files: list[str], overrides: list[str], trust: Trust) -> DataModul
         UserError: the config's data is wrong, or there is none.
         MissingFile: files are missing.
     """
-    config = load(files, overrides, foreign=ours)
+    config = load(files, overrides, foreign=FOREIGN)
     if "data" not in config.data:
         raise UserError(f"{files[-1]}: has no data:")
     if problems := [str(p) for p in validate(config, trust) if p.path.split(".")[0] == "data"]:
