@@ -96,7 +96,7 @@ def test_mistakes_are_one_line(script, root: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_official_config(script, tmp_path: Path) -> None:
-    parts = {part: {"target": "ldm.data.lsun.LSUNChurches", "params": {"size": 256}} for part in ("train", "validation")}
+    parts = {part: {"target": "ldm.data.lsun.LSUNChurchesTrain", "params": {"size": 256}} for part in ("train", "validation")}
     config = tmp_path / "official.yaml"
     config.write_text(json.dumps({"data": {"target": "main.DataModuleFromConfig", "params": {"batch_size": 4, **parts}}}))
     done = script(SCRIPT, "--base", config)
