@@ -16,14 +16,15 @@ from ldm.latent_diffusion import LatentDiffusion
 
 @dataclass(frozen=True)
 class Steering:
-    """How one batch is sampled other than plainly. Images are `(B, C, H, W)` in [-1, 1], of the size that is sampled.
+    """How one batch is sampled other than plainly. Images are `(B, C, H, W)` in [-1, 1], of the size
+    that is sampled; `(1, C, H, W)` is one for all.
 
     Attributes:
         against: batch entries that guidance steers away from, see `LatentDiffusion.denoiser`.
         start: images to begin with, noised, instead of noise alone.
         strength: share of the steps that are made from there, more than 0 and at most 1.
         known: images whose pixels outside the hole are kept (known-region replacement, for models that read no mask).
-        hole: `(B, 1, H, W)`, 1 where the model is free; goes with `known`.
+        hole: `(B or 1, 1, H, W)`, 1 where the model is free; goes with `known`.
         windows: evaluate network and decoder in overlapping windows.
         guides: functions from a denoiser to a denoiser, applied one after the other.
         on_step: called after every step, for progress bars.

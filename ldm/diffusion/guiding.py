@@ -18,7 +18,7 @@ def gaussian(target: Tensor, transform: Transform) -> LogP:
     """-1/2 ||y - T(x)||^2: a Gaussian guider with unit variance (Eq. 17), the L2 guider.
 
     Args:
-        target: y, `(B, ...)` as T gives it.
+        target: y, `(B, ...)` as T gives it; or `(1, ...)` for all.
         transform: T, any differentiable function.
     """
     return lambda x: -0.5 * (target - transform(x)).float().square().flatten(1).sum(dim=1)
@@ -28,11 +28,16 @@ def perceptual(target: Tensor, transform: Transform, distance: Callable[[Tensor,
     """-d(T(x), y) with a perceptual distance such as LPIPS in the place of Eq. 17's squares (App. C, Sec. 4.4).
 
     Args:
-        target: y, images `(B, C, h, w)` in [-1, 1].
+        target: y, images `(B, C, h, w)` in [-1, 1]; or `(1, C, h, w)` for all.
         transform: T.
         distance: (images, images) -> `(B,)`, differentiable.
     """
-    return lambda x: -distance(transform(x), target)
+
+    def log_p(x: Tensor) -> Tensor:
+        seen = transform(x)
+        return -distance(seen, target.expand_as(seen))
+
+    return log_p
 
 
 def reduced_to(height: int, width: int) -> Transform:

@@ -1,4 +1,4 @@
-"""What the scripts share: one vocabulary of flags, and errors in one line."""
+"""One vocabulary of flags for all scripts, and errors in one line."""
 
 import argparse
 import logging
@@ -11,7 +11,7 @@ from ldm.config import Trust
 from ldm.diffusion.sampling import SAMPLERS
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings
-from ldm.loading import LoadedModel, load_model, pick_device
+from ldm.loading import LoadedModel, load_model, pick_device, precision_context
 
 
 def script_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
@@ -42,13 +42,46 @@ def script_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     return p
 
 
+def add_size_flags(p: argparse.ArgumentParser) -> None:
+    """Height and width, and windows for sizes that memory cannot hold at once."""
+    p.add_argument("--height", "--H", type=int, help="of the images (default: as trained)")
+    p.add_argument("--width", "--W", type=int, help="of the images (default: as trained)")
+    add_window_flags(p)
+
+
+def add_window_flags(p: argparse.ArgumentParser) -> None:
+    """Overlapping windows."""
+    p.add_argument("--window", type=int, metavar="PIXELS", help="sample in overlapping windows of this side: large images, little memory")
+    p.add_argument("--overlap", type=int, metavar="PIXELS", help="of windows (default: half a window)")
+
+
+def add_condition_flags(p: argparse.ArgumentParser) -> None:
+    """Classes and captions."""
+    p.add_argument("--classes", help="class indices, as 0,3,7 or 0-9, gone through in turn (default: all)")
+    p.add_argument("--prompts", nargs="+", metavar="TEXT", help="captions, gone through in turn")
+
+
+def add_start_flags(p: argparse.ArgumentParser) -> None:
+    """Image to image."""
+    p.add_argument("--init", metavar="IMAGE", help="begin with this image, noised, instead of noise (image to image)")
+    p.add_argument("--strength", type=float, default=0.7, help="with --init: share of the steps that are made, up to 1 (default: 0.7)")
+
+
+def add_guider_flags(p: argparse.ArgumentParser, scale: float) -> None:
+    """Image guiding (App. C)."""
+    p.add_argument("--guider", choices=("l2", "lpips"), default="l2", help="how samples are compared with the target (default: l2)")
+    p.add_argument("--guide-scale", type=float, default=scale, help=f"of image guiding: 1 is the paper's, 0 is none (default: {scale:g})")
+    p.add_argument("--vgg16", metavar="FILE", help="torchvision's VGG16 weights for --guider lpips (default: its cache)")
+
+
 def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     """The model of the first argument, on the asked device."""
     if flags.batch < 1:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
     device = pick_device(flags.device)
+    precision_context(flags.precision, device)  # an unknown one is known before anything is read
     loaded = load_model(flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw)
-    loaded.model.to(device)
+    loaded.model.to(device).requires_grad_(False)
     return loaded
 
 
