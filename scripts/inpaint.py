@@ -1,0 +1,139 @@
+"""Fill holes in images: pairs x.png and x_mask.png of a folder. Known pixels come out as they went in, to the bit."""
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from ldm.cli import run_script, script_parser  # noqa: E402
+from ldm.cli.asked import Asked, classes_and_prompts, part_reading, reads, together  # noqa: E402
+from ldm.cli.flags import add_condition_flags, add_window_flags  # noqa: E402
+from ldm.cli.job import Job  # noqa: E402
+from ldm.cli.pictures import pad_to, read_mask, read_picture, write_png  # noqa: E402
+from ldm.data.images import SUFFIXES, to_image, to_tensor  # noqa: E402
+from ldm.errors import MissingFile, UserError  # noqa: E402
+from ldm.generation import size_multiple  # noqa: E402
+from ldm.steering import Steering  # noqa: E402
+
+EXAMPLES = """
+The folder holds images and, for each, a mask of the same size with "_mask" added to its name: photo.jpg and photo_mask.png.
+White (from half white on) is the hole. Images are read as 8 bit.
+
+examples
+  python scripts/inpaint.py logs/<run> --indir inputs --outdir outputs/inpainted --steps 50
+  python scripts/inpaint.py logs/<run> --indir inputs --n 4                        four candidates per image
+  python scripts/inpaint.py logs/<unconditional run> --indir inputs --known        a model that was not trained for it
+"""
+
+
+@dataclass
+class Pair:
+    """An image and its hole, `(H, W)` bool."""
+
+    name: str
+    image: Image.Image
+    hole: np.ndarray
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = script_parser(__doc__, EXAMPLES)
+    p.add_argument("--indir", required=True, metavar="DIR", help="folder with x.png and x_mask.png")
+    p.add_argument("--n", "--n_samples", type=int, default=1, help="candidates per image (default: 1)")
+    p.add_argument("--known", action="store_true", help="put the known region back, noised, before every step: for any model")
+    add_condition_flags(p)
+    add_window_flags(p)
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    flags = parser().parse_args(arguments)
+    if flags.n < 1:
+        raise UserError(f"--n {flags.n}: expected at least 1")
+    job = Job.open(flags)
+    reads_mask = part_reading(job.model, "masked_image") is not None or part_reading(job.model, "mask") is not None
+    if not reads_mask and not flags.known:
+        raise UserError(f"this model reads {reads(job.model)}, not masks: --known inpaints with a model that was not trained for it")
+    asked = classes_and_prompts(flags, job.model, also=("mask", "masked_image"))
+    pairs = read_pairs(Path(flags.indir), job.model.first_stage.image_channels)
+    windows = job.windows()
+    with job.progress(-(-flags.n // flags.batch) * len(pairs)) as on_step:
+        for place, pair in enumerate(pairs):
+            fill(job, pair, place, asked, Steering(windows=windows, on_step=on_step))
+    sys.stdout.write(f"{flags.n * len(pairs)} images in {job.outdir}\n")
+    return 0
+
+
+def fill(job: Job, pair: Pair, place: int, asked: list[Asked], steering: Steering) -> None:
+    """All candidates for one image, the `place`-th of the folder."""
+    multiple = size_multiple(job.model)
+    hole = pad_to(torch.from_numpy(pair.hole).float()[None, None], multiple, 0.0)
+    image = pad_to(to_tensor(pair.image)[None], multiple)
+    if job.flags.known:
+        steering = replace(steering, known=image, hole=hole)
+    masked = torch.where(hole > 0, -1.0, image)  # the hole is black, as the original makes it
+    for first in range(0, job.flags.n, job.flags.batch):
+        candidates = range(first, min(first + job.flags.batch, job.flags.n))
+        numbers = [place * job.flags.n + i for i in candidates]
+        batch = together([asked[i % len(asked)] for i in numbers])
+        batch |= {key: x.expand(len(numbers), -1, -1, -1) for key, x in (("mask", hole), ("masked_image", masked))}
+        images = job.sample(batch, numbers, (image.shape[2], image.shape[3]), steering)
+        for i, number, sampled in zip(candidates, numbers, images, strict=True):
+            name = pair.name + (f"-{i:02d}" if job.flags.n > 1 else "")
+            note = {**asked[number % len(asked)].note, "candidate": i, "known": job.flags.known}
+            write_png(job.outdir / f"{name}.png", pasted(pair, to_image(sampled)), job.record(image=pair.name, **note))
+
+
+def pasted(pair: Pair, sampled: Image.Image) -> Image.Image:
+    """The sampled pixels inside the hole, the given ones outside, at the given size."""
+    known, new = np.asarray(pair.image), np.asarray(sampled)[: pair.image.height, : pair.image.width]
+    hole = pair.hole if known.ndim == 2 else pair.hole[..., None]
+    return Image.fromarray(np.where(hole, new, known))
+
+
+def read_pairs(folder: Path, channels: int) -> list[Pair]:
+    """All images of a folder with their masks; everything is read before anything is sampled.
+
+    Raises:
+        MissingFile: no folder, no pair, an image without a mask or a mask without an image.
+        UserError: sizes that differ, two images of one name, or a mask without a hole.
+    """
+    if not folder.is_dir():
+        raise MissingFile(f"--indir {folder}: no such folder")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+    masks = {p.stem.removesuffix("_mask"): p for p in files if p.stem.endswith("_mask")}
+    images = {p.stem: p for p in files if not p.stem.endswith("_mask")}
+    if len(images) + len(masks) != len(files):
+        raise UserError(f"--indir {folder}: two files share a name apart from their ending")
+    if not images and not masks:
+        raise MissingFile(f"--indir {folder}: no images in it; expected pairs x.png and x_mask.png")
+    if lonely := sorted(images.keys() ^ masks.keys()):
+        name = lonely[0]
+        lacks = f"{name}_mask.png is missing" if name in images else f"{masks[name].name} fits no image: {name}.png is missing"
+        raise MissingFile(f"--indir {folder}: {lacks}")
+    return [read_pair(name, images[name], masks[name], channels) for name in images]
+
+
+def read_pair(name: str, image: Path, mask: Path, channels: int) -> Pair:
+    """One image and its mask.
+
+    Raises:
+        UserError: sizes that differ, or a mask without a hole.
+    """
+    picture, hole = read_picture(image, channels), read_mask(mask)
+    if hole.shape != (picture.height, picture.width):
+        raise UserError(f"{mask} is {hole.shape[1]}x{hole.shape[0]}, but {image.name} is {picture.width}x{picture.height}")
+    if not hole.any():
+        raise UserError(f"{mask}: nothing in it is white, so there is nothing to fill")
+    return Pair(name, picture, hole)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
