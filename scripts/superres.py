@@ -1,6 +1,7 @@
 """Enlarge images of any size with a super-resolution model."""
 
 import argparse
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +67,8 @@ def enlarge(job: Job, part: Any, place: int, path: Path, picture: Image.Image, s
     """All results for one image, the `place`-th of the command line."""
     factor = factor_of(job, part)
     low = to_tensor(picture)[None]
-    padded = pad_to(low, max(1, size_multiple(job.model) // factor))
+    multiple = size_multiple(job.model)
+    padded = pad_to(low, multiple // math.gcd(multiple, factor))
     if job.flags.guide_scale:
         steering = replace(steering, guides=[image_guide(job, padded, steering.windows)])
     size = (padded.shape[2] * factor, padded.shape[3] * factor)

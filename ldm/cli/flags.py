@@ -19,9 +19,7 @@ def script_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     p = argparse.ArgumentParser(
         description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    p.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
-    p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
-    p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
+    add_model_flags(p)
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
     p.add_argument("--scale", type=float, help="of classifier-free guidance: 1 is none (default: the config's, else 1)")
@@ -30,7 +28,15 @@ def script_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")
     p.add_argument("--plms", action="store_const", const="plms", dest="sampler", help="the same as --sampler plms")
     p.add_argument("--seed", type=int, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
-    p.add_argument("--batch", type=int, default=16, help="images at a time (default: 16)")
+    return p
+
+
+def add_model_flags(p: argparse.ArgumentParser) -> None:
+    """The model as first argument, how it is loaded and run, and where results go."""
+    p.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
+    p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
+    p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
+    p.add_argument("--batch", type=int, default=16, help="images, or windows of them, at a time (default: 16)")
     p.add_argument("--outdir", default="outputs/samples", help="where to write (default: outputs/samples)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     p.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
@@ -39,7 +45,6 @@ def script_parser(description: str | None, examples: str) -> argparse.ArgumentPa
     p.add_argument(
         "--trust", action="append", default=[], metavar="PACKAGE", help="let the model's config name classes of this package too"
     )
-    return p
 
 
 def add_size_flags(p: argparse.ArgumentParser) -> None:
