@@ -25,7 +25,7 @@ SCALE = 5.0  # the original script's
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = script_parser(__doc__, EXAMPLES)
+    p = script_parser(__doc__, EXAMPLES, SCALE)
     p.add_argument("--prompt", action="append", metavar="TEXT", help='what to show; may be given several times, and may be ""')
     p.add_argument("--from-file", metavar="FILE", help="a text file with one prompt per line")
     p.add_argument("--negative", metavar="TEXT", help="what not to show: guidance away from this instead of from no caption")

@@ -14,15 +14,15 @@ from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device, precision_context
 
 
-def script_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
-    """A parser with the model as first argument and the flags every sampling script has."""
+def script_parser(description: str | None, examples: str, scale: float = 1.0) -> argparse.ArgumentParser:
+    """A parser with the model as first argument and the flags every sampling script has; `scale` is guidance's default."""
     p = argparse.ArgumentParser(
         description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add_model_flags(p)
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
-    p.add_argument("--scale", type=float, help="of classifier-free guidance: 1 is none (default: the config's, else 1)")
+    p.add_argument("--scale", type=float, help=f"of classifier-free guidance: 1 is none (default: the config's, else {scale:g})")
     p.add_argument("--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="guide only while LOW <= t/T <= HIGH")
     p.add_argument("--guidance-rescale", type=float, help="share of the guided latent that gets its unguided contrast back, 0 to 1")
     p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")
