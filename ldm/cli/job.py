@@ -51,8 +51,6 @@ class Job:
         settings = settings_from_flags(flags, loaded.config)
         if scale is not None and flags.scale is None and "scale" not in (loaded.config.get("sampling") or {}):
             settings = replace(settings, scale=scale)
-        if settings.steps > loaded.model.schedule.T:
-            raise UserError(f"the number of sampling steps must be between 1 and {loaded.model.schedule.T}, got {settings.steps}")
         Path(flags.outdir).mkdir(parents=True, exist_ok=True)
         return cls(flags, loaded, settings, Path(flags.outdir))
 
@@ -98,8 +96,14 @@ class Job:
     @contextmanager
     def progress(self, batches: int) -> Iterator[Callable[[], None]]:
         """A bar over all steps of all batches; yields what to call after each."""
-        with tqdm(total=batches * self.settings.steps, unit="step", disable=not sys.stderr.isatty()) as bar:
-            yield lambda: bar.update() and None
+        strength = self.flags.strength if getattr(self.flags, "init", None) else 1.0
+        steps = max(1, round(strength * self.settings.steps))
+        with tqdm(total=batches * steps, unit="step", disable=not sys.stderr.isatty()) as bar:
+
+            def on_step() -> None:
+                bar.update()
+
+            yield on_step
 
     def sample(self, batch: Batch, numbers: Sequence[int], size: tuple[int, int], steering: Steering) -> Tensor:
         """Images `(B, C, H, W)` in [-1, 1] on the CPU.
