@@ -23,7 +23,8 @@ from ldm.steering import Steering  # noqa: E402
 
 EXAMPLES = """
 The folder holds images and, for each, a mask of the same size with "_mask" added to its name: photo.jpg and photo_mask.png.
-White (from half white on) is the hole. Images are read as 8 bit.
+White (from half white on) is the hole. Images are read as 8 bit. With --known, a cell of the latent is free as soon as one of
+its pixels lies in the hole; the others are put back, noised, before every step.
 
 examples
   python scripts/inpaint.py logs/<run> --indir inputs --outdir outputs/inpainted --steps 50

@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_flags(p)
+    p.set_defaults(batch=1, precision="fp32")
     p.add_argument("--images", required=True, metavar="DIR", help="folder of images to encode")
     p.add_argument("--n", type=int, default=16, help="images that are looked at (default: 16)")
     p.add_argument("--size", type=int, default=256, help="side of the images in training (default: 256)")

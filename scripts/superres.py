@@ -54,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     if part is None:
         raise UserError(f"this model reads {reads(job.model)}, not low-resolution images")
     refuse_others(job.model, ("low_res",))
-    pictures = [read_picture(path, part.concat_channels if part.concat_channels == 1 else 3) for path in flags.images]
+    channels = job.model.first_stage.image_channels if part.encode_first else part.concat_channels
+    pictures = [read_picture(path, channels) for path in flags.images]
     batches = -(-flags.n // flags.batch) * len(pictures)
     with job.progress(batches) as on_step:
         for place, (path, picture) in enumerate(zip(flags.images, pictures, strict=True)):

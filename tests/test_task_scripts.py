@@ -415,6 +415,18 @@ def test_masks_that_fit_nothing(models: dict[str, Path], script, tmp_path: Path)
     assert answer()[0] == 0
 
 
+def test_a_text_encoder_whose_weights_are_not_there(script, tmp_path: Path) -> None:
+    from transformers import CLIPTextConfig
+
+    CLIPTextConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2).save_pretrained(tmp_path / "clip")
+    config = config_of("caption")
+    node = config["model"]["params"]["model"]
+    node["params"]["conditioner"] = {"target": "ldm.conditioning.PretrainedText", "params": {"source": str(tmp_path / "clip")}}
+    save_weights(tmp_path / "model.safetensors", build(node, Trust(), "model").state_dict(), {"config": config})
+    done = script("scripts/txt2img.py", tmp_path / "model.safetensors", "--prompt", "a", "--outdir", tmp_path)
+    assert done.returncode == 3 and "model.safetensors is not in that folder; put it into" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("name", ["sample", "txt2img", "layout2img", "semantic", "superres", "inpaint", "rescale_effect"])
 def test_help(script, name: str) -> None:
     done = script(f"scripts/{name}.py", "--help")

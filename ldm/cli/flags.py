@@ -27,6 +27,8 @@ def script_parser(description: str | None, examples: str, scale: float = 1.0) ->
     p.add_argument("--guidance-rescale", type=float, help="share of the guided latent that gets its unguided contrast back, 0 to 1")
     p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")
     p.add_argument("--plms", action="store_const", const="plms", dest="sampler", help="the same as --sampler plms")
+    p.add_argument("--batch", type=int, default=16, help="images, or windows of them, at a time (default: 16)")
+    p.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
     p.add_argument("--seed", type=int, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
     return p
 
@@ -36,10 +38,8 @@ def add_model_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
     p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
     p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
-    p.add_argument("--batch", type=int, default=16, help="images, or windows of them, at a time (default: 16)")
     p.add_argument("--outdir", default="outputs/samples", help="where to write (default: outputs/samples)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    p.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
     p.add_argument("--first-stage", metavar="FILE", help="use this first stage instead of the one the weights name")
     p.add_argument("--allow-other-first-stage", action="store_true", help="accept a first stage other than the one in training")
     p.add_argument(

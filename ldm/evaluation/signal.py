@@ -19,7 +19,7 @@ def coarse_variance(z: Tensor, block: int) -> float:
 
 def snr(schedule: NoiseSchedule, variance: float) -> Tensor:
     """alpha_t^2 Var(z) / sigma_t^2 for t = 0 ... T-1, `(T,)`: the ratio of D.1."""
-    return schedule.snr(torch.arange(schedule.T, device=schedule._alpha.device)).cpu() * variance
+    return schedule.snr(torch.arange(schedule.T, device=next(schedule.buffers()).device)).cpu() * variance
 
 
 def share_before(schedule: NoiseSchedule, variance: float) -> float:
