@@ -100,7 +100,7 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
     from ldm.config import Trust, load
     from ldm.errors import UserError
     from ldm.files import newest_checkpoint, read_checkpoint
-    from ldm.interop.compvis import ours
+    from ldm.interop.compvis import FOREIGN
 
     trust = Trust(tuple(flags.trust))
     state = None
@@ -120,7 +120,7 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
         overrides = [*overrides, f"{FIRST_STAGE}={flags.first_stage}"]
     if flags.seed is not None:
         overrides = [*overrides, f"seed={flags.seed}"]
-    config = load(flags.base, overrides, None if state is None else state["source"], foreign=ours)
+    config = load(flags.base, overrides, None if state is None else state["source"], foreign=FOREIGN)
     if flags.print_config:
         sys.stdout.write(config.to_yaml())
         return 0
@@ -233,9 +233,11 @@ def describe(module: Any) -> str:
 
 def farewell(folder: Path, module: Any) -> str:
     """Where things are, and what to type next."""
-    from ldm.training import AutoencoderTraining
+    from ldm.training import AutoencoderTraining, ClassifierTraining
 
     where = f"done. Weights: {folder}/checkpoints, pictures: {folder}/images, numbers: {folder}/metrics.csv"
+    if isinstance(module, ClassifierTraining):
+        return where
     if isinstance(module, AutoencoderTraining):
         return f"{where}\nnext, stage two on it:\n  python main.py --base configs/... --train paths.first_stage={folder}"
     return f"{where}\nnext, sample from it:\n  python scripts/sample.py {folder} --n 16 --outdir outputs/samples"

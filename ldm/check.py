@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from ldm.conditioning import ClassEmbedding, LabelMap, LabelVector
 from ldm.config import Config, Problem, Trust, build, validate
 from ldm.config.targets import did_you_mean
 from ldm.data.batch import Batch, check_sample, collate
+from ldm.data.tasks import WithTask
 from ldm.errors import MissingFile, UserError
 from ldm.first_stage.base import FirstStage
-from ldm.generation import SamplerSettings
+from ldm.generation import DIVIDES_BY_ALPHA, SamplerSettings
 from ldm.loading import first_stage_source, starting_weights
 from ldm.networks import NoisyClassifier
 from ldm.seeding import StepRandom
@@ -42,6 +44,7 @@ class Report:
     learning_rate: dict[str, Any] = field(default_factory=dict)
     batch: dict[str, str] = field(default_factory=dict)
     step: dict[str, float] = field(default_factory=dict)
+    start: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -49,7 +52,8 @@ class Report:
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"exit_code": self.exit_code, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
+        findings = {key: value for key, value in asdict(self).items() if key != "start"}
+        path.write_text(json.dumps({"exit_code": self.exit_code, **findings}, indent=2) + "\n", encoding="utf-8")
 
     def text(self) -> str:
         """For people."""
@@ -85,6 +89,7 @@ def check(config: Config, trust: Trust) -> Report:
         report.parameters = count_parameters(module)
         report.missing += [f"{path}: {error}" for path, error in missing_files(module)]
         check_steps(module, config.data, report)
+        check_start(module, report)
         if isinstance(data, DataModule) and isinstance(settings, TrainerSettings):
             report.learning_rate = learning_rate(config.data["model"], data, settings, report)
         elif isinstance(settings, TrainerSettings):
@@ -117,7 +122,24 @@ def check_steps(module: TrainingModule, config: dict[str, Any], report: Report) 
     asked = {"model.params.preview": module.preview.steps}
     asked |= {key: config[key].get("steps", 1) for key in ("sampling", "evaluation") if config.get(key)}
     T = module.model.schedule.T
+    if module.model.schedule.zero_terminal_snr:
+        samplers = {"model.params.preview": module.preview.sampler}
+        samplers |= {key: config[key].get("sampler", "ddim") for key in ("sampling", "evaluation") if config.get(key)}
+        wrong = {path: name for path, name in samplers.items() if name in DIVIDES_BY_ALPHA}
+        report.problems += [f"{path}: {name} cannot begin where the schedule leaves nothing of the image" for path, name in wrong.items()]
     report.problems += [f"{path}: {steps} sampling steps, but the schedule has only {T}" for path, steps in asked.items() if steps > T]
+
+
+def check_start(module: TrainingModule, report: Report) -> None:
+    """The weights to begin with have to be of the same model."""
+    if not report.start or not isinstance(module, DiffusionTraining):
+        return
+    own = {name: tuple(value.shape) for name, value in module.weights().items()}
+    different = [name for name in sorted(own.keys() | report.start.keys()) if own.get(name) != report.start.get(name)]
+    if different:
+        name = different[0]
+        text = f"{name} is {report.start.get(name, 'missing')}, expected {own.get(name, 'none')}"
+        report.problems.append(f"model.params.start: the weights are of another model: {text}")
 
 
 def build_or_report(node: Any, path: str, trust: Trust, report: Report) -> Any:
@@ -170,7 +192,7 @@ def report_start(node: dict[str, Any], path: str, report: Report) -> None:
         report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: train them, then set it to the run folder or file")
         return
     try:
-        starting_weights(checkpoint)
+        report.start = {name: tuple(value.shape) for name, value in starting_weights(checkpoint).items()}
     except MissingFile as error:
         report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: {error}")
     except UserError as error:
@@ -256,7 +278,7 @@ def learning_rate(node: Any, data: DataModule, settings: TrainerSettings, report
 
 def read_batch(data: Any, module: TrainingModule, config: Config, report: Report) -> Batch | None:
     """A batch for the narrow step: two real samples, or made-up ones where the data is missing."""
-    if not isinstance(data, DataModule) or data.train is None:
+    if not isinstance(data, DataModule) or innermost(data.train) is None:
         report.batch = {"image": "made up, because the data is missing"}
         return made_up_batch(module, config)
     try:
@@ -269,6 +291,11 @@ def read_batch(data: Any, module: TrainingModule, config: Config, report: Report
         return None
     report.batch = {key: describe(value) for key, value in batch.items() if key != "skipped"}
     return None if wrong else {key: value[:2] for key, value in batch.items()}
+
+
+def innermost(dataset: Any) -> Any:
+    """The images below a data set's masks or degradations; none where they could not be opened."""
+    return innermost(dataset.images) if isinstance(dataset, WithTask) else dataset
 
 
 def sample_problems(data: DataModule, module: TrainingModule) -> tuple[Batch | None, list[str]]:
@@ -364,6 +391,8 @@ def condition_fits(batch: Batch, conditioner: nn.Module) -> list[str]:
 def made_up_batch(module: TrainingModule, config: Config) -> Batch:
     """Two samples of the size that the config's data would have."""
     params = (config.data["data"].get("params") or {}).get("train") or {}
+    while isinstance(inner := (params.get("params") or {}).get("images"), dict):
+        params = inner  # below masks or degradations
     size = (params.get("params") or {}).get("size", 256)
     if not isinstance(module, ClassifierTraining):  # which was built for one size
         # Nothing is known of the data, so a larger picture would show no more and only cost time.
@@ -412,3 +441,5 @@ def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> No
     if without:
         report.problems.append(f"model: no gradient reaches {len(without)} parameters, for example {without[0]}")
     report.step = {name: float(value) for name, value in logs.items() if name.startswith("loss")}
+    if not all(math.isfinite(value) for value in report.step.values()):
+        report.problems.append(f"model: one step on a batch of the data gives a loss that is not finite: {report.step}")

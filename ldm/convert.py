@@ -38,7 +38,10 @@ def whole(source: Source, first_stage: str | None = None) -> Source:
         path = first_stage or source.trained_with.get("path") or (stage.get("params") or {}).get("checkpoint")
         if not path:
             raise UserError(f"{source.path}: its first stage is not named: give it with --first-stage")
-        inner = first_stage_source(path)
+        named = (stage.get("params") or {}).get("model")
+        with torch.device("meta"):
+            architecture = build(named, Trust(), "first_stage") if named else None
+        inner = first_stage_source(path, architecture)
         node = unwrap(node) if (stage["params"] or {}).get("model") else {**node, "params": {**node["params"], "first_stage": inner.node}}
         expected = source.trained_with.get("sha256")
         tensors = inner.weights.chosen()
@@ -83,7 +86,7 @@ def to_compvis(source: Source, target: Path) -> list[str]:
         tree = export.latent_diffusion(source.node, params.get("objective"), bool(source.weights.ema), size)
         tensors = state.to_state(model, source.weights)
     else:
-        tree = export.first_stage(source.node)
+        tree = export.first_stage(source.node, alone=True)
         tensors = state.first_stage_to_state(model, source.weights)
     compvis.write_state(target / "model.ckpt", tensors, max(source.step, 0))
     text = yaml.safe_dump({"model": plain(tree)}, sort_keys=False, allow_unicode=True)

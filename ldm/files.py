@@ -42,7 +42,10 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
     """Tensors as safetensors, with metadata (values become JSON) in the header."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     header = {key: json.dumps(value) for key, value in metadata.items()}
-    write_whole(path, lambda beside: save_file(tensors, beside, header))
+    try:
+        write_whole(path, lambda beside: save_file(tensors, beside, header))
+    except SafetensorError as error:
+        raise UserError(f"{path}: cannot be written ({error})") from error
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from ldm.data.batch import Batch
 from ldm.diffusion.guidance import Guidance
-from ldm.diffusion.sampling import SAMPLERS, uniform
+from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.seeding import generator, normal
 from ldm.steering import Steering
 
 log = logging.getLogger(__name__)
+DIVIDES_BY_ALPHA = ("plms", "heun")  # these cannot begin at a time of which nothing of the image is left
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,11 @@ class SamplerSettings:
         scale: of classifier-free guidance; 1 is none.
         guidance_interval: share of the noise levels that is guided, see `Guidance`.
         guidance_rescale: see `Guidance`.
+        spacing: where the steps lie, a name of `SPACINGS`: "uniform" makes exactly the asked number and ends on clean data;
+            "original_uniform" and "original_quadratic" do as the original code does.
 
     Raises:
-        UserError: an unknown sampler, or a number out of range.
+        UserError: an unknown sampler or spacing, or a number out of range.
     """
 
     sampler: str = "ddim"
@@ -41,6 +44,7 @@ class SamplerSettings:
     scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_rescale: float = 0.0
+    spacing: str = "uniform"
 
     @property
     def guidance(self) -> Guidance:
@@ -49,6 +53,8 @@ class SamplerSettings:
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise UserError(f"sampler {self.sampler!r} is unknown; there are {', '.join(SAMPLERS)}")
+        if self.spacing not in SPACINGS:
+            raise UserError(f"spacing {self.spacing!r} is unknown; there are {', '.join(SPACINGS)}")
         if self.steps < 1:
             raise UserError(f"steps must be at least 1, got {self.steps}")
         if self.eta < 0:
@@ -102,7 +108,7 @@ def generate(
 
     z = normal(shape, generators).to(device)
     try:
-        times, z = steering.begin(model, uniform(model.schedule.T, settings.steps), z)
+        times, z = steering.begin(model, SPACINGS[settings.spacing](model.schedule.T, settings.steps), z)
     except ValueError as error:
         raise UserError(str(error)) from error
     hooks, finish = steering.hooks(model, noise, z)
@@ -140,7 +146,7 @@ def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSe
     Raises:
         UserError: it cannot, or there is not.
     """
-    if model.schedule.zero_terminal_snr and settings.sampler in ("plms", "heun"):
+    if model.schedule.zero_terminal_snr and settings.sampler in DIVIDES_BY_ALPHA:
         raise UserError(f"sampler {settings.sampler} divides by alpha, which this model's schedule ends with as 0: use ddim or dpm_solver")
     if settings.scale == 1.0 or not model.conditioner.reads or steering.against or model.conditioner.drop_rate:
         return

@@ -1,5 +1,6 @@
 """The model of Fig. 3: frozen first stage, conditioner, denoising network. Plain PyTorch; trains and samples anywhere."""
 
+import math
 from typing import Literal
 
 import torch
@@ -49,6 +50,8 @@ class LatentDiffusion(nn.Module):
         # nan until measured, so that a forgotten measurement cannot pass unnoticed; known even on the meta device
         self.register_buffer("scale", torch.tensor(float("nan") if scale == "std" else float(scale), device="cpu"))
         self.scale_by_std = scale == "std"
+        if scale != "std" and not (math.isfinite(float(scale)) and float(scale) != 0.0):
+            raise ValueError(f"scale must be a number other than 0, or std, got {scale}")
         self._check_shapes()
 
     def _check_shapes(self) -> None:

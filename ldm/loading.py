@@ -115,6 +115,7 @@ def load_model(
     trust: Trust | None = None,
     config: str | None = None,
     raw: bool = False,
+    tokenizer: str | None = None,
 ) -> LoadedModel:
     """A latent diffusion model from a run folder, weights of ours, a CompVis checkpoint or a diffusers folder.
 
@@ -125,6 +126,7 @@ def load_model(
         trust: packages that the config inside may name.
         config: YAML of a CompVis checkpoint.
         raw: the weights as they were trained instead of their average.
+        tokenizer: folder of the text model's tokenizer, instead of where its config says.
 
     Raises:
         MissingFile, UserError: with the file and what was expected.
@@ -134,6 +136,8 @@ def load_model(
     if not source.stage_two:
         raise UserError(f"{file}: holds {what_else(source)}, expected the weights of a latent diffusion model (stage two)")
     node = copy.deepcopy(source.node)
+    if tokenizer is not None:
+        _set_tokenizer(node, tokenizer, file)
     part = node["params"].get("first_stage", {})
     outside = part.get("target") == PRETRAINED
     if outside:
@@ -150,6 +154,18 @@ def load_model(
     weights = source.weights.chosen(raw)
     load_strictly(model, weights, file, ignore="first_stage." if outside else "")
     return LoadedModel(model.eval(), source.config, file, fingerprint(weights), source.step)
+
+
+def _set_tokenizer(node: dict[str, Any], folder: str, file: Path) -> None:
+    """Put a folder where the conditioner's tokenizer comes from.
+
+    Raises:
+        UserError: a model without such a tokenizer.
+    """
+    part = ((node["params"].get("conditioner") or {}).get("params") or {}).get("tokenizer") or {}
+    if part.get("target") != "ldm.conditioning.BertTokenizer":
+        raise UserError(f"--tokenizer: {file} has no BERT tokenizer")
+    part.setdefault("params", {})["source"] = folder
 
 
 def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: bool = False, raw: bool = False) -> NoisyClassifier:

@@ -5,6 +5,7 @@ length is told relative to the run: sigma_rel, the standard deviation of that pr
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,9 @@ def coefficients(snapshots: Sequence[tuple[int, float]], step: int, length: floa
         snapshots: (step, relative length) of each.
         step: at which the average ends; snapshots of later steps must not be among them.
         length: relative, of the average that is wanted.
+
+    Returns:
+        One weight per snapshot; they add up to 1.
     """
     profiles = [(float(t), exponent(relative)) for t, relative in snapshots]
     products = np.array([[profile_product(*a, *b) for b in profiles] for a in profiles])
@@ -45,7 +49,8 @@ def coefficients(snapshots: Sequence[tuple[int, float]], step: int, length: floa
     # The profiles of neighbouring snapshots are nearly parallel: scale them, and let the solver drop what is noise.
     scale = np.sqrt(np.diag(products))
     solution = np.linalg.lstsq(products / np.outer(scale, scale), wanted / scale, rcond=1e-12)[0]
-    return np.asarray(solution / scale)
+    solution = np.asarray(solution / scale)
+    return solution / solution.sum()  # an average of equal parameters is that parameter, however few the snapshots
 
 
 class PowerAverages:
@@ -57,7 +62,9 @@ class PowerAverages:
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], lengths: Sequence[float] = (0.05, 0.1)) -> None:
-        self.parameters, self.lengths, self.updates = dict(parameters), tuple(lengths), 0
+        if not lengths or len(set(lengths)) != len(lengths):
+            raise ValueError(f"lengths of averages must be some different numbers, got {list(lengths)}")
+        self.parameters, self.lengths, self.updates = dict(parameters), tuple(float(length) for length in lengths), 0
         self.exponents = [exponent(length) for length in self.lengths]
         self.restart()
 
@@ -75,15 +82,22 @@ class PowerAverages:
             kept = (1.0 - 1.0 / self.updates) ** (gamma + 1.0)
             torch._foreach_lerp_(list(shadow.values()), current, 1.0 - kept)
 
-    def state_dict(self) -> dict[str, Tensor | int]:
+    def state_dict(self) -> dict[str, Any]:
         """Plain containers."""
         named = {f"{i}.{name}": value for i, shadow in enumerate(self.shadows) for name, value in shadow.items()}
-        return {"updates": self.updates, **named}
+        return {"updates": self.updates, "lengths": list(self.lengths), **named}
 
     @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
-        """The inverse of `state_dict`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`.
+
+        Raises:
+            ValueError: averages of other lengths, or of other parameters.
+        """
+        saved = state.get("lengths")
+        if saved != list(self.lengths):
+            raise ValueError(f"posthoc_lengths are {list(self.lengths)}, but the checkpoint holds averages of {saved}")
         self.updates = int(state["updates"])
         for i, shadow in enumerate(self.shadows):
             for name, value in shadow.items():
-                value.copy_(state[f"{i}.{name}"])  # type: ignore[arg-type]
+                value.copy_(state[f"{i}.{name}"])

@@ -8,6 +8,7 @@ meets the same numbers. All numbers are drawn on the CPU, because device generat
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,11 @@ def derive(*keys: Key) -> int:
 def generator(*keys: Key) -> torch.Generator:
     """A fresh CPU generator for these keys."""
     return torch.Generator().manual_seed(derive(*keys))
+
+
+def as_numpy(source: torch.Generator) -> np.random.Generator:
+    """A NumPy generator that one draw of `source` seeds: for what is drawn or degraded as arrays."""
+    return np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=source)))
 
 
 def normal(shape: Sequence[int], generators: Sequence[torch.Generator], like: Tensor | None = None) -> Tensor:

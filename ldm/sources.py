@@ -1,5 +1,6 @@
 """Whatever a user names as a model - a run folder, our weights, a CompVis checkpoint, a diffusers folder - as one thing."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +10,13 @@ import torch
 
 from ldm.config import Trust, build, load
 from ldm.errors import MissingFile, UserError
-from ldm.files import newest_checkpoint, newest_weights, read_weights
+from ldm.files import newest_checkpoint, newest_weights, read_checkpoint, read_weights
 from ldm.first_stage.base import FirstStage
 from ldm.interop import compvis, diffusers
 from ldm.interop.compvis.state import RAW, Weights, first_stage_from_state, from_state
 from ldm.latent_diffusion import LatentDiffusion
 
+log = logging.getLogger(__name__)
 PRETRAINED = "ldm.loading.pretrained"
 PICKLES = (".ckpt", ".pt", ".pth")
 KINDS = "a run folder, weights (.safetensors), a CompVis checkpoint (.ckpt, with its YAML), or a diffusers folder"
@@ -107,7 +109,7 @@ def _ours(path: Path) -> Source:
 def _pickle(path: Path, config: str | None, stage: FirstStage | None) -> Source:
     content = compvis.read(path)
     if "ldm_checkpoint" in content:
-        return _training_state(path, content)
+        return _training_state(path, read_checkpoint(path))
     state = compvis.state_of(content, path)
     step = content.get("global_step", -1)
     step = step if isinstance(step, int) else -1
@@ -115,18 +117,20 @@ def _pickle(path: Path, config: str | None, stage: FirstStage | None) -> Source:
         inside = {key.removeprefix("first_stage_model."): value for key, value in state.items() if key.startswith("first_stage_model.")}
         return Source(path, {}, first_stage_from_state(stage, inside or state, str(path)), step)
     yaml = Path(config) if config else beside(path)
-    translated = load([yaml], foreign=compvis.ours).data
+    translated = load([yaml], foreign=compvis.FOREIGN).data
     source = Source(path, translated, Weights({}), step)
     with torch.device("meta"):
         model = build(unwrap(source.node) if source.stage_two else source.node, Trust(), "model")
     if isinstance(model, LatentDiffusion):
-        source.weights = from_state(model, state, str(path))
         params = _params(translated)
+        learned = ((params.get("objective") or {}).get("params") or {}).get("log_variances") is not None
+        source.weights = from_state(model, state, str(path), ema=params.get("ema_decay") is not None, log_variance=learned)
         params["model"] = unwrap(params["model"])
     else:
         source.weights = first_stage_from_state(model, state, str(path))
     if source.weights.dropped:
         source.notes.append(f"left out {len(source.weights.dropped)} keys without a place here: {', '.join(source.weights.dropped[:3])}")
+        log.info("%s: %s", path, source.notes[-1])
     return source
 
 
@@ -165,4 +169,7 @@ def _diffusers(path: Path) -> Source:
     else:
         loss = {"target": "ldm.first_stage.AutoencoderLoss", "params": {}}
         model = {"target": "ldm.training.AutoencoderTraining", "params": {"autoencoder": found.node, "loss": loss, "optimizer": optimizer}}
-    return Source(path, {"model": model}, Weights(dict(found.weights)), notes=list(found.notes))
+    config: dict[str, Any] = {"model": model}
+    if found.size is not None:  # where sampling scripts look for the size of the images
+        config["data"] = {"params": {"train": {"params": {"size": found.size}}}}
+    return Source(path, config, Weights(dict(found.weights)), notes=list(found.notes))

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ldm.check import check  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.config import Trust, load  # noqa: E402
-from ldm.interop.compvis import ours  # noqa: E402
+from ldm.interop.compvis import FOREIGN  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.disable(logging.INFO)
     found = {}
     for path in flags.configs:
-        report = check(load([path], foreign=ours), Trust())
+        report = check(load([path], foreign=FOREIGN), Trust())
         sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in report.parameters.items() if count)
         sys.stdout.write(f"{report.exit_code}  {path.stem:<34}{sizes}\n")
         sys.stdout.writelines(f"   {problem}\n" for problem in report.problems)

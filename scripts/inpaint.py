@@ -1,13 +1,16 @@
-"""Fill holes in images: pairs x.png and x_mask.png of a folder. Known pixels come out as they went in, to the bit."""
+"""Fill holes in images: pairs x.png and x_mask.png of a folder, or any images with generated masks.
+
+Known pixels come out as they went in, to the bit.
+"""
 
 import argparse
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -15,9 +18,11 @@ from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import Asked, classes_and_prompts, part_reading, reads, together  # noqa: E402
 from ldm.cli.flags import add_condition_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
-from ldm.cli.pictures import pad_to, read_mask, read_picture, write_png  # noqa: E402
-from ldm.data.images import SUFFIXES, to_image, to_tensor  # noqa: E402
-from ldm.errors import MissingFile, UserError  # noqa: E402
+from ldm.cli.pairs import Pair, make_pairs, pasted, read_pairs  # noqa: E402
+from ldm.cli.pictures import pad_to, write_png  # noqa: E402
+from ldm.data.images import to_image, to_tensor  # noqa: E402
+from ldm.data.masks import Kind  # noqa: E402
+from ldm.errors import UserError  # noqa: E402
 from ldm.generation import size_multiple  # noqa: E402
 from ldm.steering import Steering  # noqa: E402
 
@@ -29,23 +34,16 @@ its pixels lies in the hole; the others are put back, noised, before every step.
 examples
   python scripts/inpaint.py logs/<run> --indir inputs --outdir outputs/inpainted --steps 50
   python scripts/inpaint.py logs/<run> --indir inputs --n 4                        four candidates per image
+  python scripts/inpaint.py logs/<run> --indir photos --masks thick                images without masks; the masks are written too
   python scripts/inpaint.py logs/<unconditional run> --indir inputs --known        a model that was not trained for it
 """
-
-
-@dataclass
-class Pair:
-    """An image and its hole, `(H, W)` bool."""
-
-    name: str
-    image: Image.Image
-    hole: np.ndarray
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = script_parser(__doc__, EXAMPLES)
     p.add_argument("--indir", required=True, metavar="DIR", help="folder with x.png and x_mask.png")
+    p.add_argument("--masks", choices=get_args(Kind), help="make the masks: all images of the folder, with holes of this kind")
     p.add_argument("--n", "--n_samples", type=int, default=1, help="candidates per image (default: 1)")
     p.add_argument("--known", action="store_true", help="put the known region back, noised, before every step: for any model")
     add_condition_flags(p)
@@ -63,13 +61,24 @@ def main(arguments: list[str] | None = None) -> int:
     if not reads_mask and not flags.known:
         raise UserError(f"this model reads {reads(job.model)}, not masks: --known inpaints with a model that was not trained for it")
     asked = classes_and_prompts(flags, job.model, also=("mask", "masked_image"))
-    pairs = read_pairs(Path(flags.indir), job.model.first_stage.image_channels)
+    pairs = asked_pairs(job, Path(flags.indir))
     windows = job.windows()
     with job.progress(-(-flags.n // flags.batch) * len(pairs)) as on_step:
         for place, pair in enumerate(pairs):
             fill(job, pair, place, asked, Steering(windows=windows, on_step=on_step))
     sys.stdout.write(f"{flags.n * len(pairs)} images in {job.outdir}\n")
     return 0
+
+
+def asked_pairs(job: Job, folder: Path) -> list[Pair]:
+    """The folder's pairs, or its images with generated masks, which are then written to the output folder."""
+    flags, channels = job.flags, job.model.first_stage.image_channels
+    if flags.masks is None:
+        return read_pairs(folder, channels)
+    pairs = make_pairs(folder, channels, flags.masks, flags.seed)
+    for pair in pairs:
+        write_png(job.outdir / f"{pair.name}_mask.png", Image.fromarray(pair.hole), {"masks": flags.masks, "seed": flags.seed})
+    return pairs
 
 
 def fill(job: Job, pair: Pair, place: int, asked: list[Asked], steering: Steering) -> None:
@@ -90,50 +99,6 @@ def fill(job: Job, pair: Pair, place: int, asked: list[Asked], steering: Steerin
             name = pair.name + (f"-{i:02d}" if job.flags.n > 1 else "")
             note = {**asked[number % len(asked)].note, "candidate": i, "known": job.flags.known}
             write_png(job.outdir / f"{name}.png", pasted(pair, to_image(sampled)), job.record(image=pair.name, **note))
-
-
-def pasted(pair: Pair, sampled: Image.Image) -> Image.Image:
-    """The sampled pixels inside the hole, the given ones outside, at the given size."""
-    known, new = np.asarray(pair.image), np.asarray(sampled)[: pair.image.height, : pair.image.width]
-    hole = pair.hole if known.ndim == 2 else pair.hole[..., None]
-    return Image.fromarray(np.where(hole, new, known))
-
-
-def read_pairs(folder: Path, channels: int) -> list[Pair]:
-    """All images of a folder with their masks; everything is read before anything is sampled.
-
-    Raises:
-        MissingFile: no folder, no pair, an image without a mask or a mask without an image.
-        UserError: sizes that differ, two images of one name, or a mask without a hole.
-    """
-    if not folder.is_dir():
-        raise MissingFile(f"--indir {folder}: no such folder")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-    masks = {p.stem.removesuffix("_mask"): p for p in files if p.stem.endswith("_mask")}
-    images = {p.stem: p for p in files if not p.stem.endswith("_mask")}
-    if len(images) + len(masks) != len(files):
-        raise UserError(f"--indir {folder}: two files share a name apart from their ending")
-    if not images and not masks:
-        raise MissingFile(f"--indir {folder}: no images in it; expected pairs x.png and x_mask.png")
-    if lonely := sorted(images.keys() ^ masks.keys()):
-        name = lonely[0]
-        lacks = f"{name}_mask.png is missing" if name in images else f"{masks[name].name} fits no image: {name}.png is missing"
-        raise MissingFile(f"--indir {folder}: {lacks}")
-    return [read_pair(name, images[name], masks[name], channels) for name in images]
-
-
-def read_pair(name: str, image: Path, mask: Path, channels: int) -> Pair:
-    """One image and its mask.
-
-    Raises:
-        UserError: sizes that differ, or a mask without a hole.
-    """
-    picture, hole = read_picture(image, channels), read_mask(mask)
-    if hole.shape != (picture.height, picture.width):
-        raise UserError(f"{mask} is {hole.shape[1]}x{hole.shape[0]}, but {image.name} is {picture.width}x{picture.height}")
-    if not hole.any():
-        raise UserError(f"{mask}: nothing in it is white, so there is nothing to fill")
-    return Pair(name, picture, hole)
 
 
 if __name__ == "__main__":

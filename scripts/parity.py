@@ -7,7 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script  # noqa: E402
-from ldm.interop.compvis.recorded import cases_in, judge, read_case, runner_for, unsupported  # noqa: E402
+from ldm.errors import UserError  # noqa: E402
+from ldm.interop.compvis.recorded import Row, cases_in, judge, read_case, runner_for, unsupported  # noqa: E402
 
 EXAMPLES = """
 example
@@ -26,7 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     left_out = 0
     sys.stdout.write(f"{'case':<34}{'worst abs':>11}{'worst rel':>11}  {'tolerance':<28}verdict\n")
     for name in cases_in(folder):
-        case = read_case(folder, name)
+        try:
+            case = read_case(folder, name)
+        except UserError as error:  # one bad file is one failure: the others are still judged
+            rows.append(Row(name, float("nan"), float("nan"), "-", str(error)))
+            sys.stdout.write(f"{name:<34}{'-':>11}{'-':>11}  {'-':<28}FAIL: {error}\n")
+            continue
         if reason := unsupported(case):
             left_out += 1
             sys.stdout.write(f"{name:<34}{'-':>11}{'-':>11}  {'-':<28}unsupported: {reason}\n")

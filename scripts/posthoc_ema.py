@@ -13,6 +13,7 @@ from ldm.errors import MissingFile, UserError  # noqa: E402
 from ldm.files import newest_weights, read_metadata, read_weights, save_weights, step_of  # noqa: E402
 from ldm.posthoc import coefficients  # noqa: E402
 
+FEW = 8
 EXAMPLES = """
 example: train with model.params.posthoc_lengths="[0.05, 0.1]", then
   python scripts/posthoc_ema.py logs/<run> average-0.15.safetensors --length 0.15
@@ -36,11 +37,16 @@ def main(arguments: list[str] | None = None) -> int:
         raise MissingFile(f"{flags.run}/checkpoints/posthoc: no snapshot of step {end}; train with model.params.posthoc_lengths")
     if flags.target.exists():
         raise UserError(f"{flags.target}: is there already")
-    lengths = [float(length) for length in read_metadata(files[end])["lengths"]]
+    profiles = {step: read_metadata(path) for step, path in files.items()}
+    lengths = [float(length) for length in profiles[end]["lengths"]]
+    files = {step: path for step, path in files.items() if profiles[step]["lengths"] == lengths}
+    snapshots = [(int(profiles[step]["updates"]), length) for step in files for length in lengths]
     try:
-        weights = coefficients([(step, length) for step in files for length in lengths], end, flags.length)
+        weights = coefficients(snapshots, int(profiles[end]["updates"]), flags.length)
     except ValueError as error:
         raise UserError(f"--length: {error}") from error
+    if len(files) < FEW:
+        sys.stderr.write(f"note: {len(files)} snapshots are few for lengths far from {lengths}: save more often (checkpoint_every)\n")
     total: dict[str, torch.Tensor] = {}
     for row, path in zip(weights.reshape(len(files), len(lengths)), files.values(), strict=True):
         for name, value in read_weights(path)[0].items():

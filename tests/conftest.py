@@ -11,7 +11,9 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-torch.set_num_threads(1)  # networks are tiny here; the second core runs other tests (make test: pytest -n 2)
+# Networks are tiny here, and the second core runs other tests (make test: pytest -n 2); programs that tests start inherit it.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,7 @@ def run():
     """Run a Python program of the repository; returns the finished process with its output as text."""
 
     def call(*words: object, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(env or {})}
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", **(env or {})}
         environment.pop("LDM_RUN_FOLDER", None)
         return subprocess.run(
             [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False

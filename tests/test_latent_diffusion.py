@@ -87,3 +87,16 @@ def test_guiding_a_model_without_a_null_class_is_refused() -> None:
     model.conditioner = ClassEmbedding(4, 8, null_class=False)
     with pytest.raises(UserError, match="--scale 1"):
         generate(model, {"label": torch.tensor([1])}, [0], (16, 16), SamplerSettings(steps=2, scale=2.0))
+
+
+def test_the_originals_spacing_by_name() -> None:
+    model, asked = make(), {"label": torch.tensor([1])}
+
+    def sample(steps: int, spacing: str) -> torch.Tensor:
+        return generate(model, asked, range(1), (16, 16), SamplerSettings(steps=steps, spacing=spacing))
+
+    assert not torch.equal(sample(4, "uniform"), sample(4, "original_uniform"))
+    with pytest.raises(UserError, match="original spacing"):
+        sample(model.schedule.T, "original_uniform")
+    with pytest.raises(UserError, match="spacing 'even' is unknown"):
+        SamplerSettings(spacing="even")

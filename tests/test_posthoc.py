@@ -48,6 +48,23 @@ def test_a_made_average_is_the_kept_one(length: float, step: int) -> None:
     assert length == 0.05 or float((torch.as_tensor(made) - direct.shadows[0]["p"]).abs().max()) < 0.2 * float(plain.abs().max())
 
 
+@pytest.mark.parametrize("steps", [[500, 750], [100], list(range(50, 1001, 50))])
+@pytest.mark.parametrize("length", [0.02, 0.08, 0.2, 0.25])
+def test_weights_add_up_to_one_however_few_the_snapshots(steps: list[int], length: float) -> None:
+    snapshots = [(step, kept) for step in steps for kept in (0.05, 0.1)]
+    assert float(coefficients(snapshots, steps[-1], length).sum()) == pytest.approx(1.0)
+
+
+def test_averages_of_other_lengths_are_not_continued() -> None:
+    p = {"p": torch.zeros(2)}
+    state = PowerAverages(p, [0.05, 0.1]).state_dict()
+    with pytest.raises(ValueError, match="holds averages of"):
+        PowerAverages(p, [0.1, 0.2]).load_state_dict(state)
+    for lengths in ([], [0.1, 0.1]):
+        with pytest.raises(ValueError, match="different numbers"):
+            PowerAverages(p, lengths)
+
+
 def test_from_a_run(script, run, tmp_path) -> None:
     words = ["trainer.params.steps=8", "trainer.params.checkpoint_every=2", "data.params.batch_size=4", "trainer.params.images_every=0"]
     stage = "{target: ldm.first_stage.IdentityFirstStage, params: {channels: 1}}"

@@ -280,6 +280,21 @@ def test_known_pixels_come_out_as_they_went_in(models: dict[str, Path], script, 
         assert np.any(results[0] != results[1])
 
 
+def test_images_without_masks_get_generated_ones(models: dict[str, Path], script, tmp_path: Path) -> None:
+    for name, size in (("a", (64, 40)), ("b", (33, 32))):
+        photo(tmp_path / "in" / f"{name}.png", *size)
+    for outdir in ("one", "two"):
+        words = ["--indir", tmp_path / "in", "--masks", "thick", *FAST, "--seed", 3, "--outdir", tmp_path / outdir]
+        assert script("scripts/inpaint.py", models["inpaint"], *words).returncode == 0
+    for name in ("a", "b"):
+        before, after, hole = (pixels(tmp_path / file) for file in (f"in/{name}.png", f"one/{name}.png", f"one/{name}_mask.png"))
+        assert hole.any() and not hole.all() and np.array_equal(after[hole == 0], before[hole == 0])
+        assert np.array_equal(hole, pixels(tmp_path / "two" / f"{name}_mask.png"))
+    photo(tmp_path / "small" / "c.png", 4, 4)
+    done = script("scripts/inpaint.py", models["inpaint"], "--indir", tmp_path / "small", "--masks", "thin", "--outdir", tmp_path)
+    assert done.returncode == 2 and "c.png" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_recorded_compvis_checkpoint_inpaints_and_samples(script, tmp_path: Path) -> None:
     hole = pair(tmp_path / "in", "x", 18, 20)
     path = released(tmp_path / "model", "ldm_inpaint_vq")

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from ldm.config import Trust
-from ldm.diffusion.sampling import SAMPLERS
+from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device, precision_context
@@ -23,6 +23,7 @@ def script_parser(description: str | None, examples: str, scale: float = 1.0) ->
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
     p.add_argument("--scale", type=float, help=f"of classifier-free guidance: 1 is none (default: the config's, else {scale:g})")
+    p.add_argument("--spacing", help=f"where the steps lie: {', '.join(SPACINGS)} (default: uniform)")
     p.add_argument("--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="guide only while LOW <= t/T <= HIGH")
     p.add_argument("--guidance-rescale", type=float, help="share of the guided latent that gets its unguided contrast back, 0 to 1")
     p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")
@@ -37,6 +38,7 @@ def add_model_flags(p: argparse.ArgumentParser) -> None:
     """The model as first argument, how it is loaded and run, and where results go."""
     p.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
     p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
+    p.add_argument("--tokenizer", metavar="DIR", help="folder with BERT's vocab.txt, for a text model whose config names the hub")
     p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
     p.add_argument("--outdir", default="outputs/samples", help="where to write (default: outputs/samples)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
@@ -85,7 +87,9 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
     device = pick_device(flags.device)
     precision_context(flags.precision, device)  # an unknown one is known before anything is read
-    loaded = load_model(flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw)
+    loaded = load_model(
+        flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw, flags.tokenizer
+    )
     loaded.model.to(device).requires_grad_(False)
     return loaded
 

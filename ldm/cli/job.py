@@ -16,6 +16,7 @@ from ldm.cli.asked import Asked, together
 from ldm.cli.flags import load_from_flags, settings_from_flags
 from ldm.cli.pictures import beside, write_png
 from ldm.data.batch import Batch
+from ldm.diffusion.sampling import SPACINGS, last_part
 from ldm.diffusion.windows import Windows
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings, generate, latent_shape
@@ -97,8 +98,11 @@ class Job:
     def progress(self, batches: int) -> Iterator[Callable[[], None]]:
         """A bar over all steps of all batches; yields what to call after each."""
         strength = self.flags.strength if getattr(self.flags, "init", None) else 1.0
-        steps = max(1, round(strength * self.settings.steps))
-        with tqdm(total=batches * steps, unit="step", disable=not sys.stderr.isatty()) as bar:
+        try:
+            times = last_part(SPACINGS[self.settings.spacing](self.model.schedule.T, self.settings.steps), strength)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        with tqdm(total=batches * (len(times) - 1), unit="step", disable=not sys.stderr.isatty()) as bar:
 
             def on_step() -> None:
                 bar.update()

@@ -90,6 +90,7 @@ class BertTokenizer:
                 f"tokenizer {self.source!r}: not on this machine"
                 + ("" if local else f" and not downloadable ({type(error).__name__})")
                 + "; fetch vocab.txt of bert-base-uncased into a folder and set source: to that folder"
+                + " (--tokenizer DIR in the sampling scripts)"
             ) from error
 
     def __call__(self, captions: Sequence[str], length: int) -> Tensor:

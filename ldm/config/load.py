@@ -18,6 +18,21 @@ from ldm.errors import UserError
 Path_ = tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """What is known of another project's configs.
+
+    Attributes:
+        recognises: content of a file -> whether it is theirs.
+        translate: (content, name of the file) -> content of ours.
+        words: keys that only their configs have; an override with one of them changes theirs, before it is translated.
+    """
+
+    recognises: Callable[[dict[str, Any]], bool]
+    translate: Callable[[dict[str, Any], str], dict[str, Any]]
+    words: tuple[str, ...]
+
+
 @dataclass
 class Config:
     """A merged config: plain containers, everything resolved.
@@ -49,7 +64,7 @@ def load(
     files: Sequence[str | Path],
     overrides: Sequence[str] = (),
     start: dict[str, Any] | None = None,
-    foreign: Callable[[dict[str, Any], str], dict[str, Any]] | None = None,
+    foreign: "Foreign | None" = None,
 ) -> Config:
     """Merge files left to right, then overrides, then resolve `${...}`.
 
@@ -57,7 +72,7 @@ def load(
         files: YAML files.
         overrides: `a.b.c=value` words; values are YAML.
         start: content to begin with (the `source` of a run that is resumed).
-        foreign: (content of a file, its name) -> content of ours; what is ours already it gives back.
+        foreign: knows configs of another project; its files are merged with one another first, in their own words.
 
     Raises:
         UserError: names the file and what is wrong with it.
@@ -66,12 +81,31 @@ def load(
     origins: dict[str, str] = {}
     if start is not None:
         _merge(merged, start, "the run's config", origins, ())
+    theirs: dict[str, Any] = {}
+    sources: list[str] = []
+    in_their_words = [w for w in overrides if foreign is not None and not set(w.partition("=")[0].split(".")).isdisjoint(foreign.words)]
+
+    def take_theirs() -> None:
+        if foreign is None or not theirs:
+            return
+        for word in in_their_words:
+            _override(theirs, word, {})
+        name = ", ".join(sources)
+        _merge(merged, foreign.translate(dict(theirs), name), name, origins, ())
+        theirs.clear()
+        sources.clear()
+
     for file in files:
         for content, source in _with_bases(Path(file), ()):
-            if foreign is not None:
-                content = foreign(content, source)
-            _merge(merged, content, source, origins, ())
-    for word in overrides:
+            if foreign is not None and foreign.recognises(content):
+                _merge(theirs, content, source, {}, ())
+                sources.append(source)
+            else:
+                take_theirs()
+                _merge(merged, content, source, origins, ())
+    taken = in_their_words if theirs else []
+    take_theirs()
+    for word in [word for word in overrides if word not in taken]:
         _override(merged, word, origins)
     return Config(_resolve(merged, origins), merged, origins, tuple(str(f) for f in files))
 

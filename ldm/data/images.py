@@ -1,28 +1,27 @@
 """Reading one image file, whatever its mode, into a tensor."""
 
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ldm.data.geometry import Crop, UnreadableImage, view
+from ldm.data.resize import resize as resample
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-Crop = Literal["center", "random"]
 
 
-class UnreadableImage(ValueError):
-    """An image file that cannot be used; the message says why."""
-
-
-def read_image(path: Path, channels: int) -> Image.Image:
+def read_image(path: Path | BinaryIO, channels: int) -> Image.Image:
     """Open an image as grey (1 channel) or RGB (3), upright by its EXIF tag, transparency over white.
 
-    16-bit grey images are reduced to 8 bit by their value range 0 to 65535.
+    16-bit grey images are reduced to 8 bit by their value range 0 to 65535; of an animation the first picture counts.
 
     Raises:
-        UnreadableImage: truncated, unknown or of an unusual mode.
+        UnreadableImage: truncated, unknown or of an unusual mode (32-bit pixels), or a number of channels that
+            no photograph has.
     """
     try:
         with Image.open(path) as opened:
@@ -37,7 +36,12 @@ def read_image(path: Path, channels: int) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert({1: "L", 3: "RGB"}[channels])
+    if channels not in (1, 3):
+        raise UnreadableImage(f"a photograph, which cannot give {channels} channels: expected .npy, .npz or .tif")
+    try:
+        return image.convert({1: "L", 3: "RGB"}[channels])
+    except ValueError as error:
+        raise UnreadableImage(f"a {image.mode} image: {error}") from error
 
 
 def fit(image: Image.Image, resize: int, size: int, crop: Crop, random: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
@@ -47,17 +51,33 @@ def fit(image: Image.Image, resize: int, size: int, crop: Crop, random: tuple[fl
         random: position of a random crop as shares of the free play, x and y.
 
     Raises:
-        UnreadableImage: an image so small that it would be enlarged more than four times.
+        UnreadableImage: an image so small that it would be enlarged more than four times, or a strip.
     """
-    short = min(image.size)
-    if short * 4 < resize:
-        raise UnreadableImage(f"only {image.width}x{image.height} pixels, would be enlarged more than 4 times to {resize}")
-    scale = resize / short
-    width, height = max(size, round(image.width * scale)), max(size, round(image.height * scale))
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    x, y = random if crop == "random" else (0.5, 0.5)
-    left, top = round(x * (width - size)), round(y * (height - size))
-    return image.crop((left, top, left + size, top + size))
+    return view(image.size, resize, size, crop, random).picture(image)
+
+
+def square(image: Image.Image, size: int, share: float, random: tuple[float, float]) -> Image.Image:
+    """Cut a square of `share` of the shorter side and scale it to `size`: the crop of the original's ImageNetSR.
+
+    It shrinks by averaging areas. Squares below `size` are enlarged bicubically, not into blocks.
+
+    Args:
+        random: position as shares of the free play, x and y.
+
+    Raises:
+        UnreadableImage: a square that would be enlarged more than four times.
+    """
+    side = int(min(image.size) * share)
+    if side * 4 < size:
+        raise UnreadableImage(
+            f"a square of {side} of its {image.width}x{image.height} pixels would be enlarged more than 4 times to {size}"
+        )
+    left, top = round(random[0] * (image.width - side)), round(random[1] * (image.height - side))
+    cut = image.crop((left, top, left + side, top + side))
+    if side <= size:
+        return cut.resize((size, size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(cut, dtype=np.float32).reshape(side, side, -1)
+    return Image.fromarray(np.round(resample(pixels, (size, size), "area")).astype(np.uint8).squeeze())
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -4,6 +4,7 @@ A data set that costs nothing, never ends, and whose conditions can be checked f
 Scene i of a seed is a function of (seed, split, i).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -13,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
+from ldm.errors import UserError
 from ldm.seeding import derive
 
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -28,6 +30,8 @@ PLACES = {"left": (0.25, 0.5), "right": (0.75, 0.5), "top": (0.5, 0.25), "bottom
 SIZES = {"small": (0.145, 0.175), "large": (0.195, 0.23)}  # half the width, as a share of the image
 WORDS = ("a", "and", "at", "on", "the", *SHAPES, *COLOURS, *PLACES, *SIZES)
 JITTER = 0.05  # of centres, as a share of the image
+CLASSES = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)  # by Thing.label
+Condition = Literal["label", "caption", "boxes", "segmentation"]
 
 
 @dataclass(frozen=True)
@@ -113,15 +117,30 @@ def _bilinear(coarse: int, size: int) -> np.ndarray:
 
 
 def render(things: list[Thing], rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image `(size, size, 3)` uint8 and label map `(size, size)` (0 background, 1 + shape)."""
+    """Image `(size, size, 3)` uint8, and for each pixel the object it shows, `(size, size)`: 0 background, 1 the first one."""
     image = background(rng, size)
-    labels = np.zeros((size, size), dtype=np.int64)
-    for thing in things:
+    owner = np.zeros((size, size), dtype=np.int64)
+    for number, thing in enumerate(things, 1):
         cover = coverage(thing, size)
         colour = np.array(list(COLOURS.values())[thing.colour]) * rng.uniform(0.85, 1.05) + rng.uniform(-0.03, 0.03, 3)
         image = image + cover[..., None] * (np.clip(colour, 0, 1) - image)
-        labels[cover > 0.5] = 1 + thing.shape
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8), labels
+        owner[cover > 0.5] = number
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8), owner
+
+
+def label_map(things: list[Thing], owner: np.ndarray, classes: Literal["shape", "shape_colour"]) -> np.ndarray:
+    """Class of each pixel: 0 background, else 1 + shape (4 shapes) or 1 + label (24 shapes and colours)."""
+    own = [1 + (thing.shape if classes == "shape" else thing.label) for thing in things]
+    return np.array([0, *own], dtype=np.int64)[owner]
+
+
+def drawn_box(owner: np.ndarray, number: int) -> tuple[float, float, float, float]:
+    """The smallest box around the pixels of an object, whose pixels in `owner` have this number, as fractions."""
+    height, width = owner.shape
+    rows, columns = np.flatnonzero((owner == number).any(1)), np.flatnonzero((owner == number).any(0))
+    if not len(rows):
+        raise UserError(f"Scenes: size {width} is too small: an object covers no pixel")
+    return columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
 
 
 def caption(things: list[Thing]) -> str:
@@ -130,7 +149,10 @@ def caption(things: list[Thing]) -> str:
 
 
 class Scenes(Dataset[Sample]):
-    """Scenes of one or two objects.
+    """Scenes of one or two objects. None lies behind another, so that boxes, label map and image tell the same.
+
+    A sample holds `image`, `id` and: `label`, the first object's shape and colour, 0 to 23 (`CLASSES` has the names); `caption`;
+    `boxes` with `box_labels` (as `label`), in the order of the caption; `segmentation`, the class of each pixel.
 
     Args:
         length: number of scenes.
@@ -138,6 +160,13 @@ class Scenes(Dataset[Sample]):
         split: "train" and "validation" never share a scene.
         seed: of the whole set.
         two_objects: share of scenes with two objects.
+        give: conditions that a sample holds; all of them without it.
+        map_classes: of the label map: "shape" (0 background, 1 to 4) or "shape_colour" (0 background, 1 to 24: 1 + label).
+        boxes: "reach": centre and half width, by which objects are drawn and which a triangle or square does not quite fill;
+            "drawn": the smallest box around the object's pixels.
+
+    Raises:
+        UserError: an unknown condition, or a size at which an object would cover no pixel.
     """
 
     def __init__(
@@ -147,8 +176,17 @@ class Scenes(Dataset[Sample]):
         split: Literal["train", "validation"] = "train",
         seed: int = 0,
         two_objects: float = 0.5,
+        give: Sequence[Condition] | None = None,
+        map_classes: Literal["shape", "shape_colour"] = "shape",
+        boxes: Literal["reach", "drawn"] = "reach",
     ) -> None:
         self.length, self.size, self.split, self.seed, self.two_objects = length, size, split, seed, two_objects
+        known: tuple[Condition, ...] = ("label", "caption", "boxes", "segmentation")
+        self.give, self.map_classes, self.boxes = known if give is None else tuple(give), map_classes, boxes
+        if unknown := set(self.give) - set(known):
+            raise UserError(f"Scenes: cannot give {min(unknown)!r} (known: {', '.join(known)})")
+        names = CLASSES if map_classes == "shape_colour" else SHAPES
+        self.class_names = {"label": list(CLASSES), "boxes": list(CLASSES), "segmentation": ["background", *names]}
         self._cache: dict[int, Sample] = {}
 
     def __len__(self) -> int:
@@ -170,14 +208,16 @@ class Scenes(Dataset[Sample]):
 
     def _make(self, index: int) -> Sample:
         things, rng = self.scene(index)
-        text = caption(things)
-        image, labels = render(things, rng, self.size)
-        return {
-            "image": torch.from_numpy(image).permute(2, 0, 1).float().div(127.5).sub(1),
-            "caption": text,
-            "label": things[0].label,
-            "boxes": torch.tensor([thing.box for thing in things], dtype=torch.float32).clamp(0, 1),
-            "box_labels": torch.tensor([thing.label for thing in things], dtype=torch.int64),
-            "segmentation": torch.from_numpy(labels),
-            "id": f"scene-{self.seed}-{self.split}-{index}",
-        }
+        image, owner = render(things, rng, self.size)
+        sample: Sample = {"image": torch.from_numpy(image).permute(2, 0, 1).float().div(127.5).sub(1)}
+        if "caption" in self.give:
+            sample["caption"] = caption(things)
+        if "label" in self.give:
+            sample["label"] = things[0].label
+        if "boxes" in self.give:
+            boxes = [thing.box if self.boxes == "reach" else drawn_box(owner, i) for i, thing in enumerate(things, 1)]
+            sample["boxes"] = torch.tensor(boxes, dtype=torch.float32).clamp(0, 1)
+            sample["box_labels"] = torch.tensor([thing.label for thing in things], dtype=torch.int64)
+        if "segmentation" in self.give:
+            sample["segmentation"] = torch.from_numpy(label_map(things, owner, self.map_classes))
+        return sample | {"id": f"scene-{self.seed}-{self.split}-{index}"}

@@ -75,8 +75,9 @@ class DiffusionObjective(nn.Module):
 
     def _min_snr_weight(self, t: Tensor, schedule: NoiseSchedule, parameterization: Parameterization) -> Tensor:
         assert self.min_snr is not None
-        alpha, sigma = (table(t, t.float()) for table in (schedule.alpha, schedule.sigma))
-        return schedule.snr(t).clamp(max=self.min_snr) * parameterization.to_z_0(alpha, sigma)
+        squared = torch.cumprod(1.0 - schedule.betas, dim=0)  # float64: where little is left of z_0, float32 has no SNR
+        weights = (squared / (1.0 - squared)).clamp(max=self.min_snr) * parameterization.to_z_0(squared.sqrt(), (1.0 - squared).sqrt())
+        return weights.to(t.device, torch.float32)[t]
 
 
 def vlb_weights(schedule: NoiseSchedule, parameterization: Parameterization, kind: Literal["exact", "original"] = "exact") -> Tensor:

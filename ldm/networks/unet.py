@@ -89,7 +89,8 @@ class Parts:
         """
         heads, width = heads or self.heads, self.head_channels
         number = heads if heads is not None else max(1, channels // width)  # type: ignore[operator]
-        if channels % number or (width is not None and channels % width):
+        # A spatial transformer projects to heads of equal width anyway; plain attention has to cut the channels it gets.
+        if self.context_channels is None and (channels % number or (width is not None and channels % width)):
             raise ValueError(f"UNet level of {channels} channels: heads={heads} head_channels={width} do not divide it")
         return number
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from torch import Tensor
 
 from ldm.errors import UserError
 from ldm.files import save_checkpoint, save_weights, step_of, write_text
+from ldm.posthoc import PowerAverages
 from ldm.training.module import TrainingModule
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,10 @@ class Checkpoints(pl.Callback):
             if step_of(path) > step:
                 (self.folder / "abandoned").mkdir(exist_ok=True)
                 os.replace(path, self.folder / "abandoned" / path.name)
+        for path in (self.folder / "posthoc").glob("step-*"):
+            if step_of(path) > step:
+                (self.folder / "abandoned" / "posthoc").mkdir(parents=True, exist_ok=True)
+                os.replace(path, self.folder / "abandoned" / "posthoc" / path.name)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -79,8 +83,7 @@ class Checkpoints(pl.Callback):
         with module.ema.applied() if module.ema is not None else nullcontext():
             save_weights(self.folder / f"step-{module.step}.{kind}", module.weights(), metadata)
         if module.posthoc is not None:
-            averages = {name: value for name, value in module.posthoc.state_dict().items() if name != "updates"}
-            self._save_snapshot(module.step, averages, module.posthoc.lengths)  # type: ignore[arg-type]
+            self._save_snapshot(module.step, module.posthoc)
         self._point_last_at(path)
         self.saved = module.step
         for suffix in ("ckpt", "safetensors"):
@@ -88,9 +91,11 @@ class Checkpoints(pl.Callback):
                 old.unlink()
         self.after_save()
 
-    def _save_snapshot(self, step: int, averages: dict[str, Tensor], lengths: tuple[float, ...]) -> None:
+    def _save_snapshot(self, step: int, posthoc: PowerAverages) -> None:
         """Averages that any other can be made of later; all are kept."""
-        save_weights(self.folder / "posthoc" / f"step-{step}.safetensors", averages, {"step": step, "lengths": list(lengths)})
+        state = posthoc.state_dict()
+        metadata = {"step": step, "updates": state.pop("updates"), "lengths": state.pop("lengths")}
+        save_weights(self.folder / "posthoc" / f"step-{step}.safetensors", state, metadata)
 
     def _point_last_at(self, path: Path) -> None:
         beside = self.folder / f".last.{os.getpid()}"

@@ -11,6 +11,9 @@ from torch.optim.lr_scheduler import LambdaLR
 def warmup_linear(optimizer: Optimizer, warmup: int, total: int | None = None, end: float = 0.0) -> LambdaLR:
     """Rise from 0 over `warmup` steps; with `total`, fall linearly to `end` times the rate at that step."""
 
+    if warmup < 0:
+        raise ValueError(f"warmup must not be negative, got {warmup}")
+
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
@@ -24,6 +27,9 @@ def warmup_linear(optimizer: Optimizer, warmup: int, total: int | None = None, e
 
 def warmup_cosine(optimizer: Optimizer, warmup: int, total: int, end: float = 0.0) -> LambdaLR:
     """Rise from 0 over `warmup` steps, then half a cosine down to `end` times the rate at step `total`."""
+
+    if warmup < 0:
+        raise ValueError(f"warmup must not be negative, got {warmup}")
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -43,7 +49,15 @@ def cycles(
     peak: Sequence[float],
     end: Sequence[float],
 ) -> LambdaLR:
-    """The schedules of released configs, see `cycle_factor`."""
+    """The schedules of released configs, see `cycle_factor`.
+
+    Raises:
+        ValueError: lists of different lengths, or a warm-up that does not fit into its cycle.
+    """
+    if len({len(values) for values in (warmup, lengths, start, peak, end)}) != 1 or not lengths:
+        raise ValueError("cycles needs one entry per cycle in each of warmup, lengths, start, peak and end")
+    if any(not 0 <= w < length for w, length in zip(warmup, lengths, strict=True)):
+        raise ValueError(f"every warm-up must be shorter than its cycle, got {list(warmup)} of {list(lengths)}")
     return LambdaLR(optimizer, lambda step: cycle_factor(step, shape, warmup, lengths, start, peak, end))
 
 

@@ -169,13 +169,15 @@ class TrainingModule(pl.LightningModule):
 
     def load_progress(self, state: Mapping[str, Any]) -> None:
         """Load what only exists once fit has begun: optimizers, schedules and the EMA."""
-        if self.ema is not None and state["ema"] is not None:
-            self.ema.restart()
-            self.ema.load_state_dict(state["ema"])
-        if self.posthoc is not None and state.get("posthoc") is not None:
-            self.posthoc.restart()
-            self.posthoc.load_state_dict(state["posthoc"])
         try:
+            if self.ema is not None and state["ema"] is not None:
+                self.ema.restart()
+                self.ema.load_state_dict(state["ema"])
+            if self.posthoc is not None:
+                if state.get("posthoc") is None:
+                    raise ValueError("posthoc_lengths begin with a run, not in the middle of one")
+                self.posthoc.restart()
+                self.posthoc.load_state_dict(state["posthoc"])
             for optimizer, saved in zip(self._optimizers(), state["optimizers"], strict=True):
                 load_optimizer(optimizer, saved)
             for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
@@ -183,7 +185,7 @@ class TrainingModule(pl.LightningModule):
                 scheduler.load_state_dict(saved)
                 scheduler.base_lrs = rates  # the config's, which an override may have changed
         except (ValueError, KeyError) as error:
-            raise UserError(f"the checkpoint's optimizers or schedules are not those of the config: {error}") from error
+            raise UserError(f"the checkpoint's optimizers, schedules or averages are not those of the config: {error}") from error
 
 
 @torch.no_grad()

@@ -129,7 +129,7 @@ def test_a_missing_yaml_and_a_wrong_one_are_named(script, tmp_path: Path) -> Non
     [
         (lambda s: s.pop("model.diffusion_model.out.2.bias"), "1 keys are missing, model.diffusion_model.out.2.bias"),
         (lambda s: s.update({"what.is.this": torch.ones(1)}), "1 keys are left over, what.is.this"),
-        (lambda s: s.update({"model_ema.extra": torch.ones(1)}), "averages are missing"),
+        (lambda s: s.update({"logvar": torch.zeros(1000)}), "learn_logvar is false"),
         (lambda s: s.update({"betas": s["betas"] * 2}), "betas is not that of the config"),
         (lambda s: s.update({"first_stage_model.quant_conv.bias": torch.ones(99)}), "first_stage_model.quant_conv.bias is"),
     ],
@@ -141,6 +141,48 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, change: Any, 
     torch.save({"state_dict": state}, path)
     with pytest.raises(UserError, match=message):
         load_model(str(path))
+
+
+@pytest.mark.parametrize("kept,message", [(0, "holds no averages"), (1, "averages are missing")])
+def test_averages_that_the_config_promises_must_be_there(tmp_path: Path, kept: int, message: str) -> None:
+    path = released(tmp_path, "ldm_uncond_kl_std")
+    state = read_state(path)
+    for key in [key for key in state if key.startswith("model_ema.diffusion")][kept:]:
+        del state[key]
+    if not kept:
+        del state["model_ema.decay"], state["model_ema.num_updates"]
+    torch.save({"state_dict": state}, path)
+    with pytest.raises(UserError, match=message):
+        load_model(str(path))
+
+
+def test_averages_that_the_config_denies_are_left_out_and_said_so(script, tmp_path: Path) -> None:
+    path = released(tmp_path / "in", "ldm_uncond_kl_std")
+    tree = yaml.safe_load(path.with_name("config.yaml").read_text())
+    tree["model"]["params"]["use_ema"] = False
+    path.with_name("config.yaml").write_text(yaml.safe_dump(tree))
+    state = read_state(path)
+    assert torch.equal(load_model(str(path)).model.network.time[0].weight, state["model.diffusion_model.time_embed.0.weight"])
+    done = script("scripts/convert.py", path, tmp_path / "x.safetensors", "--to", "ldm")
+    assert done.returncode == 0 and "left out" in done.stdout and "model_ema" in done.stdout
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_leftovers_of_configs_are_harmless(tmp_path: Path, legacy: bool) -> None:
+    import argparse
+    from collections import defaultdict
+
+    import numpy as np
+    from omegaconf import OmegaConf
+    from pytorch_lightning.utilities.parsing import AttributeDict
+
+    content = {
+        "state_dict": {"a": torch.ones(2)},
+        "hyper_parameters": AttributeDict(rate=1.0, config=OmegaConf.create({"a": [1, {"b": 2}], "c": {"d": None}})),
+        "more": [argparse.Namespace(x=1), Path("x"), frozenset({1}), np.float64(2.0), np.arange(3), defaultdict(list, a=[1])],
+    }
+    torch.save(content, tmp_path / "model.ckpt", _use_new_zipfile_serialization=not legacy)
+    assert torch.equal(read_state(tmp_path / "model.ckpt")["a"], torch.ones(2))
 
 
 def test_a_first_stage_that_should_be_stored_twice_must_be_equal(tmp_path: Path) -> None:
@@ -197,6 +239,11 @@ def test_a_recorded_model_goes_to_diffusers_and_back(script, tmp_path: Path) -> 
     done = script("scripts/convert.py", path, tmp_path / "folder", "--to", "diffusers")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "folder" / "unet" / "config.json").read_text())["_class_name"] == "UNet2DConditionModel"
+    more = ["--n", 1, "--classes", "3", "--steps", 2, "--outdir", tmp_path / "pictures"]
+    done = script("scripts/sample.py", tmp_path / "folder", *more)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "pictures" / "00000.png") as image:
+        assert image.size == (16, 16)
     done = script("scripts/convert.py", tmp_path / "folder", tmp_path / "back", "--to", "compvis")
     assert done.returncode == 0, done.stderr
     before, after = read_state(path), read_state(tmp_path / "back" / "model.ckpt")

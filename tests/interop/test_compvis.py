@@ -55,7 +55,9 @@ def test_folders_that_hold_no_cases(script, tmp_path: Path, text: str, message: 
     (tmp_path / "x.json").write_text(text)
     (tmp_path / "x.safetensors").write_bytes(b"junk")
     done = script("scripts/parity.py", tmp_path)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and message in done.stdout and "0 passed, 1 failed" in done.stdout
+    (tmp_path / "x.safetensors").unlink()
+    assert script("scripts/parity.py", tmp_path).returncode == 1  # half a case is a failure, too
 
 
 def test_names_there_and_back_are_the_same_bits() -> None:

@@ -12,7 +12,7 @@ from official import trees
 
 from ldm.config import Trust, build, load
 from ldm.errors import UserError
-from ldm.interop.compvis import is_compvis, ours, translate
+from ldm.interop.compvis import FOREIGN, is_compvis, translate
 from ldm.interop.compvis.state import first_stage_from_state, first_stage_to_state, from_state, to_state
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.sources import unwrap
@@ -74,7 +74,6 @@ def test_ours_are_left_alone() -> None:
     for path in (ROOT / "configs").rglob("*.yaml"):
         content = yaml.safe_load(path.read_text()) or {}
         assert not is_compvis(content), path
-        assert ours(content, str(path)) is content
 
 
 @pytest.mark.parametrize(
@@ -98,5 +97,43 @@ def test_what_is_unknown_is_named(change: Any, message: str, tmp_path: Path) -> 
     change(tree)
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(UserError, match=message) as error:
-        load([tmp_path / "x.yaml"], foreign=ours)
+        load([tmp_path / "x.yaml"], foreign=FOREIGN)
     assert "x.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t["data"]["params"].update(batch_size="many"),
+        lambda t: t["data"]["params"]["train"]["params"].update(size="abc"),
+        lambda t: t["model"]["params"].update(linear_start=None),
+        lambda t: t["model"]["params"]["unet_config"]["params"].update(attention_resolutions=8),
+        lambda t: t["model"]["params"]["first_stage_config"]["params"]["ddconfig"].update(ch_mult=None),
+    ],
+)
+def test_values_of_another_kind_are_one_clear_error(change: Any, tmp_path: Path) -> None:
+    tree = trees()["models-ldm-lsun_beds256"]
+    change(tree)
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(UserError, match=r"x\.yaml"):
+        load([tmp_path / "x.yaml"], foreign=FOREIGN)
+
+
+def test_the_rate_of_churches_goes_by_the_data_not_by_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "churches"
+    folder.mkdir()
+    (folder / "celebahq.yaml").write_text(yaml.safe_dump(TREES["models-ldm-lsun_beds256"]))
+    assert load([folder / "celebahq.yaml"], foreign=FOREIGN).data["model"]["params"]["optimizer"]["params"]["lr"] == pytest.approx(9.6e-5)
+
+
+def test_their_files_and_overrides_merge_in_their_words(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(TREES["configs-latent-diffusion-cin256-v2"]))
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump({"data": {**TREES["models-ldm-cin256"]["data"]}}))
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"model": {"params": {"unet_config": {"params": {"model_channels": 64}}}}}))
+    (tmp_path / "d.yaml").write_text(yaml.safe_dump({"trainer": {"params": {"steps": 7}}}))
+    words = ["model.params.first_stage_config.params.ddconfig.ch=32", "data.params.workers=1"]
+    params = load([tmp_path / f"{name}.yaml" for name in "abcd"], words, foreign=FOREIGN).data
+    model = params["model"]["params"]["model"]["params"]
+    assert params["model"]["params"]["optimizer"]["params"]["lr"] == pytest.approx(1e-4 * 64)
+    assert model["network"]["params"]["width"] == 64 and model["first_stage"]["params"]["model"]["params"]["width"] == 32
+    assert params["trainer"]["params"]["steps"] == 7 and params["data"]["params"]["workers"] == 1

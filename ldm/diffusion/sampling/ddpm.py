@@ -15,6 +15,7 @@ def ddpm(
     *,
     noise: Noise,
     hooks: Hooks = NO_HOOKS,
+    v: float = 0.0,
 ) -> Tensor:
     """Draw each z_s from q(z_s | z_t, z_0) with the predicted z_0; with all T times this is the chain of the paper.
 
@@ -25,6 +26,7 @@ def ddpm(
         times: see `timesteps`.
         noise: source of fresh noise, one stream per image.
         hooks: what happens around every step.
+        v: the variance lies this share of the way from the posterior's, its lower bound, to that of q(z_t | z_s), its upper.
 
     Returns:
         The latent at the last time, `(B, C, h, w)`.
@@ -34,6 +36,8 @@ def ddpm(
         z = hooks.before(z, time)
         z_0 = denoise(z, t).z_0
         mean, variance = schedule.posterior(z_0, z, t, s)
+        if v:
+            variance = (1.0 - v) * variance + v * (1.0 - (schedule.alpha(t, z) / schedule.alpha(s, z)) ** 2)
         z = mean + variance.sqrt() * noise(z) if int(s[0]) >= 0 else mean
         z = hooks.after(z, z_0, time)
     return z

@@ -1,17 +1,22 @@
 """CompVis/latent-diffusion and taming-transformers, the public reference of the paper: the one door to its files."""
 
-from typing import Any
-
+from ldm.config import Foreign
 from ldm.interop.compvis.checkpoint import read, read_state, state_of, write_state
 from ldm.interop.compvis.names import Names, names_of
 from ldm.interop.compvis.training import is_compvis, translate
 from ldm.interop.compvis.weights import from_compvis, to_compvis
 
-
-def ours(content: dict[str, Any], source: str) -> dict[str, Any]:
-    """A YAML's content, translated if it is theirs."""
-    return translate(content, source) if is_compvis(content) else content
-
+WORDS = (
+    "unet_config",
+    "first_stage_config",
+    "cond_stage_config",
+    "ddconfig",
+    "lossconfig",
+    "scheduler_config",
+    "base_learning_rate",
+    "lightning",
+)
+FOREIGN = Foreign(is_compvis, translate, WORDS)
 
 __all__ = [
     "Names",

@@ -5,8 +5,10 @@ program that wrote them. torch's restricted reader (`weights_only`) is the only 
 inert stand-ins; any other name ends the reading.
 """
 
+import _compat_pickle
 import pickletools
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,11 @@ from torch import Tensor
 from ldm.errors import MissingFile, UserError
 from ldm.files import write_whole
 
-HARMLESS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.", "typing.", "collections.")
+HARMLESS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.", "typing.", "collections.", "enum.")
+CONTAINERS = ("dict", "list", "set", "frozenset", "tuple", "int", "float", "complex", "str", "bytes", "bool", "object", "bytearray")
+# Plain containers and paths that such objects are made of; they become stand-ins as well.
+ALSO_HARMLESS = {f"builtins.{name}" for name in CONTAINERS}
+ALSO_HARMLESS |= {"argparse.Namespace", "pathlib.PosixPath", "pathlib.Path", "pathlib.PurePosixPath", "pathlib.WindowsPath"}
 EXPECTED = "expected a CompVis checkpoint (a .ckpt that torch.save wrote, with a state_dict inside)"
 
 
@@ -32,6 +38,18 @@ class StandIn:
 
     def __setstate__(self, state: Any) -> None:
         """Whatever it is given is dropped."""
+
+
+def empty_mapping(*args: Any, **kwargs: Any) -> dict[Any, Any]:
+    """In the place of a mapping that is made by a call."""
+    return {}
+
+
+def stand_in(name: str) -> Any:
+    """What takes the place of a name; torch's reader puts items into its own kinds of mappings only."""
+    if name == "collections.defaultdict":
+        return empty_mapping
+    return OrderedDict if name.endswith("Dict") else StandIn
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -61,13 +79,15 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingFile(f"{path}: no such file")
     names = foreign_names(path)
-    if refused := [name for name in names if not name.startswith(HARMLESS)]:
+    if refused := [name for name in names if not name.startswith(HARMLESS) and name not in ALSO_HARMLESS]:
         raise UserError(f"{path}: refused, because it names {refused[0]}, which is no part of a checkpoint; {EXPECTED}")
     try:
-        with torch.serialization.safe_globals([(StandIn, name) for name in names]):
+        with torch.serialization.safe_globals([(stand_in(name), name) for name in names]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
+            reason = "it holds something else than tensors, plain containers and known leftovers"  # torch's own advice is unsafe
         raise UserError(f"{path}: cannot be read ({reason}); {EXPECTED}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}; {EXPECTED}")
@@ -102,12 +122,19 @@ def _names_of_legacy(path: Path) -> list[str]:
             strings: list[str] = []
             for opcode, argument, _position in pickletools.genops(file):
                 if opcode.name == "GLOBAL":
-                    names.add(str(argument).replace(" ", "."))
+                    names.add(_of_today(*str(argument).split(" ", 1)))
                 elif opcode.name == "STACK_GLOBAL":
                     names.add(".".join(strings[-2:]))
                 elif isinstance(argument, str):
                     strings.append(argument)
     return sorted(names - set(known))
+
+
+def _of_today(module: str, name: str) -> str:
+    """A name of Python 2's, as torch's reader looks it up."""
+    if (module, name) in _compat_pickle.NAME_MAPPING:
+        return ".".join(_compat_pickle.NAME_MAPPING[module, name])
+    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
 
 
 def write_state(path: Path, state: Mapping[str, Tensor], step: int) -> None:

@@ -125,15 +125,15 @@ def _halves(target: str, config: Mapping[str, Any], channels: int) -> Node:
     image_channels, out_channels = p.require("in_channels"), p.require("out_ch")
     if image_channels != out_channels:
         raise UserError(f"{target}: ddconfig: in_channels {image_channels} and out_ch {out_channels} differ")
-    features = p.require("z_channels")
+    features, mult = p.require("z_channels"), list(p.take("ch_mult", (1, 2, 4, 8)))
     made: Node = {
         "channels": channels,
         "features": features if features != channels else None,
         "width": p.require("ch"),
-        "width_mult": list(p.take("ch_mult", (1, 2, 4, 8))),
+        "width_mult": mult,
         "blocks_per_level": p.require("num_res_blocks"),
-        # theirs are pixel sizes counted from `resolution`, ours are factors
-        "attention_at": [] if kind == "none" else [resolution // r for r in attended],
+        # theirs are pixel sizes counted from `resolution` by halving, ours are factors
+        "attention_at": [] if kind == "none" else [2**i for i in range(len(mult)) if resolution // 2**i in attended],
         "middle_attention": kind != "none",
         "image_channels": image_channels,
         "dropout": float(p.take("dropout", 0.0) or 0.0),

@@ -25,8 +25,8 @@ def _rest(node: Node, done: set[str]) -> None:
             raise refuse(f"{name_of(node)} with {key}={value!r}")
 
 
-def first_stage(node: Node) -> Node:
-    """`KLAutoencoder`, `VQAutoencoder` or `IdentityFirstStage` -> their node."""
+def first_stage(node: Node, alone: bool = False) -> Node:
+    """`KLAutoencoder`, `VQAutoencoder` or `IdentityFirstStage` -> their node; `alone` is not as a part of another model."""
     p = dict(node["params"])
     if name_of(node) == "IdentityFirstStage":
         return {"target": "ldm.models.autoencoder.IdentityFirstStage", "params": {"vq_interface": True}}
@@ -59,7 +59,8 @@ def first_stage(node: Node) -> Node:
     made: Node = {"embed_dim": p["channels"], "ddconfig": config, "lossconfig": {"target": "torch.nn.Identity"}}
     if kl:
         return {"target": "ldm.models.autoencoder.AutoencoderKL", "params": made}
-    return {"target": "ldm.models.autoencoder.VQModelInterface", "params": {"n_embed": p["codebook_size"], **made}}
+    kind = "VQModel" if alone else "VQModelInterface"
+    return {"target": f"ldm.models.autoencoder.{kind}", "params": {"n_embed": p["codebook_size"], **made}}
 
 
 def network(node: Node, size: int) -> Node:

@@ -14,6 +14,14 @@ KEYS = {  # their batch keys -> ours
     "jpg": "image",
 }
 DIFFUSION = ("ddpm.LatentDiffusion", "ddpm.DDPM", "ddpm.Layout2ImgDiffusion")
+LOSSES = (
+    "torch.nn.Identity",
+    "ldm.modules.losses.contperceptual.DummyLoss",
+    "ldm.modules.losses.LPIPSWithDiscriminator",
+    "ldm.modules.losses.contperceptual.LPIPSWithDiscriminator",
+    "ldm.modules.losses.vqperceptual.VQLPIPSWithDiscriminator",
+    "taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator",
+)
 GUIDED_CLASSES = 1001  # ImageNet and, as index 1000, "no class"
 
 
@@ -69,6 +77,9 @@ def schedule(p: Parameters) -> Node:
 def first_stage(node: Any, channels: int) -> Node:
     """`first_stage_config` -> a first stage of ours; `channels` is the latent's depth where the tree itself has none."""
     target, params = split(node, "first_stage_config")
+    loss = str((params.get("lossconfig") or {}).get("target", LOSSES[0]))
+    if loss not in LOSSES:  # a frozen first stage has no use for it, but a wrong name is a wrong name
+        raise UserError(f"first_stage_config: lossconfig: unknown target {loss!r}")
     if target.endswith("autoencoder.AutoencoderKL"):
         return kl_autoencoder(target, params)
     if target.endswith(("autoencoder.VQModel", "autoencoder.VQModelInterface")):

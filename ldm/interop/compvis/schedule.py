@@ -77,7 +77,8 @@ def compare(schedule: NoiseSchedule, state: Mapping[str, Tensor], source: str) -
     for name in ("betas", "alphas_cumprod"):
         if name in state:
             theirs = state[name].float().cpu()
-            if theirs.shape != ours[name].shape or not torch.allclose(theirs, ours[name], rtol=1e-3, atol=1e-6):
+            rtol = 1e-3 if state[name].dtype in (torch.float32, torch.float64) else 2e-2  # what half precision rounds away
+            if theirs.shape != ours[name].shape or not torch.allclose(theirs, ours[name], rtol=rtol, atol=1e-5):
                 raise UserError(
                     f"{source}: {name} is not that of the config's schedule (timesteps, beta_schedule, linear_start, linear_end)"
                 )

@@ -90,13 +90,16 @@ def _tensor(ours: str, value: Tensor) -> Tensor:
     return value.T.contiguous() if ours.removeprefix("network.") in TRANSPOSED else value
 
 
-def from_state(model: LatentDiffusion, state: Mapping[str, Tensor], source: str) -> Weights:
+def from_state(
+    model: LatentDiffusion, state: Mapping[str, Tensor], source: str, ema: bool | None = None, log_variance: bool | None = None
+) -> Weights:
     """Take a whole state dict apart.
 
     Args:
         model: the architecture (on any device, the meta device too).
         state: theirs.
         source: for messages.
+        ema, log_variance: whether its config says that it holds averages, and learned log variances; none is not known.
 
     Raises:
         UserError: keys that are missing, or left over and not among those that are known to have no place here; a tensor of
@@ -112,7 +115,15 @@ def from_state(model: LatentDiffusion, state: Mapping[str, Tensor], source: str)
     for ours, value in result.tensors.items():
         if tuple(value.shape) != shapes[ours]:
             raise UserError(f"{source} does not fit its config: {names[ours]} is {tuple(value.shape)}, expected {shapes[ours]}")
+    if ema is False and any(key.startswith(EMA) for key in left):
+        # Their code does not look at averages that its config denies; neither is the model that they would make asked for.
+        result.dropped += [key for key in left if key.startswith(EMA)]
+        left = {key: value for key, value in left.items() if not key.startswith(EMA)}
     _take_ema(names, left, result, source)
+    if ema and not result.ema:
+        raise UserError(f"{source}: its config has use_ema (by default), but it holds no averages (model_ema.*): set use_ema: false there")
+    if log_variance is not None and log_variance != ("logvar" in left):
+        raise UserError(f"{source}: learn_logvar is {str(log_variance).lower()} in its config, logvar in it: {'logvar' in left}")
     schedule.compare(model.schedule, left, source)
     if not model.scale_by_std:
         result.tensors["scale"] = left.pop("scale_factor", torch.as_tensor(model.scale)).float()

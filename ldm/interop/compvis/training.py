@@ -1,6 +1,7 @@
 """How they train -> how we train: losses, learning rates, data, and whole official YAMLs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
@@ -10,6 +11,7 @@ from ldm.interop.compvis.model import DIFFUSION, latent_diffusion, split
 STEPS = 1_000_000  # their configs train until someone stops them
 AUTOENCODERS = ("autoencoder.AutoencoderKL", "autoencoder.VQModel", "autoencoder.VQModelInterface")
 NO_LOSS = ("torch.nn.Identity", "contperceptual.DummyLoss")
+LOGGER_PARAMETERS = ("max_images", "increase_log_steps", "clamp", "rescale", "disabled", "log_on_batch_idx", "log_first_step")
 CALLBACKS = ("main.ImageLogger", "main.SetupCallback", "main.CUDACallback", "main.LearningRateMonitor")
 
 
@@ -100,6 +102,8 @@ def translate(content: Mapping[str, Any], source: str) -> dict[str, Any]:
         return _translate(content, source)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, ZeroDivisionError) as error:
+        raise UserError(f"{source}: a value in this CompVis config is not of the expected kind: {error}") from error
 
 
 def _translate(content: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -109,12 +113,21 @@ def _translate(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     made: dict[str, Any] = {}
     data = _data(data_node, _image_size(model_node))
     if model_node is not None:
-        churches = "churches" in (source + str(data_node)).lower()
-        made["model"] = _training(dict(model_node), 1 if churches else data["params"]["batch_size"])
+        rate_is_base = _is_churches(data_node, source)
+        made["model"] = _training(dict(model_node), 1 if rate_is_base else data["params"]["batch_size"])
     if model_node is not None or data_node is not None:
         made["data"] = data
     made["trainer"] = {"params": {"steps": STEPS, **_lightning(lightning)}}
     return made
+
+
+def _is_churches(data_node: Any, source: str) -> bool:
+    """LSUN-Churches, by its data class; a YAML without data by the name under which it was released."""
+    train = _mapping(_mapping(_mapping(data_node).get("params")).get("train")).get("target")
+    if train is not None:
+        return "LSUNChurches" in str(train)
+    path = Path(source)
+    return path.stem.startswith("lsun_churches") or path.parent.name.startswith("lsun_churches")
 
 
 def _training(node: dict[str, Any], batch_size: int) -> Node:
@@ -173,16 +186,18 @@ def _diffusion_training(target: str, params: dict[str, Any], lr: float) -> Node:
     return {"target": "ldm.training.DiffusionTraining", "params": made}
 
 
-# Data classes that were released: where their files lie, and how they are read.
-RELEASED: dict[str, dict[str, Any]] = {
-    "lsun.LSUNChurches": {"root": "data/lsun/churches", "flip": 0.5},
-    "lsun.LSUNBedrooms": {"root": "data/lsun/bedrooms", "flip": 0.5},
-    "lsun.LSUNCats": {"root": "data/lsun/cats", "flip": 0.5},
-    "taming.data.faceshq.FFHQ": {"root": "data/ffhq"},
-    "taming.data.faceshq.CelebAHQ": {"root": "data/celebahq"},
-    "imagenet.ImageNetSR": {"root": "data/imagenet", "crop": "random"},
-    "imagenet.ImageNet": {"root": "data/imagenet", "crop": "random", "labels": True},
+# Data classes that were released: our loader of their layout, where their files lie, and how they are read.
+RELEASED: dict[str, tuple[str, dict[str, Any]]] = {
+    "lsun.LSUNChurches": ("LSUN", {"root": "data/lsun/churches", "category": "churches", "flip": 0.5}),
+    "lsun.LSUNBedrooms": ("LSUN", {"root": "data/lsun/bedrooms", "category": "bedrooms", "flip": 0.5}),
+    "lsun.LSUNCats": ("LSUN", {"root": "data/lsun/cats", "category": "cats", "flip": 0.5}),
+    "taming.data.faceshq.FFHQ": ("FFHQ", {"root": "data/ffhq"}),
+    "taming.data.faceshq.CelebAHQ": ("CelebAHQ", {"root": "data/celebahq"}),
+    "imagenet.ImageNetSR": ("ImageFolder", {"root": "data/imagenet", "held_out": 0.01, "crop": "random"}),
+    "imagenet.ImageNet": ("ImageNet", {"root": "data/imagenet", "crop": "random"}),
 }
+DATA_PARAMETERS = {"size", "config", "degradation", "downscale_f", "min_crop_f", "max_crop_f", "random_crop", "flip_p", "interpolation"}
+DATA_PARAMETERS |= {"data_root", "txt_file", "coord", "keep_orig_class_label", "random_flip", "sub_indices", "process_images"}
 NEVER_RELEASED = ("ldm.data.openimages.", "ldm.data.faceshq.", "ldm.data.landscapes.", "ldm.data.previews.", "ldm.data.coco.")
 
 
@@ -207,7 +222,10 @@ def _data(node: Any, size: int) -> Node:
     made["train"], validation = _dataset(p.require("train"), "train"), p.take("validation")
     if validation is not None:
         made["validation"] = _dataset(validation, "validation")
-    for key in ("test", "predict", "wrap", "shuffle_test_loader", "use_worker_init_fn", "shuffle_val_dataloader"):
+    for key in ("test", "predict"):
+        if (node := p.take(key)) is not None:
+            _dataset(node, "validation")
+    for key in ("wrap", "shuffle_test_loader", "use_worker_init_fn", "shuffle_val_dataloader"):
         p.take(key)
     p.done()
     return {"params": made}
@@ -219,19 +237,24 @@ def _unavailable(reason: str, size: int) -> Node:
 
 def _dataset(node: Any, split_name: str) -> Node:
     target, params = split(node, f"data.params.{split_name}")
-    params = params.get("config") if isinstance(params.get("config"), Mapping) else params  # type: ignore[assignment]
+    inner = params.get("config")
+    params = {**params, **inner} if isinstance(inner, Mapping) else params
     size = int(params.get("crop_size") or params.get("size") or 256)
     if target.startswith(NEVER_RELEASED):
         return _unavailable(
             f"data class {target} was named in this YAML but never released: give data.params.{split_name} of your own", size
         )
-    name = next((name for name in RELEASED if target.removeprefix("ldm.data.").startswith(name)), None)
+    endings = ("Train", "Validation", "Test")
+    name = next((name for name in RELEASED if target.removeprefix("ldm.data.") in [name + ending for ending in endings]), None)
     if name is None:
         raise UserError(f"data.params.{split_name}: unknown target {target!r}")
-    made = {"size": size, "split": split_name, "held_out": 0.01, **RELEASED[name]}
+    if unknown := params.keys() - DATA_PARAMETERS:
+        raise UserError(f"data.params.{split_name}: {target}: unknown parameter {', '.join(map(repr, sorted(unknown)))}")
+    loader, more = RELEASED[name]
+    made = {"size": size, "split": split_name, **more}
     if split_name != "train":
         made = {key: value for key, value in made.items() if key not in ("flip", "crop")}
-    return {"target": "ldm.data.ImageFolder", "params": made}
+    return {"target": f"ldm.data.{loader}", "params": made}
 
 
 def _lightning(node: Any) -> dict[str, Any]:
@@ -242,8 +265,12 @@ def _lightning(node: Any) -> dict[str, Any]:
         target, params = split({"target": "", **(callback or {})}, f"lightning.callbacks.{name}")
         if target and not target.endswith(CALLBACKS):
             raise UserError(f"lightning.callbacks.{name}: unknown target {target!r}")
-        if target.endswith("ImageLogger") and params.get("batch_frequency"):
-            made["images_every"] = int(params["batch_frequency"])
+        if target.endswith("ImageLogger"):
+            logger = Parameters(target, params)
+            made |= {"images_every": int(every)} if (every := logger.take("batch_frequency")) else {}
+            for key in LOGGER_PARAMETERS:
+                logger.take(key)
+            logger.done()
     trainer = Parameters("lightning.trainer", p.take("trainer"))
     if trainer.take("benchmark") is not None:
         made["lightning"] = {"benchmark": True}
@@ -253,7 +280,6 @@ def _lightning(node: Any) -> dict[str, Any]:
     for key in ("accumulate_grad_batches", "gpus", "max_epochs", "accelerator", "num_sanity_val_steps"):
         trainer.take(key)
     trainer.done()
-    for key in ("modelcheckpoint", "logger"):
-        p.take(key)
+    p.take("modelcheckpoint")  # checkpoints are this project's own
     p.done()
     return made

@@ -31,11 +31,13 @@ class Foreign:
         node: to be built by `ldm.config.build`: a `LatentDiffusion`, a first stage or a `UNet`.
         weights: under the names of what the node builds, all of them.
         notes: what the user should know.
+        size: side of the images of a whole model, where the folder says it.
     """
 
     node: Node
     weights: dict[str, Tensor]
     notes: list[str] = field(default_factory=list)
+    size: int | None = None
 
 
 def is_folder(folder: Path) -> bool:
@@ -84,7 +86,9 @@ def _model(folder: Path) -> Foreign:
     if conditioner is not None:
         params["conditioner"] = conditioner
     node = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": {**params, "scale": scale}}
-    return Foreign(node, weights, [*notes, *more])
+    latent_size = read_json(folder / "unet" / CONFIG, "the settings of the network").get("sample_size")
+    factor = 2 ** (len(stage["params"]["width_mult"]) - 1)
+    return Foreign(node, weights, [*notes, *more], latent_size * factor if isinstance(latent_size, int) else None)
 
 
 def _check_index(folder: Path, index: Mapping[str, Any]) -> None:

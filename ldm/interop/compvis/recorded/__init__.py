@@ -13,9 +13,9 @@ RUNNERS: tuple[tuple[tuple[str, ...], Runner], ...] = (
     (("autoencoder.AutoencoderKL",), networks.kl),
     (("autoencoder.VQModel", "autoencoder.VQModelInterface"), networks.vq),
     (("quantize.VectorQuantizer2",), networks.quantizer),
-    (("modules.BERTEmbedder", "modules.TransformerEmbedder"), networks.tokens),
-    (("modules.ClassEmbedder",), networks.label),
-    (("modules.SpatialRescaler",), networks.spatial_rescaler),
+    (("encoders.modules.BERTEmbedder", "encoders.modules.TransformerEmbedder"), networks.tokens),
+    (("encoders.modules.ClassEmbedder",), networks.label),
+    (("encoders.modules.SpatialRescaler",), networks.spatial_rescaler),
     (("model.NLayerDiscriminator",), networks.discriminator),
     (("model.AttnBlock",), networks.single_head_attention),
     (("attention.CrossAttention",), networks.cross_attention),
@@ -58,7 +58,7 @@ def runner_for(case: Case) -> Runner | None:
     first = _targets(case)[0]
     if first.endswith(("ddpm.LatentDiffusion", "ddpm.DDPM", "ddpm.Layout2ImgDiffusion")):
         return _of_diffusion(case)
-    return next((runner for endings, runner in RUNNERS if first.endswith(endings)), None)
+    return next((runner for endings, runner in RUNNERS if any(f".{first}".endswith(f".{ending}") for ending in endings)), None)
 
 
 def _of_diffusion(case: Case) -> Runner | None:

@@ -66,7 +66,13 @@ def read_case(folder: Path, name: str) -> Case:
     parts: dict[str, dict[str, Tensor]] = {"sd": {}, "in": {}, "out": {}}
     for key, value in tensors.items():
         prefix, _, rest = key.partition(".")
+        if prefix not in parts:
+            raise UserError(f"{folder / name}: tensor {key!r} is neither sd., in. nor out.")
         parts[prefix][rest] = value.float() if value.dtype == torch.float16 else value
+    if missing := [key for key in ("target", "params", "tolerance") if key not in facts]:
+        raise UserError(f"{folder / name}.json: not a recorded case ({', '.join(missing)} missing)")
+    if not parts["out"]:
+        raise UserError(f"{folder / name}: not a recorded case (no out.* to compare with)")
     return Case(name, facts["target"], facts["params"], facts.get("what", ""), facts["tolerance"], parts["sd"], parts["in"], parts["out"])
 
 
@@ -76,7 +82,7 @@ def cases_in(folder: Path) -> Iterator[str]:
     Raises:
         UserError: a folder without any.
     """
-    names = sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".safetensors").is_file())
+    names = sorted({path.stem for ending in ("json", "safetensors") for path in folder.glob(f"*.{ending}")})
     if not names:
         raise UserError(f"{folder}: no recorded cases (looked for NAME.json beside NAME.safetensors)")
     yield from names

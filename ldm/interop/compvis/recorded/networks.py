@@ -33,11 +33,13 @@ def unet(case: Case) -> dict[str, Tensor]:
     y = case.inputs.get("y")
     vector = None if y is None else F.one_hot(y, case.params["num_classes"]).float()
     out = net(x, case.inputs["timesteps"], case.inputs.get("context"), vector)
-    (out * case.inputs["cotangent"]).sum().backward()
-    got = {"y": out, "grad_x": x.grad}
+    got = {"y": out}
+    if "cotangent" in case.inputs:
+        (out * case.inputs["cotangent"]).sum().backward()
+        got["grad_x"] = x.grad
     parameters = dict(net.named_parameters())
     grads = {ours: p.grad.T if ours in TRANSPOSED and p.grad is not None else p.grad for ours, p in parameters.items()}
-    got |= {f"grad_{theirs}": grads[ours] for ours, theirs in names_of(net).items() if ours in parameters}
+    got |= {f"grad_{theirs}": grads[ours] for ours, theirs in names_of(net).items() if grads.get(ours) is not None}
     if "y_legacy_false" in case.outputs:
         other = built(config.network(case.target, {**case.params, "legacy": False}), case.weights)
         got["y_legacy_false"] = other(x, case.inputs["timesteps"], case.inputs.get("context"), vector)
@@ -94,13 +96,17 @@ def quantizer(case: Case) -> dict[str, Tensor]:
     with torch.no_grad():
         book.embedding.weight.copy_(case.weights["embedding.weight"])
     if "indices" in case.inputs:
+        if case.inputs["indices"].ndim == 1:
+            return {"entry_raw": book.embedding(case.inputs["indices"])}
         found = book.lookup(case.inputs["indices"])
         return {"entry_bchw": found, "entry_raw": found.permute(0, 2, 3, 1)}
     z = case.inputs["z"].requires_grad_()
     quantised, loss, codes = book(z)
-    (loss.mean() + (quantised * case.inputs["cotangent"]).sum()).backward()
     indices = codes if sane else codes.flatten()
-    grads = {"grad_z": z.grad, "grad_codebook": book.embedding.weight.grad}
+    grads: dict[str, Tensor | None] = {}
+    if "cotangent" in case.inputs:
+        (loss.mean() + (quantised * case.inputs["cotangent"]).sum()).backward()
+        grads = {"grad_z": z.grad, "grad_codebook": book.embedding.weight.grad}
     return {"quant": quantised, "loss": loss.mean(), "indices": indices, **grads}  # type: ignore[dict-item]
 
 
@@ -112,7 +118,7 @@ def tokens(case: Case) -> dict[str, Tensor]:
     transformer = TokenTransformer(*size, logit_head=True).eval()
     from_compvis(transformer, {key.removeprefix("transformer."): value for key, value in case.weights.items()})
     got: dict[str, Tensor] = {}
-    for ending in ("", "_short"):
+    for ending in (name.removeprefix("tokens") for name in case.inputs if name.startswith("tokens")):
         context = transformer(case.inputs[f"tokens{ending}"])
         got |= {f"context{ending}": context, f"logits{ending}": transformer.logits(context)}  # type: ignore[misc]
     return got
@@ -121,9 +127,12 @@ def tokens(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def label(case: Case) -> dict[str, Tensor]:
     """The class embedding."""
-    embedding = ClassEmbedding(case.params.get("n_classes", 1000), case.params["embed_dim"], null_class=False)
-    embedding.embedding.weight.copy_(case.weights["embedding.weight"])
-    context = embedding({"label": case.inputs[case.params.get("key", "class")]}, lambda x: x).context
+    p = config.Parameters(case.target, case.params)
+    classes, width, key = p.take("n_classes", 1000), p.require("embed_dim"), p.take("key", "class")
+    p.done()
+    embedding = ClassEmbedding(classes, width, null_class=False)
+    embedding.load_state_dict(case.weights)
+    context = embedding({"label": case.inputs[key]}, lambda x, scaled: x).context
     return {} if context is None else {"context": context}
 
 

@@ -115,7 +115,7 @@ def ddim_and_plms(case: Case) -> dict[str, Tensor]:
         first, said = name
         if first == "eps":
             z = case.inputs["x_T"]
-            got[tag] = _denoiser(case, model, number(said.get("cfg"), 1.0))(z, torch.full((len(z),), int(said["t"]))).eps
+            got[tag] = _denoiser(case, model, number(said.get("cfg", said.get("scale")), 1.0))(z, torch.full((len(z),), int(said["t"]))).eps
         else:
             log = _run(case, model, tag, first, said)
             got |= {tag: log.z[-1], f"{tag}_pred_x0": torch.stack(log.z_0)}
@@ -157,7 +157,7 @@ def _quantised(case: Case, model: LatentDiffusion, codebook: Tensor) -> dict[str
 def ancestral(case: Case) -> dict[str, Tensor]:
     """DDPM: the whole chain, with a mask, shortened and cooled, for x0 prediction, and clamped in pixel space."""
     got: dict[str, Tensor] = {}
-    models = {group: model_of(case, params) for group, params in case.params.items()}
+    models = {group: model_of(case, {**params, "v_posterior": 0.0}) for group, params in case.params.items()}
     z_T, plain = case.inputs["x_T"], models.get("ddpm")
     for tag in [key.removesuffix("_noise") for key in case.inputs if key.endswith("_noise")]:
         noises = _noises(case.inputs[f"{tag}_noise"])
@@ -170,8 +170,10 @@ def ancestral(case: Case) -> dict[str, Tensor]:
         if "first_stage_config" not in params and params.get("clip_denoised", True):
             denoise = with_clean(denoise, lambda z_0: z_0.clamp(-1, 1))
         log = Log(model.schedule.T, int(params.get("log_every_t", 100)), [z_T], [z_T])
-        hooks = Hooks(after=_mask_after(case, tag, model)) if tag.endswith("_mask") else Hooks(after=log.after)
-        z = ddpm(denoise, z_T, model.schedule, uniform(model.schedule.T, model.schedule.T), noise=lambda _: next(noises), hooks=hooks)  # noqa: B023
+        masked = _mask_after(case, tag, model) if f"{tag}_qnoise" in case.inputs else None
+        hooks = Hooks(after=lambda z_s, z_0, t, m=masked, log=log: log.after(z_s if m is None else m(z_s, z_0, t), z_0, t))  # type: ignore[misc]
+        times, v = uniform(model.schedule.T, model.schedule.T), float(params.get("v_posterior", 0.0))
+        z = ddpm(denoise, z_T, model.schedule, times, noise=lambda _, n=noises: next(n), hooks=hooks, v=v)  # type: ignore[misc]
         name = tag if tag.startswith("ddpm") else f"{tag}_ddpm"
         got |= {name: z, f"{name}_intermediates": torch.stack(log.z)}
     return got
@@ -197,7 +199,7 @@ def _progressive(case: Case, model: LatentDiffusion) -> dict[str, Tensor]:
     noises = _noises(noise, temperature)
     log = Log(start, int(case.params["ddpm"].get("log_every_t", 100)))
     times = [*range(start - 1, -1, -1), -1]
-    z = ddpm(
-        _denoiser(case, model, 1.0), case.inputs["x_T"], model.schedule, times, noise=lambda _: next(noises), hooks=Hooks(after=log.after)
-    )
+    denoise, v = _denoiser(case, model, 1.0), float(case.params["ddpm"].get("v_posterior", 0.0))
+    hooks = Hooks(after=log.after)
+    z = ddpm(denoise, case.inputs["x_T"], model.schedule, times, noise=lambda _: next(noises), hooks=hooks, v=v)
     return {"prog_temperature_startT": z, "prog_x0_partials": torch.stack(log.z_0)}

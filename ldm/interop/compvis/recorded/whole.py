@@ -1,12 +1,13 @@
 """Recorded cases of whole checkpoints, from batch to image, and of the ways in which a condition reaches the network."""
 
+import re
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldm.conditioning import Conditioning, LabelMap
+from ldm.conditioning import Conditioning, GivenContext, LabelMap
 from ldm.config import Trust, build
 from ldm.data.batch import Batch
 from ldm.diffusion.objective import DiffusionObjective, vlb_weights
@@ -26,6 +27,8 @@ def _model(said: Translated, weights: dict[str, Tensor]) -> LatentDiffusion:
 def _losses(case: Case, model: LatentDiffusion, said: Translated, z: Tensor, c: Conditioning) -> dict[str, Tensor]:
     """Total, simple and bound loss at the recorded times and noise."""
     objective: DiffusionObjective = build(said.objective, Trust())
+    if objective.log_variance is not None and "logvar" in case.weights:
+        objective.log_variance.data.copy_(case.weights["logvar"])
     t = case.inputs["t"]
     network = lambda z_t, t: model.output(z_t, t, c)  # noqa: E731
     errors = objective.errors(network, z, t, case.inputs["noise"], model.schedule, model.parameterization)
@@ -39,7 +42,7 @@ def conditioning(case: Case) -> dict[str, Tensor]:
     """One evaluation and the losses for a condition given as the network takes it (class index, channels, tokens)."""
     said = latent_diffusion(case.target.split()[0], case.params)
     bare: LatentDiffusion = build(said.model, Trust())
-    model = _model(said, from_state(bare, case.weights, case.name).chosen())
+    model = _model(said, from_state(bare, case.weights, case.name).chosen(raw=True))
     vector = None
     if "y" in case.inputs:
         assert model.network.vector_channels is not None
@@ -47,7 +50,8 @@ def conditioning(case: Case) -> dict[str, Tensor]:
     given = {key: case.inputs.get(f"c_{key}", case.inputs.get(key)) for key in ("concat", "crossattn")}
     given.setdefault("c", case.inputs.get("c"))
     if given["c"] is not None:  # a single condition goes where the key says
-        given[case.params.get("conditioning_key", "crossattn")] = given["c"]
+        default = "concat" if case.params.get("concat_mode", True) else "crossattn"
+        given[case.params.get("conditioning_key") or default] = given["c"]
     c = Conditioning(given["crossattn"], given["concat"], vector)
     return {"model_out": model.output(case.inputs["x"], case.inputs["t"], c), **_losses(case, model, said, case.inputs["x"], c)}
 
@@ -59,20 +63,20 @@ def checkpoint(case: Case) -> dict[str, Tensor]:
     said = latent_diffusion(target, params)
     weights = from_state(build(said.model, Trust()), case.weights, case.name)
     used, trained = (_model(said, weights.chosen(raw)) for raw in (False, True))
-    x, posterior = _nchw(case.inputs["image_bhwc"]), case.inputs.get("posterior_noise")
+    x, posterior = _nchw(case.inputs[f"{params.get('first_stage_key', 'image')}_bhwc"]), case.inputs.get("posterior_noise")
     z, c = used.encode(x, posterior), _condition(case, used)
     losses = _losses(case, trained, said, z, c)
-    times = original_uniform(used.schedule.T, 5)
-    sample = ddim(lambda z_t, t: used.denoise(z_t, t, c), case.inputs["x_T"], used.schedule, times, noise=torch.zeros_like)
+    samples = {name: _sample(case, used if match[2] else trained, c, int(match[1])) for name, match in _samplings(case)}
     got = {
         "z": z,
         "loss": losses["loss"],
         **{f"val/{name}": value for name, value in losses.items()},
         "loss_ema_weights": _losses(case, used, said, z, c)["loss"],
-        "ddim5_ema": sample,
-        "decoded": used.decode(sample),
+        **samples,
         "reconstruction": used.decode(z),
     }
+    if samples:
+        got["decoded"] = used.decode(list(samples.values())[-1])
     shown = next((value for value in (c.context, c.concat, c.vector) if value is not None), None)
     if shown is not None:
         got["c"] = shown
@@ -81,6 +85,16 @@ def checkpoint(case: Case) -> dict[str, Tensor]:
         sums = (latent.numel(), float(latent.double().sum()), float(latent.double().square().sum()))
         got |= {"std_latent_unscaled": latent, "std_scale_factor": torch.tensor(std_scale(*sums))}
     return got
+
+
+def _samplings(case: Case) -> list[tuple[str, re.Match[str]]]:
+    """Outputs named after a number of DDIM steps: with the average, or with the weights as trained."""
+    return [(name, match) for name in case.outputs if (match := re.fullmatch(r"ddim(\d+)(_ema)?", name))]
+
+
+def _sample(case: Case, model: LatentDiffusion, c: Conditioning, steps: int) -> Tensor:
+    times = original_uniform(model.schedule.T, steps)
+    return ddim(lambda z_t, t: model.denoise(z_t, t, c), case.inputs["x_T"], model.schedule, times, noise=torch.zeros_like)
 
 
 def _nchw(x: Tensor) -> Tensor:
@@ -92,6 +106,9 @@ def _condition(case: Case, model: LatentDiffusion) -> Conditioning:
     conditioner: Any = model.conditioner
     if "tokens" in case.inputs:
         return Conditioning(context=conditioner.transformer(case.inputs["tokens"]))
+    if isinstance(conditioner, GivenContext):  # an identity conditioner: the batch's entry is the context
+        key = case.params["model"]["params"].get("cond_stage_key", "")
+        return Conditioning(context=next(case.inputs[name] for name in (key, "embedding", "context", "c") if name in case.inputs))
     batch: Batch = {}
     for key, value in case.inputs.items():
         name = key.removesuffix("_bhwc")

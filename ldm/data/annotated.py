@@ -1,0 +1,177 @@
+"""Images with what belongs to them: class, captions, boxes, label map, mask. All of it follows the crop."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ldm.data.arrays import is_array, read_array
+from ldm.data.batch import Sample
+from ldm.data.geometry import Crop, UnreadableImage, View, view
+from ldm.data.images import read_image, to_tensor
+from ldm.data.maps import read_map, read_mask
+from ldm.data.reading import Reading
+from ldm.errors import UserError
+from ldm.seeding import generator
+
+Give = Literal["label", "caption", "boxes", "segmentation", "mask"]
+Picture = Image.Image | np.ndarray
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one picture.
+
+    Attributes:
+        name: its id.
+        path: its file.
+        captions: one of them is drawn.
+        boxes: `(n, 4)` xyxy as fractions of the upright picture's width and height.
+        box_labels: `(n,)` class indices.
+        segmentation, mask: files of the picture's size.
+        origin: the line that says so, "file:line".
+    """
+
+    name: str
+    path: Path
+    label: int | None = None
+    captions: Sequence[str] = ()
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    box_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    segmentation: Path | None = None
+    mask: Path | None = None
+    origin: str = ""
+
+
+class Annotated(Reading):
+    """Base of the sets whose pictures have conditions: a subclass says what there is (`__len__`, `record`), this reads it.
+
+    Args:
+        what: the set, for messages.
+        give: what a sample holds beside `image` and `id`; "boxes" gives `boxes` and `box_labels`.
+        size: side of the square crop, in pixels.
+        resize: the shorter side is scaled to this first; `size` without it.
+        crop: where the crop lies: "random" moves with the training step.
+        flip: probability of mirroring left and right.
+        channels: of the image; arrays (.npy, .npz, .tif) may have any number.
+        values: see `ldm.data.arrays.read_array`.
+        min_box: boxes of which less than this share is inside the crop go.
+        map_classes: label maps with a class from here on are unreadable.
+
+    Raises:
+        UserError: a crop larger than what it is cut from, or an unknown key in `give`.
+    """
+
+    shuffled_boxes = False  # a set whose order of boxes means nothing draws a new one each time
+
+    def __init__(
+        self,
+        what: str,
+        give: Sequence[Give],
+        size: int,
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        channels: int = 3,
+        values: tuple[float, float] | None = None,
+        min_box: float = 0.0,
+        map_classes: int | None = None,
+    ) -> None:
+        self.what, self.give, self.size, self.resize = what, tuple(give), size, resize or size
+        self.crop: Crop = crop
+        self.flip, self.channels, self.min_box, self.map_classes = flip, channels, min_box, map_classes
+        self.values = None if values is None else (float(values[0]), float(values[1]))
+        self.broken, self.class_names = [], {}
+        if self.resize < size:
+            raise UserError(f"{what}: resize {self.resize} is smaller than size {size}")
+        known = Give.__args__  # type: ignore[attr-defined]
+        if unknown := [key for key in self.give if key not in known]:
+            raise UserError(f"{what}: cannot give {unknown[0]!r} (known: {', '.join(known)})")
+
+    @abstractmethod
+    def record(self, index: int) -> Record:
+        """What is known of picture `index`."""
+
+    def where(self, index: int) -> str:
+        record = self.record(index)
+        return f"{record.origin}: {record.path}" if record.origin else str(record.path)
+
+    def original_size(self, index: int) -> tuple[int, int] | None:
+        path = self.record(index).path
+        try:
+            if is_array(path, self.channels):
+                return size_of(read_array(path, self.channels, self.values))
+            with Image.open(path) as opened:
+                return opened.size
+        except (OSError, ValueError, Image.DecompressionBombError):  # counted where it is read
+            return None
+
+    def picture(self, record: Record) -> Picture:
+        """The stored picture.
+
+        Raises:
+            UnreadableImage: says why not.
+        """
+        if is_array(record.path, self.channels):
+            return read_array(record.path, self.channels, self.values)
+        return read_image(record.path, self.channels)
+
+    def read(self, index: int, seed: int, place: int) -> Sample:
+        record = self.record(index)
+        x, y, mirror = torch.rand(3, generator=generator(seed, "augmentation", place, record.name)).tolist()
+        picture = self.picture(record)
+        square = view(size_of(picture), self.resize, self.size, self.crop, (x, y), mirror < self.flip)
+        sample: Sample = {"image": cut(picture, square), "id": record.name}
+        if "label" in self.give:
+            sample["label"] = present(record.label, "label")
+        if "caption" in self.give:
+            sample["caption"] = draw_caption(record, seed, place)
+        if "boxes" in self.give:
+            boxes, stays = square.boxes(record.boxes, self.min_box)
+            order = torch.arange(len(stays))
+            if self.shuffled_boxes:
+                order = torch.randperm(len(stays), generator=generator(seed, "boxes", place, record.name))
+            sample["boxes"] = boxes[order]
+            sample["box_labels"] = torch.from_numpy(record.box_labels.astype(np.int64))[stays[order]]
+        if "segmentation" in self.give:
+            path = present(record.segmentation, "segmentation")
+            sample["segmentation"] = square.labels(read_map(path, size_of(picture), self.map_classes))
+        if "mask" in self.give:
+            sample["mask"] = square.labels(read_mask(present(record.mask, "mask"), size_of(picture))).float()[None]
+        return sample
+
+
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Width and height."""
+    return picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
+
+
+def cut(picture: Picture, square: View) -> torch.Tensor:
+    """`(C, size, size)` float32 in [-1, 1]."""
+    if isinstance(picture, Image.Image):
+        return to_tensor(square.picture(picture))
+    return torch.from_numpy(np.ascontiguousarray(square.array(picture).transpose(2, 0, 1)))
+
+
+def draw_caption(record: Record, seed: int, place: int) -> str:
+    """One of a picture's captions."""
+    if not record.captions:
+        raise UnreadableImage("has no caption")
+    return record.captions[int(torch.randint(len(record.captions), (), generator=generator(seed, "caption", place, record.name)))]
+
+
+def present(value: T | None, key: str) -> T:
+    """A value that must be there.
+
+    Raises:
+        UnreadableImage: it is not.
+    """
+    if value is None:
+        raise UnreadableImage(f"has no {key}")
+    return value

@@ -1,0 +1,195 @@
+"""Low-resolution versions of images: bicubic as in the paper's table 5, and the blind degradation of LDM-BSR (Sec. D.6.1).
+
+Everything takes and gives uint8 arrays `(H, W, C)`: what a low-resolution file would hold, so that training and use meet the
+same rounding.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ldm.data.blur import blur, oblong_kernel, round_kernel
+from ldm.data.resize import Method, resize
+from ldm.seeding import as_numpy
+
+METHODS: tuple[Method, ...] = ("linear", "cubic", "area")  # one of these is drawn wherever the blind degradation resizes
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How hard the blind degradation is; `factor` is that of the reduction.
+
+    Args:
+        blurs: how many.
+        oblong_sizes, round_sizes: of the two kinds of kernels: first, last and step.
+        narrower: the largest variances (4 + factor) and the largest sigma (2 + 0.2 factor) are divided by this.
+        plain: chance of reducing by plain resizing, not by blurring and leaving pixels out.
+        noise: lowest and highest standard deviation, of 255.
+        quality: lowest and highest of JPEG.
+    """
+
+    blurs: int
+    oblong_sizes: tuple[int, int, int]
+    round_sizes: tuple[int, int, int]
+    narrower: float
+    plain: float
+    noise: tuple[int, int]
+    quality: tuple[int, int]
+
+
+STRENGTHS = {
+    "full": Strength(2, (7, 25, 2), (7, 25, 2), 1, 0.75, (2, 25), (30, 95)),
+    "light": Strength(1, (5, 14, 1), (5, 7, 1), 4, 0.8, (1, 2), (80, 95)),
+}
+HALVED_FIRST = 0.25  # chance, at a factor of 4
+SLOT_JPEG = 0.9  # chance of a first JPEG, before the one at the end
+
+
+def reduced_size(image: np.ndarray, factor: int) -> tuple[int, int]:
+    """Height and width after a reduction.
+
+    Raises:
+        ValueError: not a uint8 image, a factor below 2, or one that does not divide the size.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3:
+        raise ValueError(f"expected a uint8 image (H, W, C), got {image.dtype} {image.shape}")
+    height, width = image.shape[:2]
+    if factor < 2 or height % factor or width % factor:
+        raise ValueError(f"an image of {height}x{width} cannot be reduced by a factor of {factor}, which must be 2 or more and divide both")
+    return height // factor, width // factor
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Floats, 0 black and 1 white, to the nearest of 256 values."""
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def bicubic(image: np.ndarray, factor: int = 4) -> np.ndarray:
+    """Reduce by antialiased bicubic resampling, as SR3 and so the paper do (App. E.3.4).
+
+    This is `torch.nn.functional.interpolate(mode="bicubic", antialias=True)`, the same filter as Pillow's BICUBIC and
+    TensorFlow's antialiased bicubic resize (Keys' cubic with a = -0.5, widened by the factor). It takes any number of
+    channels and rounds once, at the end; Pillow rounds and clips after each axis, which differs by more than 1 of 255 at hard
+    edges only (0.01 % of the values of four photographs, by 3 at most).
+
+    Args:
+        image: `(H, W, C)` uint8.
+        factor: 2 or more; must divide H and W.
+
+    Returns:
+        `(H / factor, W / factor, C)` uint8.
+
+    Raises:
+        ValueError: another dtype, or a factor that does not divide the size.
+    """
+    return to_uint8(resize(image.astype(np.float32) / 255, reduced_size(image, factor), "antialiased"))
+
+
+def bsr(image: np.ndarray, generator: torch.Generator, factor: int = 4, strength: Literal["full", "light"] = "full") -> np.ndarray:
+    """Reduce by a random chain of blurs, resizing, noise and JPEG: the variant of BSRGAN that LDM-BSR was trained with.
+
+    At a factor of 4 a quarter of the images is halved first. Then the blurs, a reduction of any size, noise and (most times) a
+    JPEG come in random order, with a resizing to the size asked for somewhere after the reduction, and a JPEG ends the chain.
+
+    The original first cuts the image to a multiple of the factor, rows by the width and columns by the height: harmless for
+    squares, wrong for anything else. Here nothing is cut: a size that does not divide is refused, so that the result is always
+    a reduction of the whole image.
+
+    Args:
+        image: `(H, W, 1 or 3)` uint8.
+        generator: the only source of randomness; it moves on by one draw.
+        factor: 2 or more; must divide H and W.
+        strength: "full", or "light", which the released model was trained with.
+
+    Returns:
+        `(H / factor, W / factor, C)` uint8.
+
+    Raises:
+        ValueError: another dtype or number of channels, an unknown strength, or a factor that does not divide the size.
+    """
+    size = reduced_size(image, factor)
+    if image.shape[2] not in (1, 3):
+        raise ValueError(f"the blind degradation takes images of 1 or 3 channels (it makes JPEGs of them), got {image.shape[2]}")
+    if strength not in STRENGTHS:
+        raise ValueError(f"strength {strength!r} is unknown: expected one of {', '.join(STRENGTHS)}")
+    rng, how = as_numpy(generator), STRENGTHS[strength]
+    x = image.astype(np.float32) / 255
+    if factor == 4 and rng.random() < HALVED_FIRST:
+        method: Method = METHODS[rng.integers(len(METHODS))] if rng.random() < 0.5 else "antialiased"
+        x, factor = resize(x, (x.shape[0] // 2, x.shape[1] // 2), method).clip(0, 1), 2
+    for step in order(how, rng):
+        if step == "blur":
+            x = random_blur(x, factor, how, rng)
+        elif step == "reduce":
+            x = random_reduction(x, factor, how, rng)
+        elif step == "fit":
+            x = resize(x, size, METHODS[rng.integers(len(METHODS))])
+        elif step == "noise":
+            x = add_noise(x, how, rng)
+        elif rng.random() < SLOT_JPEG:
+            x = jpeg(to_uint8(x), quality(how, rng)).astype(np.float32) / 255
+        x = x.clip(0, 1)
+    return jpeg(to_uint8(x), quality(how, rng))
+
+
+def order(how: Strength, rng: np.random.Generator) -> list[str]:
+    """The steps in random order, "fit" after "reduce"."""
+    steps = [str(step) for step in rng.permutation(["blur"] * how.blurs + ["reduce", "fit", "noise", "jpeg"])]
+    first, second = sorted((steps.index("reduce"), steps.index("fit")))
+    steps[first], steps[second] = "reduce", "fit"
+    return steps
+
+
+def random_blur(x: np.ndarray, factor: int, how: Strength, rng: np.random.Generator) -> np.ndarray:
+    """By an oblong or a round Gaussian, half of the time each."""
+    if rng.random() < 0.5:
+        first, second = rng.random(2) * (4 + factor) / how.narrower
+        return blur(x, oblong_kernel(drawn_size(how.oblong_sizes, rng), (first, second), rng.random() * np.pi))
+    sigma = rng.random() * (2 + 0.2 * factor) / how.narrower
+    return blur(x, round_kernel(drawn_size(how.round_sizes, rng), sigma))
+
+
+def drawn_size(sizes: tuple[int, int, int], rng: np.random.Generator) -> int:
+    """First, last and step -> one of them."""
+    first, last, step = sizes
+    return int(rng.choice(np.arange(first, last + 1, step)))
+
+
+def random_reduction(x: np.ndarray, factor: int, how: Strength, rng: np.random.Generator) -> np.ndarray:
+    """By 1 to twice the factor, or by blurring and taking every `factor`-th pixel."""
+    height, width = x.shape[:2]
+    if rng.random() < how.plain:
+        by = rng.uniform(1, 2 * factor)
+        return resize(x, (max(1, int(height / by)), max(1, int(width / by))), METHODS[rng.integers(len(METHODS))])
+    # The shift makes the first pixel of a block stand for the middle of the block.
+    return blur(x, round_kernel(25, rng.uniform(0.1, 0.6 * factor), shift=(factor - 1) / 2))[::factor, ::factor]
+
+
+def add_noise(x: np.ndarray, how: Strength, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise: a colour at every pixel (0.4), grey (0.4), or with channels that are correlated at random (0.2)."""
+    channels, kind = x.shape[2], rng.random()
+    level = rng.integers(how.noise[0], how.noise[1] + 1) / 255
+    if kind < 0.4:
+        noise = level * rng.standard_normal((*x.shape[:2], 1))
+    elif kind < 0.8:
+        noise = level * rng.standard_normal(x.shape)
+    else:  # variances U(0, 1) along random axes, of the highest level
+        axes = np.linalg.qr(rng.random((channels, channels)))[0]
+        noise = how.noise[1] / 255 * rng.standard_normal(x.shape) * np.sqrt(rng.random(channels)) @ axes
+    return (x + noise).astype(np.float32)
+
+
+def quality(how: Strength, rng: np.random.Generator) -> int:
+    """One of the JPEG qualities of a strength."""
+    return int(rng.integers(how.quality[0], how.quality[1] + 1))
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """To JPEG and back, `(H, W, 1 or 3)` uint8, colours at half the resolution as Pillow and OpenCV have it by default."""
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file)).reshape(image.shape).copy()

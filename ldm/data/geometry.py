@@ -1,0 +1,93 @@
+"""How a picture becomes a square: scaled, cut and mirrored, with its boxes and label maps alongside."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+Crop = Literal["center", "random"]
+ENLARGED = 4  # at most; what is smaller would be a blur
+ELONGATED = 40  # long side over short side; what is longer would fill the memory once it is scaled
+
+
+class UnreadableImage(ValueError):
+    """An image file that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A square of `size` at (left, top) of the picture scaled to `width` x `height`, mirrored left and right or not."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+    size: int
+    mirrored: bool = False
+
+    def picture(self, image: Image.Image) -> Image.Image:
+        """The square of a picture, antialiased bicubic."""
+        scaled = image.resize((self.width, self.height), Image.Resampling.BICUBIC)
+        cut = scaled.crop((self.left, self.top, self.left + self.size, self.top + self.size))
+        return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else cut
+
+    def array(self, values: np.ndarray) -> np.ndarray:
+        """The square of `(H, W, C)` float32, channel by channel as `picture` does it, without leaving the range of `values`."""
+        channels = [np.asarray(self.picture(Image.fromarray(np.ascontiguousarray(channel)))) for channel in np.moveaxis(values, 2, 0)]
+        return np.stack(channels, 2).clip(values.min(), values.max())
+
+    def labels(self, classes: np.ndarray) -> Tensor:
+        """The square of a label map `(H, W)`, nearest: int64 `(size, size)`."""
+        scaled = Image.fromarray(classes.astype(np.int32)).resize((self.width, self.height), Image.Resampling.NEAREST)
+        cut = np.asarray(scaled)[self.top : self.top + self.size, self.left : self.left + self.size].astype(np.int64)
+        return torch.from_numpy(np.ascontiguousarray(cut[:, ::-1] if self.mirrored else cut))
+
+    def boxes(self, boxes: np.ndarray, min_left: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Boxes `(n, 4)`, fractions of the whole picture, as fractions of the square, clipped to it.
+
+        Args:
+            min_left: a box goes when less than this share of its area is inside; one that has nothing inside always goes, and
+                with 0 no other does, as in the data code of taming-transformers.
+
+        Returns:
+            float32 `(m, 4)` and the int64 indices `(m,)` of the boxes that stay.
+        """
+        scale = np.array([self.width, self.height] * 2, dtype=np.float64) / self.size
+        moved = boxes.astype(np.float64).reshape(-1, 4) * scale - np.array([self.left, self.top] * 2) / self.size
+        if self.mirrored:
+            moved = np.stack([1 - moved[:, 2], moved[:, 1], 1 - moved[:, 0], moved[:, 3]], 1)
+        inside = moved.clip(0, 1)
+        left = _area(inside)
+        stays = np.flatnonzero((left > 0) & (left >= min_left * _area(moved)))
+        return torch.from_numpy(inside[stays].astype(np.float32)), torch.from_numpy(stays)
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def view(
+    picture: tuple[int, int], resize: int, size: int, crop: Crop, random: tuple[float, float] = (0.5, 0.5), mirrored: bool = False
+) -> View:
+    """Scale the shorter side to `resize`, then cut a square of `size`.
+
+    Args:
+        picture: width and height.
+        random: position of a random crop as shares of the free play, x and y.
+
+    Raises:
+        UnreadableImage: a picture so small or so long that nothing sensible would come out.
+    """
+    short, long = min(picture), max(picture)
+    shown = f"{picture[0]}x{picture[1]} pixels"
+    if short * ENLARGED < resize:
+        raise UnreadableImage(f"only {shown}, would be enlarged more than {ENLARGED} times to {resize}")
+    if long > ELONGATED * short:
+        raise UnreadableImage(f"{shown}: more than {ELONGATED} times as long as wide")
+    scale = resize / short
+    width, height = (max(size, round(side * scale)) for side in picture)
+    x, y = random if crop == "random" else (0.5, 0.5)
+    return View(width, height, round(x * (width - size)), round(y * (height - size)), size, mirrored)

@@ -1,0 +1,137 @@
+"""Sets that come as a folder of images and list files: LSUN, CelebA-HQ, FFHQ."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+from ldm.data.annotated import Record
+from ldm.data.arrays import ARRAYS
+from ldm.data.folders import RecordList
+from ldm.data.geometry import Crop
+from ldm.data.images import SUFFIXES
+from ldm.data.reading import Split, files_below, listed, require
+
+log = logging.getLogger(__name__)
+Part = Literal["train", "validation"]
+LSUN_LISTS = {"churches": "church_outdoor", "bedrooms": "bedrooms", "cats": "cat"}  # as the paper's authors call them
+
+
+class ListedImages(RecordList):
+    """Images below a folder that a text file names, one relative path a line; without one, all of them, split by hash.
+
+    Both images and .npy files count (CelebA-HQ comes as 1x3x1024x1024 uint8). Names in the list that are not there are left out
+    and counted in `broken`.
+
+    Args:
+        root: folder of the images.
+        names: the list; none: every image below `root`.
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
+        split: without a list, "all", or "train" / "validation" by a hash of the file's name. With a list it has no effect.
+        held_out: share of the files in "validation", without a list.
+
+    Raises:
+        MissingFile: the folder or the list is not there.
+        UserError: no image is left.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int,
+        names: str | None = None,
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        split: Split = "all",
+        held_out: float = 0.05,
+    ) -> None:
+        super().__init__(f"images in {root!r}", [], size, resize, crop, flip)
+        there = files_below(require(Path(root), "image folder"), SUFFIXES | ARRAYS)
+        wanted = sorted(there) if names is None else listed(Path(names))
+        self.records = [Record(name, Path(root) / name) for name in wanted if name in there]
+        self.broken = [f"{names}:{line}: no {name} in {root}" for line, name in enumerate(wanted, 1) if name not in there]
+        self.report_broken(len(self.records), len(wanted))
+        if names is None:
+            self.choose(split, held_out)
+
+
+def split_list(root: str, names: str) -> str | None:
+    """The list file inside a folder of images or beside it; none where there is neither."""
+    for folder in (require(Path(root), "image folder"), Path(root).parent):
+        if (folder / names).is_file():
+            return str(folder / names)
+    log.info("no %s in %s or beside it: the split is by a hash of the names", names, root)
+    return None
+
+
+class LSUN(ListedImages):
+    """LSUN churches (outdoor), bedrooms or cats: a folder of images, with `church_outdoor_{train,val}.txt` and so on beside it.
+
+    The authors' lists count where they are there, in `root` or beside it; else every image does, split by hash.
+
+    Args:
+        root: folder of the images, as `data/lsun/churches`.
+        category: says which lists.
+        split: "train" or "validation".
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`; the paper mirrors half of the training images.
+        held_out: share of the files in "validation", without lists.
+
+    Raises:
+        MissingFile: no such folder.
+        UserError: no image is left.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        category: Literal["churches", "bedrooms", "cats"],
+        size: int,
+        split: Part = "train",
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        held_out: float = 0.01,
+    ) -> None:
+        names = split_list(root, f"{LSUN_LISTS[category]}_{'train' if split == 'train' else 'val'}.txt")
+        super().__init__(root, size, names, resize, crop, flip, split, held_out)
+
+
+class CelebAHQ(ListedImages):
+    """CelebA-HQ, as .npy files (1x3x1024x1024 uint8) or as images; `celebahq{train,validation}.txt` in the folder or beside it.
+
+    Without the lists (25000 and 5000 names in the paper's code), a hash of the names splits.
+
+    Args:
+        root: folder of the images.
+        split: "train" or "validation".
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
+        held_out: share of the files in "validation", without lists.
+
+    Raises:
+        MissingFile: no such folder.
+        UserError: no image is left.
+    """
+
+    lists = "celebahq"
+
+    def __init__(
+        self,
+        root: str,
+        size: int,
+        split: Part = "train",
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        held_out: float = 1 / 6,
+    ) -> None:
+        super().__init__(root, size, split_list(root, f"{self.lists}{split}.txt"), resize, crop, flip, split, held_out)
+
+
+class FFHQ(CelebAHQ):
+    """FFHQ, flat (00000.png) or nested (00000/00000.png); `ffhq{train,validation}.txt` in the folder or beside it.
+
+    Without the lists (60000 and 10000 names in the paper's code), a hash of the names splits. Arguments and errors are those of
+    `CelebAHQ`; set `held_out` to 0.1429 for its share.
+    """
+
+    lists = "ffhq"

@@ -1,0 +1,65 @@
+"""Label maps and masks: pictures whose pixels are numbers, not colours."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ldm.data.geometry import UnreadableImage
+
+UNLABELLED = 255
+
+
+def read_map(path: Path, size: tuple[int, int], classes: int | None = None) -> np.ndarray:
+    """Class indices of an 8 or 16 bit grey or a palette image, `(H, W)` int64; 255 is unlabelled.
+
+    A palette image counts by its indices, whatever their colours.
+
+    Args:
+        size: width and height that it must have: those of the picture it belongs to, upright.
+        classes: indices from here on are wrong; unchecked without it.
+
+    Raises:
+        UnreadableImage: no such file, colours instead of indices, another size, or a class out of range.
+    """
+    labels = _numbers(path, "label map")
+    _same_size(labels, path, size, "label map")
+    known = labels[labels != UNLABELLED]
+    if classes is not None and known.size and int(known.max()) >= classes:
+        raise UnreadableImage(f"label map {path.name}: class {int(known.max())}, expected 0 to {classes - 1} (255: unlabelled)")
+    return labels
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """A mask as int64 `(H, W)`: 1 (to be filled) where the image is at least half as bright as it could be.
+
+    Raises:
+        UnreadableImage: no such file, or another size.
+    """
+    try:
+        with Image.open(path) as opened:
+            grey = np.asarray(opened.convert("L"))
+    except Exception as error:  # Pillow raises many kinds
+        raise UnreadableImage(f"mask {path.name} cannot be read ({error})") from error
+    _same_size(grey, path, size, "mask")
+    return (grey >= 128).astype(np.int64)
+
+
+def _numbers(path: Path, what: str) -> np.ndarray:
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            mode, values = opened.mode, np.asarray(opened)
+    except Exception as error:
+        raise UnreadableImage(f"{what} {path.name} cannot be read ({error})") from error
+    if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
+        raise UnreadableImage(f"{what} {path.name} is a {mode} image, expected class indices: 8 or 16 bit grey or palette")
+    labels = values.astype(np.int64)
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < 2**16:
+        raise UnreadableImage(f"{what} {path.name} has values {labels.min()} to {labels.max()}, expected at most 16 bit")
+    return labels
+
+
+def _same_size(labels: np.ndarray, path: Path, size: tuple[int, int], what: str) -> None:
+    if labels.shape != size[::-1]:
+        raise UnreadableImage(f"{what} {path.name} is {labels.shape[1]}x{labels.shape[0]}, its picture {size[0]}x{size[1]}")

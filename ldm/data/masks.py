@@ -1,0 +1,170 @@
+"""Masks for inpainting: strokes and boxes as LaMa's generator draws them (Suvorov et al., 2022; Sec. 4.5 and E.2.2 here).
+
+A stroke is a chain of one to five straight pieces, each with a width, a length and a direction of its own, that starts
+anywhere in the picture and stops at its border. A mask has either strokes or boxes. The directions are four fixed ones
+(0.01, 1.01, 2.01 and 3.01 radians from the vertical), mirrored for every other stroke, as in the published generator; with
+real numbers for places and sizes, which it rounds.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldm.seeding import as_numpy
+
+Kind = Literal["thin", "medium", "thick", "training", "mixed", "box", "half"]
+SMALLEST = 8  # pixels: a smaller picture has no room for a hole and something around it
+PIECES = 5  # at most, of a stroke
+DIRECTIONS = 4
+THINNEST = 1.5  # pixels: a narrower line could pass between the centres of pixels
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the masks of one kind are made for pictures of one size; lengths in pixels of that size.
+
+    Args:
+        strokes: fewest and most strokes as published; the published program draws up to one more, and so does this.
+        width: a piece is 5 to 5 + `width` wide.
+        length: a piece is 10 to 10 + `length` long.
+        boxes: fewest and most boxes.
+        side: shortest and longest side of a box.
+        margin: of boxes to the border of the picture.
+        box_share: share of the masks that have boxes and no strokes.
+        most: masks that cover more of the picture are drawn again.
+    """
+
+    strokes: tuple[int, int]
+    width: float
+    length: float
+    boxes: tuple[int, int] = (0, 0)
+    side: tuple[float, float] = (0, 0)
+    margin: float = 0
+    box_share: float = 0.0
+    most: float = 0.5
+
+
+BOTH = 0.3 / 1.3  # boxes weigh 0.3 where strokes weigh 1
+# By kind, then by the side in pixels that the numbers are made for: LaMa's random_{thin,medium,thick}_{256,512}, and the
+# masks that LaMa itself is trained with.
+RECIPES: dict[str, dict[int, Recipe]] = {
+    "thin": {256: Recipe((4, 50), 10, 40), 512: Recipe((4, 70), 20, 100)},
+    "medium": {
+        256: Recipe((4, 5), 50, 100, (1, 5), (10, 50), 0, BOTH),
+        512: Recipe((4, 10), 100, 200, (1, 5), (30, 150), 0, BOTH),
+    },
+    "thick": {
+        256: Recipe((1, 5), 100, 200, (1, 3), (30, 150), 10, BOTH),
+        512: Recipe((1, 5), 250, 450, (1, 4), (30, 300), 10, BOTH),
+    },
+    "training": {256: Recipe((1, 5), 100, 200, (1, 4), (30, 150), 10, 0.5, most=1.0)},
+}
+MIXED: tuple[Kind, ...] = ("thin", "medium", "thick")
+
+
+def mask(kind: Kind, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """A mask for a picture of any size.
+
+    The numbers of a kind are those of the nearest size for which LaMa has some (256 or 512, by the shorter side), scaled
+    with the shorter side.
+
+    Share of the picture that is hole, measured over 2000 masks of 256x256 each (the kinds differ in thickness, not in area):
+
+    | kind | mean | range | 5 % to 95 % |
+    |---|---|---|---|
+    | thin | 0.28 | 0.02 to 0.50 | 0.07 to 0.46 |
+    | medium | 0.24 | 0.00 to 0.50 | 0.02 to 0.43 |
+    | thick | 0.26 | 0.00 to 0.50 | 0.05 to 0.48 |
+    | mixed | 0.26 | 0.00 to 0.50 | 0.04 to 0.46 |
+    | training | 0.35 | 0.00 to 0.92 | 0.06 to 0.73 |
+
+    The smallest holes of the last four are one short piece at the border or one small box, 0.002 of the picture; none is empty.
+
+    Args:
+        kind: "thin", "medium" or "thick" as in LaMa's test sets; "training", what LaMa is trained with (boxes as often as
+            strokes, no limit to the area); "mixed", one of the first three with equal chance; for tests "box", a quarter in
+            the middle, and "half", the right half.
+        size: height and width in pixels, 8 at least.
+        generator: the only source of randomness; it moves on by one draw.
+
+    Returns:
+        `(1, H, W)` float32, 1 = hole.
+
+    Raises:
+        ValueError: an unknown kind, or a picture below 8 pixels.
+    """
+    height, width = size
+    if min(size) < SMALLEST:
+        raise ValueError(f"a mask needs a picture of at least {SMALLEST}x{SMALLEST} pixels, got {height}x{width}")
+    rng = as_numpy(generator)
+    if kind == "mixed":
+        kind = MIXED[rng.integers(len(MIXED))]
+    hole = np.zeros(size, dtype=bool)
+    if kind == "box":
+        hole[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+    elif kind == "half":
+        hole[:, width // 2 :] = True
+    elif kind in RECIPES:
+        hole = draw(kind, size, rng)
+    else:
+        raise ValueError(f"masks {kind!r} are unknown: expected one of {', '.join((*RECIPES, 'mixed', 'box', 'half'))}")
+    return torch.from_numpy(hole.astype(np.float32))[None]
+
+
+def draw(kind: str, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Strokes or boxes by the recipe of a kind: `(H, W)` bool, neither empty nor everything, within the recipe's limit."""
+    reference = min(RECIPES[kind], key=lambda side: abs(math.log(min(size) / side)))
+    recipe, scale = RECIPES[kind][reference], min(size) / reference
+    while True:
+        hole = np.zeros(size, dtype=bool)
+        if rng.random() < recipe.box_share:
+            add_boxes(hole, recipe, scale, rng)
+        else:
+            for number in range(rng.integers(recipe.strokes[0], recipe.strokes[1] + 2)):
+                for start, end, width in stroke(size, recipe, scale, mirrored=number % 2 == 0, rng=rng):
+                    add_piece(hole, start, end, max(THINNEST, width))
+        if hole.any() and not hole.all() and hole.mean() <= recipe.most:
+            return hole
+
+
+def stroke(
+    size: tuple[int, int], recipe: Recipe, scale: float, mirrored: bool, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+    """The pieces of one stroke: start and end as (y, x), and the width."""
+    border = np.array(size, dtype=float)
+    point = rng.random(2) * border
+    for _ in range(rng.integers(1, PIECES + 1)):
+        angle = (0.01 + rng.integers(DIRECTIONS)) * (-1 if mirrored else 1)
+        length, width = scale * (10 + rng.random() * recipe.length), scale * (5 + rng.random() * recipe.width)
+        end = np.clip(point + length * np.array([math.cos(angle), math.sin(angle)]), 0, border)
+        yield point, end, width
+        point = end
+
+
+def add_piece(hole: np.ndarray, start: np.ndarray, end: np.ndarray, width: float) -> None:
+    """Add to `hole` `(H, W)` every pixel whose centre is within half the width of the line from start to end."""
+    low = np.maximum(np.floor(np.minimum(start, end) - width / 2), 0).astype(int)
+    high = np.minimum(np.ceil(np.maximum(start, end) + width / 2), hole.shape).astype(int)
+    window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    y, x = (np.arange(a, b) + 0.5 - s for a, b, s in zip(low, high, start, strict=True))
+    dy, dx = end - start
+    along = np.clip((y[:, None] * dy + x[None] * dx) / max(dy**2 + dx**2, 1e-9), 0, 1)  # foot of the perpendicular
+    hole[window] |= (y[:, None] - along * dy) ** 2 + (x[None] - along * dx) ** 2 <= (width / 2) ** 2
+
+
+def add_boxes(hole: np.ndarray, recipe: Recipe, scale: float, rng: np.random.Generator) -> None:
+    """Add boxes that keep the recipe's margin to the border to `hole` `(H, W)`."""
+    margin = recipe.margin * scale
+    shortest, longest = (scale * side for side in recipe.side)
+    for _ in range(rng.integers(recipe.boxes[0], recipe.boxes[1] + 1)):
+        spans = []
+        for extent in hole.shape:
+            side = rng.uniform(shortest, max(shortest, min(longest, *(n - 2 * margin for n in hole.shape))))
+            first = rng.uniform(margin, extent - margin - side)
+            spans.append(slice(round(first), max(round(first) + 1, round(first + side))))
+        hole[tuple(spans)] = True

@@ -1,0 +1,108 @@
+"""Where the members of a tar shard lie, so that any sample can be read without the ones before it."""
+
+import json
+import logging
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from webdataset.tariterators import base_plus_ext
+
+from ldm.files import write_text
+
+log = logging.getLogger(__name__)
+BLOCK = 512  # bytes, of tar
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Members of one shard.
+
+    Attributes:
+        samples: by key (a name up to its first dot, webdataset's rule): suffix -> (offset, bytes).
+        broken: "shard: reason" and "shard/member: reason" of what cannot be read.
+    """
+
+    samples: dict[str, dict[str, tuple[int, int]]]
+    broken: list[str]
+
+
+def index_shard(path: Path, cache: bool = True) -> ShardIndex:
+    """The index of a shard: from `NAME.tar.index.json` beside it if that is up to date, else by reading the tar's headers.
+
+    Args:
+        cache: write the index beside the shard, where that is possible.
+    """
+    stored = path.with_name(path.name + ".index.json")
+    found = path.stat()
+    stamp = [found.st_size, found.st_mtime_ns]
+    try:
+        content = json.loads(stored.read_text(encoding="utf-8"))
+        if content["stamp"] == stamp:
+            return ShardIndex(
+                {k: {s: (int(o), int(n)) for s, (o, n) in v.items()} for k, v in content["samples"].items()}, content["broken"]
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass  # none yet, or not ours
+    index = read_headers(path)
+    if cache:
+        try:
+            write_text(stored, json.dumps({"stamp": stamp, "samples": index.samples, "broken": index.broken}))
+        except OSError as error:  # a read-only place: the index lives in memory
+            log.info("%s: its index cannot be kept (%s)", path, error)
+    return index
+
+
+def read_headers(path: Path) -> ShardIndex:
+    """Go through a tar once. A damaged one gives the members before the damage."""
+    samples: dict[str, dict[str, tuple[int, int]]] = {}
+    broken: list[str] = []
+    size = path.stat().st_size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, suffix = base_plus_ext(member.name)
+                if not member.isfile() or not key or "/." in "/" + member.name:
+                    continue
+                if member.offset_data + member.size > size:
+                    broken.append(f"{path}/{member.name}: the shard ends within it")
+                elif suffix.lower() in samples.get(key, {}):
+                    broken.append(f"{path}/{member.name}: a second one of this name")
+                else:
+                    samples.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
+            damage = _after(path, tar.offset, size)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        damage = f"no readable tar ({error})"
+    if damage and not broken:
+        broken.append(f"{path}: {damage}")
+    return ShardIndex(samples, broken)
+
+
+def _after(path: Path, end: int, size: int) -> str:
+    """What is wrong where the last member ends: Python's tarfile takes a damaged header for the end."""
+    if end >= size:
+        return ""
+    with path.open("rb") as file:
+        file.seek(end)
+        return "a damaged header; what follows is lost" if file.read(BLOCK).strip(b"\0") else ""
+
+
+def read_member(path: Path, place: tuple[int, int]) -> bytes:
+    """The bytes of a member."""
+    with path.open("rb") as file:
+        file.seek(place[0])
+        return file.read(place[1])
+
+
+def caption_in(data: bytes, suffix: str) -> Any:
+    """The caption of a .txt member, or of a .json member below "caption"; none where there is none.
+
+    Raises:
+        ValueError: not UTF-8, not JSON.
+    """
+    text = data.decode("utf-8-sig")
+    if suffix == "txt":
+        return text.strip()
+    row = json.loads(text)
+    return row.get("caption") if isinstance(row, dict) else None

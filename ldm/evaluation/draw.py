@@ -1,0 +1,107 @@
+"""Samples as pictures, with what belongs to them drawn on and beside them."""
+
+import colorsys
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ldm.data.batch import Sample
+from ldm.data.images import to_image
+from ldm.data.maps import UNLABELLED
+
+Names = Mapping[str, Sequence[str]]  # of classes, by "label", "boxes" and "segmentation"
+LINE = 14  # height of a line of text
+
+
+def colour(index: int) -> tuple[int, int, int]:
+    """One of endlessly many colours; neighbours differ."""
+    r, g, b = colorsys.hsv_to_rgb(index * 0.618034 % 1.0, 0.75 - 0.25 * (index // 7 % 2), 1.0)
+    return round(r * 255), round(g * 255), round(b * 255)
+
+
+def class_name(names: Names, key: str, index: int) -> str:
+    """The class's name where it is known, else its number."""
+    known = names.get(key, ())
+    return known[index] if 0 <= index < len(known) else str(index)
+
+
+def visible(image: Tensor) -> Tensor:
+    """`(C, H, W)` -> grey or RGB: the first three channels of more, the first of two."""
+    return image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
+
+
+def panel(image: Tensor, side: int) -> Image.Image:
+    """An image at `side` pixels: small ones in visible pixels."""
+    picture = to_image(visible(image))
+    return picture.resize((side, side), Image.Resampling.NEAREST if picture.width <= side else Image.Resampling.LANCZOS)
+
+
+def draw_boxes(picture: Image.Image, boxes: Tensor, labels: Tensor, names: Names) -> Image.Image:
+    """Boxes `(n, 4)` (fractions) with the names of their classes."""
+    drawn = picture.copy()
+    pen = ImageDraw.Draw(drawn)
+    for (x0, y0, x1, y1), label in zip(boxes.tolist(), labels.tolist(), strict=True):
+        corners = (x0 * picture.width, y0 * picture.height, x1 * picture.width - 1, y1 * picture.height - 1)
+        pen.rectangle((*corners[:2], max(corners[0], corners[2]), max(corners[1], corners[3])), outline=colour(label), width=2)
+        at = (corners[0] + 3, max(0.0, corners[1]) + 2)
+        pen.rectangle(pen.textbbox(at, class_name(names, "boxes", label)), fill=(0, 0, 0))
+        pen.text(at, class_name(names, "boxes", label), fill=(255, 255, 255))
+    return drawn
+
+
+def draw_map(labels: Tensor, side: int) -> Image.Image:
+    """A label map `(H, W)` in one colour per class; unlabelled is black."""
+    table = np.array([colour(i) for i in range(max(UNLABELLED, int(labels.max())) + 1)], dtype=np.uint8)
+    table[UNLABELLED] = 0
+    return Image.fromarray(table[labels.numpy()]).resize((side, side), Image.Resampling.NEAREST)
+
+
+def tint(image: Tensor, mask: Tensor) -> Tensor:
+    """The image, reddened where the mask is 1."""
+    red = torch.tensor([1.0, -0.6, -0.6])[:, None, None]
+    return torch.where(mask > 0.5, 0.5 * visible(image) + 0.5 * red, visible(image))
+
+
+def panels(sample: Sample, names: Names, side: int) -> list[Image.Image]:
+    """The image with its boxes and mask, then label map, masked image and low resolution beside it."""
+    image = sample["image"]
+    first = panel(tint(image, sample["mask"]) if "mask" in sample else image, side)
+    if "boxes" in sample:
+        first = draw_boxes(first, sample["boxes"], sample["box_labels"], names)
+    beside = [draw_map(sample["segmentation"], side)] if "segmentation" in sample else []
+    return [first, *beside, *(panel(sample[key], side) for key in ("masked_image", "low_res") if key in sample)]
+
+
+def card(sample: Sample, names: Names, side: int) -> Image.Image:
+    """A sample's panels, with its class, caption and id below."""
+    parts = panels(sample, names, side)
+    text = [class_name(names, "label", sample["label"])] if "label" in sample else []
+    text += textwrap.wrap(sample["caption"], side * len(parts) // 7)[:4] if "caption" in sample else []
+    text += textwrap.wrap(sample["id"], side * len(parts) // 7)[:1]
+    made = Image.new("RGB", (side * len(parts), side + LINE * len(text) + 4), "white")
+    for i, part in enumerate(parts):
+        made.paste(part, (i * side, 0))
+    pen, font = ImageDraw.Draw(made), ImageFont.load_default(11)
+    for i, line in enumerate(text):
+        pen.text((2, side + i * LINE), line, fill=(0, 0, 0) if i + 1 < len(text) else (120, 120, 120), font=font)
+    return made
+
+
+def sheet(samples: Sequence[Sample], names: Names, columns: int = 4, side: int = 256) -> Image.Image:
+    """Cards of several samples in rows."""
+    cards = [card(sample, names, side) for sample in samples]
+    rows = [cards[i : i + columns] for i in range(0, len(cards), columns)]
+    width = max(sum(one.width + 8 for one in row) for row in rows)
+    made = Image.new("RGB", (width, sum(max(one.height for one in row) + 8 for row in rows)), "white")
+    y = 0
+    for row in rows:
+        x = 0
+        for one in row:
+            made.paste(one, (x, y))
+            x += one.width + 8
+        y += max(one.height for one in row) + 8
+    return made

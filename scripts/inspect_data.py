@@ -1,0 +1,134 @@
+"""Look at the data of a config before training: how much there is, what is in it, what is broken, and a picture of it."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from torch.utils.data import Dataset  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from ldm.cli import run_script  # noqa: E402
+from ldm.config import Trust, build, load, validate  # noqa: E402
+from ldm.data.batch import check_sample  # noqa: E402
+from ldm.errors import UserError  # noqa: E402
+from ldm.evaluation.draw import Names, sheet  # noqa: E402
+from ldm.evaluation.inventory import Inventory, spread  # noqa: E402
+from ldm.files import write_text, write_whole  # noqa: E402
+from ldm.interop.compvis import ours  # noqa: E402
+from ldm.training import DataModule  # noqa: E402
+
+EXAMPLES = """
+examples
+  the data of a training config; the model in it is not built
+    python scripts/inspect_data.py --base configs/demo/text.yaml
+  only a data config, with a folder of your own
+    python scripts/inspect_data.py --base configs/data/coco-boxes256.yaml paths.coco=my/coco
+  read every file, to find all that are broken
+    python scripts/inspect_data.py --base configs/own/ldm.yaml paths.images=my/photos --limit 0
+
+what it writes: OUTDIR/train.png and validation.png (samples with their boxes, label maps, masks and captions as a model would get
+them) and OUTDIR/broken.txt (every file or line that was left out, with the reason). An official CompVis YAML can be given, too.
+exit codes: 0 done; 2 a wrong config or flag, or data that cannot be used; 3 files that the config names are missing
+"""
+SHOWN = 10  # broken files; all of them go into broken.txt
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    p.add_argument("-b", "--base", nargs="+", action="extend", required=True, metavar="YAML", help="configs, merged left to right")
+    p.add_argument("--n", type=int, default=16, help="samples in the picture (default: 16)")
+    p.add_argument("--limit", type=int, default=1000, help="samples to read, spread over the set; 0 reads all (default: 1000)")
+    p.add_argument("--outdir", default="outputs/inspect", help="where to write (default: outputs/inspect)")
+    p.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="let configs name classes of this package too")
+    p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes to the config, after all files")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    flags = parser().parse_intermixed_args(arguments)
+    overrides = [w for w in flags.base if "=" in w and not Path(w).is_file()] + flags.overrides
+    if stray := [w for w in flags.overrides if "=" not in w]:
+        raise UserError(f"{stray[0]!r}: expected key.sub=value (configs go behind --base)")
+    if flags.n < 1 or flags.limit < 0:
+        raise UserError(f"--n {flags.n} --limit {flags.limit}: expected at least 1, and 0 or more")
+    data = open_data([w for w in flags.base if w not in overrides], overrides, Trust(tuple(flags.trust)))
+    outdir, broken = Path(flags.outdir), []
+    for name, dataset in (("train", data.train), ("validation", data.validation)):
+        if dataset is not None:
+            broken += inspect(name, dataset, flags.n, flags.limit, outdir)
+    write_text(outdir / "broken.txt", "".join(line + "\n" for line in broken))
+    sys.stdout.write(f"pictures and broken.txt ({len(broken)} lines) are in {outdir}\n")
+    return 0
+
+
+def open_data(files: list[str], overrides: list[str], trust: Trust) -> DataModule:
+    """The data of a config; its model and trainer may be wrong or absent.
+
+    Raises:
+        UserError: the config's data is wrong, or there is none.
+        MissingFile: files are missing.
+    """
+    config = load(files, overrides, foreign=ours)
+    if "data" not in config.data:
+        raise UserError(f"{files[-1]}: has no data:")
+    if problems := [str(p) for p in validate(config, trust) if p.path.split(".")[0] == "data"]:
+        raise UserError("the config is wrong:\n  " + "\n  ".join(problems))
+    data = build(config.data["data"], trust, "data")
+    if not isinstance(data, DataModule):
+        raise UserError(f"data: expected a DataModule, got {type(data).__name__}")
+    return data
+
+
+def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[str]:
+    """Print what a data set holds and draw some of it; returns what is broken."""
+    files = innermost(dataset)
+    names: Names = getattr(files, "class_names", {})
+    left_out = list(getattr(files, "broken", ()))
+    found, shown = Inventory(), []
+    wanted = set(spread(len(dataset), n))
+    chosen = sorted({*spread(len(dataset), limit or len(dataset)), *wanted})
+    for i in tqdm(chosen, desc=name, unit="sample", disable=None, leave=False):
+        sample = read(dataset, i)
+        found.add(sample, files.original_size(i) if hasattr(files, "original_size") and "skipped" not in sample else None)
+        shown += [sample] if i in wanted and "skipped" not in sample else []
+    broken = left_out + found.broken
+    title = f"{name}: {type(files).__name__}, {len(dataset)} samples, {len(left_out)} entries left out"
+    text = [title, f"  read          {len(chosen)}, of which {len(found.broken)} cannot be read", *found.lines(names)]
+    text += [f"  broken        {line}" for line in broken[:SHOWN]]
+    text += [f"  broken        and {len(broken) - SHOWN} more, in broken.txt"] if len(broken) > SHOWN else []
+    sys.stdout.write("\n".join(text) + "\n")
+    picture = sheet(shown, names) if shown else None
+    if picture is not None:
+        write_whole(outdir / f"{name}.png", lambda path: picture.save(path, format="png"))
+    return [f"{name}: {line}" for line in broken]
+
+
+def read(dataset: Any, index: int) -> dict[str, Any]:
+    """A sample that meets the batch schema.
+
+    Raises:
+        UserError: it does not; names the key and what was expected.
+    """
+    try:
+        sample: dict[str, Any] = dataset[index]
+        check_sample({key: value for key, value in sample.items() if key != "skipped"}, type(dataset).__name__)
+    except ValueError as error:
+        raise UserError(f"sample {index}: {error}") from error
+    return sample
+
+
+def innermost(dataset: Any) -> Any:
+    """The data set that reads the files, below those that add masks or degradations."""
+    inside = getattr(dataset, "images", None)
+    return innermost(inside) if isinstance(inside, Dataset) else dataset
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

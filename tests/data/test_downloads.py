@@ -1,0 +1,174 @@
+"""Loaders of data sets in their own layouts: COCO, OpenImages, ImageNet, LSUN, CelebA-HQ, FFHQ."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from miniatures import coco, openimages, picture
+
+from ldm.data import FFHQ, LSUN, CelebAHQ, Coco, ImageNet, ListedImages, OpenImages
+from ldm.data.batch import check_sample, collate
+from ldm.errors import MissingFile, UserError
+
+
+def test_coco_with_boxes_of_things_and_stuff(tmp_path: Path) -> None:
+    coco(tmp_path)
+    data = Coco(str(tmp_path), 32)
+    assert len(data) == 4 and data.class_names["boxes"] == ["person", "dog", "banner"]
+    assert [len(data.record(i).boxes) for i in range(4)] == [2, 3, 4, 5]  # stuff counts; the tiny box and "other" do not
+    assert data.record(0).boxes.tolist() == [[0, 0.1, 0.2, 0.6], [0, 0.5, 1, 1]] and data.record(1).box_labels.tolist() == [0, 1, 2]
+    assert any("no 000000000004.jpg" in line for line in data.broken) and any("annotation 9001" in line for line in data.broken)
+    batch = collate([data[i] for i in range(4)])
+    check_sample(data[2], "coco")
+    assert [len(boxes) for boxes in batch["boxes"]] == [2, 3, 4, 5]
+    half = Coco(str(tmp_path), 32, min_box=0.5)
+    assert [len(half[i]["boxes"]) for i in range(4)] == [1, 2, 3, 4]  # a sixth of the leftmost thing is inside the centre crop
+    things = Coco(str(tmp_path), 32, stuff=False)
+    assert [len(things.record(i).boxes) for i in range(4)] == [1, 2, 3, 4] and things.class_names["boxes"] == ["person", "dog"]
+    assert len(Coco(str(tmp_path), 32, objects=(4, 30))) == 2 and len(Coco(str(tmp_path), 32, split="validation")) == 2
+
+
+def test_coco_groups_have_classes_of_their_own_and_order_means_nothing(tmp_path: Path) -> None:
+    coco(tmp_path)
+    data = Coco(str(tmp_path), 32, groups=True, crop="random", flip=0.5)
+    assert data.record(3).box_labels.tolist() == [0, 1 + 3, 0, 1, 2] and data.class_names["boxes"][4] == "dog (group)"
+    orders = {tuple(data.varied(3, 0, place)["box_labels"].tolist()) for place in range(12)}
+    assert len(orders) > 3 and torch.equal(data.varied(3, 0, 5)["boxes"], data.varied(3, 0, 5)["boxes"])
+
+
+def test_coco_with_captions_and_label_maps(tmp_path: Path) -> None:
+    coco(tmp_path)
+    data = Coco(str(tmp_path), 32, give=["caption", "segmentation"])
+    check_sample(data[0], "coco")
+    assert {data.varied(1, 0, place)["caption"] for place in range(40)} == {f"picture 1, words {k}" for k in range(5)}
+    assert set(data[0]["segmentation"].unique().tolist()) == {0, 90, 181, 255}
+    (tmp_path / "stuffthingmaps" / "train2017" / "000000000002.png").unlink()
+    assert len(Coco(str(tmp_path), 32, give=["segmentation"])) == 3
+
+
+def test_coco_says_what_is_missing_or_wrong(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match="COCO"):
+        Coco(str(tmp_path / "nowhere"), 32)
+    coco(tmp_path)
+    with pytest.raises(UserError, match="has no 'mask'"):
+        Coco(str(tmp_path), 32, give=["mask"])
+    with pytest.raises(UserError, match="none of its 4 entries can be used"):
+        Coco(str(tmp_path), 32, objects=(50, 60))
+    stuff = tmp_path / "annotations" / "stuff_train2017.json"
+    stuff.write_text(json.dumps({"images": [], "annotations": [3], "categories": []}))
+    with pytest.raises(UserError, match="stuff_train2017.json: has no list of objects 'annotations'"):
+        Coco(str(tmp_path), 32)
+    stuff.write_text("{")
+    with pytest.raises(UserError, match="stuff_train2017.json: not JSON"):
+        Coco(str(tmp_path), 32)
+    stuff.unlink()
+    with pytest.raises(MissingFile, match="stuff_train2017.json"):
+        Coco(str(tmp_path), 32)
+
+
+def test_openimages(tmp_path: Path) -> None:
+    openimages(tmp_path)
+    data = OpenImages(str(tmp_path), 32)
+    assert len(data) == 2 and data.class_names["boxes"] == ["Cat", "Dog", "Suitcase"]  # 01yrx, 0bt9lr, and 01s55n last
+    cat, dog = 0, 1
+    assert data.record(0).boxes.tolist() == [[0.1, 0.2, 0.5, 0.6], [0.5, 0.2, 0.9, 0.9]]
+    assert data.record(0).box_labels.tolist() == [dog, 2] and data.record(1).box_labels.tolist() == [dog, cat]
+    check_sample(data[0], "openimages")
+    lines = [text.rpartition("/")[2].partition(":")[2].split(":")[0] for text in data.broken[:3]]
+    assert lines == ["7", "8", "9"] and "0000000000000099" in data.broken[3]
+    assert OpenImages(str(tmp_path), 32, groups=True).record(0).box_labels.tolist() == [dog, 2 + 3]
+    (tmp_path / "classes.txt").write_text("Cat\n/m/0bt9lr\n")
+    chosen = OpenImages(str(tmp_path), 32, classes=str(tmp_path / "classes.txt"))
+    assert sorted(chosen.class_names["boxes"]) == ["Cat", "Dog"] and len(chosen.record(0).boxes) == 1
+    assert len(OpenImages(str(tmp_path), 32, classes=str(tmp_path / "classes.txt"), objects=(2, 30))) == 1
+
+
+def test_openimages_tables_in_other_places_and_wrong_ones(tmp_path: Path) -> None:
+    openimages(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train-annotations-bbox.csv").rename(tmp_path / "annotations" / "oidv6-train-annotations-bbox.csv")
+    assert len(OpenImages(str(tmp_path), 32)) == 2
+    with pytest.raises(MissingFile, match="validation"):
+        OpenImages(str(tmp_path), 32, split="validation")
+    (tmp_path / "classes.txt").write_text("Unicorn\n")
+    with pytest.raises(UserError, match="'Unicorn' is no class"):
+        OpenImages(str(tmp_path), 32, classes=str(tmp_path / "classes.txt"))
+    (tmp_path / "annotations" / "oidv6-train-annotations-bbox.csv").write_text("ImageID,LabelName\n")
+    with pytest.raises(UserError, match="has no column 'XMin'"):
+        OpenImages(str(tmp_path), 32)
+    (tmp_path / "class-descriptions-boxable.csv").unlink()
+    with pytest.raises(MissingFile, match="class-descriptions-boxable.csv"):
+        OpenImages(str(tmp_path), 32)
+
+
+@pytest.mark.parametrize("train,held", [("train", "val"), ("ILSVRC2012_train/data", "ILSVRC2012_validation/data")])
+def test_imagenet_ranks_the_training_synsets(tmp_path: Path, train: str, held: str) -> None:
+    for i, synset in enumerate(("n02084071", "n01440764", "n09999999")):
+        picture(tmp_path / train / synset / f"{synset}_{i}.JPEG", i)
+    picture(tmp_path / held / "n02084071" / "ILSVRC2012_val_00000001.JPEG")
+    (tmp_path / train / "notes").mkdir()
+    data, validation = ImageNet(str(tmp_path), 32), ImageNet(str(tmp_path), 32, split="validation")
+    assert [data[i]["label"] for i in range(3)] == [0, 1, 2] and data[0]["id"].startswith("n01440764/")
+    assert validation[0]["label"] == 1 and data.class_names["label"][0] == "n01440764"
+    (tmp_path / "synset_human.txt").write_text("n01440764 tench, Tinca tinca\nn02084071 dog\n")
+    assert ImageNet(str(tmp_path), 32).class_names["label"] == ["tench", "dog", "n09999999"]
+    picture(tmp_path / held / "n00000001" / "x.JPEG")
+    with pytest.raises(UserError, match="n00000001 is not in"):
+        ImageNet(str(tmp_path), 32, split="validation")
+
+
+def test_imagenet_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match="ImageNet"):
+        ImageNet(str(tmp_path / "nowhere"), 32)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(UserError, match="no synset folder"):
+        ImageNet(str(tmp_path), 32)
+    with pytest.raises(MissingFile, match="no val and no validation"):
+        ImageNet(str(tmp_path), 32, split="validation")
+
+
+def test_lsun_by_the_authors_lists(tmp_path: Path) -> None:
+    for i in range(6):
+        picture(tmp_path / "churches" / "ab" / f"{i}.webp", i)
+    (tmp_path / "church_outdoor_train.txt").write_text("".join(f"ab/{i}.webp\n" for i in (3, 1, 9)))
+    (tmp_path / "church_outdoor_val.txt").write_text("ab/5.webp\n")
+    train = LSUN(str(tmp_path / "churches"), "churches", 32, flip=0.5)
+    assert [train[i]["id"] for i in range(2)] == ["ab/3.webp", "ab/1.webp"] and len(train) == 2
+    assert "church_outdoor_train.txt:3: no ab/9.webp" in train.broken[0]
+    assert len(LSUN(str(tmp_path / "churches"), "churches", 32, split="validation")) == 1
+    without = [LSUN(str(tmp_path / "churches"), "bedrooms", 32, split=split, held_out=0.3) for split in ("train", "validation")]
+    assert len(without[0]) + len(without[1]) == 6 and len(without[1]) >= 1
+    with pytest.raises(MissingFile, match="list of images"):
+        ListedImages(str(tmp_path / "churches"), 32, names=str(tmp_path / "nowhere.txt"))
+
+
+def test_celebahq_as_arrays_and_as_images(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 1, 3, 64, 64), dtype=np.uint8)
+    (tmp_path / "celebahq").mkdir()
+    for i, array in enumerate(pixels):
+        np.save(tmp_path / "celebahq" / f"imgHQ0000{i}.npy", array)
+    (tmp_path / "celebahqtrain.txt").write_text("imgHQ00002.npy\nimgHQ00000.npy\n")
+    (tmp_path / "celebahqvalidation.txt").write_text("imgHQ00001.npy\n")
+    train = CelebAHQ(str(tmp_path / "celebahq"), 64)
+    assert len(train) == 2 and len(CelebAHQ(str(tmp_path / "celebahq"), 64, split="validation")) == 1
+    assert torch.equal(train[0]["image"], torch.from_numpy(pixels[2, 0]).float() / 127.5 - 1)
+    for i in range(7):
+        picture(tmp_path / "other" / "images" / f"{i:05}.png", i)
+    parts = [CelebAHQ(str(tmp_path / "other" / "images"), 32, split=split) for split in ("train", "validation")]
+    assert len(parts[0]) + len(parts[1]) == 7 and len(parts[1]) >= 1
+
+
+def test_ffhq_flat_and_nested(tmp_path: Path) -> None:
+    for i in range(3):
+        picture(tmp_path / "flat" / f"{i:05}.png", i)
+        picture(tmp_path / "nested" / "00000" / f"{i:05}.png", i)
+    (tmp_path / "flat" / "ffhqtrain.txt").write_text("00000.png\n00002.png\n")
+    assert [r.name for r in FFHQ(str(tmp_path / "flat"), 32).records] == ["00000.png", "00002.png"]
+    nested = FFHQ(str(tmp_path / "nested"), 32)
+    assert all(r.name.startswith("00000/") for r in nested.records)
+    check_sample(nested[0], "ffhq")
+    (tmp_path / "flat" / "ffhqtrain.txt").write_text("\n")
+    with pytest.raises(UserError, match="an empty list"):
+        FFHQ(str(tmp_path / "flat"), 32)

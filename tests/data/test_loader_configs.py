@@ -1,0 +1,56 @@
+"""The configs whose data are boxes and label maps: without data they lack files, with a miniature of it they run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from miniatures import coco, landscapes, openimages
+
+from ldm.check import check
+from ldm.config import Trust, build, load, validate
+from ldm.interop.compvis import translate
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMALL = ["data.params.train.params.size=64", "data.params.validation.params.size=64"]
+PIXELS = ROOT / "configs/parts/on-pixels.yaml"  # no first stage, so that nothing else is missing
+CHANNELS = ["model.params.model.params.network.params.in_channels=3", "model.params.model.params.network.params.out_channels=3"]
+STAGES = "model.params.model.params.conditioner.params.rescaler.params.stages=0"
+
+
+@pytest.mark.parametrize(
+    "name,overrides,key",
+    [
+        ("layout-coco-ldm8", [*CHANNELS, "paths.coco={tmp}/coco"], "boxes"),
+        ("semantic-256", [STAGES, "paths.landscapes={tmp}/land/images", "paths.landscape_labels={tmp}/land/maps"], "segmentation"),
+    ],
+)
+def test_check_lacks_files_without_data_and_is_ready_with_a_miniature(tmp_path: Path, name: str, overrides: list[str], key: str) -> None:
+    path, words = ROOT / f"configs/ldm/{name}.yaml", [word.format(tmp=tmp_path) for word in overrides]
+    report = check(load([path, PIXELS], [*words, *SMALL]), Trust())
+    assert report.exit_code == 3 and len(report.missing) == 2 and all("data.params." in line for line in report.missing)
+    coco(tmp_path / "coco")
+    landscapes(tmp_path / "land")
+    report = check(load([path, PIXELS], [*words, *SMALL]), Trust())
+    assert (report.exit_code, report.problems, report.missing) == (0, [], []) and key in report.batch
+
+
+def test_openimages_config_reads_a_miniature(tmp_path: Path) -> None:
+    openimages(tmp_path)
+    config = load([ROOT / "configs/data/openimages-boxes256.yaml"], [f"paths.openimages_boxes={tmp_path}", *SMALL])
+    assert [p for p in validate(config, Trust()) if p.path.startswith("data")] == []
+    data: Any = build(config.data["data"]["params"]["train"], Trust(), "data.params.train")
+    assert len(data) == 2 and data[0]["image"].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    "target,loader",
+    [("lsun.LSUNBedroomsTrain", "LSUN"), ("imagenet.ImageNetTrain", "ImageNet"), ("taming.data.faceshq.FFHQTrain", "FFHQ")],
+)
+def test_official_data_classes_get_the_loader_of_their_layout(target: str, loader: str) -> None:
+    name = target if target.startswith("taming") else f"ldm.data.{target}"
+    parts = {part: {"target": name, "params": {"size": 256}} for part in ("train", "validation")}
+    content = translate({"data": {"target": "main.DataModuleFromConfig", "params": {"batch_size": 4, **parts}}}, "official.yaml")
+    config = {"model": {"target": "x"}, "trainer": {}, **content}
+    nodes = config["data"]["params"]
+    assert nodes["train"]["target"] == nodes["validation"]["target"] == f"ldm.data.{loader}"
+    assert "flip" not in nodes["validation"]["params"] and nodes["validation"]["params"]["split"] == "validation"

@@ -1,0 +1,143 @@
+"""Webdataset shards: any sample by its number, what is damaged is counted, the index is kept."""
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from miniatures import encoded, shard
+
+from ldm.data import WebShards
+from ldm.data.batch import check_sample
+from ldm.data.tarindex import index_shard
+from ldm.errors import MissingFile, UserError
+
+
+def laion(root: Path) -> None:
+    """Three shards of three samples each, as img2dataset writes them, with captions in txt and json."""
+    for number in range(3):
+        members: dict[str, bytes] = {}
+        for i in range(3):
+            key = f"{number:05}{i:04}"
+            members[f"{key}.jpg"] = encoded(10 * number + i)
+            members[f"{key}.txt"] = f"caption {key}\n".encode()
+            members[f"{key}.json"] = json.dumps({"caption": f"caption {key}", "url": "x", "key": key}).encode()
+        shard(root / f"{number:05}.tar", members)
+
+
+def test_every_sample_by_its_number(tmp_path: Path) -> None:
+    laion(tmp_path)
+    data = WebShards(str(tmp_path), 32, crop="random", flip=0.5)
+    assert len(data) == 9 and data.broken == []
+    for i in (8, 0, 4):
+        check_sample(data[i], "shards")
+        assert data[i]["caption"] == f"caption {data[i]['id'].split('/')[1]}"
+    assert data[4]["id"] == "00001/000010001" and torch.equal(data.varied(4, 1, 2)["image"], data.varied(4, 1, 2)["image"])
+    for pattern in (f"{tmp_path}/*.tar", f"{tmp_path}/{{00000..00002}}.tar"):
+        assert WebShards(pattern, 32).names == data.names
+
+
+def test_the_index_is_kept_and_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    laion(tmp_path)
+    names = WebShards(str(tmp_path), 32).names
+    assert (tmp_path / "00000.tar.index.json").is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile, "open", lambda *_, **__: pytest.fail("the index beside the shard was not used"))
+        assert WebShards(str(tmp_path), 32).names == names
+    shard(tmp_path / "00001.tar", {"new.jpg": encoded(5), "new.txt": b"fresh"})
+    assert "00001/new" in WebShards(str(tmp_path), 32).names
+    (tmp_path / "00001.tar.index.json").write_text("{broken")
+    assert "00001/new" in WebShards(str(tmp_path), 32).names
+    (tmp_path / "00001.tar.index.json").unlink()
+    WebShards(str(tmp_path), 32, cache=False)
+    assert not (tmp_path / "00001.tar.index.json").exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    laion(tmp_path)
+
+    def refuse(path: Path, text: str) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("ldm.data.tarindex.write_text", refuse)
+    assert len(WebShards(str(tmp_path), 32)) == 9 and not list(tmp_path.glob("*.json"))
+
+
+def test_damaged_shards_and_members_are_counted_by_name(tmp_path: Path) -> None:
+    laion(tmp_path)
+    whole = (tmp_path / "00001.tar").read_bytes()
+    with tarfile.open(tmp_path / "00001.tar") as tar:
+        last = tar.getmember("000010002.jpg")
+    (tmp_path / "00001.tar").write_bytes(whole[: last.offset_data + 100])
+    (tmp_path / "00002.tar").write_bytes(b"no tar at all")
+    members = {"a.jpg": encoded(1)[:200], "a.txt": b"half a picture", "b.jpg": encoded(2), "c.jpg": encoded(3), "c.txt": b"\xff\xfe\xff"}
+    members |= {
+        "d.txt": b"no picture",
+        "e.png": encoded(4, "PNG"),
+        "e.json": b'{"caption": "from json"}',
+        "f.jpg": encoded(5),
+        "f.json": b"{}",
+    }
+    shard(tmp_path / "00003.tar", members)
+    data = WebShards(str(tmp_path), 32)
+    assert len(data) == 3 + 2 + 4
+    expected = (
+        "00001.tar/000010002.jpg: the shard ends within",
+        "00002.tar: no readable tar",
+        "00003.tar/b: has no txt or json",
+        "d: has no image",
+    )
+    for text in expected:
+        assert any(text in line for line in data.broken), (text, data.broken)
+    sample = data[data.names.index("00003/a")]
+    assert sample["caption"] == "from json" and [note.split(".tar/")[1][:3] for note in sample["skipped"]] == ["a: ", "c: "]
+    assert "has no caption" in data[data.names.index("00003/f")]["skipped"][0]
+
+
+def test_a_damaged_header_loses_only_what_follows(tmp_path: Path) -> None:
+    laion(tmp_path)
+    path = tmp_path / "00000.tar"
+    with tarfile.open(path) as tar:
+        second = tar.getmember("000000001.jpg").offset
+    data = bytearray(path.read_bytes())
+    data[second : second + 512] = b"\x7f" * 512
+    path.write_bytes(data)
+    index = index_shard(path)
+    assert list(index.samples) == ["000000000"] and "damaged header" in index.broken[0]
+
+
+def test_classes_splits_and_wrong_arguments(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", {f"{i:03}.{s}": d for i in range(40) for s, d in (("jpg", encoded(i)), ("cls", str(i % 5).encode()))})
+    data = WebShards(str(tmp_path), 32, give=["label"])
+    assert data[7]["label"] == 2
+    train, held = (WebShards(str(tmp_path), 32, give=["label"], split=s, held_out=0.3) for s in ("train", "validation"))
+    assert len(train) + len(held) == 40 and not set(train.names) & set(held.names) and len(held) > 3
+    assert held[0]["label"] == int(held.names[0].split("/")[1]) % 5
+    with pytest.raises(UserError, match="none of its .* entries can be used.*has no txt or json"):
+        WebShards(str(tmp_path), 32)
+    with pytest.raises(UserError, match="cannot give 'boxes'"):
+        WebShards(str(tmp_path), 32, give=["boxes"])
+    with pytest.raises(MissingFile, match="no .tar file"):
+        WebShards(str(tmp_path / "*.wds"), 32)
+    with pytest.raises(MissingFile, match="1.tar is not there .1 of 2 lack"):
+        WebShards(f"{tmp_path}/{{0..1}}.tar", 32)
+    shutil.copy(tmp_path / "0.tar", tmp_path / "0.tar.gz")
+    with pytest.raises(UserError, match="compressed"):
+        WebShards(str(tmp_path / "0.tar.gz"), 32)
+
+
+def test_shards_that_webdataset_itself_writes(tmp_path: Path) -> None:
+    import webdataset
+
+    with webdataset.TarWriter(str(tmp_path / "0.tar")) as writer:
+        for i in range(3):
+            writer.write({"__key__": f"folder/{i}", "png": encoded(i, "PNG"), "txt": f"number {i}"})
+    data = WebShards(str(tmp_path / "0.tar"), 32)
+    read = webdataset.WebDataset(str(tmp_path / "0.tar"), shardshuffle=False)
+    assert [(s["__key__"], s["txt"].decode()) for s in read] == [
+        (n.partition("/")[2], data[i]["caption"]) for i, n in enumerate(data.names)
+    ]
+    assert io.BytesIO(data._member(1, 0)).read(4) == b"\x89PNG"
