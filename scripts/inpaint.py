@@ -56,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     flags = parser().parse_args(arguments)
     if flags.n < 1:
         raise UserError(f"--n {flags.n}: expected at least 1")
+    if Path(flags.indir).resolve() == Path(flags.outdir).resolve():
+        raise UserError(f"--outdir {flags.outdir}: results would overwrite the images of --indir")
     job = Job.open(flags)
     reads_mask = part_reading(job.model, "masked_image") is not None or part_reading(job.model, "mask") is not None
     if not reads_mask and not flags.known:

@@ -428,6 +428,8 @@ def test_masks_that_fit_nothing(models: dict[str, Path], script, tmp_path: Path)
     assert answer()[0] == 3 and "b_mask.png fits no image" in answer()[1]
     (tmp_path / "in" / "b_mask.png").unlink()
     assert answer()[0] == 0
+    done = script("scripts/inpaint.py", models["inpaint"], "--indir", tmp_path / "in", "--outdir", tmp_path / "in")
+    assert done.returncode == 2 and "would overwrite the images" in done.stderr
 
 
 def test_a_text_encoder_whose_weights_are_not_there(script, tmp_path: Path) -> None:
