@@ -14,6 +14,7 @@ from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.seeding import generator, normal
+from ldm.steering import Steering
 
 log = logging.getLogger(__name__)
 DIVIDES_BY_ALPHA = ("plms", "heun")  # these cannot begin at a time of which nothing of the image is left
@@ -74,6 +75,7 @@ def generate(
     size: tuple[int, int],
     settings: SamplerSettings,
     seed: int = 0,
+    steering: Steering | None = None,
 ) -> Tensor:
     """Sample images.
 
@@ -85,41 +87,74 @@ def generate(
         size: height and width of the images.
         settings: sampler, steps, eta, guidance scale.
         seed: of the set.
+        steering: what is asked beyond the condition; nothing without it.
 
     Returns:
         `(B, C, H, W)` float32 in [-1, 1].
 
     Raises:
-        UserError: a size or number of steps that the model cannot do.
+        UserError: a size, strength or number of steps that the model cannot do.
     """
+    steering = steering or Steering()
+    shape = latent_shape(model, size)
     device = model.scale.device
+    condition = to_device(condition, device)
+    against = None if steering.against is None else to_device(steering.against, device)
+    check_guidance(model, condition, settings, steering)
+    generators = [generator(seed, i) for i in numbers]
+
+    def noise(z: Tensor) -> Tensor:
+        return normal(shape, generators, z)
+
+    z = normal(shape, generators).to(device)
+    try:
+        times, z = steering.begin(model, SPACINGS[settings.spacing](model.schedule.T, settings.steps), z)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    hooks, finish = steering.hooks(model, noise, z)
+    denoise = steering.guided(model.denoiser(condition, settings.guidance, against, steering.windows))
+    options: dict[str, Any] = {"eta": settings.eta} if settings.sampler == "ddim" else {}
+    z_0 = SAMPLERS[settings.sampler](denoise, z, model.schedule, times, noise=noise, hooks=hooks, **options)
+    return model.decode(finish(z_0), steering.windows).float().clamp(-1, 1)
+
+
+def latent_shape(model: LatentDiffusion, size: tuple[int, int]) -> tuple[int, int, int]:
+    """`(c, h, w)` of images of this height and width.
+
+    Raises:
+        UserError: a size that first stage or network cannot halve often enough.
+    """
     if min(size) < 1:
         raise UserError(f"image size {size[0]}x{size[1]}: expected at least 1")
     try:
         shape = model.first_stage.latent_shape(*size)
-        times = SPACINGS[settings.spacing](model.schedule.T, settings.steps)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if shape[1] % model.network.factor or shape[2] % model.network.factor:
+        raise UserError(f"image size {size[0]}x{size[1]} is no multiple of the {size_multiple(model)} that this model needs")
+    return shape
+
+
+def size_multiple(model: LatentDiffusion) -> int:
+    """What height and width must be multiples of."""
+    return model.network.factor * model.first_stage.factor
+
+
+def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSettings, steering: Steering) -> None:
+    """Whether this sampler can run on this schedule, and whether there is something to guide against.
+
+    Raises:
+        UserError: it cannot, or there is not.
+    """
     if model.schedule.zero_terminal_snr and settings.sampler in DIVIDES_BY_ALPHA:
         raise UserError(f"sampler {settings.sampler} divides by alpha, which this model's schedule ends with as 0: use ddim or dpm_solver")
-    factor = model.network.factor
-    if shape[1] % factor or shape[2] % factor:
-        multiple = factor * model.first_stage.factor
-        raise UserError(f"image size {size[0]}x{size[1]} is no multiple of the {multiple} that this model needs")
-    condition = to_device(condition, device)
-    if settings.scale != 1.0 and model.conditioner.reads and model.conditioner.drop_rate == 0.0:
-        log.warning("this model was trained without dropped conditions (drop_rate 0): guidance has no trained null condition")
-        try:
-            model.conditioner.null(condition, model.encode_condition)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-    generators = [generator(seed, i) for i in numbers]
-    z_T = normal(shape, generators).to(device)
-    options: dict[str, Any] = {"eta": settings.eta} if settings.sampler == "ddim" else {}
-    denoise = model.denoiser(condition, settings.guidance)
-    sampler = SAMPLERS[settings.sampler]
-    z_0 = sampler(denoise, z_T, model.schedule, times, noise=lambda z: normal(shape, generators, z), **options)
-    return model.decode(z_0).float().clamp(-1, 1)
+    if settings.scale == 1.0 or not model.conditioner.reads or steering.against or model.conditioner.drop_rate:
+        return
+    log.warning("this model was trained without dropped conditions (drop_rate 0): guidance has no trained null condition")
+    try:
+        model.conditioner.null(condition, model.encode_condition)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -11,6 +11,7 @@ from ldm.data.batch import Batch
 from ldm.diffusion.guidance import Denoise, Guidance, classifier_free
 from ldm.diffusion.parameterization import PARAMETERIZATIONS, Prediction
 from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.windows import Windows
 from ldm.first_stage.base import FirstStage
 from ldm.networks.unet import UNet
 
@@ -86,36 +87,56 @@ class LatentDiffusion(nn.Module):
         z = self.first_stage.encode(x)
         return self.scale * z if scaled else z
 
-    def decode(self, z: Tensor) -> Tensor:
-        """D(z / scale): latent `(B, c, h, w)` -> image `(B, C, H, W)`, about [-1, 1]. Differentiable."""
-        return self.first_stage.decode(z / self.scale)
+    def decode(self, z: Tensor, windows: Windows | None = None) -> Tensor:
+        """D(z / scale): latent `(B, c, h, w)` -> image `(B, C, H, W)`, about [-1, 1]; in windows if asked to. Differentiable."""
+        if windows is None:
+            return self.first_stage.decode(z / self.scale)
+        return windows.apply(lambda crops, rows: self.first_stage.decode(crops / self.scale), z, self.first_stage.factor)
 
     def condition(self, batch: Batch) -> Conditioning:
         """tau_theta(y) for a batch."""
         return self.conditioner(batch, self.encode_condition)  # type: ignore[no-any-return]
 
-    def output(self, z_t: Tensor, t: Tensor, c: Conditioning) -> Tensor:
-        """The network's raw output for z_t `(B, c, h, w)` at t `(B,)`."""
+    def output(self, z_t: Tensor, t: Tensor, c: Conditioning, windows: Windows | None = None) -> Tensor:
+        """The network's raw output for z_t `(B, c, h, w)` at t `(B,)`; z_t and concatenated channels in windows if asked to."""
         z = z_t if c.concat is None else torch.cat([z_t, c.concat.to(z_t.dtype)], dim=1)
-        return self.network(z, t, c.context, c.vector)  # type: ignore[no-any-return]
+        if windows is None:
+            return self.network(z, t, c.context, c.vector)  # type: ignore[no-any-return]
 
-    def denoise(self, z_t: Tensor, t: Tensor, c: Conditioning) -> Prediction:
+        def part(crops: Tensor, rows: Tensor) -> Tensor:
+            context, vector = (None if x is None else x[rows] for x in (c.context, c.vector))
+            return self.network(crops, t[rows], context, vector)  # type: ignore[no-any-return]
+
+        return windows.apply(part, z)
+
+    def denoise(self, z_t: Tensor, t: Tensor, c: Conditioning, windows: Windows | None = None) -> Prediction:
         """Predicted noise and clean latent, float32, for z_t `(B, c, h, w)` at t `(B,)`."""
-        output = self.output(z_t, t, c).to(z_t.dtype)
+        output = self.output(z_t, t, c, windows).to(z_t.dtype)
         return self.parameterization.predict(output, z_t, self.schedule.alpha(t, z_t), self.schedule.sigma(t, z_t))
 
-    def denoiser(self, batch: Batch, guidance: float | Guidance = 1.0) -> Denoise:
-        """`denoise(z_t, t)` with the batch's conditioning inside, guided if the scale is not 1 (Sec. 4.1)."""
+    def denoiser(
+        self, batch: Batch, guidance: float | Guidance = 1.0, against: Batch | None = None, windows: Windows | None = None
+    ) -> Denoise:
+        """`denoise(z_t, t)` with the batch's conditioning inside, guided if the scale is not 1 (Sec. 4.1).
+
+        Args:
+            batch: with the keys that the conditioner reads.
+            guidance: classifier-free.
+            against: entries of a batch (such as negative captions) that replace those of `batch` where guidance would use the
+                null condition.
+            windows: evaluate the network in overlapping windows.
+        """
         guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
         c = self.condition(batch)
 
         def conditional(z_t: Tensor, t: Tensor) -> Prediction:
-            return self.denoise(z_t, t, c)
+            return self.denoise(z_t, t, c, windows)
 
         if guidance.scale == 1.0 or not self.conditioner.reads:
             return conditional
-        both = c.followed_by(self.conditioner.null(batch, self.encode_condition))
-        return classifier_free(lambda z_t, t: self.denoise(z_t, t, both), conditional, guidance, self.schedule)
+        null = self.condition({**batch, **against}) if against else self.conditioner.null(batch, self.encode_condition)
+        both = c.followed_by(null)
+        return classifier_free(lambda z_t, t: self.denoise(z_t, t, both, windows), conditional, guidance, self.schedule)
 
 
 def std_scale(count: float, total: float, squares: float) -> float:

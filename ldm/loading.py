@@ -14,6 +14,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.files import fingerprint
 from ldm.first_stage.base import FirstStage
 from ldm.latent_diffusion import LatentDiffusion
+from ldm.networks import NoisyClassifier
 from ldm.sources import PRETRAINED, Source, read_source
 
 
@@ -165,6 +166,39 @@ def _set_tokenizer(node: dict[str, Any], folder: str, file: Path) -> None:
     if part.get("target") != "ldm.conditioning.BertTokenizer":
         raise UserError(f"--tokenizer: {file} has no BERT tokenizer")
     part.setdefault("params", {})["source"] = folder
+
+
+def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: bool = False, raw: bool = False) -> NoisyClassifier:
+    """A classifier on noisy latents that is to guide a model.
+
+    Args:
+        path: run folder of its training, or its weights.
+        guided: the model; the classifier must have been trained on the same latents.
+        allow_other_first_stage: accept one that was trained on the latents of another first stage.
+        raw: the weights as they were trained instead of their average.
+
+    Raises:
+        MissingFile: nothing there.
+        UserError: no classifier, or one for other latents.
+    """
+    source = read_source(path, full=raw)
+    params = (source.config.get("model") or {}).get("params") or {}
+    if "classifier" not in params:
+        kind = "a latent diffusion model" if source.stage_two else what_else(source)
+        raise UserError(f"{source.path}: holds {kind}, expected a classifier on noisy latents")
+    classifier = build(params["classifier"], Trust(), "model.params.classifier")
+    load_strictly(classifier, source.weights.chosen(raw), source.path)
+    model = guided.model
+    ours, theirs = str(getattr(model.first_stage, "sha256", "")), str(source.trained_with.get("sha256") or "")
+    if ours and theirs and ours != theirs and not allow_other_first_stage:
+        raise UserError(f"{source.path}: trained on another first stage's latents; --allow-other-first-stage accepts it")
+    scale = float(params.get("scale", 1.0))
+    if classifier.in_channels != model.first_stage.channels or abs(scale / float(model.scale) - 1.0) > 1e-3:
+        raise UserError(
+            f"{source.path}: for {classifier.in_channels} channels scaled by {scale:g}; the model's latents have "
+            f"{model.first_stage.channels} scaled by {float(model.scale):g}"
+        )
+    return classifier.to(model.scale.device).requires_grad_(False).eval()  # type: ignore[no-any-return]
 
 
 def what_else(source: Source) -> str:

@@ -25,6 +25,8 @@ def _walk(node: Any) -> None:
             change(params)
         if name == "BertTokenizer":
             _tokenizer(node)
+        if name == "PretrainedText":
+            _frozen_text(node)
         for item in node.values():
             _walk(item)
 
@@ -65,6 +67,14 @@ def _discriminator(params: dict[str, Any]) -> None:
 def _tokenizer(node: dict[str, Any]) -> None:
     # BERT's vocabulary may not be there, and a narrow step asks nothing of the words.
     node.update(target="ldm.conditioning.WordTokenizer", params={"words": []})
+
+
+def _frozen_text(node: dict[str, Any]) -> None:
+    # Its weights may not be there, and it does not learn: any small text encoder stands for it.
+    params = {key: value for key, value in (node.get("params") or {}).items() if key in ("length", "drop_rate")}
+    words = {"target": "ldm.conditioning.WordTokenizer", "params": {"words": []}}
+    small = {"tokenizer": words, "width": WIDTH, "depth": 1, "heads": 2, "head_channels": 16}
+    node.update(target="ldm.conditioning.TextTransformer", params={"length": 77, **params, **small})
 
 
 _CHANGES = {

@@ -5,6 +5,7 @@ from ldm.conditioning.given import GivenContext
 from ldm.conditioning.image import ConcatImage, LabelMap, Rescaler
 from ldm.conditioning.label import ClassEmbedding, LabelVector
 from ldm.conditioning.layout import BoxTokenizer, LayoutTransformer
+from ldm.conditioning.pretrained_text import PretrainedText
 from ldm.conditioning.text import TextTransformer
 from ldm.conditioning.tokenizers import BertTokenizer, WordTokenizer
 
@@ -21,6 +22,7 @@ __all__ = [
     "LabelMap",
     "LabelVector",
     "LayoutTransformer",
+    "PretrainedText",
     "Rescaler",
     "TextTransformer",
     "Unconditional",

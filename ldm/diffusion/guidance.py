@@ -67,6 +67,36 @@ def classifier_free(denoise_both: Denoise, conditional: Denoise, guidance: Guida
     return denoise
 
 
+def classifier_guided(denoise: Denoise, log_p: Callable[[Tensor, Tensor], Tensor], scale: float, schedule: NoiseSchedule) -> Denoise:
+    """eps - scale sigma_t grad log p(y | z_t) (Dhariwal and Nichol, 2021, Algorithm 2; LDM-8-G of Tab. 10, scale 10).
+
+    Args:
+        denoise: denoiser to guide.
+        log_p: (z_t, t) -> log p(y | z_t), `(B,)`, differentiable.
+        scale: 1 samples from p(z | y) if the classifier is right; larger values follow it more closely.
+        schedule: the model's.
+    """
+
+    def guided(z_t: Tensor, t: Tensor) -> Prediction:
+        with torch.enable_grad():
+            z = z_t.detach().requires_grad_()
+            (score,) = torch.autograd.grad(log_p(z, t).sum(), z)
+        return shifted(denoise(z_t, t), scale * score, z_t, t, schedule)
+
+    return guided
+
+
+def shifted(prediction: Prediction, score: Tensor, z_t: Tensor, t: Tensor, schedule: NoiseSchedule) -> Prediction:
+    """A prediction whose score -eps / sigma_t has another score `(B, C, h, w)` added.
+
+    Where alpha_t is 0, z_t holds nothing of z_0 that any y could be about, and the prediction stays as it is.
+    """
+    alpha, sigma = schedule.alpha(t, z_t), schedule.sigma(t, z_t)
+    score = torch.where(alpha > 0, score, torch.zeros_like(score))
+    eps, z_0 = prediction
+    return Prediction(eps - sigma * score, z_0 + sigma**2 / alpha.clamp(min=1e-12) * score)
+
+
 def with_clean(denoise: Denoise, change: Callable[[Tensor], Tensor]) -> Denoise:
     """Change the predicted clean latent (clamp it, snap it to a codebook) and leave the predicted noise as it is."""
 

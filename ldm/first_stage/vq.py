@@ -93,6 +93,9 @@ class VQAutoencoder(FirstStage):
         return self.to_codes(self.encoder(x))
 
     def decode(self, z: Tensor) -> Tensor:
+        """As in `FirstStage`; where a gradient is asked for, it passes the quantiser straight through."""
+        if z.requires_grad and torch.is_grad_enabled():
+            return self.decoder(self.from_codes(self.codebook(z)[0]))
         return self.decode_codes(self.codebook.codes(z))
 
     def decode_codes(self, codes: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from ldm.diffusion.sampling.ddim import ddim
 from ldm.diffusion.sampling.ddpm import ddpm
 from ldm.diffusion.sampling.dpm_solver import dpm_solver, dpm_solver_sde
 from ldm.diffusion.sampling.heun import heun
+from ldm.diffusion.sampling.known import known_region
 from ldm.diffusion.sampling.plms import plms
-from ldm.diffusion.sampling.timesteps import Hooks, original_quadratic, original_uniform, uniform
+from ldm.diffusion.sampling.timesteps import Hooks, last_part, original_quadratic, original_uniform, uniform
 from ldm.diffusion.sampling.unipc import unipc
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
@@ -37,6 +38,8 @@ __all__ = [
     "dpm_solver",
     "dpm_solver_sde",
     "heun",
+    "known_region",
+    "last_part",
     "original_quadratic",
     "original_uniform",
     "plms",

@@ -69,6 +69,22 @@ def original_quadratic(T: int, steps: int) -> list[int]:
     return [*reversed(times.tolist()), 0]
 
 
+def last_part(times: list[int], strength: float) -> list[int]:
+    """The last steps of a list, to begin from a noised image instead of noise (image to image).
+
+    Args:
+        times: decreasing, ending at the landing place.
+        strength: share of the steps that are kept, at least one; 1 keeps all.
+
+    Raises:
+        ValueError: a strength outside (0, 1].
+    """
+    if not 0.0 < strength <= 1.0:
+        raise ValueError(f"strength must be more than 0 and at most 1, got {strength}")
+    steps = max(1, round(strength * (len(times) - 1)))
+    return times[-steps - 1 :]
+
+
 def walk(times: list[int], z: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yields (t as a number, t as `(B,)`, the next time s as `(B,)`)."""
     for t, s in pairwise(times):

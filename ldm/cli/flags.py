@@ -1,4 +1,4 @@
-"""What the scripts share: one vocabulary of flags, and errors in one line."""
+"""One vocabulary of flags for all scripts, and errors in one line."""
 
 import argparse
 import logging
@@ -11,37 +11,74 @@ from ldm.config import Trust
 from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings
-from ldm.loading import LoadedModel, load_model, pick_device
+from ldm.loading import LoadedModel, load_model, pick_device, precision_context
 
 
-def script_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
-    """A parser with the model as first argument and the flags every sampling script has."""
+def script_parser(description: str | None, examples: str, scale: float = 1.0) -> argparse.ArgumentParser:
+    """A parser with the model as first argument and the flags every sampling script has; `scale` is guidance's default."""
     p = argparse.ArgumentParser(
         description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    p.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
-    p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
-    p.add_argument("--tokenizer", metavar="DIR", help="folder with BERT's vocab.txt, for a text model whose config names the hub")
-    p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
+    add_model_flags(p)
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
-    p.add_argument("--scale", type=float, help="of classifier-free guidance: 1 is none (default: the config's, else 1)")
+    p.add_argument("--scale", type=float, help=f"of classifier-free guidance: 1 is none (default: the config's, else {scale:g})")
     p.add_argument("--spacing", help=f"where the steps lie: {', '.join(SPACINGS)} (default: uniform)")
     p.add_argument("--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="guide only while LOW <= t/T <= HIGH")
     p.add_argument("--guidance-rescale", type=float, help="share of the guided latent that gets its unguided contrast back, 0 to 1")
     p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")
     p.add_argument("--plms", action="store_const", const="plms", dest="sampler", help="the same as --sampler plms")
+    p.add_argument("--batch", type=int, default=16, help="images, or windows of them, at a time (default: 16)")
+    p.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
     p.add_argument("--seed", type=int, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
-    p.add_argument("--batch", type=int, default=16, help="images at a time (default: 16)")
+    return p
+
+
+def add_model_flags(p: argparse.ArgumentParser) -> None:
+    """The model as first argument, how it is loaded and run, and where results go."""
+    p.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
+    p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
+    p.add_argument("--tokenizer", metavar="DIR", help="folder with BERT's vocab.txt, for a text model whose config names the hub")
+    p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
     p.add_argument("--outdir", default="outputs/samples", help="where to write (default: outputs/samples)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    p.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
     p.add_argument("--first-stage", metavar="FILE", help="use this first stage instead of the one the weights name")
     p.add_argument("--allow-other-first-stage", action="store_true", help="accept a first stage other than the one in training")
     p.add_argument(
         "--trust", action="append", default=[], metavar="PACKAGE", help="let the model's config name classes of this package too"
     )
-    return p
+
+
+def add_size_flags(p: argparse.ArgumentParser) -> None:
+    """Height and width, and windows for sizes that memory cannot hold at once."""
+    p.add_argument("--height", "--H", type=int, help="of the images (default: as trained)")
+    p.add_argument("--width", "--W", type=int, help="of the images (default: as trained)")
+    add_window_flags(p)
+
+
+def add_window_flags(p: argparse.ArgumentParser) -> None:
+    """Overlapping windows."""
+    p.add_argument("--window", type=int, metavar="PIXELS", help="sample in overlapping windows of this side: large images, little memory")
+    p.add_argument("--overlap", type=int, metavar="PIXELS", help="of windows (default: half a window)")
+
+
+def add_condition_flags(p: argparse.ArgumentParser) -> None:
+    """Classes and captions."""
+    p.add_argument("--classes", help="class indices, as 0,3,7 or 0-9, gone through in turn (default: all)")
+    p.add_argument("--prompts", nargs="+", metavar="TEXT", help="captions, gone through in turn")
+
+
+def add_start_flags(p: argparse.ArgumentParser) -> None:
+    """Image to image."""
+    p.add_argument("--init", metavar="IMAGE", help="begin with this image, noised, instead of noise (image to image)")
+    p.add_argument("--strength", type=float, default=0.7, help="with --init: share of the steps that are made, up to 1 (default: 0.7)")
+
+
+def add_guider_flags(p: argparse.ArgumentParser, scale: float) -> None:
+    """Image guiding (App. C)."""
+    p.add_argument("--guider", choices=("l2", "lpips"), default="l2", help="how samples are compared with the target (default: l2)")
+    p.add_argument("--guide-scale", type=float, default=scale, help=f"of image guiding: 1 is the paper's, 0 is none (default: {scale:g})")
+    p.add_argument("--vgg16", metavar="FILE", help="torchvision's VGG16 weights for --guider lpips (default: its cache)")
 
 
 def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
@@ -49,10 +86,11 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     if flags.batch < 1:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
     device = pick_device(flags.device)
+    precision_context(flags.precision, device)  # an unknown one is known before anything is read
     loaded = load_model(
         flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw, flags.tokenizer
     )
-    loaded.model.to(device)
+    loaded.model.to(device).requires_grad_(False)
     return loaded
 
 

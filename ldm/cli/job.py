@@ -1,0 +1,145 @@
+"""The job that all sampling scripts do: sample in batches under one set of flags, and write what comes out."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ldm.cli.asked import Asked, together
+from ldm.cli.flags import load_from_flags, settings_from_flags
+from ldm.cli.pictures import beside, write_png
+from ldm.data.batch import Batch
+from ldm.diffusion.sampling import SPACINGS, last_part
+from ldm.diffusion.windows import Windows
+from ldm.errors import UserError
+from ldm.generation import SamplerSettings, generate, latent_shape
+from ldm.latent_diffusion import LatentDiffusion
+from ldm.loading import LoadedModel, precision_context
+from ldm.steering import Steering
+from ldm.training.monitor import save_grid
+
+Steer = Callable[[Batch], Steering]  # for the conditions of one batch
+SHOWN = 64  # images in a grid
+
+
+@dataclass
+class Job:
+    """A model, settings and a place to write.
+
+    Attributes:
+        flags: the command line.
+        loaded: the model on its device.
+        settings: of the sampler.
+        outdir: made when the job opens.
+    """
+
+    flags: argparse.Namespace
+    loaded: LoadedModel
+    settings: SamplerSettings
+    outdir: Path
+
+    @classmethod
+    def open(cls, flags: argparse.Namespace, scale: float | None = None) -> "Job":
+        """Load what the flags name; `scale` of guidance where neither flag nor config has one."""
+        loaded = load_from_flags(flags)
+        settings = settings_from_flags(flags, loaded.config)
+        if scale is not None and flags.scale is None and "scale" not in (loaded.config.get("sampling") or {}):
+            settings = replace(settings, scale=scale)
+        Path(flags.outdir).mkdir(parents=True, exist_ok=True)
+        return cls(flags, loaded, settings, Path(flags.outdir))
+
+    @property
+    def model(self) -> LatentDiffusion:
+        return self.loaded.model
+
+    def size(self) -> tuple[int, int]:
+        """Height and width: the flags, else the size in training."""
+        data = (self.loaded.config.get("data") or {}).get("params") or {}
+        params = (data.get("train") or {}).get("params") or {}
+        trained = params.get("size") or ((params.get("images") or {}).get("params") or {}).get("size", 256)
+        height, width = (trained if asked is None else asked for asked in (self.flags.height, self.flags.width))
+        latent_shape(self.model, (height, width))  # a wrong size is known before anything else is read
+        return height, width
+
+    def windows(self) -> Windows | None:
+        """What `--window` and `--overlap` ask for.
+
+        Raises:
+            UserError: sizes that the model cannot do.
+        """
+        if self.flags.window is None:
+            if self.flags.overlap is not None:
+                raise UserError("--overlap goes with --window")
+            return None
+        f, factor = self.model.first_stage.factor, self.model.network.factor
+        half = self.flags.window // (2 * f * factor) * f * factor
+        overlap = half if self.flags.overlap is None else self.flags.overlap
+        if self.flags.window % (f * factor) or overlap % (f * factor):
+            raise UserError(f"--window {self.flags.window} --overlap {overlap}: this model needs multiples of {f * factor}")
+        try:
+            return Windows(self.flags.window // f, overlap // f, self.flags.batch, factor)
+        except ValueError as error:
+            raise UserError(f"--window {self.flags.window} --overlap {overlap}: {error}") from error
+
+    def record(self, **more: Any) -> dict[str, Any]:
+        """What the PNGs say."""
+        steered = {key: getattr(self.flags, key, None) for key in ("window", "overlap", "negative", "init", "guide", "classifier")}
+        weights = {"model": str(self.loaded.path), "sha256": self.loaded.sha256, "step": self.loaded.step}
+        return {**weights, "seed": self.flags.seed, **asdict(self.settings), **{k: v for k, v in steered.items() if v is not None}, **more}
+
+    @contextmanager
+    def progress(self, batches: int) -> Iterator[Callable[[], None]]:
+        """A bar over all steps of all batches; yields what to call after each."""
+        strength = self.flags.strength if getattr(self.flags, "init", None) else 1.0
+        try:
+            times = last_part(SPACINGS[self.settings.spacing](self.model.schedule.T, self.settings.steps), strength)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        with tqdm(total=batches * (len(times) - 1), unit="step", disable=not sys.stderr.isatty()) as bar:
+
+            def on_step() -> None:
+                bar.update()
+
+            yield on_step
+
+    def sample(self, batch: Batch, numbers: Sequence[int], size: tuple[int, int], steering: Steering) -> Tensor:
+        """Images `(B, C, H, W)` in [-1, 1] on the CPU.
+
+        Raises:
+            UserError: they are not finite.
+        """
+        with precision_context(self.flags.precision, self.model.scale.device):
+            images = generate(self.model, batch, numbers, size, self.settings, self.flags.seed, steering).cpu()
+        if not torch.isfinite(images).all():
+            raise UserError(
+                f"images {numbers[0]} to {numbers[-1]} are not finite in {self.flags.precision}: sample with --precision fp32"
+                + (", or with less guiding" if steering.guides else "")
+            )
+        return images
+
+    def run_set(self, asked: Sequence[Asked], count: int, size: tuple[int, int], steer: Steer = lambda batch: Steering()) -> int:
+        """Sample `count` images, going through the conditions in turn; write them, and a grid of the first; returns 0."""
+        if count < 1:
+            raise UserError(f"--n {count}: expected at least 1")
+        shown: list[Tensor] = []
+        firsts = range(0, count, self.flags.batch)
+        with self.progress(len(firsts)) as on_step:
+            for first in firsts:
+                numbers = range(first, min(first + self.flags.batch, count))
+                chosen = [asked[i % len(asked)] for i in numbers]
+                batch = together(chosen)
+                images = self.sample(batch, numbers, size, replace(steer(batch), on_step=on_step))
+                for number, one, image in zip(numbers, chosen, images, strict=True):
+                    write_png(self.outdir / f"{number:05d}.png", image, self.record(number=number, **one.note))
+                    if len(shown) < SHOWN:
+                        shown.append(image if one.picture is None else beside(one.picture, image))
+        save_grid(torch.stack(shown), self.outdir / "grid.png", 8 if asked[0].picture is None else 4)
+        sys.stdout.write(f"{count} images in {self.outdir}, the first {len(shown)} of them in {self.outdir / 'grid.png'}\n")
+        return 0

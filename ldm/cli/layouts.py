@@ -1,0 +1,113 @@
+"""Layouts: labelled boxes from JSON, and drawn."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+
+from ldm.cli.asked import Asked
+from ldm.cli.pictures import palette
+from ldm.errors import MissingFile, UserError
+
+FORMAT = '{"boxes": [{"label": ..., "box": [x0, y0, x1, y1]}]}, with corners as fractions of width and height'
+
+
+def read_json(path: str) -> Any:
+    """Any JSON file.
+
+    Raises:
+        MissingFile: nothing there.
+        UserError: no JSON.
+    """
+    if not Path(path).is_file():
+        raise MissingFile(f"{path}: no such file")
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+
+
+def read_names(path: str | None) -> dict[str, int]:
+    """Class names -> indices, from a JSON object {"name": index} or a JSON list of names in the order of their indices.
+
+    Raises:
+        MissingFile, UserError: no such file, or something else in it.
+    """
+    if path is None:
+        return {}
+    found = read_json(path)
+    if isinstance(found, list) and all(isinstance(name, str) for name in found):
+        return {name: i for i, name in enumerate(found)}
+    if isinstance(found, dict) and all(isinstance(i, int) for i in found.values()):
+        return found
+    raise UserError(f'{path}: expected {{"name": index, ...}} or ["name", ...]')
+
+
+def read_layouts(path: str, names: dict[str, int], classes: int, most: int) -> list[list[dict[str, Any]]]:
+    """Boxes of each layout in a file: {"label": name or index, "index": int, "box": [x0, y0, x1, y1]}.
+
+    Args:
+        path: JSON of one layout or a list of layouts.
+        names: class names -> indices.
+        classes: indices must be below it.
+        most: boxes that a layout may have.
+
+    Raises:
+        MissingFile, UserError: names the layout and the box.
+    """
+    content = read_json(path)
+    layouts = content if isinstance(content, list) else [content]
+    if not layouts:
+        raise UserError(f"{path}: an empty list; expected {FORMAT}")
+    found = []
+    for number, layout in enumerate(layouts):
+        where = f"{path}: layout {number}"
+        boxes = layout.get("boxes") if isinstance(layout, dict) else None
+        if not isinstance(boxes, list):
+            raise UserError(f"{where}: expected {FORMAT}")
+        if len(boxes) > most:
+            raise UserError(f"{where}: {len(boxes)} boxes, the model has places for {most}")
+        found.append([_read_box(box, f"{where}, box {i}", names, classes) for i, box in enumerate(boxes)])
+    return found
+
+
+def _read_box(entry: Any, where: str, names: dict[str, int], classes: int) -> dict[str, Any]:
+    if not isinstance(entry, dict) or "label" not in entry or "box" not in entry:
+        raise UserError(f'{where}: expected {{"label": ..., "box": [x0, y0, x1, y1]}}')
+    label, box = entry["label"], entry["box"]
+    index = names.get(label) if isinstance(label, str) else label
+    if isinstance(label, str) and index is None:
+        known = f"it is not among {', '.join(list(names)[:8])}" if names else "give the classes' names with --names FILE, or numbers"
+        raise UserError(f"{where}: label {label!r}: {known}")
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < classes:
+        raise UserError(f"{where}: label {label!r}: the model has classes 0 to {classes - 1}")
+    if not (isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)):
+        raise UserError(f"{where}: box {box!r}: expected [x0, y0, x1, y1]")
+    if not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise UserError(f"{where}: box {box}: expected 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1")
+    return {"label": label, "index": index, "box": [float(v) for v in box]}
+
+
+def asked_layout(boxes: list[dict[str, Any]], height: int, width: int) -> Asked:
+    """A layout as the condition of one image of this size."""
+    entries = {
+        "boxes": torch.tensor([box["box"] for box in boxes], dtype=torch.float32).reshape(-1, 4),
+        "box_labels": torch.tensor([box["index"] for box in boxes], dtype=torch.int64),
+    }
+    note = {"boxes": [{"label": box["label"], "box": box["box"]} for box in boxes]}
+    return Asked(entries, note, draw_layout(boxes, height, width))
+
+
+def draw_layout(boxes: list[dict[str, Any]], height: int, width: int) -> Image.Image:
+    """Boxes with their labels on white, the same colour for the same class."""
+    picture = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(picture)
+    colours = palette(max((box["index"] for box in boxes), default=0) + 1)
+    for box in boxes:
+        x0, y0, x1, y1 = (v * side for v, side in zip(box["box"], (width - 1, height - 1) * 2, strict=True))
+        colour = colours[box["index"]]
+        draw.rectangle((x0, y0, x1, y1), outline=colour, width=max(1, min(height, width) // 128))
+        draw.text((x0 + 3, y0 + 1), str(box["label"]), fill=colour)
+    return picture

@@ -1,0 +1,95 @@
+"""Images with holes: pairs of files, or images with generated masks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ldm.cli.pictures import read_mask, read_picture
+from ldm.data.images import SUFFIXES
+from ldm.data.masks import Kind, mask
+from ldm.errors import MissingFile, UserError
+from ldm.seeding import generator
+
+
+@dataclass
+class Pair:
+    """An image and its hole, `(H, W)` bool."""
+
+    name: str
+    image: Image.Image
+    hole: np.ndarray
+
+
+def pasted(pair: Pair, sampled: Image.Image) -> Image.Image:
+    """The sampled pixels inside the hole, the given ones outside, at the given size."""
+    known, new = np.asarray(pair.image), np.asarray(sampled)[: pair.image.height, : pair.image.width]
+    hole = pair.hole if known.ndim == 2 else pair.hole[..., None]
+    return Image.fromarray(np.where(hole, new, known))
+
+
+def make_pairs(folder: Path, channels: int, kind: Kind, seed: int) -> list[Pair]:
+    """All images of a folder with generated masks; a mask depends on the seed and the name of the image.
+
+    Raises:
+        MissingFile: no folder, or no images in it.
+        UserError: an image that is too small for a hole.
+    """
+    pairs = []
+    for path in images_in(folder):
+        picture = read_picture(path, channels)
+        try:
+            hole = mask(kind, (picture.height, picture.width), generator(seed, "mask", path.name))
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
+        pairs.append(Pair(path.stem, picture, hole[0].numpy() > 0))
+    return pairs
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Image files of a folder, sorted.
+
+    Raises:
+        MissingFile: no folder, or none in it.
+        UserError: two that differ in their ending alone.
+    """
+    if not folder.is_dir():
+        raise MissingFile(f"--indir {folder}: no such folder")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+    if not files:
+        raise MissingFile(f"--indir {folder}: no images in it; expected pairs x.png and x_mask.png")
+    if len({p.stem for p in files}) < len(files):
+        raise UserError(f"--indir {folder}: two files share a name apart from their ending")
+    return files
+
+
+def read_pairs(folder: Path, channels: int) -> list[Pair]:
+    """All images of a folder with their masks; everything is read before anything is sampled.
+
+    Raises:
+        MissingFile: no folder, no pair, an image without a mask or a mask without an image.
+        UserError: sizes that differ, two images of one name, or a mask without a hole.
+    """
+    files = images_in(folder)
+    masks = {p.stem.removesuffix("_mask"): p for p in files if p.stem.endswith("_mask")}
+    images = {p.stem: p for p in files if not p.stem.endswith("_mask")}
+    if lonely := sorted(images.keys() ^ masks.keys()):
+        name = lonely[0]
+        lacks = f"{name}_mask.png is missing" if name in images else f"{masks[name].name} fits no image: {name}.png is missing"
+        raise MissingFile(f"--indir {folder}: {lacks}")
+    return [read_pair(name, images[name], masks[name], channels) for name in images]
+
+
+def read_pair(name: str, image: Path, mask: Path, channels: int) -> Pair:
+    """One image and its mask.
+
+    Raises:
+        UserError: sizes that differ, or a mask without a hole.
+    """
+    picture, hole = read_picture(image, channels), read_mask(mask)
+    if hole.shape != (picture.height, picture.width):
+        raise UserError(f"{mask} is {hole.shape[1]}x{hole.shape[0]}, but {image.name} is {picture.width}x{picture.height}")
+    if not hole.any():
+        raise UserError(f"{mask}: nothing in it is white, so there is nothing to fill")
+    return Pair(name, picture, hole)

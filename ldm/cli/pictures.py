@@ -1,0 +1,91 @@
+"""Pictures that the user gives, and pictures that scripts write."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from ldm.data.images import UnreadableImage, read_image, to_image
+from ldm.errors import MissingFile, UserError
+from ldm.files import write_whole
+
+
+def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
+    """Any image file, as `ldm.data.images.read_image` reads it.
+
+    Raises:
+        MissingFile: nothing there.
+        UserError: it cannot be read.
+    """
+    if not Path(path).is_file():
+        raise MissingFile(f"{path}: no such image")
+    if channels not in (1, 3):
+        raise UserError(f"{path}: the model takes {channels} channels; image files are read with 1 or 3")
+    try:
+        return read_image(Path(path), channels)
+    except UnreadableImage as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """A mask, white where something is to be filled -> `(H, W)` bool, true from half white on.
+
+    Raises:
+        MissingFile, UserError: as `read_picture`.
+    """
+    return np.asarray(read_picture(path, 1)) >= 127.5
+
+
+def cover(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Scale an image until it covers a size (antialiased bicubic), and cut what is over evenly."""
+    scale = max(height / image.height, width / image.width)
+    image = image.resize((max(width, round(image.width * scale)), max(height, round(image.height * scale))), Image.Resampling.BICUBIC)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def pad_to(x: Tensor, multiple: int, value: float | None = None) -> Tensor:
+    """Enlarge `(B, C, H, W)` to the right and below until `multiple` divides its sides.
+
+    Args:
+        x: any tensor; cut its original size out again after use.
+        multiple: of both sides.
+        value: to fill with; without it the image is mirrored, or repeats its border where it is too small for that.
+    """
+    down, right = (-x.shape[2]) % multiple, (-x.shape[3]) % multiple
+    if not (down or right):
+        return x
+    if value is not None:
+        return F.pad(x, (0, right, 0, down), value=value)
+    return F.pad(x, (0, right, 0, down), mode="reflect" if down < x.shape[2] and right < x.shape[3] else "replicate")
+
+
+def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any]) -> None:
+    """A PNG that knows how it was made (text chunk "ldm"), whole or not at all."""
+    info = PngInfo()
+    info.add_text("ldm", json.dumps(settings))
+    picture = to_image(image) if isinstance(image, Tensor) else image
+    write_whole(path, lambda beside: picture.save(beside, format="PNG", pnginfo=info))
+
+
+def beside(left: Image.Image, right: Tensor) -> Tensor:
+    """A picture to the left of an image `(C, H, W)` of the same size -> `(C, H, 2W + 2)`, in [-1, 1]."""
+    mode = "L" if len(right) == 1 else "RGB"
+    array = np.asarray(left.convert(mode), dtype=np.float32).reshape(left.height, left.width, -1) / 127.5 - 1.0
+    picture = torch.from_numpy(array).movedim(2, 0)
+    return torch.cat([picture, torch.ones(len(right), right.shape[1], 2), right.cpu()], dim=2)
+
+
+def palette(count: int) -> Sequence[tuple[int, int, int]]:
+    """Distinct colours for class indices."""
+    from colorsys import hsv_to_rgb
+
+    turns = [(i * 0.61803, 0.55 + 0.4 * (i % 2), 0.95 - 0.2 * (i % 3)) for i in range(count)]
+    return [tuple(round(255 * v) for v in hsv_to_rgb(h % 1.0, s, v)) for h, s, v in turns]  # type: ignore[misc]

@@ -1,0 +1,138 @@
+"""Text through a finished encoder: CLIP's or T5's, frozen, from a folder or the hub by `transformers`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ldm.conditioning.base import Conditioner, Conditioning, Encode
+from ldm.data.batch import Batch
+from ldm.errors import MissingFile, UserError
+
+ENCODERS = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}  # by the config's model_type
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model")
+
+
+class PretrainedText(Conditioner):
+    """caption (B strings) -> tokens `(B, length, width)` of a frozen text encoder; the null caption is "".
+
+    The width is the encoder's own. Its weights load at the first use or move to a device, so that a model can be built and
+    counted without them; they are named, not stored: no checkpoint holds them. Captions are padded or cut to `length`. T5's
+    encoder does not look at padding; CLIP's looks only back, as in its training. The UNet sees all `length` tokens of both.
+
+    Args:
+        source: a folder with config.json, a tokenizer and model.safetensors, or a name on the hub.
+        length: tokens per caption (77 for CLIP, which has no more positions).
+        drop_rate: share of training samples whose caption becomes "".
+
+    Raises:
+        MissingFile: no config.json (the weights are asked for later).
+        UserError: neither CLIP nor T5, or more tokens than the encoder has positions.
+    """
+
+    reads = ("caption",)
+
+    def __init__(self, source: str, length: int = 77, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        import transformers
+
+        self.source, self.length, self.drop_rate = source, length, drop_rate
+        self.config = self._fetch(transformers.AutoConfig.from_pretrained, "config.json")
+        if self.config.model_type not in ENCODERS:
+            raise UserError(f"text encoder {source!r} is a {self.config.model_type!r} model; expected CLIP or T5")
+        self.config = getattr(self.config, "text_config", self.config)  # CLIP's with its image half
+        positions = getattr(self.config, "max_position_embeddings", None)
+        if positions is not None and length > positions:
+            raise UserError(f"text encoder {source!r} has {positions} positions, length is {length}")
+        self.t5 = self.config.model_type == "t5"
+        self.context_channels = int(self.config.d_model if self.t5 else self.config.hidden_size)
+        self._kind = getattr(transformers, ENCODERS[self.config.model_type])
+        with torch.device("meta"):
+            self.encoder: nn.Module = self._kind(self.config).requires_grad_(False).eval()
+        self._tokenizer: Any = None
+        self.register_state_dict_post_hook(_without_encoder)
+        self.register_load_state_dict_post_hook(_encoder_is_not_missing)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are there."""
+        return not any(p.is_meta for p in self.encoder.parameters())
+
+    def missing(self) -> list[MissingFile]:
+        """What has to be fetched before use, as `--check` lists it."""
+        found = [any(self._has(name) for name in names) for names in (WEIGHTS, TOKENIZERS)]
+        return [] if all(found) else [self._absent(" or ".join((WEIGHTS, TOKENIZERS)[found.index(False)]))]
+
+    def load(self) -> None:
+        """Read the weights, once.
+
+        Raises:
+            MissingFile: they are neither here nor to be downloaded.
+        """
+        if not self.loaded:
+            read = self._fetch(self._kind.from_pretrained, WEIGHTS[0], use_safetensors=True, dtype=torch.float32)
+            self.encoder = read.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """The encoder stays in eval mode."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.load()  # on the way to a device: there is nothing else to move
+        return super()._apply(fn, recurse)
+
+    def forward(self, batch: Batch, encode: Encode) -> Conditioning:
+        self.load()
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
+
+            self._tokenizer = self._fetch(AutoTokenizer.from_pretrained, TOKENIZERS[0])
+        words = self._tokenizer(list(batch["caption"]), truncation=True, max_length=self.length, padding="max_length", return_tensors="pt")
+        device = next(self.encoder.parameters()).device
+        mask = words["attention_mask"].to(device) if self.t5 else None
+        with torch.no_grad():
+            tokens = self.encoder(input_ids=words["input_ids"].to(device), attention_mask=mask).last_hidden_state
+        return Conditioning(context=tokens)
+
+    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
+        return {**batch, "caption": ["" if gone else text for text, gone in zip(batch["caption"], where, strict=True)]}
+
+    def _has(self, name: str) -> bool:
+        if Path(self.source).is_dir():
+            return (Path(self.source) / name).is_file()
+        from huggingface_hub import try_to_load_from_cache
+
+        return isinstance(try_to_load_from_cache(self.source, name), str)
+
+    def _absent(self, name: str) -> MissingFile:
+        where = "in that folder" if Path(self.source).is_dir() else "on this machine"
+        advice = f"fetch it: hf download {self.source} --local-dir DIR, and set source: to DIR"
+        advice = f"put it into {self.source}" if Path(self.source).is_dir() else advice
+        return MissingFile(f"text encoder {self.source!r}: {name} is not {where}; {advice}")
+
+    def _fetch(self, read: Callable[..., Any], name: str, **options: Any) -> Any:
+        """From the folder or the hub's cache, or by a download; `read` is a `from_pretrained`."""
+        for local in (True, False):
+            try:
+                return read(self.source, local_files_only=local, **options)
+            except Exception as error:  # transformers raises many kinds; each means that the file cannot be had
+                if Path(self.source).is_dir() and self._has(name):
+                    raise UserError(f"text encoder {self.source!r}: {name} cannot be read ({str(error).splitlines()[0][:200]})") from error
+                reason = error
+        raise self._absent(name) from reason
+
+
+def _without_encoder(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+    for name in [name for name in state if name.startswith(f"{prefix}encoder.")]:
+        del state[name]
+
+
+def _encoder_is_not_missing(module: nn.Module, incompatible: Any) -> None:
+    for name in [name for name in incompatible.missing_keys if ".encoder." in f".{name}"]:
+        if name.partition("encoder.")[2] in dict(module.encoder.named_parameters()) | dict(module.encoder.named_buffers()):  # type: ignore[operator,union-attr]
+            incompatible.missing_keys.remove(name)

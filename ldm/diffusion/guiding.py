@@ -1,0 +1,75 @@
+"""Image guiding (appendix C): a finished model is steered by a target image that it was never conditioned on."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ldm.diffusion.guidance import Denoise, shifted
+from ldm.diffusion.parameterization import Prediction
+from ldm.diffusion.schedule import NoiseSchedule
+
+Transform = Callable[[Tensor], Tensor]  # T: images (B, C, H, W) -> what is compared with the target
+LogP = Callable[[Tensor], Tensor]  # images D(z_0) (B, C, H, W) -> log p(y | image) (B,), up to a constant
+
+
+def gaussian(target: Tensor, transform: Transform) -> LogP:
+    """-1/2 ||y - T(x)||^2: a Gaussian guider with unit variance (Eq. 17), the L2 guider.
+
+    Args:
+        target: y, `(B, ...)` as T gives it; or `(1, ...)` for all.
+        transform: T, any differentiable function.
+    """
+    return lambda x: -0.5 * (target - transform(x)).float().square().flatten(1).sum(dim=1)
+
+
+def perceptual(target: Tensor, transform: Transform, distance: Callable[[Tensor, Tensor], Tensor]) -> LogP:
+    """-d(T(x), y) with a perceptual distance such as LPIPS in the place of Eq. 17's squares (App. C, Sec. 4.4).
+
+    Args:
+        target: y, images `(B, C, h, w)` in [-1, 1]; or `(1, C, h, w)` for all.
+        transform: T.
+        distance: (images, images) -> `(B,)`, differentiable.
+    """
+
+    def log_p(x: Tensor) -> Tensor:
+        seen = transform(x)
+        return -distance(seen, target.expand_as(seen))
+
+    return log_p
+
+
+def reduced_to(height: int, width: int) -> Transform:
+    """T of Fig. 14 and of super-resolution: antialiased bicubic reduction to a size; images of that size stay as they are."""
+
+    def transform(x: Tensor) -> Tensor:
+        if x.shape[2:] == (height, width):
+            return x
+        return F.interpolate(x, size=(height, width), mode="bicubic", antialias=True)
+
+    return transform
+
+
+def image_guided(denoise: Denoise, decode: Callable[[Tensor], Tensor], log_p: LogP, scale: float, schedule: NoiseSchedule) -> Denoise:
+    """eps - scale sigma_t grad log p(y | T(D(z_0(z_t)))), with the gradient taken through D and the network (Eq. 16).
+
+    Eq. 16 prints a plus where Algorithm 2 of Dhariwal and Nichol (2021), which it quotes, has a minus: with the plus, samples
+    would run away from the target.
+
+    Args:
+        denoise: differentiable denoiser; classifier-free guidance may be inside.
+        decode: D, differentiable.
+        log_p: see `gaussian` and `perceptual`; T is inside.
+        scale: 1 is the paper's.
+        schedule: the model's.
+    """
+
+    def guided(z_t: Tensor, t: Tensor) -> Prediction:
+        with torch.enable_grad():
+            z = z_t.detach().requires_grad_()
+            prediction = denoise(z, t)
+            (score,) = torch.autograd.grad(log_p(decode(prediction.z_0)).sum(), z)
+        return shifted(Prediction(*(view.detach() for view in prediction)), scale * score, z_t, t, schedule)
+
+    return guided

@@ -1,0 +1,124 @@
+"""Show what dividing latents by their standard deviation does (appendix D.1): signal and noise at trained and at large size.
+
+D.1: latents with a large variance have a high signal-to-noise ratio, so that the model settles semantic detail early in the
+reverse process; at sizes beyond the trained one that breaks convolutional sampling. Divided by their standard deviation, the
+content appears later. The table says when; the picture shows what noised latents still hold, decoded.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from ldm.cli import load_from_flags, run_script  # noqa: E402
+from ldm.cli.flags import add_model_flags  # noqa: E402
+from ldm.cli.pictures import cover, read_picture  # noqa: E402
+from ldm.data.images import SUFFIXES, to_tensor  # noqa: E402
+from ldm.errors import MissingFile, UserError  # noqa: E402
+from ldm.evaluation.signal import coarse_variance, share_before  # noqa: E402
+from ldm.files import write_text  # noqa: E402
+from ldm.generation import latent_shape  # noqa: E402
+from ldm.latent_diffusion import LatentDiffusion  # noqa: E402
+from ldm.seeding import generator, normal  # noqa: E402
+from ldm.training.monitor import save_grid  # noqa: E402
+
+EXAMPLES = """
+example
+  python scripts/rescale_effect.py logs/<run> --images my/photos --size 256 --large 512
+"""
+SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)  # of T, whose noise the picture shows
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_flags(p)
+    p.set_defaults(batch=1, precision="fp32")
+    p.add_argument("--images", required=True, metavar="DIR", help="folder of images to encode")
+    p.add_argument("--n", type=int, default=16, help="images that are looked at (default: 16)")
+    p.add_argument("--size", type=int, default=256, help="side of the images in training (default: 256)")
+    p.add_argument("--large", type=int, help="side beyond the trained one (default: twice --size)")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    flags = parser().parse_args(arguments)
+    model = load_from_flags(flags).model
+    large = flags.large or 2 * flags.size
+    if large % flags.size:
+        raise UserError(f"--large {large} is no multiple of --size {flags.size}")
+    for side in (flags.size, large):
+        latent_shape(model, (side, side))
+    files = images_in(Path(flags.images))[: flags.n]
+    found: dict[str, Any] = {}
+    for side in (flags.size, large):
+        z = encoded(model, files, side)
+        found[str(side)] = numbers(model, z, side // flags.size)
+    lines = [f"{'size':>6} {'latents':>12} {'variance':>9} {'at the scale of the layout':>27} {'noise outweighs it for':>23}"]
+    for side, rows in found.items():
+        lines += [f"{side:>6} {r['latents']:>12} {r['variance']:9.3f} {r['coarse']:27.3f} {r['share_before']:22.1%}" for r in rows]
+    sys.stdout.write("\n".join(lines) + "\n(the last column: share of the reverse process, from pure noise on)\n")
+    outdir = Path(flags.outdir)
+    write_text(outdir / "effect.json", json.dumps(found, indent=2) + "\n")
+    save_grid(picture(model, encoded(model, files[:1], large)), outdir / "effect.png", len(SHARES) + 1)
+    sys.stdout.write(f"{outdir / 'effect.png'}: noised latents, decoded; above as they are, below divided by their deviation\n")
+    return 0
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Image files of a folder, sorted.
+
+    Raises:
+        MissingFile: no folder, or none in it.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not files:
+        raise MissingFile(f"--images {folder}: no folder with images")
+    return files
+
+
+@torch.no_grad()
+def encoded(model: LatentDiffusion, files: list[Path], side: int) -> Tensor:
+    """E(x) without the model's scale, `(n, c, h, w)`: posterior samples where the first stage has a posterior, as in training."""
+    found = []
+    for i, path in enumerate(files):
+        x = to_tensor(cover(read_picture(path, model.first_stage.image_channels), side, side))[None].to(model.scale.device)
+        shape = model.first_stage.latent_shape(side, side)
+        noise = normal(shape, [generator("rescale effect", i)], x) if model.first_stage.stochastic else None
+        found.append(model.first_stage.encode(x, noise).float())
+    return torch.cat(found)
+
+
+def numbers(model: LatentDiffusion, z: Tensor, block: int) -> list[dict[str, Any]]:
+    """Variance and timing of latents as they are and divided by their standard deviation."""
+    rows = []
+    for name, latents in (("as they are", z), ("divided", z / z.std())):
+        coarse = coarse_variance(latents, block)
+        rows.append(
+            {"latents": name, "variance": float(latents.var()), "coarse": coarse, "share_before": share_before(model.schedule, coarse)}
+        )
+    return rows
+
+
+@torch.no_grad()
+def picture(model: LatentDiffusion, z: Tensor) -> Tensor:
+    """D(z_t / alpha_t) for falling noise and without any, as they are and divided, `(2 * columns, C, H, W)`."""
+    images = []
+    eps = normal(z.shape[1:], [generator("rescale effect", "noise")], z)
+    for deviation in (1.0, float(z.std())):
+        for share in (*SHARES, 0.0):
+            t = torch.full((1,), round(share * (model.schedule.T - 1)) if share else -1, device=z.device)
+            z_t = model.schedule.add_noise(z / deviation, t, eps)
+            images.append(model.first_stage.decode(deviation * z_t / model.schedule.alpha(t, z_t).clamp(min=1e-3)))
+    return torch.cat(images).clamp(-1, 1).cpu()
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,78 @@
+"""Images from prompts: individual files, a grid of all, and the settings inside every PNG."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ldm.cli import run_script, script_parser  # noqa: E402
+from ldm.cli.asked import Asked, check_words, part_reading, reads, refuse_others  # noqa: E402
+from ldm.cli.flags import add_size_flags, add_start_flags  # noqa: E402
+from ldm.cli.job import Job  # noqa: E402
+from ldm.cli.steer import need_scale, steering_from_flags  # noqa: E402
+from ldm.errors import MissingFile, UserError  # noqa: E402
+
+EXAMPLES = """
+examples
+  python scripts/txt2img.py logs/<run> --prompt "a red circle on the left" --n 8
+  python scripts/txt2img.py logs/<run> --prompt "a castle by a lake" --negative "people" --scale 7.5 --height 256 --width 512
+  python scripts/txt2img.py logs/<run> --from-file prompts.txt --n 2              one prompt per line
+  python scripts/txt2img.py model.ckpt --prompt "a castle" --init sketch.png --strength 0.6
+"""
+SCALE = 5.0  # the original script's
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = script_parser(__doc__, EXAMPLES, SCALE)
+    p.add_argument("--prompt", action="append", metavar="TEXT", help='what to show; may be given several times, and may be ""')
+    p.add_argument("--from-file", metavar="FILE", help="a text file with one prompt per line")
+    p.add_argument("--negative", metavar="TEXT", help="what not to show: guidance away from this instead of from no caption")
+    p.add_argument("--n", "--n_samples", type=int, default=4, help="images per prompt (default: 4)")
+    add_size_flags(p)
+    add_start_flags(p)
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    flags = parser().parse_args(arguments)
+    prompts = all_prompts(flags)
+    job = Job.open(flags, SCALE)
+    if part_reading(job.model, "caption") is None:
+        raise UserError(f"this model reads {reads(job.model)}, not captions: it cannot follow a prompt")
+    refuse_others(job.model, ("caption",))
+    check_words(job.model, prompts, "--prompt")
+    check_words(job.model, [flags.negative or ""], "--negative")
+    need_scale(flags, job.settings.scale)
+    size = job.size()
+    asked = [Asked({"caption": text}, {"caption": text}) for text in prompts for _ in range(flags.n)]
+    return job.run_set(asked, len(asked), size, steering_from_flags(job, size))
+
+
+def all_prompts(flags: argparse.Namespace) -> list[str]:
+    """Those of the command line, then those of the file; empty lines of the file do not count.
+
+    Raises:
+        MissingFile: no such file.
+        UserError: no prompt at all, or no text.
+    """
+    if flags.n < 1:
+        raise UserError(f"--n {flags.n}: expected at least 1")
+    prompts = list(flags.prompt or [])
+    if flags.from_file is not None:
+        if not Path(flags.from_file).is_file():
+            raise MissingFile(f"--from-file {flags.from_file}: no such file")
+        try:
+            lines = Path(flags.from_file).read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"--from-file {flags.from_file}: not UTF-8 text ({error})") from error
+        prompts += [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise UserError('give --prompt "..." or --from-file FILE with at least one line')
+    return prompts
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,450 @@
+"""The scripts of the tasks, right and wrong, on tiny models with random weights: one per conditioning."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from ldm.config import Trust, build
+from ldm.files import save_weights
+from ldm.interop.compvis.recorded import read_case
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}
+WORDS = {"target": "ldm.conditioning.WordTokenizer", "params": {"words": ["a", "red", "blue", "circle"]}}
+
+
+def concat(key: str, channels: int, **params: Any) -> dict[str, Any]:
+    return {"target": "ldm.conditioning.ConcatImage", "params": {"key": key, "channels": channels, **params}}
+
+
+CONDITIONERS: dict[str, tuple[dict[str, Any] | None, int, int | None]] = {  # node, channels, width of tokens
+    "unconditional": (None, 0, None),
+    "label": ({"target": "ldm.conditioning.ClassEmbedding", "params": {"num_classes": 5, "width": 8, "drop_rate": 0.1}}, 0, 8),
+    "caption": (
+        {
+            "target": "ldm.conditioning.TextTransformer",
+            "params": {"tokenizer": WORDS, "length": 6, "width": 16, "depth": 1, "heads": 2, "head_channels": 8, "drop_rate": 0.1},
+        },
+        0,
+        16,
+    ),
+    "layout": (
+        {
+            "target": "ldm.conditioning.LayoutTransformer",
+            "params": {
+                "tokenizer": {"target": "ldm.conditioning.BoxTokenizer", "params": {"max_objects": 3, "vocabulary": 65}},
+                **{"width": 16, "depth": 1, "heads": 2, "head_channels": 8},
+            },
+        },
+        0,
+        16,
+    ),
+    "semantic": (
+        {
+            "target": "ldm.conditioning.LabelMap",
+            "params": {
+                "num_classes": 4,
+                "rescaler": {"target": "ldm.conditioning.Rescaler", "params": {"in_channels": 4, "out_channels": 2}},
+            },
+        },
+        2,
+        None,
+    ),
+    "superres": (concat("low_res", 3), 3, None),  # beside latents of f=2: images twice as large
+    "superres4": (concat("low_res", 3, enlarge=2), 3, None),
+    "inpaint": (
+        {
+            "target": "ldm.conditioning.Joint",
+            "params": {"parts": [concat("masked_image", 2, encode=True), concat("mask", 1, factor=2, signed=True)]},
+        },
+        3,
+        None,
+    ),
+}
+
+
+def released(folder: Path, name: str) -> Path:
+    """A recorded model as its authors would have released it."""
+    case = read_case(ROOT / "tests" / "fixtures" / "compvis", name)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": case.params["model"]}))
+    torch.save({"state_dict": case.weights}, folder / "model.ckpt")
+    return folder / "model.ckpt"
+
+
+def made(node: dict[str, Any]) -> torch.nn.Module:
+    """Random weights, also where training would begin with zeros."""
+    torch.manual_seed(0)
+    module = build(node, Trust(), "model")
+    for p in module.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.2)
+    return module
+
+
+def config_of(name: str) -> dict[str, Any]:
+    conditioner, channels, width = CONDITIONERS[name]
+    net = {"in_channels": 2 + channels, "out_channels": 2, "width": 32, "width_mult": [1, 2], "blocks_per_level": 1, "heads": 1}
+    parts = {
+        "first_stage": STAGE,
+        "network": {"target": "ldm.networks.UNet", "params": {**net, "context_channels": width}},
+        "schedule": {"target": "ldm.diffusion.cosine", "params": {}},
+        "conditioner": conditioner,
+        "parameterization": "v",
+    }
+    model = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": {k: v for k, v in parts.items() if v is not None}}
+    data = {"params": {"train": {"params": {"size": 16}}}}
+    return {"model": {"target": "ldm.training.DiffusionTraining", "params": {"model": model}}, "data": data}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Weights of ours per conditioning, and of a classifier on noisy latents."""
+    folder, found = tmp_path_factory.mktemp("models"), {}
+    for name in CONDITIONERS:
+        config = config_of(name)
+        model = made(config["model"]["params"]["model"])
+        found[name] = folder / f"{name}.safetensors"
+        save_weights(found[name], model.state_dict(), {"config": config, "step": 1})
+    shape = {"in_channels": 2, "classes": 5, "size": 8, "width": 32, "width_mult": [1, 2], "blocks_per_level": 1, "heads": 1}
+    node = {"target": "ldm.networks.NoisyClassifier", "params": shape}
+    config = {"model": {"target": "ldm.training.ClassifierTraining", "params": {"classifier": node, "scale": 1.0}}}
+    found["classifier"] = folder / "classifier.safetensors"
+    save_weights(found["classifier"], made(node).state_dict(), {"config": config, "step": 1})
+    return found
+
+
+FAST = ["--steps", 2, "--device", "cpu"]
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path), dtype=np.int16)
+
+
+def photo(path: Path, width: int, height: int, mode: str = "RGB") -> Path:
+    array = np.random.default_rng(width * height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).convert(mode).save(path)
+    return path
+
+
+def text_of(path: Path) -> dict[str, Any]:
+    return json.loads(Image.open(path).text["ldm"])
+
+
+# txt2img
+
+
+def test_prompts_from_the_line_and_a_file_with_a_negative(models: dict[str, Path], script, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a blue circle\n\na circle\n")
+    words = ["--prompt", "a red circle", "--prompt", "", "--from-file", tmp_path / "prompts.txt", "--negative", "blue", "--n", 2]
+    done = script("scripts/txt2img.py", models["caption"], *words, *FAST, "--H", 16, "--W", 24, "--outdir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    found = [text_of(tmp_path / "out" / f"{i:05d}.png") for i in range(8)]
+    assert [f["caption"] for f in found] == ["a red circle"] * 2 + [""] * 2 + ["a blue circle"] * 2 + ["a circle"] * 2
+    assert found[0]["negative"] == "blue" and found[0]["scale"] == 5.0 and found[0]["seed"] == 0
+    assert Image.open(tmp_path / "out" / "00007.png").size == (24, 16) and (tmp_path / "out" / "grid.png").is_file()
+    done = script("scripts/txt2img.py", models["caption"], *words[:-4], "--n", 2, *FAST, "--H", 16, "--W", 24, "--outdir", tmp_path / "no")
+    assert done.returncode == 0 and np.any(pixels(tmp_path / "no" / "00000.png") != pixels(tmp_path / "out" / "00000.png"))
+
+
+@pytest.mark.parametrize("more", [["--precision", "bf16"], ["--plms", "--scale", "1"], ["--ddim_eta", "1", "--n_samples", "1"], ["--raw"]])
+def test_other_right_flags(models: dict[str, Path], script, tmp_path: Path, more: list[str]) -> None:
+    done = script("scripts/txt2img.py", models["caption"], "--prompt", "a circle", *FAST, *more, "--outdir", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+# image to image, guides, classifiers, windows
+
+
+def test_image_to_image_and_guides(models: dict[str, Path], script, tmp_path: Path) -> None:
+    image, small = photo(tmp_path / "photo.png", 30, 20), photo(tmp_path / "small.png", 8, 8)
+    for i, more in enumerate(
+        (
+            ["--init", image, "--strength", 0.5],
+            ["--guide", small, "--guide-scale", 0.1],
+            ["--guide", image],
+            ["--H", 32, "--W", 48, "--window", 16, "--overlap", 8, "--batch", 3, "--guide", image],
+        )
+    ):
+        done = script("scripts/sample.py", models["unconditional"], "--n", 2, *FAST, *more, "--outdir", tmp_path / str(i))
+        assert done.returncode == 0, done.stderr
+    assert text_of(tmp_path / "0" / "00001.png")["init"] == str(image)
+    assert Image.open(tmp_path / "3" / "00001.png").size == (48, 32)
+
+
+def test_classifier_guidance_changes_what_it_should(models: dict[str, Path], script, tmp_path: Path) -> None:
+    for name, words in (("label", ["--classes", "3"]), ("unconditional", ["--classes", "3", "--classifier-scale", 2])):
+        guided, plain = tmp_path / f"{name}-guided", tmp_path / f"{name}-plain"
+        done = script("scripts/sample.py", models[name], "--n", 1, *FAST, *words, "--classifier", models["classifier"], "--outdir", guided)
+        assert done.returncode == 0, done.stderr
+        done = script("scripts/sample.py", models[name], "--n", 1, *FAST, *(words[:2] if name == "label" else []), "--outdir", plain)
+        assert done.returncode == 0, done.stderr
+        assert text_of(guided / "00000.png")["label"] == 3
+        assert np.any(pixels(guided / "00000.png") != pixels(plain / "00000.png"))
+
+
+# layouts and label maps
+
+
+def test_layouts_are_read_and_drawn(models: dict[str, Path], script, tmp_path: Path) -> None:
+    boxes = [{"label": "dog", "box": [0.1, 0.2, 0.5, 0.9]}, {"label": 7, "box": [0, 0, 1, 1]}]
+    (tmp_path / "layout.json").write_text(json.dumps([{"boxes": boxes}, {"boxes": []}]))
+    (tmp_path / "names.json").write_text('["cat", "dog"]')
+    words = [tmp_path / "layout.json", "--names", tmp_path / "names.json", "--n", 2, *FAST, "--outdir", tmp_path / "out"]
+    done = script("scripts/layout2img.py", models["layout"], *words)
+    assert done.returncode == 0, done.stderr
+    assert text_of(tmp_path / "out" / "00001.png")["boxes"] == [
+        {**boxes[0], "box": [0.1, 0.2, 0.5, 0.9]},
+        {"label": 7, "box": [0.0, 0.0, 1.0, 1.0]},
+    ]
+    assert text_of(tmp_path / "out" / "00002.png")["boxes"] == []
+    assert Image.open(tmp_path / "out" / "grid.png").width == 2 + 4 * (2 * 16 + 2 + 2)
+    drawn = pixels(tmp_path / "out" / "grid.png")[2:18, 2:18]
+    assert (drawn == 255).any() and (drawn != 255).any()
+
+
+@pytest.mark.parametrize("kind", ["L", "P", "I;16"])
+def test_label_maps_of_all_kinds(models: dict[str, Path], script, tmp_path: Path, kind: str) -> None:
+    labels = np.array([[0, 1], [3, 255]], dtype=np.uint16 if kind == "I;16" else np.uint8).repeat(8, 0).repeat(12, 1)
+    picture = Image.fromarray(labels)
+    if kind == "P":
+        picture.putpalette([255, 0, 0, 0, 255, 0] * 128)
+    picture.save(tmp_path / "map.png")
+    done = script("scripts/semantic.py", models["semantic"], tmp_path / "map.png", "--n", 2, *FAST, "--outdir", tmp_path / kind)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / kind / "00001.png").size == (24, 16)
+    if kind == "L":
+        again = [tmp_path / "map.png", "--H", 32, "--W", 32, "--window", 16, "--n", 1, *FAST, "--outdir", tmp_path / "large"]
+        assert script("scripts/semantic.py", models["semantic"], *again).returncode == 0
+        assert Image.open(tmp_path / "large" / "00000.png").size == (32, 32)
+
+
+# super-resolution
+
+
+@pytest.mark.parametrize("name,factor", [("superres", 2), ("superres4", 4)])
+@pytest.mark.parametrize("size", [(13, 9), (1, 1), (8, 16)])
+def test_any_size_is_enlarged(models: dict[str, Path], script, tmp_path: Path, name: str, factor: int, size: tuple[int, int]) -> None:
+    small = photo(tmp_path / "small.png", *size, mode="RGBA")
+    done = script("scripts/superres.py", models[name], small, "--n", 2, *FAST, "--guide-scale", 0.1, "--outdir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["000-small-00.png", "000-small-01.png"]
+    assert Image.open(tmp_path / "out" / "000-small-01.png").size == (size[0] * factor, size[1] * factor)
+
+
+def test_padding_changes_nothing_that_fits_and_windows_work(models: dict[str, Path], script, tmp_path: Path) -> None:
+    image = photo(tmp_path / "a.png", 20, 16)
+    done = script("scripts/superres.py", models["superres"], image, *FAST, "--window", 16, "--outdir", tmp_path / "out")
+    assert done.returncode == 0 and Image.open(tmp_path / "out" / "000-a.png").size == (40, 32), done.stderr
+
+
+# inpainting
+
+
+def pair(folder: Path, name: str, width: int, height: int, mode: str = "RGB") -> np.ndarray:
+    photo(folder / f"{name}.png", width, height, mode)
+    mask = np.zeros((height, width), dtype=np.uint8)
+    mask[height // 3 : height // 2 + 1, width // 4 : width // 2 + 1] = 128
+    mask[0, 0] = 127
+    Image.fromarray(mask).save(folder / f"{name}_mask.png")
+    return mask >= 128
+
+
+@pytest.mark.parametrize(
+    "name,more",
+    [("inpaint", []), ("unconditional", ["--known"]), ("inpaint", ["--known", "--window", 8]), ("label", ["--known", "--classes", 2])],
+)
+def test_known_pixels_come_out_as_they_went_in(models: dict[str, Path], script, tmp_path: Path, name: str, more: list[str]) -> None:
+    holes = {
+        "a": pair(tmp_path / "in", "a", 16, 16),
+        "odd": pair(tmp_path / "in", "odd", 21, 15),
+        "grey": pair(tmp_path / "in", "grey", 8, 8, "L"),
+    }
+    done = script(
+        "scripts/inpaint.py", models[name], "--indir", tmp_path / "in", "--n", 3, "--batch", 2, *FAST, *more, "--outdir", tmp_path / "out"
+    )
+    assert done.returncode == 0, done.stderr
+    for stem, hole in holes.items():
+        before = np.asarray(Image.open(tmp_path / "in" / f"{stem}.png").convert("RGB"), dtype=np.int16)
+        results = [pixels(tmp_path / "out" / f"{stem}-{i:02d}.png") for i in range(3)]
+        for result in results:
+            assert result.shape == before.shape and np.array_equal(result[~hole], before[~hole])
+            assert np.any(result[hole] != before[hole])
+        assert np.any(results[0] != results[1])
+
+
+def test_images_without_masks_get_generated_ones(models: dict[str, Path], script, tmp_path: Path) -> None:
+    for name, size in (("a", (64, 40)), ("b", (33, 32))):
+        photo(tmp_path / "in" / f"{name}.png", *size)
+    for outdir in ("one", "two"):
+        words = ["--indir", tmp_path / "in", "--masks", "thick", *FAST, "--seed", 3, "--outdir", tmp_path / outdir]
+        assert script("scripts/inpaint.py", models["inpaint"], *words).returncode == 0
+    for name in ("a", "b"):
+        before, after, hole = (pixels(tmp_path / file) for file in (f"in/{name}.png", f"one/{name}.png", f"one/{name}_mask.png"))
+        assert hole.any() and not hole.all() and np.array_equal(after[hole == 0], before[hole == 0])
+        assert np.array_equal(hole, pixels(tmp_path / "two" / f"{name}_mask.png"))
+    photo(tmp_path / "small" / "c.png", 4, 4)
+    done = script("scripts/inpaint.py", models["inpaint"], "--indir", tmp_path / "small", "--masks", "thin", "--outdir", tmp_path)
+    assert done.returncode == 2 and "c.png" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_recorded_compvis_checkpoint_inpaints_and_samples(script, tmp_path: Path) -> None:
+    hole = pair(tmp_path / "in", "x", 18, 20)
+    path = released(tmp_path / "model", "ldm_inpaint_vq")
+    done = script("scripts/inpaint.py", path, "--indir", tmp_path / "in", *FAST, "--outdir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(pixels(tmp_path / "out" / "x.png")[~hole], pixels(tmp_path / "in" / "x.png")[~hole])
+    path = released(tmp_path / "other", "ldm_uncond_kl_std")
+    done = script("scripts/inpaint.py", path, "--indir", tmp_path / "in", "--known", *FAST, "--outdir", tmp_path / "known")
+    assert done.returncode == 0, done.stderr
+    path = released(tmp_path / "class", "ldm_class_vq")
+    guide = photo(tmp_path / "guide.png", 8, 8)
+    done = script("scripts/sample.py", path, "--n", 1, "--guide", guide, "--classes", 1, *FAST, "--outdir", tmp_path / "guided")
+    assert done.returncode == 0, done.stderr
+
+
+# the effect of rescaling
+
+
+def test_rescaled_latents_show_their_content_later(models: dict[str, Path], script, tmp_path: Path) -> None:
+    for i in range(3):
+        photo(tmp_path / "in" / f"{i}.png", 40 + i, 40)
+    words = ["--images", tmp_path / "in", "--size", 16, "--outdir", tmp_path / "out", "--device", "cpu"]
+    done = script("scripts/rescale_effect.py", models["unconditional"], *words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "effect.json").read_text())
+    assert found.keys() == {"16", "32"}
+    for plain, divided in found.values():
+        assert abs(divided["variance"] - 1) < 1e-3
+        assert (plain["variance"] > 1) == (plain["share_before"] < divided["share_before"]) or plain["share_before"] == divided[
+            "share_before"
+        ]
+    assert (tmp_path / "out" / "effect.png").is_file()
+
+
+# what is wrong, in one line
+
+
+WRONG: list[tuple[str, str, list[Any], int, str]] = [
+    ("txt2img", "label", ["--prompt", "a circle"], 2, "this model reads label, not captions"),
+    ("txt2img", "caption", [], 2, "give --prompt"),
+    ("txt2img", "caption", ["--prompt", "an elephant"], 2, "lacks an, elephant"),
+    ("txt2img", "caption", ["--prompt", "a", "--negative", "ugly"], 2, "--negative: the model's vocabulary lacks ugly"),
+    ("txt2img", "caption", ["--prompt", "a", "--negative", "red", "--scale", 1], 2, "--scale other than 1"),
+    ("txt2img", "caption", ["--from-file", "nowhere.txt"], 3, "nowhere.txt: no such file"),
+    ("txt2img", "caption", ["--prompt", "a", "--n", 0], 2, "--n 0"),
+    ("txt2img", "caption", ["--prompt", "a", "--height", 18], 2, "no multiple of the 4"),
+    ("txt2img", "caption", ["--prompt", "a", "--overlap", 8], 2, "--overlap goes with --window"),
+    ("txt2img", "caption", ["--prompt", "a", "--window", 10], 2, "multiples of 4"),
+    ("txt2img", "caption", ["--prompt", "a", "--window", 8, "--overlap", 8], 2, "must be smaller than the window"),
+    ("txt2img", "caption", ["--prompt", "a", "--init", "nowhere.png"], 3, "nowhere.png: no such image"),
+    ("txt2img", "caption", ["--prompt", "a", "--init", "README.md"], 2, "README.md: cannot be read"),
+    ("txt2img", "caption", ["--prompt", "a", "--init", "docs/images/demo-text.png", "--strength", 0], 2, "--strength 0.0"),
+    ("sample", "superres", [], 2, "use scripts/superres.py"),
+    ("sample", "label", ["--classifier", "nowhere"], 3, "nowhere"),
+    ("sample", "label", ["--classifier", "{unconditional}"], 2, "holds a latent diffusion model, expected a classifier"),
+    ("sample", "label", ["--classifier", "{classifier}", "--height", 32], 2, "built for images of 16x16, not 32x16"),
+    ("sample", "unconditional", ["--classes", "1"], 2, "this model reads no condition, not class labels"),
+    ("sample", "unconditional", ["--guide", "docs/images/demo-text.png", "--guider", "lpips", "--vgg16", "nowhere.pth"], 3, "nowhere.pth"),
+    ("sample", "classifier", [], 2, "holds a classifier, expected"),
+    ("layout2img", "layout", ["nowhere.json"], 3, "nowhere.json: no such file"),
+    ("layout2img", "layout", ["README.md"], 2, "README.md: not JSON"),
+    ("layout2img", "label", ["README.md"], 2, "this model reads label, not boxes"),
+    ("semantic", "semantic", ["nowhere.png"], 3, "nowhere.png: no such label map"),
+    ("semantic", "semantic", ["docs/images/demo-text.png"], 2, "a RGB picture; a label map is"),
+    ("semantic", "caption", ["nowhere.png"], 2, "this model reads caption, not label maps"),
+    ("superres", "superres", ["nowhere.png"], 3, "nowhere.png: no such image"),
+    ("superres", "inpaint", ["nowhere.png"], 2, "not low-resolution images"),
+    ("inpaint", "inpaint", ["--indir", "nowhere"], 3, "nowhere: no such folder"),
+    ("inpaint", "inpaint", ["--indir", "configs"], 3, "expected pairs x.png and x_mask.png"),
+    ("inpaint", "unconditional", ["--indir", "configs"], 2, "--known inpaints with a model"),
+    ("rescale_effect", "unconditional", ["--images", "configs", "--size", 16], 3, "no folder with images"),
+    ("rescale_effect", "unconditional", ["--images", "docs", "--size", 17], 2, "no multiple"),
+]
+
+
+@pytest.mark.parametrize("name,model,words,code,message", WRONG)
+def test_what_is_wrong_is_one_clear_line(
+    models: dict[str, Path], script, tmp_path: Path, name: str, model: str, words: list[Any], code: int, message: str
+) -> None:
+    words = [str(w).format(**models) for w in words]
+    done = script(f"scripts/{name}.py", models[model], *words, "--outdir", tmp_path, "--device", "cpu")
+    assert done.returncode == code and message in done.stderr, done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "layout,message",
+    [
+        ({}, "layout 0: expected"),
+        ([], "an empty list"),
+        ({"boxes": [{"label": "dog", "box": [0, 0, 1, 1]}]}, "--names FILE"),
+        ({"boxes": [{"label": 64, "box": [0, 0, 1, 1]}]}, "classes 0 to 63"),
+        ({"boxes": [{"label": 1, "box": [0, 0, 1]}]}, "expected [x0, y0, x1, y1]"),
+        ({"boxes": [{"label": 1, "box": [0.5, 0, 0.2, 1]}]}, "box 0: box"),
+        ({"boxes": [{"label": 1, "box": [0, 0, 16, 16]}]}, "x1 <= 1"),
+        ({"boxes": [{"label": 1, "box": [0, 0, 1, 1]}] * 4}, "4 boxes, the model has places for 3"),
+    ],
+)
+def test_wrong_layouts(models: dict[str, Path], script, tmp_path: Path, layout: Any, message: str) -> None:
+    (tmp_path / "layout.json").write_text(json.dumps(layout))
+    done = script("scripts/layout2img.py", models["layout"], tmp_path / "layout.json", "--outdir", tmp_path)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
+def test_wrong_label_maps(models: dict[str, Path], script, tmp_path: Path) -> None:
+    Image.fromarray(np.full((16, 16), 4, dtype=np.uint8)).save(tmp_path / "four.png")
+    Image.fromarray(np.zeros((16, 18), dtype=np.uint8)).save(tmp_path / "odd.png")
+    Image.fromarray(np.zeros((16, 16), dtype=np.uint8)).save(tmp_path / "right.png")
+    for words, message in (
+        (["four.png"], "label 4 is in it; the model has classes 0 to 3"),
+        (["odd.png"], "16x18 is no multiple"),
+        (["odd.png", "right.png"], "differ in size (18x16, 16x16)"),
+    ):
+        done = script("scripts/semantic.py", models["semantic"], *(tmp_path / w for w in words), "--outdir", tmp_path)
+        assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
+def test_masks_that_fit_nothing(models: dict[str, Path], script, tmp_path: Path) -> None:
+    def answer() -> tuple[int, str]:
+        done = script("scripts/inpaint.py", models["inpaint"], "--indir", tmp_path / "in", *FAST, "--outdir", tmp_path / "out")
+        return done.returncode, done.stderr
+
+    photo(tmp_path / "in" / "a.png", 16, 16)
+    assert answer()[0] == 3 and "a_mask.png is missing" in answer()[1]
+    Image.new("L", (16, 12), 255).save(tmp_path / "in" / "a_mask.png")
+    assert answer()[0] == 2 and "a_mask.png is 16x12, but a.png is 16x16" in answer()[1]
+    Image.new("L", (16, 16), 0).save(tmp_path / "in" / "a_mask.png")
+    assert answer()[0] == 2 and "nothing in it is white" in answer()[1]
+    Image.new("L", (16, 16), 255).save(tmp_path / "in" / "a_mask.png")
+    Image.new("L", (16, 16), 255).save(tmp_path / "in" / "b_mask.png")
+    assert answer()[0] == 3 and "b_mask.png fits no image" in answer()[1]
+    (tmp_path / "in" / "b_mask.png").unlink()
+    assert answer()[0] == 0
+    done = script("scripts/inpaint.py", models["inpaint"], "--indir", tmp_path / "in", "--outdir", tmp_path / "in")
+    assert done.returncode == 2 and "would overwrite the images" in done.stderr
+
+
+def test_a_text_encoder_whose_weights_are_not_there(script, tmp_path: Path) -> None:
+    from transformers import CLIPTextConfig
+
+    CLIPTextConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2).save_pretrained(tmp_path / "clip")
+    config = config_of("caption")
+    node = config["model"]["params"]["model"]
+    node["params"]["conditioner"] = {"target": "ldm.conditioning.PretrainedText", "params": {"source": str(tmp_path / "clip")}}
+    save_weights(tmp_path / "model.safetensors", build(node, Trust(), "model").state_dict(), {"config": config})
+    done = script("scripts/txt2img.py", tmp_path / "model.safetensors", "--prompt", "a", "--outdir", tmp_path)
+    assert done.returncode == 3 and "model.safetensors is not in that folder; put it into" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", ["sample", "txt2img", "layout2img", "semantic", "superres", "inpaint", "rescale_effect"])
+def test_help(script, name: str) -> None:
+    done = script(f"scripts/{name}.py", "--help")
+    assert done.returncode == 0 and "example" in done.stdout and "MODEL" in done.stdout
