@@ -92,23 +92,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: not a whole checkpoint of this project ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
         ) from error
+    return checked(state, path)
+
+
+def checked(state: Any, path: Path) -> dict[str, Any]:
+    """The content of a full training state.
+
+    Raises:
+        UserError: something of it is missing.
+    """
     expected = ("ldm_checkpoint", "step", "seed", "model", "ema", "optimizers", "schedulers", "config", "source")
     if missing := [key for key in expected if not isinstance(state, dict) or key not in state]:
         raise UserError(f"{path}: no training checkpoint of this project ({', '.join(map(repr, missing))} missing)")
     return state  # type: ignore[no-any-return]
-
-
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a file of ours, without reading tensors.
-
-    Raises:
-        UserError: not a file of ours.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a whole safetensors file of this project ({error})") from error
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from ldm.config import Trust, build, load
 from ldm.errors import MissingFile, UserError
-from ldm.files import newest_checkpoint, newest_weights, read_checkpoint, read_weights
+from ldm.files import checked, newest_checkpoint, newest_weights, read_weights
 from ldm.first_stage.base import FirstStage
 from ldm.interop import compvis, diffusers
 from ldm.interop.compvis.state import RAW, Weights, first_stage_from_state, from_state
@@ -109,7 +109,7 @@ def _ours(path: Path) -> Source:
 def _pickle(path: Path, config: str | None, stage: FirstStage | None) -> Source:
     content = compvis.read(path)
     if "ldm_checkpoint" in content:
-        return _training_state(path, read_checkpoint(path))
+        return _training_state(path, checked(content, path))
     state = compvis.state_of(content, path)
     step = content.get("global_step", -1)
     step = step if isinstance(step, int) else -1
