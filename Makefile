@@ -1,4 +1,4 @@
-# `make demo`, `make demo-text`, `make test` do all the set-up. `make VENV= demo` uses the interpreter that is there
+# `make demo`, `make demo-text`, `make demo-tasks`, `make test` do all the set-up. `make VENV= demo` uses the interpreter that is there
 # (PYTHON, default python3) and installs nothing.
 VENV ?= .venv
 PYTHON ?= python3
@@ -11,9 +11,9 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 endif
 
-.PHONY: demo demo-text test lint types help
+.PHONY: demo demo-text demo-tasks test lint types help
 help:
-	@echo "make demo | demo-text | test | lint | types     (VENV= uses the interpreter that is there)"
+	@echo "make demo | demo-text | demo-tasks | test | lint | types     (VENV= uses the interpreter that is there)"
 
 $(VENV)/.ready: setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed, found " + sys.version.split()[0] + "; name one with PYTHON=...")'
@@ -26,6 +26,9 @@ demo: $(READY)
 
 demo-text: $(READY)
 	$(PY) scripts/demo.py text
+
+demo-tasks: $(READY)
+	$(PY) scripts/demo_tasks.py
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -21,7 +21,7 @@ LAYERS = [
     {"ldm.interop"},
     {"ldm.sources"},
     {"ldm.loading", "ldm.shrink"},
-    {"ldm.check", "ldm.cli", "ldm.convert"},
+    {"ldm.check", "ldm.cli", "ldm.convert", "ldm.demos"},
 ]
 PURE = {"ldm.nn", "ldm.diffusion"}  # torch, einops and the standard library only
 LIGHTNING = {"ldm.training"}

@@ -6,8 +6,10 @@ from ldm.data.folder import ImageFolder
 from ldm.data.folders import AnnotatedFolder, ArrayFolder, PairedFolders
 from ldm.data.imagenet import ImageNet
 from ldm.data.listed import FFHQ, LSUN, CelebAHQ, ListedImages
+from ldm.data.mixed import Mixed
 from ldm.data.openimages import OpenImages
 from ldm.data.order import StepBatches
+from ldm.data.photographs import Photographs
 from ldm.data.scenes import Scenes
 from ldm.data.tasks import Inpainting, SuperResolution
 from ldm.data.unavailable import Unavailable
@@ -25,8 +27,10 @@ __all__ = [
     "ImageNet",
     "Inpainting",
     "ListedImages",
+    "Mixed",
     "OpenImages",
     "PairedFolders",
+    "Photographs",
     "Scenes",
     "StepBatches",
     "SuperResolution",

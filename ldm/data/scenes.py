@@ -31,6 +31,7 @@ SIZES = {"small": (0.145, 0.175), "large": (0.195, 0.23)}  # half the width, as 
 WORDS = ("a", "and", "at", "on", "the", *SHAPES, *COLOURS, *PLACES, *SIZES)
 JITTER = 0.05  # of centres, as a share of the image
 CLASSES = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)  # by Thing.label
+PLACED = tuple(f"{name}, {place}" for name in CLASSES for place in PLACES)  # by Thing.placed_label
 Condition = Literal["label", "caption", "boxes", "segmentation"]
 
 
@@ -50,6 +51,11 @@ class Thing:
     def label(self) -> int:
         """Class of the object: shape and colour."""
         return self.shape * len(COLOURS) + self.colour
+
+    @property
+    def placed_label(self) -> int:
+        """Class of the object and its place."""
+        return self.label * len(PLACES) + list(PLACES).index(self.place)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -151,8 +157,8 @@ def caption(things: list[Thing]) -> str:
 class Scenes(Dataset[Sample]):
     """Scenes of one or two objects. None lies behind another, so that boxes, label map and image tell the same.
 
-    A sample holds `image`, `id` and: `label`, the first object's shape and colour, 0 to 23 (`CLASSES` has the names); `caption`;
-    `boxes` with `box_labels` (as `label`), in the order of the caption; `segmentation`, the class of each pixel.
+    A sample holds `image`, `id` and: `label`, the class of the first object (`class_names` has the names); `caption`;
+    `boxes` with `box_labels` (0 to 23: shape and colour), in the order of the caption; `segmentation`, the class of each pixel.
 
     Args:
         length: number of scenes.
@@ -162,6 +168,7 @@ class Scenes(Dataset[Sample]):
         two_objects: share of scenes with two objects.
         give: conditions that a sample holds; all of them without it.
         map_classes: of the label map: "shape" (0 background, 1 to 4) or "shape_colour" (0 background, 1 to 24: 1 + label).
+        label_classes: of the label: "shape_colour" (0 to 23) or "shape_colour_place" (0 to 95).
         boxes: "reach": centre and half width, by which objects are drawn and which a triangle or square does not quite fill;
             "drawn": the smallest box around the object's pixels.
 
@@ -179,14 +186,17 @@ class Scenes(Dataset[Sample]):
         give: Sequence[Condition] | None = None,
         map_classes: Literal["shape", "shape_colour"] = "shape",
         boxes: Literal["reach", "drawn"] = "reach",
+        label_classes: Literal["shape_colour", "shape_colour_place"] = "shape_colour",
     ) -> None:
         self.length, self.size, self.split, self.seed, self.two_objects = length, size, split, seed, two_objects
         known: tuple[Condition, ...] = ("label", "caption", "boxes", "segmentation")
         self.give, self.map_classes, self.boxes = known if give is None else tuple(give), map_classes, boxes
         if unknown := set(self.give) - set(known):
             raise UserError(f"Scenes: cannot give {min(unknown)!r} (known: {', '.join(known)})")
+        self.label_classes = label_classes
+        labels = PLACED if label_classes == "shape_colour_place" else CLASSES
         names = CLASSES if map_classes == "shape_colour" else SHAPES
-        self.class_names = {"label": list(CLASSES), "boxes": list(CLASSES), "segmentation": ["background", *names]}
+        self.class_names = {"label": list(labels), "boxes": list(CLASSES), "segmentation": ["background", *names]}
         self._cache: dict[int, Sample] = {}
 
     def __len__(self) -> int:
@@ -213,7 +223,7 @@ class Scenes(Dataset[Sample]):
         if "caption" in self.give:
             sample["caption"] = caption(things)
         if "label" in self.give:
-            sample["label"] = things[0].label
+            sample["label"] = things[0].placed_label if self.label_classes == "shape_colour_place" else things[0].label
         if "boxes" in self.give:
             boxes = [thing.box if self.boxes == "reach" else drawn_box(owner, i) for i, thing in enumerate(things, 1)]
             sample["boxes"] = torch.tensor(boxes, dtype=torch.float32).clamp(0, 1)

@@ -43,9 +43,10 @@ class SmallExtractor(nn.Module):
             found.append(x)
         return found
 
-    def features(self, x: Tensor) -> Tensor:
-        """One vector per image, `(B, 4 width)`: the mean of the coarsest map."""
-        return self.maps(x)[-1].mean((2, 3))
+    def features(self, x: Tensor, where: Tensor | None = None) -> Tensor:
+        """One vector per image, `(B, 4 width)`: the mean of the coarsest map, over the part that `where` `(B, 1, H, W)` marks."""
+        coarse = self.maps(x)[-1]
+        return coarse.mean((2, 3)) if where is None else mean_where(coarse, where)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
@@ -107,14 +108,19 @@ def perceptual_distance(net: SmallExtractor, x: Tensor, y: Tensor, where: Tensor
     for a, b in zip(net.maps(x), net.maps(y), strict=True):
         a, b = (F.normalize(m, dim=1) for m in (a, b))
         gap = (a - b).square().sum(1, keepdim=True)
-        weight = torch.ones_like(gap) if where is None else F.interpolate(where, size=gap.shape[2:], mode="area")
-        total += (gap * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp(min=1e-8)
+        total += gap.mean((1, 2, 3)) if where is None else mean_where(gap, where)[:, 0]
     return total / len(net.stages)
+
+
+def mean_where(x: Tensor, where: Tensor) -> Tensor:
+    """Mean over the part of maps `(B, C, h, w)` that a mask `(B, 1, H, W)` marks, cells by the share of them in it: `(B, C)`."""
+    weight = F.interpolate(where, size=x.shape[2:], mode="area")
+    return (x * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-8)
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Frechet distance between two sets of features `(N, d)` and `(M, d)`, as normal distributions, in float64."""
-    x, y = (np.asarray(features.double()) for features in (a, b))
+    x, y = (np.asarray(features.detach().double()) for features in (a, b))
     covariance_x, covariance_y = (np.atleast_2d(np.cov(f, rowvar=False)) for f in (x, y))
     root = linalg.sqrtm(covariance_x @ covariance_y)
     squared = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(covariance_x) + np.trace(covariance_y) - 2 * np.trace(root.real)

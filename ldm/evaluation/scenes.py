@@ -6,7 +6,7 @@ fitting template the shape, the centroid the place.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,15 +18,22 @@ from ldm.data.scenes import COLOURS, PLACES, SHAPES, Thing, coverage
 
 @dataclass(frozen=True)
 class Found:
-    """One object as the checker sees it; `fit` is the overlap with the best template, 0 to 1."""
+    """One object as the checker sees it; `fit` is the overlap with the best template, 0 to 1.
+
+    `box` is the smallest around its pixels, xyxy as shares of the image; `mask` has its pixels, `(H, W)` bool.
+    """
 
     shape: str
     colour: str
     place: str
-    x: float
-    y: float
-    radius: float
+    box: tuple[float, float, float, float]
     fit: float
+    mask: np.ndarray = field(compare=False, repr=False)
+
+    @property
+    def label(self) -> int:
+        """Class of the object: shape and colour, as `Scenes` counts them."""
+        return SHAPES.index(self.shape) * len(COLOURS) + list(COLOURS).index(self.colour)
 
 
 @dataclass(frozen=True)
@@ -76,11 +83,11 @@ def _describe(mask: np.ndarray, pixels: np.ndarray, size: int) -> Found:
     colour = np.median(pixels[core], axis=0)
     name = min(COLOURS, key=lambda key: _hue_distance(colour, np.array(COLOURS[key])))
     rows, columns = np.nonzero(mask)
-    x0, x1, y0, y1 = columns.min() / size, (columns.max() + 1) / size, rows.min() / size, (rows.max() + 1) / size
+    x0, x1, y0, y1 = (float(v / size) for v in (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1))
     x, y, radius = (x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0) / 2
     shape, fit = max(((s, _best_fit(i, mask, x, y, radius, size)) for i, s in enumerate(SHAPES)), key=lambda pair: pair[1])
     place = min(PLACES, key=lambda key: (PLACES[key][0] - x) ** 2 + (PLACES[key][1] - y) ** 2)
-    return Found(shape, name, place, x, y, radius, fit)
+    return Found(shape, name, place, (x0, y0, x1, y1), fit, mask)
 
 
 def _hue_distance(a: np.ndarray, b: np.ndarray) -> float:

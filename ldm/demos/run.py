@@ -1,0 +1,84 @@
+"""What all demos do: train a config with main.py, and sample the result."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm.errors import UserError
+from ldm.generation import SamplerSettings, generate
+from ldm.loading import LoadedModel, load_model, pick_device, precision_context
+from ldm.training.settings import native_cpu_bf16
+
+ROOT = Path(__file__).resolve().parents[2]
+BATCH = 100
+
+
+def train(config: str, logs: Path, overrides: list[str]) -> tuple[Path, float]:
+    """Run main.py on a demo config; the run folder and the seconds it took, start-up included.
+
+    Raises:
+        UserError: if training failed (main.py has said why).
+    """
+    command = ["main.py", "--base", f"configs/demo/{config}.yaml", "--train", "--logdir", str(logs.resolve()), *overrides]
+    sys.stderr.write(f"\npython {' '.join(command)}\n")
+    begun = time.perf_counter()
+    code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+    if code:
+        raise UserError(f"training {config} ended with exit code {code}")
+    runs = [run for run in logs.resolve().iterdir() if run.name.split("_", 1)[-1] == config]
+    return max(runs, key=lambda run: run.stat().st_mtime), time.perf_counter() - begun
+
+
+def load_run(run: Path) -> LoadedModel:
+    """The model of a run, on the device that is there."""
+    loaded = load_model(str(run))
+    loaded.model.to(pick_device())
+    return loaded
+
+
+def sample(loaded: LoadedModel, condition: Mapping[str, Any], count: int, size: int, seed: int) -> Tensor:
+    """`count` images for a condition of as many entries, `(count, C, size, size)` in [-1, 1] on the CPU.
+
+    Args:
+        loaded: a run's model; its config says how it is sampled.
+        condition: tensors or lists, an entry per image; keys that the model does not read have no effect.
+        count: number of images.
+        size: of the square images.
+        seed: of the set; image i depends on it, on i and on its condition.
+    """
+    model, settings = loaded.model, SamplerSettings(**loaded.config["sampling"])
+    reads = model.conditioner.reads if model.conditioner else ()
+    device = model.scale.device
+    bf16 = device.type == "cuda" or (device.type == "cpu" and native_cpu_bf16())
+    images = []
+    for first in range(0, count, BATCH):
+        numbers = range(first, min(first + BATCH, count))
+        part = {key: condition[key][numbers.start : numbers.stop] for key in reads}
+        with precision_context("bf16" if bf16 else "fp32", device):
+            images.append(generate(model, part, numbers, (size, size), settings, seed).cpu())
+    return torch.cat(images)
+
+
+@torch.no_grad()
+def reconstructed(loaded: LoadedModel, images: Tensor) -> Tensor:
+    """Images `(N, C, H, W)` in [-1, 1] through the first stage and back."""
+    model = loaded.model
+    parts = [model.decode(model.encode(x.to(model.scale.device))) for x in images.split(BATCH)]
+    return torch.cat(parts).float().cpu().clamp(-1, 1)
+
+
+def setting(loaded: LoadedModel) -> dict[str, Any]:
+    """How the numbers of a demo came about, for its summary."""
+    return {
+        "sampling": loaded.config["sampling"],
+        "device": str(loaded.model.scale.device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "weights_sha256": loaded.sha256,
+    }
