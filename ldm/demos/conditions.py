@@ -50,7 +50,8 @@ def measure_class(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
     shares = share_right(images, captions)
     wrong = share_right(images, [captions[i] for i in against_another(count)])["all"]
     real = [caption_of(label) for label in batch["label"].tolist()]
-    shown = [{"image": image, "label": label, "id": ""} for image, label in zip(images[:SHOWN], labels.tolist(), strict=False)]
+    pick = torch.linspace(0, count - 1, SHOWN).long().tolist()
+    shown = [{"image": images[i], "label": int(labels[i]), "id": ""} for i in pick]
     sheet(shown, scenes.class_names, columns=8, side=96).save(outdir / "class.png")
     others = {
         "samples": count,

@@ -1,7 +1,7 @@
 """A small feature extractor trained here, for machines without Inception or VGG weights. Its distances are not FID or LPIPS.
 
-It learns to tell which image a patch was cut from, under blur, noise and brightness changes: that takes texture and edges,
-which is what the distances are to see.
+It learns to tell which image a patch was cut from, under noise and changes of brightness and colour: that takes texture and
+edges, which is what the distances are to see.
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,9 @@ class Trained:
 
 
 def disturbed(x: Tensor, g: torch.Generator) -> Tensor:
-    """Patches with their brightness shifted, and a little noise."""
+    """Patches `(B, C, H, W)` with brightness shifted, channels mixed (each new one an average with random weights), a little noise."""
+    mixing = torch.rand(len(x), x.shape[1], x.shape[1], generator=g)
+    x = torch.einsum("bij,bjhw->bihw", mixing / mixing.sum(2, keepdim=True), x)
     shift = 0.2 * torch.randn(len(x), 1, 1, 1, generator=g)
     return (x + shift + 0.05 * torch.randn(x.shape, generator=g)).clamp(-1, 1)
 
