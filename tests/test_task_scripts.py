@@ -10,6 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
+from ldm.cli.steer import in_proportion
 from ldm.config import Trust, build
 from ldm.files import save_weights
 from ldm.interop.compvis.recorded import read_case
@@ -171,12 +172,21 @@ def test_image_to_image_and_guides(models: dict[str, Path], script, tmp_path: Pa
             ["--guide", small, "--guide-scale", 0.1],
             ["--guide", image],
             ["--H", 32, "--W", 48, "--window", 16, "--overlap", 8, "--batch", 3, "--guide", image],
+            ["--guide", small, "--precision", "bf16"],
         )
     ):
         done = script("scripts/sample.py", models["unconditional"], "--n", 2, *FAST, *more, "--outdir", tmp_path / str(i))
         assert done.returncode == 0, done.stderr
     assert text_of(tmp_path / "0" / "00001.png")["init"] == str(image)
     assert Image.open(tmp_path / "3" / "00001.png").size == (48, 32)
+
+
+@pytest.mark.parametrize(
+    "given,expected", [((8, 8), (8, 8)), ((100, 8), (8, 8)), ((40, 20), (16, 16)), ((3, 90), (3, 3)), ((1, 1), (1, 1))]
+)
+def test_a_guide_gets_the_proportions_of_the_sample(given: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert in_proportion(Image.new("RGB", given), (16, 16)).size == expected
+    assert in_proportion(Image.new("RGB", (30, 20)), (32, 48)).size == (30, 20)
 
 
 def test_classifier_guidance_changes_what_it_should(models: dict[str, Path], script, tmp_path: Path) -> None:

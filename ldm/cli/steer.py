@@ -33,8 +33,7 @@ def steering_from_flags(job: Job, size: tuple[int, int], classifier: NoisyClassi
     target = picture_of(job, "guide")
     guides: list[Guide] = []
     if target is not None:
-        fits = target.height <= size[0] and target.width <= size[1]
-        guides.append(image_guide(job, to_tensor(target if fits else cover(target, *size))[None], windows))
+        guides.append(image_guide(job, to_tensor(in_proportion(target, size))[None], windows))
     negative = getattr(flags, "negative", None)
 
     def steer(batch: Batch) -> Steering:
@@ -50,6 +49,12 @@ def picture_of(job: Job, flag: str) -> Image.Image | None:
     """The picture that a flag names, in the model's channels; none without the flag."""
     path = getattr(job.flags, flag, None)
     return None if path is None else read_picture(path, job.model.first_stage.image_channels)
+
+
+def in_proportion(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The middle of a picture, of the proportions of a size (height and width) and no larger: samples are reduced to it evenly."""
+    share = min(1.0, picture.height / size[0], picture.width / size[1])
+    return cover(picture, max(1, round(share * size[0])), max(1, round(share * size[1])))
 
 
 def start_image(job: Job, size: tuple[int, int]) -> Tensor | None:
