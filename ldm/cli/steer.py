@@ -1,6 +1,7 @@
 """From flags to steering: starting images, image guides, classifier guidance."""
 
 import argparse
+import math
 from collections.abc import Callable
 
 from PIL import Image
@@ -72,13 +73,15 @@ def start_image(job: Job, size: tuple[int, int]) -> Tensor | None:
 
 
 def image_guide(job: Job, target: Tensor, windows: Windows | None = None) -> Guide:
-    """The guider of `--guider` and `--guide-scale` towards a target `(1, C, h, w)`, to which samples are reduced.
+    """The guider of `--guider` and `--guide-scale` towards targets `(B or 1, C, h, w)`, to which samples are reduced.
 
     Raises:
         MissingFile: LPIPS lacks its weights.
-        UserError: a target too small for LPIPS.
+        UserError: a negative scale, or a target too small for LPIPS.
     """
     flags, model = job.flags, job.model
+    if not (math.isfinite(flags.guide_scale) and flags.guide_scale >= 0):
+        raise UserError(f"--guide-scale {flags.guide_scale}: expected 0 or more")
     target = target.to(model.scale.device)
     transform = reduced_to(target.shape[2], target.shape[3])
     if flags.guider == "lpips":
