@@ -1,6 +1,7 @@
 """The model of Fig. 3: frozen first stage, conditioner, denoising network. Plain PyTorch; trains and samples anywhere."""
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -82,9 +83,12 @@ class LatentDiffusion(nn.Module):
         return self.scale * self.first_stage.encode(x, noise)
 
     @torch.no_grad()
-    def encode_condition(self, x: Tensor, scaled: bool = True) -> Tensor:
-        """E(x) for an image that is a condition, `(B, C, H, W)` -> `(B, c, h, w)`: the mode, scaled or as it is."""
-        z = self.first_stage.encode(x)
+    def encode_condition(self, x: Tensor, scaled: bool = True, windows: Windows | None = None) -> Tensor:
+        """E(x) for an image that is given, `(B, C, H, W)` -> `(B, c, h, w)`: the mode, scaled or as it is; in windows if asked to."""
+        if windows is None:
+            z = self.first_stage.encode(x)
+        else:
+            z = windows.apply(lambda crops, rows: self.first_stage.encode(crops), x, reduce=self.first_stage.factor)
         return self.scale * z if scaled else z
 
     def decode(self, z: Tensor, windows: Windows | None = None) -> Tensor:
@@ -93,9 +97,9 @@ class LatentDiffusion(nn.Module):
             return self.first_stage.decode(z / self.scale)
         return windows.apply(lambda crops, rows: self.first_stage.decode(crops / self.scale), z, self.first_stage.factor)
 
-    def condition(self, batch: Batch) -> Conditioning:
-        """tau_theta(y) for a batch."""
-        return self.conditioner(batch, self.encode_condition)  # type: ignore[no-any-return]
+    def condition(self, batch: Batch, windows: Windows | None = None) -> Conditioning:
+        """tau_theta(y) for a batch; images in it are encoded in windows if asked to."""
+        return self.conditioner(batch, partial(self.encode_condition, windows=windows))  # type: ignore[no-any-return]
 
     def output(self, z_t: Tensor, t: Tensor, c: Conditioning, windows: Windows | None = None) -> Tensor:
         """The network's raw output for z_t `(B, c, h, w)` at t `(B,)`; z_t and concatenated channels in windows if asked to."""
@@ -124,17 +128,18 @@ class LatentDiffusion(nn.Module):
             guidance: classifier-free.
             against: entries of a batch (such as negative captions) that replace those of `batch` where guidance would use the
                 null condition.
-            windows: evaluate the network in overlapping windows.
+            windows: evaluate the network, and the encoder of images in the batch, in overlapping windows.
         """
         guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
-        c = self.condition(batch)
+        c = self.condition(batch, windows)
 
         def conditional(z_t: Tensor, t: Tensor) -> Prediction:
             return self.denoise(z_t, t, c, windows)
 
         if guidance.scale == 1.0 or not self.conditioner.reads:
             return conditional
-        null = self.condition({**batch, **against}) if against else self.conditioner.null(batch, self.encode_condition)
+        encode = partial(self.encode_condition, windows=windows)
+        null = self.condition({**batch, **against}, windows) if against else self.conditioner.null(batch, encode)
         both = c.followed_by(null)
         return classifier_free(lambda z_t, t: self.denoise(z_t, t, both, windows), conditional, guidance, self.schedule)
 

@@ -25,7 +25,7 @@ class Steering:
         strength: share of the steps that are made from there, more than 0 and at most 1.
         known: images whose pixels outside the hole are kept (known-region replacement, for models that read no mask).
         hole: `(B or 1, 1, H, W)`, 1 where the model is free; goes with `known`.
-        windows: evaluate network and decoder in overlapping windows.
+        windows: evaluate network, encoder and decoder in overlapping windows.
         guides: functions from a denoiser to a denoiser, applied one after the other.
         on_step: called after every step, for progress bars.
     """
@@ -48,7 +48,7 @@ class Steering:
         if self.start is None:
             return times, noise
         times = last_part(times, self.strength)
-        z_0 = model.encode(self.start.to(noise.device)).float()
+        z_0 = model.encode_condition(self.start.to(noise.device), windows=self.windows).float()
         t = noise.new_full((len(noise),), times[0]).long()
         return times, model.schedule.add_noise(z_0, t, noise)
 
@@ -62,7 +62,7 @@ class Steering:
         """What happens around every step, and with the clean latent after the last; `like` has the latent's device."""
         hooks, finish = NO_HOOKS, lambda z_0: z_0
         if self.known is not None and self.hole is not None:
-            known = model.encode(self.known.to(like.device)).float()
+            known = model.encode_condition(self.known.to(like.device), windows=self.windows).float()
             hole = latent_hole(self.hole.to(like.device), model.first_stage.factor)
             hooks = known_region(known, hole, model.schedule, noise)
 

@@ -5,6 +5,7 @@ Known pixels come out as they went in, to the bit.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -18,8 +19,9 @@ from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import Asked, classes_and_prompts, part_reading, reads, together  # noqa: E402
 from ldm.cli.flags import add_condition_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
-from ldm.cli.pairs import Pair, make_pairs, pasted, read_pairs  # noqa: E402
+from ldm.cli.pairs import Read, make_pairs, pasted, read_pairs  # noqa: E402
 from ldm.cli.pictures import pad_to, write_png  # noqa: E402
+from ldm.cli.rounds import Result, padded_size, rounds  # noqa: E402
 from ldm.data.images import to_image, to_tensor  # noqa: E402
 from ldm.data.masks import Kind  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
@@ -28,8 +30,11 @@ from ldm.steering import Steering  # noqa: E402
 
 EXAMPLES = """
 The folder holds images and, for each, a mask of the same size with "_mask" added to its name: photo.jpg and photo_mask.png.
-White (from half white on) is the hole. Images are read as 8 bit. With --known, a cell of the latent is free as soon as one of
-its pixels lies in the hole; the others are put back, noised, before every step.
+White (from half white on) is the hole. Images are read upright, as 8 bit, grey or RGB as the model was trained, with white
+behind what is transparent; what is known of that comes out to the bit, with the file's colour profile. With --masks, the
+holes are those of the LaMa paper's generator (thin, medium, thick, or mixed; training: those that LaMa is trained with; box and
+half for tests); they depend on --seed and the names of the images. With --known, a cell of the latent is free as soon as one
+of its pixels lies in the hole; the others are put back, noised, before every step.
 
 examples
   python scripts/inpaint.py logs/<run> --indir inputs --outdir outputs/inpainted --steps 50
@@ -63,44 +68,44 @@ def main(arguments: list[str] | None = None) -> int:
     if not reads_mask and not flags.known:
         raise UserError(f"this model reads {reads(job.model)}, not masks: --known inpaints with a model that was not trained for it")
     asked = classes_and_prompts(flags, job.model, also=("mask", "masked_image"))
-    pairs = asked_pairs(job, Path(flags.indir))
-    windows = job.windows()
-    with job.progress(-(-flags.n // flags.batch) * len(pairs)) as on_step:
-        for place, pair in enumerate(pairs):
-            fill(job, pair, place, asked, Steering(windows=windows, on_step=on_step))
+    pairs, windows = asked_pairs(job, Path(flags.indir)), job.windows()
+    sizes = [padded_size(read().image, size_multiple(job.model)) for read in pairs]  # a wrong pair is known before sampling
+    planned = rounds(sizes, flags.n, 1 if windows else flags.batch)
+    with job.progress(len(planned)) as on_step:
+        for results in planned:
+            fill(job, results, pairs, asked, Steering(windows=windows, on_step=on_step))
     sys.stdout.write(f"{flags.n * len(pairs)} images in {job.outdir}\n")
     return 0
 
 
-def asked_pairs(job: Job, folder: Path) -> list[Pair]:
-    """The folder's pairs, or its images with generated masks, which are then written to the output folder."""
+def asked_pairs(job: Job, folder: Path) -> list[Read]:
+    """The folder's pairs, or its images with generated masks."""
     flags, channels = job.flags, job.model.first_stage.image_channels
-    if flags.masks is None:
-        return read_pairs(folder, channels)
-    pairs = make_pairs(folder, channels, flags.masks, flags.seed)
-    for pair in pairs:
-        write_png(job.outdir / f"{pair.name}_mask.png", Image.fromarray(pair.hole), {"masks": flags.masks, "seed": flags.seed})
-    return pairs
+    return read_pairs(folder, channels) if flags.masks is None else make_pairs(folder, channels, flags.masks, flags.seed)
 
 
-def fill(job: Job, pair: Pair, place: int, asked: list[Asked], steering: Steering) -> None:
-    """All candidates for one image, the `place`-th of the folder."""
-    multiple = size_multiple(job.model)
-    hole = pad_to(torch.from_numpy(pair.hole).float()[None, None], multiple, 0.0)
-    image = pad_to(to_tensor(pair.image)[None], multiple)
-    if job.flags.known:
+def fill(job: Job, results: list[Result], pairs: Sequence[Read], asked: list[Asked], steering: Steering) -> None:
+    """Results for images of one size, and generated masks."""
+    flags, multiple = job.flags, size_multiple(job.model)
+    given = {place: pairs[place]() for place, _ in results}
+    holes = {place: pad_to(torch.from_numpy(pair.hole).float()[None, None], multiple, 0.0) for place, pair in given.items()}
+    images = {place: pad_to(to_tensor(pair.image)[None], multiple) for place, pair in given.items()}
+    hole, image = (torch.cat([found[place] for place, _ in results]) for found in (holes, images))
+    if flags.known:
         steering = replace(steering, known=image, hole=hole)
-    masked = torch.where(hole > 0, -1.0, image)  # the hole is black, as the original makes it
-    for first in range(0, job.flags.n, job.flags.batch):
-        candidates = range(first, min(first + job.flags.batch, job.flags.n))
-        numbers = [place * job.flags.n + i for i in candidates]
-        batch = together([asked[i % len(asked)] for i in numbers])
-        batch |= {key: x.expand(len(numbers), -1, -1, -1) for key, x in (("mask", hole), ("masked_image", masked))}
-        images = job.sample(batch, numbers, (image.shape[2], image.shape[3]), steering)
-        for i, number, sampled in zip(candidates, numbers, images, strict=True):
-            name = pair.name + (f"-{i:02d}" if job.flags.n > 1 else "")
-            note = {**asked[number % len(asked)].note, "candidate": i, "known": job.flags.known}
-            write_png(job.outdir / f"{name}.png", pasted(pair, to_image(sampled)), job.record(image=pair.name, **note))
+    numbers = [place * flags.n + i for place, i in results]
+    chosen = [asked[number % len(asked)] for number in numbers]
+    # the hole of the masked image is black, as the original makes it
+    batch = together(chosen) | {"mask": hole, "masked_image": torch.where(hole > 0, -1.0, image)}
+    sampled = job.sample(batch, numbers, (image.shape[2], image.shape[3]), steering)
+    for (place, i), one, picture in zip(results, chosen, sampled, strict=True):
+        pair = given[place]
+        note = job.record(image=pair.name, **one.note, candidate=i, known=flags.known)
+        name = pair.name + (f"-{i:02d}" if flags.n > 1 else "")
+        write_png(job.outdir / f"{name}.png", pasted(pair, to_image(picture)), note, like=pair.image)
+        if flags.masks is not None:
+            masks = {"masks": flags.masks, "seed": flags.seed}
+            write_png(job.outdir / f"{pair.name}_mask.png", Image.fromarray(pair.hole), masks)
 
 
 if __name__ == "__main__":

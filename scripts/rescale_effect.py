@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 from ldm.cli import load_from_flags, run_script  # noqa: E402
 from ldm.cli.flags import add_model_flags  # noqa: E402
@@ -50,10 +51,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    model = load_from_flags(flags).model
-    large = flags.large or 2 * flags.size
+    large = 2 * flags.size if flags.large is None else flags.large
+    if flags.n < 1:
+        raise UserError(f"--n {flags.n}: expected at least 1")
+    if min(flags.size, large) < 1:
+        raise UserError(f"--size {flags.size} --large {large}: expected at least 1")
     if large % flags.size:
         raise UserError(f"--large {large} is no multiple of --size {flags.size}")
+    model = load_from_flags(flags).model
     for side in (flags.size, large):
         latent_shape(model, (side, side))
     files = images_in(Path(flags.images))[: flags.n]
@@ -88,7 +93,7 @@ def images_in(folder: Path) -> list[Path]:
 def encoded(model: LatentDiffusion, files: list[Path], side: int) -> Tensor:
     """E(x) without the model's scale, `(n, c, h, w)`: posterior samples where the first stage has a posterior, as in training."""
     found = []
-    for i, path in enumerate(files):
+    for i, path in enumerate(tqdm(files, desc=f"{side}x{side}", unit="image", disable=not sys.stderr.isatty())):
         x = to_tensor(cover(read_picture(path, model.first_stage.image_channels), side, side))[None].to(model.scale.device)
         shape = model.first_stage.latent_shape(side, side)
         noise = normal(shape, [generator("rescale effect", i)], x) if model.first_stage.stochastic else None

@@ -9,6 +9,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch import Tensor  # noqa: E402
 
@@ -17,6 +18,7 @@ from ldm.cli.asked import part_reading, reads, refuse_others  # noqa: E402
 from ldm.cli.flags import add_guider_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.pictures import pad_to, read_picture, write_png  # noqa: E402
+from ldm.cli.rounds import Result, padded_size, rounds  # noqa: E402
 from ldm.cli.steer import image_guide  # noqa: E402
 from ldm.data.images import to_tensor  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
@@ -25,6 +27,8 @@ from ldm.steering import Steering  # noqa: E402
 
 EXAMPLES = """
 Every image is enlarged by the factor that the model was trained for; what has to be added to its borders is cut off again.
+Images are read upright, as 8 bit, with white behind what is transparent, and keep their colour profile. Those of one size that
+follow one another are enlarged together, --batch at a time; with --window, one at a time, --batch windows of it.
 
 examples
   python scripts/superres.py logs/<run> small.png --steps 100
@@ -49,38 +53,41 @@ def main(arguments: list[str] | None = None) -> int:
     flags = parser().parse_args(arguments)
     if flags.n < 1:
         raise UserError(f"--n {flags.n}: expected at least 1")
+    if flags.guider == "lpips" and not flags.guide_scale:
+        raise UserError("--guider lpips: give --guide-scale as well (1 is the paper's)")
     job = Job.open(flags)
     part = part_reading(job.model, "low_res")
     if part is None:
         raise UserError(f"this model reads {reads(job.model)}, not low-resolution images")
     refuse_others(job.model, ("low_res",))
     channels = job.model.first_stage.image_channels if part.encode_first else part.concat_channels
-    pictures = [read_picture(path, channels) for path in flags.images]
-    batches = -(-flags.n // flags.batch) * len(pictures)
-    with job.progress(batches) as on_step:
-        for place, (path, picture) in enumerate(zip(flags.images, pictures, strict=True)):
-            enlarge(job, part, place, Path(path), picture, Steering(windows=job.windows(), on_step=on_step))
-    sys.stdout.write(f"{flags.n * len(pictures)} images in {job.outdir}\n")
+    unit = size_multiple(job.model) // math.gcd(size_multiple(job.model), factor_of(job, part))
+    sizes = [padded_size(read_picture(path, channels), unit) for path in flags.images]  # a wrong image is known before sampling
+    windows = job.windows()
+    planned = rounds(sizes, flags.n, 1 if windows else flags.batch)
+    with job.progress(len(planned)) as on_step:
+        for results in planned:
+            given = {place: read_picture(flags.images[place], channels) for place, _ in results}
+            low = torch.cat([pad_to(to_tensor(given[place])[None], unit) for place, _ in results])
+            enlarge(job, factor_of(job, part), results, given, low, Steering(windows=windows, on_step=on_step))
+    sys.stdout.write(f"{flags.n * len(flags.images)} images in {job.outdir}\n")
     return 0
 
 
-def enlarge(job: Job, part: Any, place: int, path: Path, picture: Image.Image, steering: Steering) -> None:
-    """All results for one image, the `place`-th of the command line."""
-    factor = factor_of(job, part)
-    low = to_tensor(picture)[None]
-    multiple = size_multiple(job.model)
-    padded = pad_to(low, multiple // math.gcd(multiple, factor))
-    if job.flags.guide_scale:
-        steering = replace(steering, guides=[image_guide(job, padded, steering.windows)])
-    size = (padded.shape[2] * factor, padded.shape[3] * factor)
-    for first in range(0, job.flags.n, job.flags.batch):
-        candidates = range(first, min(first + job.flags.batch, job.flags.n))
-        batch = {"low_res": padded.expand(len(candidates), -1, -1, -1)}
-        images = job.sample(batch, [place * job.flags.n + i for i in candidates], size, steering)
-        for i, image in zip(candidates, images, strict=True):
-            cut: Tensor = image[:, : low.shape[2] * factor, : low.shape[3] * factor]
-            name = f"{place:03d}-{path.stem}" + (f"-{i:02d}" if job.flags.n > 1 else "")
-            write_png(job.outdir / f"{name}.png", cut, job.record(low_res=str(path), candidate=i, factor=factor))
+def enlarge(job: Job, factor: int, results: list[Result], given: dict[int, Image.Image], low: Tensor, steering: Steering) -> None:
+    """Results for images of one size; `low` has them padded, `(B, C, h, w)`."""
+    flags = job.flags
+    if flags.guide_scale:
+        steering = replace(steering, guides=[image_guide(job, low, steering.windows)])
+    size = (low.shape[2] * factor, low.shape[3] * factor)
+    images = job.sample({"low_res": low}, [place * flags.n + i for place, i in results], size, steering)
+    for (place, i), image in zip(results, images, strict=True):
+        path, picture = Path(flags.images[place]), given[place]
+        guided = {"guider": flags.guider, "guide_scale": flags.guide_scale} if flags.guide_scale else {}
+        note = job.record(low_res=str(path), candidate=i, factor=factor, **guided)
+        name = f"{place:03d}-{path.stem}" + (f"-{i:02d}" if flags.n > 1 else "")
+        cut = image[:, : picture.height * factor, : picture.width * factor]
+        write_png(job.outdir / f"{name}.png", cut, note, like=picture)
 
 
 def factor_of(job: Job, part: Any) -> int:

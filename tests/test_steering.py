@@ -1,5 +1,7 @@
 """Negative conditions, starting images and known regions, on tiny random models."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -100,3 +102,14 @@ def test_windows_give_images_of_any_size_and_do_not_depend_on_their_batch() -> N
     images = [generate(model, {}, range(2), (32, 48), settings, steering=Steering(windows=Windows(8, 4, n, 2))) for n in (1, 5)]
     assert images[0].shape == (2, 3, 32, 48)
     torch.testing.assert_close(images[0], images[1], atol=1e-5, rtol=0)
+
+
+def test_windows_bound_what_the_first_stage_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = make(), []
+    for name in ("encode", "decode"):
+        whole = getattr(model.first_stage, name)
+        monkeypatch.setattr(model.first_stage, name, lambda x, _do=whole: seen.append(x.shape) or _do(x))
+    image, hole = torch.rand(1, 3, 32, 48) * 2 - 1, torch.ones(1, 1, 32, 48)
+    for steering in (Steering(start=image), Steering(known=image, hole=hole)):
+        generate(model, {}, range(2), (32, 48), SamplerSettings(steps=2), steering=replace(steering, windows=Windows(8, 4, 3, 2)))
+    assert {shape[2:] for shape in seen} == {(16, 16), (8, 8)} and max(shape[0] for shape in seen) == 3

@@ -10,6 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
+from ldm.cli.steer import in_proportion
 from ldm.config import Trust, build
 from ldm.files import save_weights
 from ldm.interop.compvis.recorded import read_case
@@ -171,12 +172,22 @@ def test_image_to_image_and_guides(models: dict[str, Path], script, tmp_path: Pa
             ["--guide", small, "--guide-scale", 0.1],
             ["--guide", image],
             ["--H", 32, "--W", 48, "--window", 16, "--overlap", 8, "--batch", 3, "--guide", image],
+            ["--guide", small, "--precision", "bf16"],
         )
     ):
         done = script("scripts/sample.py", models["unconditional"], "--n", 2, *FAST, *more, "--outdir", tmp_path / str(i))
         assert done.returncode == 0, done.stderr
-    assert text_of(tmp_path / "0" / "00001.png")["init"] == str(image)
+    assert text_of(tmp_path / "0" / "00001.png")["init"] == str(image) and text_of(tmp_path / "0" / "00001.png")["strength"] == 0.5
+    assert text_of(tmp_path / "1" / "00001.png")["guide_scale"] == 0.1 and "strength" not in text_of(tmp_path / "1" / "00001.png")
     assert Image.open(tmp_path / "3" / "00001.png").size == (48, 32)
+
+
+@pytest.mark.parametrize(
+    "given,expected", [((8, 8), (8, 8)), ((100, 8), (8, 8)), ((40, 20), (16, 16)), ((3, 90), (3, 3)), ((1, 1), (1, 1))]
+)
+def test_a_guide_gets_the_proportions_of_the_sample(given: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert in_proportion(Image.new("RGB", given), (16, 16)).size == expected
+    assert in_proportion(Image.new("RGB", (30, 20)), (32, 48)).size == (30, 20)
 
 
 def test_classifier_guidance_changes_what_it_should(models: dict[str, Path], script, tmp_path: Path) -> None:
@@ -237,6 +248,18 @@ def test_any_size_is_enlarged(models: dict[str, Path], script, tmp_path: Path, n
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["000-small-00.png", "000-small-01.png"]
     assert Image.open(tmp_path / "out" / "000-small-01.png").size == (size[0] * factor, size[1] * factor)
+
+
+def test_images_of_one_size_go_together_and_come_out_as_alone(models: dict[str, Path], script, tmp_path: Path) -> None:
+    given = [photo(tmp_path / f"{i}.png", 7 + (i == 2), 6) for i in range(4)]
+    Image.fromarray(255 - np.asarray(Image.open(given[1]))).save(given[1])
+    for batch, outdir in ((1, "alone"), (8, "together")):
+        words = [*given, "--n", 2, *FAST, "--guide-scale", 0.2, "--batch", batch, "--outdir", tmp_path / outdir]
+        done = script("scripts/superres.py", models["superres"], *words)
+        assert done.returncode == 0 and "8 images" in done.stdout, done.stderr
+    for alone in (tmp_path / "alone").iterdir():
+        assert np.abs(pixels(alone) - pixels(tmp_path / "together" / alone.name)).max() <= 1
+    assert text_of(alone)["guider"] == "l2" and text_of(alone)["guide_scale"] == 0.2
 
 
 def test_padding_changes_nothing_that_fits_and_windows_work(models: dict[str, Path], script, tmp_path: Path) -> None:
@@ -362,11 +385,16 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("semantic", "caption", ["nowhere.png"], 2, "this model reads caption, not label maps"),
     ("superres", "superres", ["nowhere.png"], 3, "nowhere.png: no such image"),
     ("superres", "inpaint", ["nowhere.png"], 2, "not low-resolution images"),
+    ("superres", "superres", ["nowhere.png", "--guider", "lpips"], 2, "give --guide-scale as well"),
+    ("superres", "superres", ["docs/images/demo-text.png", "--guide-scale", -1], 2, "--guide-scale -1.0: expected 0 or more"),
+    ("superres", "superres", ["docs/images/demo-text.png", "--window", 4], 2, "--window 4: expected at least 8"),
     ("inpaint", "inpaint", ["--indir", "nowhere"], 3, "nowhere: no such folder"),
     ("inpaint", "inpaint", ["--indir", "configs"], 3, "expected pairs x.png and x_mask.png"),
     ("inpaint", "unconditional", ["--indir", "configs"], 2, "--known inpaints with a model"),
     ("rescale_effect", "unconditional", ["--images", "configs", "--size", 16], 3, "no folder with images"),
     ("rescale_effect", "unconditional", ["--images", "docs", "--size", 17], 2, "no multiple"),
+    ("rescale_effect", "unconditional", ["--images", "docs", "--size", 0], 2, "--size 0 --large 0: expected at least 1"),
+    ("rescale_effect", "unconditional", ["--images", "docs", "--size", 16, "--n", 0], 2, "--n 0"),
 ]
 
 

@@ -13,6 +13,8 @@ from ldm.errors import UserError
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device, precision_context
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS, and as the CPU say it
+
 
 def script_parser(description: str | None, examples: str, scale: float = 1.0) -> argparse.ArgumentParser:
     """A parser with the model as first argument and the flags every sampling script has; `scale` is guidance's default."""
@@ -70,7 +72,7 @@ def add_condition_flags(p: argparse.ArgumentParser) -> None:
 
 def add_start_flags(p: argparse.ArgumentParser) -> None:
     """Image to image."""
-    p.add_argument("--init", metavar="IMAGE", help="begin with this image, noised, instead of noise (image to image)")
+    p.add_argument("--init", metavar="IMAGE", help="begin with this image, scaled and cut to size and noised, instead of noise")
     p.add_argument("--strength", type=float, default=0.7, help="with --init: share of the steps that are made, up to 1 (default: 0.7)")
 
 
@@ -114,6 +116,11 @@ def run_script(main: Callable[[list[str] | None], int], arguments: list[str] | N
         return error.exit_code
     except OSError as error:  # no permission, disk full, a file where a folder should be
         sys.stderr.write(f"error: {error}\n")
+        return 2
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        sys.stderr.write("error: out of memory: lower --batch, or where there is --window, sample in windows\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("stopped; what is written is whole\n")

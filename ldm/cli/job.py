@@ -27,6 +27,14 @@ from ldm.training.monitor import save_grid
 
 Steer = Callable[[Batch], Steering]  # for the conditions of one batch
 SHOWN = 64  # images in a grid
+STEERED = (  # flags that PNGs name beside the sampler's, where the first of each line was given
+    ("window", "overlap"),
+    ("negative",),
+    ("init", "strength"),
+    ("guide", "guider", "guide_scale"),
+    ("classifier", "classifier_scale"),
+    ("masks",),
+)
 
 
 @dataclass
@@ -79,6 +87,8 @@ class Job:
                 raise UserError("--overlap goes with --window")
             return None
         f, factor = self.model.first_stage.factor, self.model.network.factor
+        if self.flags.window < 2 * f * factor and self.flags.overlap is None:
+            raise UserError(f"--window {self.flags.window}: expected at least {2 * f * factor}, so that half of it can overlap")
         half = self.flags.window // (2 * f * factor) * f * factor
         overlap = half if self.flags.overlap is None else self.flags.overlap
         if self.flags.window % (f * factor) or overlap % (f * factor):
@@ -90,9 +100,10 @@ class Job:
 
     def record(self, **more: Any) -> dict[str, Any]:
         """What the PNGs say."""
-        steered = {key: getattr(self.flags, key, None) for key in ("window", "overlap", "negative", "init", "guide", "classifier")}
+        given = {key: value for key, value in vars(self.flags).items() if value is not None}
+        steered = {key: given[key] for keys in STEERED if keys[0] in given for key in keys if key in given}
         weights = {"model": str(self.loaded.path), "sha256": self.loaded.sha256, "step": self.loaded.step}
-        return {**weights, "seed": self.flags.seed, **asdict(self.settings), **{k: v for k, v in steered.items() if v is not None}, **more}
+        return {**weights, "seed": self.flags.seed, **asdict(self.settings), **steered, **more}
 
     @contextmanager
     def progress(self, batches: int) -> Iterator[Callable[[], None]]:

@@ -1,6 +1,9 @@
 """Images with holes: pairs of files, or images with generated masks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,9 @@ from ldm.data.masks import Kind, mask
 from ldm.errors import MissingFile, UserError
 from ldm.seeding import generator
 
+SUFFIX = "_mask"  # of a mask's name
+HALF_WHITE = 128  # of 255: from here on a pixel belongs to the hole
+
 
 @dataclass
 class Pair:
@@ -22,6 +28,9 @@ class Pair:
     hole: np.ndarray
 
 
+Read = Callable[[], Pair]  # a folder may be larger than memory: pairs are read when they are needed
+
+
 def pasted(pair: Pair, sampled: Image.Image) -> Image.Image:
     """The sampled pixels inside the hole, the given ones outside, at the given size."""
     known, new = np.asarray(pair.image), np.asarray(sampled)[: pair.image.height, : pair.image.width]
@@ -29,22 +38,31 @@ def pasted(pair: Pair, sampled: Image.Image) -> Image.Image:
     return Image.fromarray(np.where(hole, new, known))
 
 
-def make_pairs(folder: Path, channels: int, kind: Kind, seed: int) -> list[Pair]:
-    """All images of a folder with generated masks; a mask depends on the seed and the name of the image.
+def make_pairs(folder: Path, channels: int, kind: Kind, seed: int) -> list[Read]:
+    """All images of a folder, masks left out, with generated masks; a mask depends on the seed and the name of the image.
 
     Raises:
         MissingFile: no folder, or no images in it.
+        UserError: two images of one name.
+    """
+    images = [path for path in images_in(folder) if not path.stem.endswith(SUFFIX)]
+    if not images:
+        raise MissingFile(f"--indir {folder}: nothing but masks in it; expected images")
+    return [partial(make_pair, path, channels, kind, seed) for path in images]
+
+
+def make_pair(path: Path, channels: int, kind: Kind, seed: int) -> Pair:
+    """One image and a generated mask.
+
+    Raises:
         UserError: an image that is too small for a hole.
     """
-    pairs = []
-    for path in images_in(folder):
-        picture = read_picture(path, channels)
-        try:
-            hole = mask(kind, (picture.height, picture.width), generator(seed, "mask", path.name))
-        except ValueError as error:
-            raise UserError(f"{path}: {error}") from error
-        pairs.append(Pair(path.stem, picture, hole[0].numpy() > 0))
-    return pairs
+    picture = read_picture(path, channels)
+    try:
+        hole = mask(kind, (picture.height, picture.width), generator(seed, "mask", path.name))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    return Pair(path.stem, picture, hole[0].numpy() > 0)
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -59,26 +77,27 @@ def images_in(folder: Path) -> list[Path]:
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
     if not files:
         raise MissingFile(f"--indir {folder}: no images in it; expected pairs x.png and x_mask.png")
-    if len({p.stem for p in files}) < len(files):
-        raise UserError(f"--indir {folder}: two files share a name apart from their ending")
+    for one, other in pairwise(sorted(files, key=lambda p: p.stem)):
+        if one.stem == other.stem:
+            raise UserError(f"--indir {folder}: {one.name} and {other.name} share a name apart from their ending")
     return files
 
 
-def read_pairs(folder: Path, channels: int) -> list[Pair]:
-    """All images of a folder with their masks; everything is read before anything is sampled.
+def read_pairs(folder: Path, channels: int) -> list[Read]:
+    """All images of a folder with their masks.
 
     Raises:
         MissingFile: no folder, no pair, an image without a mask or a mask without an image.
-        UserError: sizes that differ, two images of one name, or a mask without a hole.
+        UserError: two images of one name.
     """
     files = images_in(folder)
-    masks = {p.stem.removesuffix("_mask"): p for p in files if p.stem.endswith("_mask")}
-    images = {p.stem: p for p in files if not p.stem.endswith("_mask")}
+    masks = {p.stem.removesuffix(SUFFIX): p for p in files if p.stem.endswith(SUFFIX)}
+    images = {p.stem: p for p in files if not p.stem.endswith(SUFFIX)}
     if lonely := sorted(images.keys() ^ masks.keys()):
         name = lonely[0]
-        lacks = f"{name}_mask.png is missing" if name in images else f"{masks[name].name} fits no image: {name}.png is missing"
+        lacks = f"{name}{SUFFIX}.png is missing" if name in images else f"{masks[name].name} fits no image: {name}.png is missing"
         raise MissingFile(f"--indir {folder}: {lacks}")
-    return [read_pair(name, images[name], masks[name], channels) for name in images]
+    return [partial(read_pair, name, images[name], masks[name], channels) for name in images]
 
 
 def read_pair(name: str, image: Path, mask: Path, channels: int) -> Pair:
@@ -87,9 +106,10 @@ def read_pair(name: str, image: Path, mask: Path, channels: int) -> Pair:
     Raises:
         UserError: sizes that differ, or a mask without a hole.
     """
-    picture, hole = read_picture(image, channels), read_mask(mask)
-    if hole.shape != (picture.height, picture.width):
-        raise UserError(f"{mask} is {hole.shape[1]}x{hole.shape[0]}, but {image.name} is {picture.width}x{picture.height}")
+    picture, white = read_picture(image, channels), read_mask(mask)
+    if white.shape != (picture.height, picture.width):
+        raise UserError(f"{mask} is {white.shape[1]}x{white.shape[0]}, but {image.name} is {picture.width}x{picture.height}")
+    hole = white >= HALF_WHITE
     if not hole.any():
-        raise UserError(f"{mask}: nothing in it is white, so there is nothing to fill")
+        raise UserError(f"{mask}: nothing in it is white (its brightest pixel is {white.max()} of 255), so there is nothing to fill")
     return Pair(name, picture, hole)

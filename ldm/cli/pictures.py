@@ -34,13 +34,18 @@ def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
         raise UserError(f"{path}: {error}") from error
 
 
-def read_mask(path: str | Path) -> np.ndarray:
-    """A mask, white where something is to be filled -> `(H, W)` bool, true from half white on.
+def read_mask(path: Path) -> np.ndarray:
+    """A mask file as its brightness, `(H, W)` uint8.
 
     Raises:
-        MissingFile, UserError: as `read_picture`.
+        MissingFile: nothing there.
+        UserError: it cannot be read, or has transparent pixels, which could mean either.
     """
-    return np.asarray(read_picture(path, 1)) >= 127.5
+    picture = read_picture(path, 1)
+    with Image.open(path) as stored:
+        if stored.has_transparency_data and np.asarray(stored.convert("RGBA"))[..., 3].min() < 255:
+            raise UserError(f"{path}: has transparent pixels; a mask is white where the hole is and black elsewhere")
+    return np.asarray(picture)
 
 
 def cover(image: Image.Image, height: int, width: int) -> Image.Image:
@@ -67,12 +72,18 @@ def pad_to(x: Tensor, multiple: int, value: float | None = None) -> Tensor:
     return F.pad(x, (0, right, 0, down), mode="reflect" if down < x.shape[2] and right < x.shape[3] else "replicate")
 
 
-def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any]) -> None:
-    """A PNG that knows how it was made (text chunk "ldm"), whole or not at all."""
+def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any], like: Image.Image | None = None) -> None:
+    """A PNG that knows how it was made (text chunk "ldm"), whole or not at all; in the colours of another picture if asked to."""
     info = PngInfo()
     info.add_text("ldm", json.dumps(settings))
     picture = to_image(image) if isinstance(image, Tensor) else image
-    write_whole(path, lambda beside: picture.save(beside, format="PNG", pnginfo=info))
+    write_whole(path, lambda beside: picture.save(beside, format="PNG", pnginfo=info, icc_profile=colours(like)))
+
+
+def colours(picture: Image.Image | None) -> bytes | None:
+    """The ICC profile that says which colours a picture's numbers mean; none where it is one of another mode (of a CMYK file)."""
+    profile = picture.info.get("icc_profile") if picture is not None else None
+    return profile if profile and picture and profile[16:20] == {"L": b"GRAY", "RGB": b"RGB "}.get(picture.mode) else None
 
 
 def beside(left: Image.Image, right: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """From flags to steering: starting images, image guides, classifier guidance."""
 
 import argparse
+import math
 from collections.abc import Callable
 
 from PIL import Image
@@ -33,8 +34,7 @@ def steering_from_flags(job: Job, size: tuple[int, int], classifier: NoisyClassi
     target = picture_of(job, "guide")
     guides: list[Guide] = []
     if target is not None:
-        fits = target.height <= size[0] and target.width <= size[1]
-        guides.append(image_guide(job, to_tensor(target if fits else cover(target, *size))[None], windows))
+        guides.append(image_guide(job, to_tensor(in_proportion(target, size))[None], windows))
     negative = getattr(flags, "negative", None)
 
     def steer(batch: Batch) -> Steering:
@@ -52,6 +52,12 @@ def picture_of(job: Job, flag: str) -> Image.Image | None:
     return None if path is None else read_picture(path, job.model.first_stage.image_channels)
 
 
+def in_proportion(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The middle of a picture, of the proportions of a size (height and width) and no larger: samples are reduced to it evenly."""
+    share = min(1.0, picture.height / size[0], picture.width / size[1])
+    return cover(picture, max(1, round(share * size[0])), max(1, round(share * size[1])))
+
+
 def start_image(job: Job, size: tuple[int, int]) -> Tensor | None:
     """The image of `--init` at the size that is sampled, `(1, C, H, W)`.
 
@@ -67,13 +73,15 @@ def start_image(job: Job, size: tuple[int, int]) -> Tensor | None:
 
 
 def image_guide(job: Job, target: Tensor, windows: Windows | None = None) -> Guide:
-    """The guider of `--guider` and `--guide-scale` towards a target `(1, C, h, w)`, to which samples are reduced.
+    """The guider of `--guider` and `--guide-scale` towards targets `(B or 1, C, h, w)`, to which samples are reduced.
 
     Raises:
         MissingFile: LPIPS lacks its weights.
-        UserError: a target too small for LPIPS.
+        UserError: a negative scale, or a target too small for LPIPS.
     """
     flags, model = job.flags, job.model
+    if not (math.isfinite(flags.guide_scale) and flags.guide_scale >= 0):
+        raise UserError(f"--guide-scale {flags.guide_scale}: expected 0 or more")
     target = target.to(model.scale.device)
     transform = reduced_to(target.shape[2], target.shape[3])
     if flags.guider == "lpips":

@@ -41,14 +41,25 @@ def perceptual(target: Tensor, transform: Transform, distance: Callable[[Tensor,
 
 
 def reduced_to(height: int, width: int) -> Transform:
-    """T of Fig. 14 and of super-resolution: antialiased bicubic reduction to a size; images of that size stay as they are."""
+    """T of Fig. 14 and of super-resolution: antialiased bicubic reduction to a size; images of that size stay as they are.
+
+    Float32 whatever the precision around it, by two products of matrices: the library's own reduction takes no bf16 on the CPU
+    and has no gradient on every device.
+    """
 
     def transform(x: Tensor) -> Tensor:
         if x.shape[2:] == (height, width):
             return x
-        return F.interpolate(x, size=(height, width), mode="bicubic", antialias=True)
+        with torch.autocast(x.device.type, enabled=False):
+            rows, columns = (reduction(old, new).to(x.device) for old, new in zip(x.shape[2:], (height, width), strict=True))
+            return rows @ x.float() @ columns.T
 
     return transform
+
+
+def reduction(old: int, new: int) -> Tensor:
+    """Weights `(new, old)` of the antialiased bicubic reduction along one side."""
+    return F.interpolate(torch.eye(old)[None, None], size=(new, old), mode="bicubic", antialias=True)[0, 0]
 
 
 def image_guided(denoise: Denoise, decode: Callable[[Tensor], Tensor], log_p: LogP, scale: float, schedule: NoiseSchedule) -> Denoise:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
@@ -46,26 +47,31 @@ class Windows:
         step = self.size - self.overlap
         return [*range(0, length - self.size, step), length - self.size]
 
-    def apply(self, function: Callable[[Tensor, Tensor], Tensor], x: Tensor, enlarge: int = 1) -> Tensor:
-        """Run a function over windows of a map and blend what it gives. Differentiable.
+    def apply(self, function: Callable[[Tensor, Tensor], Tensor], x: Tensor, enlarge: int = 1, reduce: int = 1) -> Tensor:
+        """Run a function over windows of a map and blend what it gives.
+
+        Differentiable, in the memory of a few windows too: on the way back each is computed once more.
 
         Args:
-            function: `(crops (n, C, s, s), rows (n,)) -> (n, C', enlarge * s, enlarge * s)`, row being the place of a crop's
-                sample in the batch.
-            x: `(B, C, h, w)`.
+            function: `(crops (n, C, reduce * s, reduce * s), rows (n,)) -> (n, C', enlarge * s, enlarge * s)`, row being the
+                place of a crop's sample in the batch.
+            x: `(B, C, reduce * h, reduce * w)`.
             enlarge: cells that the function gives per cell and side (f for a decoder).
+            reduce: cells that it takes per cell and side (f for an encoder).
 
         Returns:
             `(B, C', enlarge * h, enlarge * w)`.
         """
-        height, width = x.shape[2:]
+        height, width = (side // reduce for side in x.shape[2:])
         h, w = min(self.size, height), min(self.size, width)
         jobs = [(row, top, left) for top in self.starts(height) for left in self.starts(width) for row in range(len(x))]
         total, weights = None, x.new_zeros(len(x), 1, enlarge * height, enlarge * width, dtype=torch.float32)
         for first in range(0, len(jobs), self.batch):
             some = jobs[first : first + self.batch]
-            crops = torch.stack([x[row, :, top : top + h, left : left + w] for row, top, left in some])
-            pieces = function(crops, torch.tensor([row for row, _, _ in some], device=x.device)).float()
+            spots = [(row, reduce * top, reduce * left) for row, top, left in some]
+            crops = torch.stack([x[row, :, top : top + reduce * h, left : left + reduce * w] for row, top, left in spots])
+            rows = torch.tensor([row for row, _, _ in some], device=x.device)
+            pieces = checkpoint(function, crops, rows, use_reentrant=False, preserve_rng_state=False).float()
             if total is None:
                 total = pieces.new_zeros(len(x), pieces.shape[1], enlarge * height, enlarge * width)
             for (row, top, left), piece in zip(some, pieces, strict=True):

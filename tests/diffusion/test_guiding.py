@@ -77,6 +77,16 @@ def test_guided_samples_come_nearer_to_the_target(kind: str) -> None:
     assert error[0] > 1.1 * error[1] > 1.1 * 1.5 * error[2]
 
 
+@pytest.mark.parametrize("sizes", [((16, 24), (4, 6)), ((15, 9), (4, 9)), ((8, 8), (8, 8)), ((5, 5), (1, 1))])
+def test_the_reduction_is_the_librarys_in_any_precision(sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    x = torch.randn(2, 3, *sizes[0])
+    expected = torch.nn.functional.interpolate(x, size=sizes[1], mode="bicubic", antialias=True)
+    torch.testing.assert_close(reduced_to(*sizes[1])(x), expected, atol=1e-5, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(reduced_to(*sizes[1])(x), expected, atol=1e-5, rtol=0)
+        assert gaussian(expected, reduced_to(*sizes[1]))(x.bfloat16()).dtype == torch.float32
+
+
 def test_a_quantiser_lets_the_guides_gradient_through() -> None:
     torch.manual_seed(0)
     stage = VQAutoencoder(2, 16, 32, [1], 1, middle_attention=False).requires_grad_(False).eval()

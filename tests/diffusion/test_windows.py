@@ -35,6 +35,12 @@ def test_a_decoder_in_windows() -> None:
     torch.testing.assert_close(found, F.interpolate(x, scale_factor=2.0))
 
 
+def test_an_encoder_in_windows() -> None:
+    x = torch.randn(2, 3, 40, 24)
+    found = Windows(8, 4, 3).apply(lambda crop, rows: F.avg_pool2d(crop, 2), x, reduce=2)
+    torch.testing.assert_close(found, F.avg_pool2d(x, 2))
+
+
 def model() -> LatentDiffusion:
     torch.manual_seed(0)
     net = UNet(2, 1, 32, [1, 2], 1, heads=1)
@@ -64,6 +70,23 @@ def test_gradients_pass_windows() -> None:
 
     (gradient,) = torch.autograd.grad(Windows(8, 4).apply(square, x).sum(), x)
     torch.testing.assert_close(gradient, 2 * x.detach())
+
+
+def test_nothing_inside_the_windows_waits_for_the_way_back() -> None:
+    kept: list[int] = []
+
+    def exponents(crop: Tensor, rows: Tensor) -> Tensor:
+        for _ in range(50):
+            crop = crop.exp() / 3  # one map each that its gradient needs
+        return crop
+
+    x = torch.zeros(1, 1, 64, 64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda y: kept.append(y.numel()) or y, lambda y: y):
+        y = Windows(8, 4).apply(exponents, x)
+    assert sum(kept) < 10 * 4 * x.numel()
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    (expected,) = torch.autograd.grad(exponents(x, x).sum(), x)
+    torch.testing.assert_close(gradient, expected)
 
 
 @pytest.mark.parametrize("words", [(7, 2, 1, 2), (8, 8, 1, 1), (8, -1, 1, 1), (8, 4, 0, 1), (0, 0, 1, 1)])

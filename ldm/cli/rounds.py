@@ -1,0 +1,23 @@
+"""Several results for each of several images: in batches, whose images have one size."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from PIL import Image
+
+Result = tuple[int, int]  # place of the image among those given, number of the result for it
+
+
+def padded_size(picture: Image.Image, multiple: int) -> tuple[int, int]:
+    """Height and width, enlarged until `multiple` divides them."""
+    return picture.height + (-picture.height) % multiple, picture.width + (-picture.width) % multiple
+
+
+def rounds(sizes: Sequence[tuple[int, int]], n: int, batch: int) -> list[list[Result]]:
+    """All results in their order, `n` for each image, at most `batch` at a time and only of one size at a time."""
+    results = [(place, i) for place in range(len(sizes)) for i in range(n)]
+    planned: list[list[Result]] = []
+    for _, group in groupby(results, key=lambda result: sizes[result[0]]):
+        alike = list(group)
+        planned += [alike[first : first + batch] for first in range(0, len(alike), batch)]
+    return planned
