@@ -31,6 +31,7 @@ class Record:
     Attributes:
         name: its id.
         path: its file.
+        file: what splits go by, where several records are of one file; `name` without it.
         captions: one of them is drawn.
         boxes: `(n, 4)` xyxy as fractions of the upright picture's width and height.
         box_labels: `(n,)` class indices.
@@ -47,6 +48,7 @@ class Record:
     segmentation: Path | None = None
     mask: Path | None = None
     origin: str = ""
+    file: str = ""
 
 
 class Annotated(Reading):

@@ -93,7 +93,7 @@ class Coco(Annotated):
     def _images(self, file: Any) -> Iterable[dict[str, Any]]:
         """Entries whose picture is there, in the order of their names."""
         path, content = file
-        there = files_below(self.folder)
+        there = files_below(self.folder, (), self.broken)
         for image in sorted(content["images"], key=lambda image: str(image.get("file_name"))):
             if not all(isinstance(image.get(key), int) and image[key] > 0 for key in ("id", "width", "height")):
                 self.broken.append(f"{path}: image {image.get('id')}: expected id, file_name, width and height")
@@ -138,7 +138,7 @@ class Coco(Annotated):
             keep &= np.array([image["id"] in self._captions for image in self.images], dtype=bool)
         if "segmentation" in self.give:
             self.maps = first_of(self.root / "stuffthingmaps", [self.name, "."], "label maps of COCO-Stuff")
-            there = files_below(self.maps, {".png"})
+            there = files_below(self.maps, {".png"}, self.broken)
             for i, image in enumerate(self.images):
                 if f"{Path(image['file_name']).stem}.png" not in there:
                     keep[i] = False

@@ -55,7 +55,7 @@ class ImageNet(RecordList):
             raise UserError(f"{folder}: the synset {strange[0]} is not in {training}")
         rank = {name: i for i, name in enumerate(synsets)}
         self.class_names["label"] = human_names(Path(root), synsets)
-        names = sorted(name for name in files_below(folder, SUFFIXES) if name.split("/")[0] in rank)
+        names = sorted(name for name in files_below(folder, SUFFIXES, self.broken) if name.split("/")[0] in rank)
         self.records = [Record(name, folder / name, label=rank[name.split("/")[0]]) for name in names]
         self.report_broken(len(self.records), len(names))
 

@@ -63,7 +63,7 @@ class OpenImages(Annotated):
         table = first_of(folder, [*names, *(f"annotations/{name}" for name in names)], "boxes of OpenImages")
         described = first_of(folder, [p + "class-descriptions-boxable.csv" for p in ("", "annotations/")], "classes of OpenImages")
         rank = self._read_classes(described, classes, groups)
-        self.files = sorted(files_below(self.folder, SUFFIXES))
+        self.files = sorted(files_below(self.folder, SUFFIXES, self.broken))
         self.boxes = BoxTable()
         self._read_boxes(table, rank, groups, min_area)
         self.boxes.sort(len(self.files))
