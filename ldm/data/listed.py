@@ -1,4 +1,4 @@
-"""Sets that come as a folder of images and list files: LSUN, CelebA-HQ, FFHQ."""
+"""Sets that come as a folder of images, some with list files: LSUN, CelebA-HQ, FFHQ, Places."""
 
 import logging
 from collections import Counter
@@ -10,12 +10,16 @@ from ldm.data.arrays import ARRAYS
 from ldm.data.folders import RecordList
 from ldm.data.geometry import Crop
 from ldm.data.images import SUFFIXES
-from ldm.data.reading import Split, files_below, listed, require
+from ldm.data.reading import Split, files_below, first_of, listed, require
 from ldm.errors import UserError
 
 log = logging.getLogger(__name__)
 Part = Literal["train", "validation"]
 LSUN_LISTS = {"churches": "church_outdoor", "bedrooms": "bedrooms", "cats": "cat"}  # as the paper's authors call them
+PLACES = {
+    "train": ("data_large", "data_large_standard", "data_256", "data_256_standard", "train"),
+    "validation": ("val_large", "val_256", "val"),
+}
 
 
 class ListedImages(RecordList):
@@ -159,3 +163,36 @@ class FFHQ(CelebAHQ):
     """
 
     lists = "ffhq"
+
+
+class Places(ListedImages):
+    """Images of Places365: `data_large/a/airfield/*.jpg` and `val_large/*.jpg`, as the archives unpack, or their `_256`.
+
+    `train/` and `val/` (the "easy format") do as well. Without any of these folders every image counts, split by hash.
+
+    Args:
+        root: the folder.
+        split: "train" or "validation".
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
+        held_out: share of the files in "validation", where there are no folders for both.
+
+    Raises:
+        MissingFile: no such folder, or only the other split's.
+        UserError: no image in it.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int,
+        split: Part = "train",
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        held_out: float = 0.001,
+    ) -> None:
+        folder = require(Path(root), "Places")
+        if not any((folder / name).is_dir() for names in PLACES.values() for name in names):
+            super().__init__(root, size, None, resize, crop, flip, split, held_out)
+        else:
+            super().__init__(str(first_of(folder, PLACES[split], f"{split} images of Places")), size, None, resize, crop, flip)
