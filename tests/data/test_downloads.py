@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from miniatures import coco, openimages
+from miniatures import coco, openimages, picture
 
 from ldm.data import Coco, OpenImages
 from ldm.data.batch import check_sample, collate
@@ -100,3 +101,42 @@ def test_openimages_tables_in_other_places_and_wrong_ones(tmp_path: Path) -> Non
     (tmp_path / "class-descriptions-boxable.csv").unlink()
     with pytest.raises(MissingFile, match="class-descriptions-boxable.csv"):
         OpenImages(str(tmp_path), 32)
+
+
+def test_coco_entries_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
+    """Numbers from 0 are as good as any; what comes twice, lies outside or is upside down is not."""
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 40} for i in (0, 1, 1)]
+    bad = [{"bbox": [30, 20, -12, -12]}, {"image_id": [1]}, {"category_id": 7}]
+    unseen = [{"bbox": [30, 20, 0, 10]}, {"bbox": [100, 100, 40, 40]}, {"bbox": [float("nan"), 1, 4, 4]}]
+    rows = [{"id": i, "image_id": 0, "category_id": 1, "bbox": [50, 20, 40, 40]} | row for i, row in enumerate([{}, *bad, *unseen])]
+    (tmp_path / "annotations").mkdir()
+    for i in (0, 1):
+        picture(tmp_path / "train2017" / f"{i}.jpg", i)
+    captions = [{"image_id": 0, "caption": "x"}, {"image_id": 1, "caption": None}]
+    content = {"images": images, "categories": [{"id": 1, "name": "dog"}]}
+    for kind, found in (("instances", rows), ("captions", captions)):
+        (tmp_path / "annotations" / f"{kind}_train2017.json").write_text(json.dumps(content | {"annotations": found}))
+    data = Coco(str(tmp_path), 32, stuff=False)
+    assert len(data) == 2 and np.allclose(data.record(0).boxes, [[50 / 60, 0.5, 1, 1]])
+    assert "image 1: a second one" in data.broken[0] and len(data.broken) == 4
+    assert all(f"annotation {i}: expected a bbox" in data.broken[i] for i in (1, 2, 3))
+    spoken = Coco(str(tmp_path), 32, give=["caption"])
+    assert len(spoken) == 1 and "1.jpg: no caption" in spoken.broken[-1]
+    (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(content | {"annotations": [], "categories": [{"id": 1}]}))
+    with pytest.raises(UserError, match="categories: expected id and name"):
+        Coco(str(tmp_path), 32, stuff=False)
+
+
+def test_openimages_as_its_archives_unpack(tmp_path: Path) -> None:
+    openimages(tmp_path)
+    (tmp_path / "train_0").mkdir()
+    (tmp_path / "train").rename(tmp_path / "train_f")
+    (tmp_path / "train_f" / "0000000000000001.jpg").rename(tmp_path / "train_0" / "0000000000000001.jpg")
+    picture(tmp_path / "validation" / "0000000000000000.jpg")
+    described, table = tmp_path / "class-descriptions-boxable.csv", tmp_path / "train-annotations-bbox.csv"
+    described.write_text("LabelName,DisplayName\n" + described.read_text())
+    described.rename(tmp_path / "oidv7-class-descriptions-boxable.csv")
+    table.write_text("\ufeff" + table.read_text())  # as spreadsheets save it
+    data = OpenImages(str(tmp_path), 32)
+    assert data.files == ["train_0/0000000000000001.jpg", "train_f/0000000000000000.jpg"]
+    assert [len(data[i]["boxes"]) for i in (0, 1)] == [2, 2] and len(data.class_names["boxes"]) == 3
