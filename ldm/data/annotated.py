@@ -107,7 +107,7 @@ class Annotated(Reading):
     def original_size(self, index: int) -> tuple[int, int] | None:
         path = self.record(index).path
         try:
-            if is_array(path, self.channels):
+            if is_array(path, self.channels, self.values):
                 return size_of(read_array(path, self.channels, self.values))
             with Image.open(path) as opened:
                 return opened.size
@@ -120,7 +120,7 @@ class Annotated(Reading):
         Raises:
             UnreadableImage: says why not.
         """
-        if is_array(record.path, self.channels):
+        if is_array(record.path, self.channels, self.values):
             return read_array(record.path, self.channels, self.values)
         return read_image(record.path, self.channels)
 

@@ -44,6 +44,13 @@ def test_scenes_are_functions_of_seed_split_and_number() -> None:
         ({"label": 1.5}, "class index"),
         ({"lable": 1}, "unknown key 'lable'"),
         ({"id": None}, "'id' must be str"),
+        ({"low_res": torch.zeros(3, 3, 3)}, r"'low_res' is \(3, 3\), the image is \(4, 4\): expected a whole factor"),
+        ({"low_res": torch.zeros(3, 1, 2)}, "one for both sides"),
+        ({"low_res": torch.zeros(3, 4, 4)}, "of 2 or more"),
+        ({"low_res": torch.zeros(3, 0, 0)}, "of 2 or more"),
+        ({"boxes": torch.zeros(2, 4), "box_labels": torch.zeros(1, dtype=torch.int64)}, "as many 'box_labels'"),
+        ({"boxes": torch.zeros(2, 4)}, "as many 'box_labels'"),
+        ({"boxes": torch.zeros(2, 5), "box_labels": torch.zeros(2, dtype=torch.int64)}, "xyxy"),
     ],
 )
 def test_samples_outside_the_schema_are_named(change: dict, message: str) -> None:
