@@ -129,7 +129,7 @@ def files_below(root: Path, suffixes: Collection[str], broken: list[str]) -> set
             if entry.is_dir():
                 waiting += [] if _leads_back(entry) else [name + "/"]
             elif (entry.is_file() or entry.is_symlink()) and (not suffixes or Path(name).suffix.lower() in suffixes):
-                if _is_text(name):
+                if is_text(name):
                     found.add(name)
                 else:
                     broken.append(f"{root}/{ascii(name)[1:-1]}: a name that is not UTF-8")
@@ -141,7 +141,8 @@ def _leads_back(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve())
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; names of files need not."""
     try:
         name.encode()
     except UnicodeEncodeError:
