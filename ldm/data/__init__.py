@@ -5,7 +5,7 @@ from ldm.data.digits import Digits
 from ldm.data.folder import ImageFolder
 from ldm.data.folders import AnnotatedFolder, ArrayFolder, PairedFolders
 from ldm.data.imagenet import ImageNet
-from ldm.data.listed import FFHQ, LSUN, CelebAHQ, ListedImages
+from ldm.data.listed import FFHQ, LSUN, CelebAHQ, ListedImages, Places
 from ldm.data.mixed import Mixed
 from ldm.data.openimages import OpenImages
 from ldm.data.order import StepBatches
@@ -31,6 +31,7 @@ __all__ = [
     "OpenImages",
     "PairedFolders",
     "Photographs",
+    "Places",
     "Scenes",
     "StepBatches",
     "SuperResolution",

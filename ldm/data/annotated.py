@@ -31,6 +31,7 @@ class Record:
     Attributes:
         name: its id.
         path: its file.
+        file: what splits go by, where several records are of one file; `name` without it.
         captions: one of them is drawn.
         boxes: `(n, 4)` xyxy as fractions of the upright picture's width and height.
         box_labels: `(n,)` class indices.
@@ -47,6 +48,7 @@ class Record:
     segmentation: Path | None = None
     mask: Path | None = None
     origin: str = ""
+    file: str = ""
 
 
 class Annotated(Reading):
@@ -105,7 +107,7 @@ class Annotated(Reading):
     def original_size(self, index: int) -> tuple[int, int] | None:
         path = self.record(index).path
         try:
-            if is_array(path, self.channels):
+            if is_array(path, self.channels, self.values):
                 return size_of(read_array(path, self.channels, self.values))
             with Image.open(path) as opened:
                 return opened.size
@@ -118,7 +120,7 @@ class Annotated(Reading):
         Raises:
             UnreadableImage: says why not.
         """
-        if is_array(record.path, self.channels):
+        if is_array(record.path, self.channels, self.values):
             return read_array(record.path, self.channels, self.values)
         return read_image(record.path, self.channels)
 

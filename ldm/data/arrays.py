@@ -11,10 +11,10 @@ ARRAYS = {".npy", ".npz"}
 TIFFS = {".tif", ".tiff"}
 
 
-def is_array(path: Path, channels: int) -> bool:
-    """Whether a file is read here, and not as a photograph."""
+def is_array(path: Path, channels: int, values: tuple[float, float] | None = None) -> bool:
+    """Whether a file is read here, and not as a photograph: a .tif is where its channels or values are none of a photograph."""
     suffix = path.suffix.lower()
-    return suffix in ARRAYS or (suffix in TIFFS and channels not in (1, 3))
+    return suffix in ARRAYS or (suffix in TIFFS and (channels not in (1, 3) or values is not None))
 
 
 def read_array(path: Path, channels: int, values: tuple[float, float] | None = None) -> np.ndarray | Image.Image:
@@ -66,6 +66,8 @@ def _tiff(path: Path, channels: int) -> np.ndarray:
             pages = [np.asarray(page).copy() for page in ImageSequence.Iterator(opened)]
         if len(pages) == channels and all(page.ndim == 2 for page in pages):
             return np.stack(pages)
+        if len(pages) == 1 and pages[0].ndim == 3:
+            return pages[0]
     except Exception:  # unknown to Pillow
         pages = []
     try:

@@ -20,7 +20,7 @@ KEYS = {
     "mask": "float32 (1, H, W), 1 = to be filled",
     "masked_image": "float32 (C, H, W) in [-1, 1]",
     "embedding": "float32 (N, d) tokens that were computed elsewhere",
-    "low_res": "float32 (C, H/4, W/4) in [-1, 1]",
+    "low_res": "float32 (C, H/f, W/f) in [-1, 1], f usually 4",
     "id": "str, stable name of the sample",
     "draw": "int, place in the run's order",
     "skipped": "list of 'sample: reason' that this sample stands in for",
@@ -49,12 +49,22 @@ def check_sample(sample: Sample, source: str) -> None:
     for key in ("mask", "masked_image", "segmentation"):
         if key in sample and tuple(sample[key].shape[-2:]) != height_width:
             raise ValueError(f"{source}: {key!r} is {tuple(sample[key].shape[-2:])}, the image is {height_width}")
+    if "low_res" in sample:
+        _check_low_res(tuple(sample["low_res"].shape[1:]), height_width, source)
     for key in ("segmentation", "box_labels"):
         if key in sample and (not isinstance(sample[key], Tensor) or sample[key].dtype != torch.int64):
             raise ValueError(f"{source}: {key!r} must be {KEYS[key]}")
+    if "boxes" in sample and (sample["boxes"].shape[1] != 4 or len(sample.get("box_labels", ())) != len(sample["boxes"])):
+        raise ValueError(f"{source}: 'boxes' must be {KEYS['boxes']}, with as many 'box_labels'")
     for key in ("caption", "id"):
         if key in sample and not isinstance(sample[key], str):
             raise ValueError(f"{source}: {key!r} must be {KEYS[key]}, got {type(sample[key]).__name__}")
+
+
+def _check_low_res(low: tuple[int, ...], high: tuple[int, ...], source: str) -> None:
+    factors = {divmod(many, few) if few else (0, 0) for many, few in zip(high, low, strict=True)}
+    if len(factors) > 1 or min(factors)[0] < 2 or max(factors)[1]:
+        raise ValueError(f"{source}: 'low_res' is {low}, the image is {high}: expected a whole factor of 2 or more, one for both sides")
 
 
 def _check_range(value: Any, key: str, source: str) -> None:

@@ -13,6 +13,7 @@ from ldm.data.geometry import Crop
 from ldm.data.reading import files_below, first_of, require
 from ldm.errors import UserError
 
+SIZES = {"id": 0, "width": 1, "height": 1}  # keys of an image and their least values
 STUFF_CLASSES = 182  # of the label maps of COCO-Stuff: things 0 to 90, stuff 91 to 181
 
 
@@ -91,15 +92,19 @@ class Coco(Annotated):
         return path, content
 
     def _images(self, file: Any) -> Iterable[dict[str, Any]]:
-        """Entries whose picture is there, in the order of their names."""
+        """Entries whose picture is there, in the order of their names, each once."""
         path, content = file
-        there = files_below(self.folder)
+        seen: set[int] = set()
+        there = files_below(self.folder, (), self.broken)
         for image in sorted(content["images"], key=lambda image: str(image.get("file_name"))):
-            if not all(isinstance(image.get(key), int) and image[key] > 0 for key in ("id", "width", "height")):
+            if not all(isinstance(image.get(key), int) and image[key] >= least for key, least in SIZES.items()):
                 self.broken.append(f"{path}: image {image.get('id')}: expected id, file_name, width and height")
             elif image.get("file_name") not in there:
                 self.broken.append(f"{path}: image {image['id']}: no {image.get('file_name')} in {self.folder}")
+            elif image["id"] in seen:
+                self.broken.append(f"{path}: image {image['id']}: a second one of this id")
             else:
+                seen.add(image["id"])
                 yield {key: image[key] for key in ("id", "file_name", "width", "height")}
 
     def _read_captions(self, file: tuple[Path, dict[str, Any]]) -> dict[int, list[str]]:
@@ -110,16 +115,19 @@ class Coco(Annotated):
         return found
 
     def _read_boxes(self, files: list[tuple[Path, dict[str, Any]]], groups: bool, min_area: float) -> None:
+        for path, content in files:
+            if unnamed := [c for c in content["categories"] if not isinstance(c.get("id"), int) or not isinstance(c.get("name"), str)]:
+                raise UserError(f"{path}: categories: expected id and name, got {unnamed[0]!r}")
         names = {c["id"]: c["name"] for _, content in files for c in content["categories"] if c["name"] != "other"}
         rank = {category: i for i, category in enumerate(sorted(names))}
         self.class_names["boxes"] = [names[category] for category in rank] + [f"{names[c]} (group)" for c in rank if groups]
         unknown = {c["id"] for _, content in files for c in content["categories"]} - rank.keys()  # "other"
         for path, content in files:
             for entry in content["annotations"]:
-                image, category = entry.get("image_id"), entry.get("category_id")
-                if image not in self._number or category in unknown:
-                    continue  # of a picture that is not there, which was counted
                 try:
+                    image, category = entry.get("image_id"), entry.get("category_id")
+                    if image not in self._number or category in unknown:
+                        continue  # of a picture that is not there, which was counted
                     box = fractions(entry["bbox"], self.images[self._number[image]])
                     label = rank[category] + len(rank) * int(groups and bool(entry.get("iscrowd")))
                 except (KeyError, TypeError, ValueError) as error:
@@ -136,9 +144,10 @@ class Coco(Annotated):
             keep &= (counts >= objects[0]) & (counts <= objects[1])
         if "caption" in self.give:
             keep &= np.array([image["id"] in self._captions for image in self.images], dtype=bool)
+            self.broken += [f"{self.folder / image['file_name']}: no caption" for image in self.images if image["id"] not in self._captions]
         if "segmentation" in self.give:
             self.maps = first_of(self.root / "stuffthingmaps", [self.name, "."], "label maps of COCO-Stuff")
-            there = files_below(self.maps, {".png"})
+            there = files_below(self.maps, {".png"}, self.broken)
             for i, image in enumerate(self.images):
                 if f"{Path(image['file_name']).stem}.png" not in there:
                     keep[i] = False
@@ -162,9 +171,11 @@ def fractions(bbox: Any, image: dict[str, Any]) -> tuple[float, float, float, fl
     """COCO's [x, y, width, height] in pixels -> xyxy as fractions, clipped to the image.
 
     Raises:
-        ValueError: not four numbers.
+        ValueError: not four numbers, or a negative size.
     """
     x, y, w, h = (float(v) for v in bbox)
+    if not (w >= 0 and h >= 0):
+        raise ValueError(f"a box of {w:g}x{h:g} pixels")
     width, height = float(image["width"]), float(image["height"])
     x0, x1 = (min(max(v / width, 0.0), 1.0) for v in (x, x + w))
     y0, y1 = (min(max(v / height, 0.0), 1.0) for v in (y, y + h))

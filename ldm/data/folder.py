@@ -1,7 +1,6 @@
 """Any folder of images: nested, with classes from subfolders and captions from sidecars or `metadata.jsonl`."""
 
-import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -10,7 +9,8 @@ from PIL import Image
 from ldm.data.batch import Sample
 from ldm.data.geometry import Crop, UnreadableImage
 from ldm.data.images import SUFFIXES, fit, read_image, square, to_tensor
-from ldm.data.reading import Reading, of_split, read_text
+from ldm.data.metadata import read_metadata
+from ldm.data.reading import Reading, files_below, of_split, read_text
 from ldm.errors import MissingFile, UserError
 from ldm.seeding import generator
 
@@ -19,7 +19,7 @@ class ImageFolder(Reading):
     """Images below a folder.
 
     A file that cannot be read is replaced by the next readable one; the batch then carries its name and the reason, and
-    training counts it.
+    training counts it. Images without the caption that was asked for are left out and counted in `broken`.
 
     Args:
         root: the folder; every image below it counts.
@@ -28,8 +28,9 @@ class ImageFolder(Reading):
         crop: where the crop lies: "random" moves with the training step.
         flip: probability of mirroring left and right.
         channels: 3, or 1 for grey.
-        labels: class index from the first folder level, in sorted order.
-        captions: caption from `name.txt` beside the image, or else from `metadata.jsonl` in `root`.
+        labels: class index from the first folder level, in sorted order; a folder without images is no class.
+        captions: caption from `name.txt` beside the image, or else from `metadata.jsonl` in `root` (the first line that
+            names it).
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
         zoom: in place of `resize` and `crop`, a square anywhere of this share to all of the shorter side, scaled to `size`;
@@ -38,7 +39,7 @@ class ImageFolder(Reading):
 
     Raises:
         MissingFile: no such folder.
-        UserError: no image in it, or one without the caption that was asked for.
+        UserError: no image in it, or none with the class or caption that was asked for.
     """
 
     def __init__(
@@ -65,44 +66,46 @@ class ImageFolder(Reading):
             raise UserError(f"ImageFolder: resize {self.resize} is smaller than size {size}")
         if not self.root.is_dir():
             raise MissingFile(f"image folder {root!r}: no such folder; put your images there or set its path")
-        everything = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
-        if not everything:
+        self.what, self.broken, self.class_names = f"image folder {root!r}", [], {}
+        names = sorted(files_below(self.root, SUFFIXES, self.broken))
+        if not names:
             raise UserError(f"image folder {root!r}: no image in it (looked for {', '.join(sorted(SUFFIXES))})")
-        names = [p.relative_to(self.root).as_posix() for p in everything]
         self.names = of_split(names, split, held_out)
         if not self.names:
             raise UserError(f"image folder {root!r}: none of its {len(names)} images is left for the split {split!r}")
-        classes = sorted({name.split("/")[0] for name in names if "/" in name})
-        self.classes = {name: i for i, name in enumerate(classes)} if labels else {}
-        if labels and (loose := [name for name in names if "/" not in name]):
-            raise UserError(f"image folder {root!r}: labels come from subfolders, but {loose[0]!r} lies in none")
+        self.classes = self._read_classes(names) if labels else {}
         self.captions = self._read_captions() if captions else {}
-        self.what, self.broken, self.class_names = f"image folder {root!r}", [], {"label": classes} if labels else {}
+        total = len(self.names)
+        self.names = [name for name in self.names if name in self.captions] if captions else self.names
+        self.report_broken(len(self.names), total)
+
+    def _read_classes(self, names: list[str]) -> dict[str, int]:
+        if loose := [name for name in names if "/" not in name]:
+            raise UserError(f"{self.what}: labels come from subfolders, but {loose[0]!r} lies in none")
+        classes = sorted({name.split("/")[0] for name in names})
+        folders = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        self.broken += [f"{self.root / name}: no image in it, so it is no class" for name in folders if name not in classes]
+        self.class_names["label"] = classes
+        return {name: i for i, name in enumerate(classes)}
 
     def _read_captions(self) -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
         metadata = self.root / "metadata.jsonl"
         if metadata.is_file():
-            for number, line in enumerate(read_text(metadata).split("\n"), 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                    name, caption = PurePosixPath(row["file_name"]).as_posix(), row["caption"]
-                except (ValueError, KeyError, TypeError) as error:
-                    raise UserError(f'{metadata}:{number}: expected {{"file_name": ..., "caption": ...}} ({error})') from error
-                if not isinstance(caption, str):
-                    raise UserError(f"{metadata}:{number}: caption: expected a string, got {caption!r}")
-                found[name] = caption
+            records, wrong = read_metadata(metadata, ("caption",), {})
+            self.broken += wrong
+            for record in reversed(records):  # so that the first line of a file counts
+                found[record.file] = record.captions[0]
         for name in self.names:
             sidecar = (self.root / name).with_suffix(".txt")
-            if sidecar.is_file():
-                found[name] = read_text(sidecar).strip()
-        without = [name for name in self.names if name not in found]
-        if without:
-            raise UserError(
-                f"{self.root}: {len(without)} images have no caption (no .txt beside them, not in metadata.jsonl): {without[0]}"
-            )
+            try:
+                if sidecar.is_file():
+                    found[name] = read_text(sidecar).strip()
+                elif name not in found:
+                    self.broken.append(f"{self.root / name}: no caption (no {sidecar.name} beside it, not in metadata.jsonl)")
+            except (UserError, OSError) as error:
+                found.pop(name, None)
+                self.broken.append(str(error))
         return found
 
     def __len__(self) -> int:

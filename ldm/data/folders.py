@@ -24,16 +24,16 @@ class RecordList(Annotated):
         return self.records[index]
 
     def choose(self, split: Split, held_out: float) -> None:
-        """Keep the records of a split: by a hash of each name.
+        """Keep the records of a split: by a hash of each file's name.
 
         Raises:
             UserError: none is left.
         """
-        names = [record.name for record in self.records]
-        chosen = set(of_split(names, split, held_out))
-        self.records = [record for record in self.records if record.name in chosen]
+        total = len(self.records)
+        chosen = set(of_split([record.file or record.name for record in self.records], split, held_out))
+        self.records = [record for record in self.records if (record.file or record.name) in chosen]
         if not self.records:
-            raise UserError(f"{self.what}: none of its {len(names)} images is left for the split {split!r}")
+            raise UserError(f"{self.what}: none of its {total} images is left for the split {split!r}")
 
 
 class AnnotatedFolder(RecordList):
@@ -115,11 +115,11 @@ class PairedFolders(RecordList):
         held_out: float = 0.05,
     ) -> None:
         super().__init__(f"image folder {root!r}", ["segmentation"], size, resize, crop, flip, map_classes=classes)
-        images = sorted(files_below(require(Path(root), "image folder"), SUFFIXES))
-        there = files_below(require(Path(maps), "folder of label maps"), {".png"})
+        images = sorted(files_below(require(Path(root), "image folder"), SUFFIXES, self.broken))
+        there = files_below(require(Path(maps), "folder of label maps"), {".png"}, self.broken)
         pairs = [(name, str(Path(name).with_suffix(".png").as_posix())) for name in images]
         self.records = [Record(name, Path(root) / name, segmentation=Path(maps) / label) for name, label in pairs if label in there]
-        self.broken = [f"{Path(root) / name}: no label map {label} in {maps}" for name, label in pairs if label not in there]
+        self.broken += [f"{Path(root) / name}: no label map {label} in {maps}" for name, label in pairs if label not in there]
         self.report_broken(len(self.records), len(images))
         self.choose(split, held_out)
 
@@ -155,7 +155,7 @@ class ArrayFolder(RecordList):
         held_out: float = 0.05,
     ) -> None:
         super().__init__(f"folder of arrays {root!r}", [], size, resize, crop, flip, channels, values)
-        names = sorted(files_below(require(Path(root), "folder of arrays"), ARRAYS | TIFFS))
+        names = sorted(files_below(require(Path(root), "folder of arrays"), ARRAYS | TIFFS, self.broken))
         if not names:
             raise UserError(f"{self.what}: no array in it (looked for {', '.join(sorted(ARRAYS | TIFFS))})")
         self.records = [Record(name, Path(root) / name) for name in names]

@@ -1,8 +1,12 @@
-"""ImageNet as it is downloaded: a folder per synset."""
+"""ImageNet as it is downloaded: a folder per synset, or the validation images in one folder and their classes in a list."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+from scipy.io import loadmat
 
 from ldm.data.annotated import Record
 from ldm.data.folders import RecordList
@@ -13,18 +17,22 @@ from ldm.errors import UserError
 
 FOLDERS = {
     "train": ("train", "ILSVRC2012_train/data", "ILSVRC2012_train", "ILSVRC/Data/CLS-LOC/train", "."),
-    "validation": ("val", "validation", "ILSVRC2012_validation/data", "ILSVRC2012_validation"),
+    "validation": ("val", "validation", "ILSVRC2012_validation/data", "ILSVRC2012_validation", "ILSVRC/Data/CLS-LOC/val"),
 }
 NAMES = ("synset_human.txt", "LOC_synset_mapping.txt", "ILSVRC2012_train/synset_human.txt")
 SYNSET = re.compile(r"n\d{8}")
+LISTS = ("LOC_val_solution.csv", "validation_synset.txt", "ILSVRC2012_validation/validation_synset.txt")  # Kaggle's, CompVis's
+DEVKIT = "ILSVRC2012_devkit_t12"
 
 
 class ImageNet(RecordList):
     """Images of ImageNet with their classes: label = rank of the synset among those of the training set.
 
     The folder holds `train/<synset>/*.JPEG` and `val/<synset>/*.JPEG` (or the names of the paper's code,
-    `ILSVRC2012_{train,validation}/data/<synset>`, or training synsets without a folder around them). Where only the validation
-    set is there, its own synsets are ranked. A `synset_human.txt` or `LOC_synset_mapping.txt` in the folder names the classes.
+    `ILSVRC2012_{train,validation}/data/<synset>`, or Kaggle's `ILSVRC/Data/CLS-LOC/{train,val}`, or training synsets without a
+    folder around them). Validation images without synset folders get their classes from `LOC_val_solution.csv`,
+    `validation_synset.txt` or the unpacked `ILSVRC2012_devkit_t12`. Where only the validation set is there, its own synsets are
+    ranked. A `synset_human.txt` or `LOC_synset_mapping.txt` in the folder names the classes.
 
     Args:
         root: the folder.
@@ -48,16 +56,51 @@ class ImageNet(RecordList):
         super().__init__(f"ImageNet in {root!r}", ["label"], size, resize, crop, flip)
         folder = first_of(require(Path(root), "ImageNet"), FOLDERS[split], f"{split} images of ImageNet")
         training = next((Path(root) / name for name in FOLDERS["train"] if (Path(root) / name).is_dir()), folder)
-        synsets = synsets_of(training)
+        names = sorted(files_below(folder, SUFFIXES, self.broken))
+        answers = read_answers(Path(root)) if split == "validation" and not synsets_of(folder) else None
+        synsets = synsets_of(training) or sorted(set((answers or {}).values()))
         if not synsets:
-            raise UserError(f"{training}: no synset folder (n01440764 and the like)")
+            packed = ": its .tar files must be unpacked, each into a folder of its name" if any(training.glob("n*.tar")) else ""
+            raise UserError(f"{training}: no synset folder (n01440764 and the like){packed}")
         if strange := [name for name in synsets_of(folder) if name not in synsets]:
             raise UserError(f"{folder}: the synset {strange[0]} is not in {training}")
         rank = {name: i for i, name in enumerate(synsets)}
         self.class_names["label"] = human_names(Path(root), synsets)
-        names = sorted(name for name in files_below(folder, SUFFIXES) if name.split("/")[0] in rank)
-        self.records = [Record(name, folder / name, label=rank[name.split("/")[0]]) for name in names]
+        self.records = []
+        for name in names:
+            synset = name.split("/")[0] if answers is None else answers.get(Path(name).stem, "no synset")
+            if synset in rank:
+                self.records.append(Record(name, folder / name, label=rank[synset]))
+            elif answers is not None:
+                self.broken.append(f"{folder / name}: of {synset}, which is not among the {len(rank)} classes")
         self.report_broken(len(self.records), len(names))
+
+
+def read_answers(root: Path) -> Mapping[str, str]:
+    """Synset of each validation image, by its name without suffix.
+
+    Raises:
+        MissingFile: nothing says it; names what was looked for.
+        UserError: files that cannot be read.
+    """
+    found = first_of(root, [*LISTS, f"{DEVKIT}/data"], "classes of validation images that lie in no synset folder")
+    if found.is_dir():
+        return _read_devkit(require(found / "ILSVRC2012_validation_ground_truth.txt", "devkit"), require(found / "meta.mat", "devkit"))
+    rows = [(re.split(r"[.,\s]", line, maxsplit=1)[0], SYNSET.search(line)) for line in read_text(found).splitlines()]
+    answers = {name: synset.group() for name, synset in rows if name and synset}
+    if not answers:
+        raise UserError(f"{found}: expected lines like ILSVRC2012_val_00000001,n01751748")
+    return answers
+
+
+def _read_devkit(truth: Path, meta: Path) -> Mapping[str, str]:
+    """The devkit numbers the classes in an order of its own; `meta.mat` says which synset is which."""
+    try:
+        synsets = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in np.atleast_1d(loadmat(meta, squeeze_me=True)["synsets"])}
+        numbers = [int(line) for line in read_text(truth).split()]
+        return {f"ILSVRC2012_val_{i:08}": synsets[number] for i, number in enumerate(numbers, 1)}
+    except (ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+        raise UserError(f"{truth.parent}: expected ground truth and meta.mat of {DEVKIT} ({error})") from error
 
 
 def synsets_of(folder: Path) -> list[str]:

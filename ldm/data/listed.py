@@ -1,7 +1,8 @@
-"""Sets that come as a folder of images and list files: LSUN, CelebA-HQ, FFHQ."""
+"""Sets that come as a folder of images, some with list files: LSUN, CelebA-HQ, FFHQ, Places."""
 
 import logging
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ldm.data.annotated import Record
@@ -9,18 +10,24 @@ from ldm.data.arrays import ARRAYS
 from ldm.data.folders import RecordList
 from ldm.data.geometry import Crop
 from ldm.data.images import SUFFIXES
-from ldm.data.reading import Split, files_below, listed, require
+from ldm.data.reading import Split, files_below, first_of, listed, require
+from ldm.errors import UserError
 
 log = logging.getLogger(__name__)
 Part = Literal["train", "validation"]
 LSUN_LISTS = {"churches": "church_outdoor", "bedrooms": "bedrooms", "cats": "cat"}  # as the paper's authors call them
+PLACES = {
+    "train": ("data_large", "data_large_standard", "data_256", "data_256_standard", "train"),
+    "validation": ("val_large", "val_256", "val"),
+}
 
 
 class ListedImages(RecordList):
     """Images below a folder that a text file names, one relative path a line; without one, all of them, split by hash.
 
-    Both images and .npy files count (CelebA-HQ comes as 1x3x1024x1024 uint8). Names in the list that are not there are left out
-    and counted in `broken`.
+    Both images and .npy files count (CelebA-HQ comes as 1x3x1024x1024 uint8). A list of plain names also fits images that lie in
+    subfolders, where no two have the same name (FFHQ's 00000/00000.png, what LSUN's program exports). Names in the list that
+    are not there, or that come a second time, are left out and counted in `broken`.
 
     Args:
         root: folder of the images.
@@ -46,13 +53,34 @@ class ListedImages(RecordList):
         held_out: float = 0.05,
     ) -> None:
         super().__init__(f"images in {root!r}", [], size, resize, crop, flip)
-        there = files_below(require(Path(root), "image folder"), SUFFIXES | ARRAYS)
-        wanted = sorted(there) if names is None else listed(Path(names))
-        self.records = [Record(name, Path(root) / name) for name in wanted if name in there]
-        self.broken = [f"{names}:{line}: no {name} in {root}" for line, name in enumerate(wanted, 1) if name not in there]
-        self.report_broken(len(self.records), len(wanted))
+        self.root = Path(root)
+        there = files_below(require(self.root, "image folder"), SUFFIXES | ARRAYS, self.broken)
+        if not there:
+            packed = any(self.root.rglob("data.mdb"))
+            raise UserError(
+                f"{self.what}: no image in it" + (": data.mdb must be exported first (LSUN's data.py export)" if packed else "")
+            )
         if names is None:
+            self.records = [Record(name, self.root / name) for name in sorted(there)]
             self.choose(split, held_out)
+        else:
+            self.records = [Record(name, self.root / name) for name in self._named(Path(names), there)]
+            self.report_broken(len(self.records), len(self.records) + len(self.broken))
+
+    def _named(self, names: Path, there: set[str]) -> list[str]:
+        """The files that a list names, each once, in its order."""
+        plain = {name.rpartition("/")[2]: name for name in there}
+        counts = Counter(name.rpartition("/")[2] for name in there)
+        found: dict[str, None] = {}
+        for line, word in enumerate(listed(names), 1):
+            name = PurePosixPath(word).as_posix()
+            if name not in there and counts[name] == 1:
+                name = plain[name]
+            if name not in there or name in found:
+                self.broken.append(f"{names}:{line}: {f'{word} a second time' if name in found else f'no {word} in {self.root}'}")
+            else:
+                found[name] = None
+        return list(found)
 
 
 def split_list(root: str, names: str) -> str | None:
@@ -135,3 +163,36 @@ class FFHQ(CelebAHQ):
     """
 
     lists = "ffhq"
+
+
+class Places(ListedImages):
+    """Images of Places365: `data_large/a/airfield/*.jpg` and `val_large/*.jpg`, as the archives unpack, or their `_256`.
+
+    `train/` and `val/` (the "easy format") do as well. Without any of these folders every image counts, split by hash.
+
+    Args:
+        root: the folder.
+        split: "train" or "validation".
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
+        held_out: share of the files in "validation", where there are no folders for both.
+
+    Raises:
+        MissingFile: no such folder, or only the other split's.
+        UserError: no image in it.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int,
+        split: Part = "train",
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        held_out: float = 0.001,
+    ) -> None:
+        folder = require(Path(root), "Places")
+        if not any((folder / name).is_dir() for names in PLACES.values() for name in names):
+            super().__init__(root, size, None, resize, crop, flip, split, held_out)
+        else:
+            super().__init__(str(first_of(folder, PLACES[split], f"{split} images of Places")), size, None, resize, crop, flip)

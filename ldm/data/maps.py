@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ldm.data.geometry import UnreadableImage
+from ldm.data.images import read_image
 
 UNLABELLED = 255
 
@@ -34,14 +35,15 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """A mask as int64 `(H, W)`: 1 (to be filled) where the image is at least half as bright as it could be.
 
     Raises:
-        UnreadableImage: no such file, or another size.
+        UnreadableImage: no such file, another size, or a mask that is dark but not black everywhere, as one of 0 and 1 is.
     """
     try:
-        with Image.open(path) as opened:
-            grey = np.asarray(opened.convert("L"))
-    except Exception as error:  # Pillow raises many kinds
-        raise UnreadableImage(f"mask {path.name} cannot be read ({error})") from error
+        grey = np.asarray(read_image(path, 1))
+    except UnreadableImage as error:
+        raise UnreadableImage(f"mask {path.name} {error}") from error
     _same_size(grey, path, size, "mask")
+    if 0 < (brightest := int(grey.max())) < 128:
+        raise UnreadableImage(f"mask {path.name} has values 0 to {brightest}, expected white (255) where something is to be filled")
     return (grey >= 128).astype(np.int64)
 
 

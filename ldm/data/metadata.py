@@ -44,7 +44,7 @@ def read_metadata(path: Path, give: Collection[str], classes: Mapping[str, int])
             broken.append(f"{path}:{number}: {error}")
             continue
         name = f"{record.name}#{number}" if record.name in seen else record.name
-        records.append(replace(record, name=name, origin=f"{path}:{number}"))
+        records.append(replace(record, name=name, file=record.name, origin=f"{path}:{number}"))
         seen.add(name)
     return records, broken
 
@@ -57,7 +57,7 @@ def parse(line: str, root: Path, give: Collection[str], classes: Mapping[str, in
     """
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadLine(f"not JSON ({error})") from error
     if not isinstance(row, dict):
         raise BadLine(f"expected an object, got {type(row).__name__}")
@@ -118,6 +118,11 @@ def _text(row: Mapping[str, Any], key: str) -> str:
 
 def _file(row: Mapping[str, Any], key: str, root: Path) -> Path:
     path = root / _text(row, key)
-    if not path.is_file():
-        raise BadLine(f"{key}: no such file: {row[key]}")
+    try:
+        str(path).encode()  # what is not UTF-8, no report could show
+        there = path.is_file()
+    except (ValueError, OSError):  # too long for a name
+        there = False
+    if not there:
+        raise BadLine(f"{key}: no such file: {row[key][:200].encode('utf-8', 'backslashreplace').decode()}")
     return path

@@ -15,14 +15,16 @@ from ldm.data.reading import files_below, first_of, listed, require
 from ldm.errors import UserError
 
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf")
+DESCRIPTIONS = ("class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv")
 LAST = "/m/01s55n"  # taming-transformers puts this class behind all others, and so does the released layout model
 
 
 class OpenImages(Annotated):
     """Images of OpenImages with their boxes.
 
-    The folder holds `train/*.jpg`, `train-annotations-bbox.csv` (or `oidv6-train-annotations-bbox.csv`) and
-    `class-descriptions-boxable.csv`; the tables may lie in `annotations/`; "validation" and "test" likewise. Classes are the
+    The folder holds `train/*.jpg` (or `train_0/` to `train_f/`, as the archives unpack), `train-annotations-bbox.csv` (or
+    `oidv6-train-annotations-bbox.csv`) and `class-descriptions-boxable.csv` (or `oidv7-class-descriptions-boxable.csv`); the
+    tables may lie in `annotations/`; "validation" and "test" are like "train". Classes are the
     ranks of the label names (`/m/...`) in sorted order, as in taming-transformers, whose filters these are, too. Rows that
     cannot be used are left out and counted in `broken` with file and line.
 
@@ -58,12 +60,16 @@ class OpenImages(Annotated):
     ) -> None:
         super().__init__(f"OpenImages in {root!r}", ["boxes"], size, resize, crop, flip, min_box=min_box)
         folder = require(Path(root), "OpenImages")
-        self.folder = require(folder / split, "images of OpenImages")
+        parts = sorted(part.name for part in folder.glob(f"{split}_[0-9a-f]") if part.is_dir())
+        self.folder = folder if parts and not (folder / split).is_dir() else require(folder / split, "images of OpenImages")
         names = [f"{split}-annotations-bbox.csv", f"oidv6-{split}-annotations-bbox.csv"]
         table = first_of(folder, [*names, *(f"annotations/{name}" for name in names)], "boxes of OpenImages")
-        described = first_of(folder, [p + "class-descriptions-boxable.csv" for p in ("", "annotations/")], "classes of OpenImages")
+        places = [place + name for name in DESCRIPTIONS for place in ("", "annotations/")]
+        described = first_of(folder, places, "classes of OpenImages")
         rank = self._read_classes(described, classes, groups)
-        self.files = sorted(files_below(self.folder, SUFFIXES))
+        below = parts if self.folder == folder else [""]
+        found = {part: files_below(self.folder / part, SUFFIXES, self.broken) for part in below}
+        self.files = sorted(f"{part}/{name}" if part else name for part, names in found.items() for name in names)
         self.boxes = BoxTable()
         self._read_boxes(table, rank, groups, min_area)
         self.boxes.sort(len(self.files))
@@ -123,7 +129,7 @@ def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         UserError: not text.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             yield from enumerate(csv.reader(file), 1)
         except (UnicodeDecodeError, csv.Error) as error:

@@ -104,14 +104,50 @@ def first_of(root: Path, names: Sequence[str], what: str) -> Path:
     raise MissingFile(f"{what}: no {' and no '.join(names)} in {str(root)!r}; put it there or set the path")
 
 
-def files_below(root: Path, suffixes: Collection[str] = ()) -> set[str]:
-    """Relative names (with forward slashes) of all files below a folder, hidden ones left out."""
-    found = set()
-    for folder, _, names in os.walk(root, followlinks=True):
-        inside = Path(folder).relative_to(root).as_posix()
-        prefix = "" if inside == "." else inside + "/"
-        found |= {prefix + name for name in names if name[0] != "." and (not suffixes or Path(name).suffix.lower() in suffixes)}
+def files_below(root: Path, suffixes: Collection[str], broken: list[str]) -> set[str]:
+    """Relative names (with forward slashes) of the files below a folder.
+
+    Links are followed, but not back into a folder that holds them. What is hidden (`.ipynb_checkpoints`, `._a.jpg`) is left out.
+
+    Args:
+        suffixes: in small letters, with their dots; none: every file counts.
+        broken: gets a line for each folder that cannot be read and each name that is not UTF-8 (no report could show it).
+    """
+    found: set[str] = set()
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            entries = sorted(os.scandir(root / prefix), key=lambda entry: entry.name)
+        except OSError as error:
+            broken.append(f"{root / prefix}: cannot be read ({error.strerror})")
+            continue
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.name[0] == ".":
+                continue
+            if entry.is_dir():
+                waiting += [] if _leads_back(entry) else [name + "/"]
+            elif (entry.is_file() or entry.is_symlink()) and (not suffixes or Path(name).suffix.lower() in suffixes):
+                if is_text(name):
+                    found.add(name)
+                else:
+                    broken.append(f"{root}/{ascii(name)[1:-1]}: a name that is not UTF-8")
     return found
+
+
+def _leads_back(entry: os.DirEntry[str]) -> bool:
+    """Whether a folder is a link to a folder that it lies in."""
+    return entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve())
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; names of files need not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def held_out_names(names: Sequence[str], share: float) -> set[str]:

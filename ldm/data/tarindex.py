@@ -9,6 +9,7 @@ from typing import Any
 
 from webdataset.tariterators import base_plus_ext
 
+from ldm.data.reading import is_text
 from ldm.files import write_text
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,9 @@ def read_headers(path: Path) -> ShardIndex:
                 key, suffix = base_plus_ext(member.name)
                 if not member.isfile() or not key or "/." in "/" + member.name:
                     continue
-                if member.offset_data + member.size > size:
+                if not is_text(member.name):
+                    broken.append(f"{path}/{ascii(member.name)[1:-1]}: a name that is not UTF-8")
+                elif member.offset_data + member.size > size:
                     broken.append(f"{path}/{member.name}: the shard ends within it")
                 elif suffix.lower() in samples.get(key, {}):
                     broken.append(f"{path}/{member.name}: a second one of this name")

@@ -1,6 +1,8 @@
 """Webdataset shards, as LAION is kept: tar files with an image and its caption under one key."""
 
+import glob
 import io
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from ldm.data.annotated import Annotated, Give, Picture, Record, size_of
 from ldm.data.geometry import Crop, UnreadableImage
 from ldm.data.images import read_image
 from ldm.data.reading import Split, held_out_names
+from ldm.data.shardnames import ShardNames
 from ldm.data.tarindex import ShardIndex, caption_in, index_shard, read_member
 from ldm.errors import MissingFile, UserError
 
@@ -26,7 +29,7 @@ class WebShards(Annotated):
     image or a caption, and what is damaged, is left out and counted in `broken` with its shard.
 
     Args:
-        shards: a folder of .tar files, a pattern (`laion/*.tar`), or webdataset's braces (`laion/{00000..00041}.tar`).
+        shards: a folder of .tar files, nested as you like, a pattern (`laion/*.tar`), or webdataset's braces (`laion/{00000..00041}.tar`).
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
         give: "caption", and "label" from a `cls` member.
         split: "all", or "train" / "validation" by a hash of shard and key.
@@ -54,22 +57,23 @@ class WebShards(Annotated):
         if other := set(self.give) - {"caption", "label"}:
             raise UserError(f"{self.what}: cannot give {min(other)!r} (it can give caption, label)")
         self.paths = shard_paths(shards)
-        names: list[str] = []
-        places: list[tuple[int, ...]] = []
+        names, places = ShardNames(self.paths), array("q")
         for number, path in enumerate(self.paths):
             index = index_shard(path, cache)
             self.broken += index.broken
-            for key, row in self._usable(path, index):
-                names.append(f"{path.stem}/{key}")
-                places.append((number, *row))
+            usable = self._usable(path, index)
+            names.add([key for key, _ in usable])
+            for _, row in usable:
+                places.extend((number, *row))
         self.report_broken(len(names), len(names) + len(self.broken))
         held = held_out_names(names, held_out) if split != "all" else set()
-        keep = [i for i, name in enumerate(names) if split == "all" or (split == "validation") == (name in held)]
-        if not keep:
+        chosen = (split == "all" or (split == "validation") == (name in held) for name in names)
+        keep = np.flatnonzero(np.fromiter(chosen, bool, len(names)))
+        if not len(keep):
             raise UserError(f"{self.what}: none of its {len(names)} samples is left for the split {split!r}")
-        self.names = [names[i] for i in keep]
         # One row per sample: shard, then offset and length of image, caption and class; caption's suffix as a number.
-        self.places = np.array(places, dtype=np.int64)[keep]
+        self.names, self.places = names, np.frombuffer(places, np.int64).reshape(len(names), -1)[keep]
+        names.keep(keep)
 
     def _usable(self, path: Path, index: ShardIndex) -> list[tuple[str, tuple[int, ...]]]:
         found: list[tuple[str, tuple[int, ...]]] = []
@@ -92,7 +96,8 @@ class WebShards(Annotated):
         return read_member(self.paths[row[0]], (row[1 + 2 * which], row[2 + 2 * which]))
 
     def where(self, index: int) -> str:
-        return f"{self.paths[int(self.places[index, 0])]}/{self.names[index].partition('/')[2]}"
+        shard, key = self.names.key(index)
+        return f"{self.paths[shard]}/{key}"
 
     def record(self, index: int) -> Record:
         captions: tuple[str, ...] = ()
@@ -130,10 +135,9 @@ def shard_paths(shards: str) -> list[Path]:
     """
     folder = Path(shards)
     if folder.is_dir():
-        paths = sorted(folder.glob("*.tar"))
+        paths = sorted(folder.rglob("*.tar"))
     elif "*" in shards or "?" in shards:
-        pattern = Path(shards)
-        paths = sorted(pattern.parent.glob(pattern.name))
+        paths = sorted(Path(path) for path in glob.glob(shards, recursive=True))
     else:
         paths = [Path(url) for url in expand_urls(shards)]
     if not paths:

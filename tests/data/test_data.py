@@ -44,6 +44,13 @@ def test_scenes_are_functions_of_seed_split_and_number() -> None:
         ({"label": 1.5}, "class index"),
         ({"lable": 1}, "unknown key 'lable'"),
         ({"id": None}, "'id' must be str"),
+        ({"low_res": torch.zeros(3, 3, 3)}, r"'low_res' is \(3, 3\), the image is \(4, 4\): expected a whole factor"),
+        ({"low_res": torch.zeros(3, 1, 2)}, "one for both sides"),
+        ({"low_res": torch.zeros(3, 4, 4)}, "of 2 or more"),
+        ({"low_res": torch.zeros(3, 0, 0)}, "of 2 or more"),
+        ({"boxes": torch.zeros(2, 4), "box_labels": torch.zeros(1, dtype=torch.int64)}, "as many 'box_labels'"),
+        ({"boxes": torch.zeros(2, 4)}, "as many 'box_labels'"),
+        ({"boxes": torch.zeros(2, 5), "box_labels": torch.zeros(2, dtype=torch.int64)}, "xyxy"),
     ],
 )
 def test_samples_outside_the_schema_are_named(change: dict, message: str) -> None:
@@ -136,14 +143,24 @@ def test_captions_from_sidecars_and_metadata(tmp_path) -> None:
         {"file_name": f"{p}", "caption": f"about {p}"} for p in ("a/grey.jpg", "b/rgba.png", "b/cmyk.jpg", "b/palette.gif", "a/rgb.png")
     ]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    with pytest.raises(UserError, match="1 images have no caption.*sixteen"):
-        ImageFolder(str(tmp_path), 16, captions=True)
+    data = ImageFolder(str(tmp_path), 16, captions=True)
+    assert len(data) == 5 and "sixteen.png: no caption" in data.broken[0]
     (tmp_path / "b" / "deep" / "sixteen.txt").write_text("deep one\n")
     (tmp_path / "a" / "rgb.txt").write_text("the sidecar wins")
     data = ImageFolder(str(tmp_path), 16, captions=True)
-    assert data.captions["b/deep/sixteen.png"] == "deep one" and data.captions["a/rgb.png"] == "the sidecar wins"
-    (tmp_path / "metadata.jsonl").write_text("{broken")
-    with pytest.raises(UserError, match="metadata.jsonl:1"):
+    assert data.captions["b/deep/sixteen.png"] == "deep one" and data.captions["a/rgb.png"] == "the sidecar wins" and not data.broken
+    (tmp_path / "a" / "rgb.txt").write_bytes("caf\u00e9".encode("latin-1"))  # the metadata's caption is not what was meant
+    (tmp_path / "b" / "deep" / "sixteen.txt").write_text("")
+    extra = ["{broken", '{"file_name": "a/grey.jpg", "caption": 3}', '{"file_name": "a/grey.jpg", "caption": "again"}']
+    (tmp_path / "metadata.jsonl").write_text("\n".join([*map(json.dumps, lines), *extra]))
+    data = ImageFolder(str(tmp_path), 16, captions=True)
+    assert data.captions["b/deep/sixteen.png"] == "" and data.captions["a/grey.jpg"] == "about a/grey.jpg" and len(data) == 5
+    for found, reason in zip(data.broken, ("metadata.jsonl:6: not JSON", "jsonl:7: caption", "rgb.txt: not UTF-8"), strict=True):
+        assert reason in found
+    (tmp_path / "metadata.jsonl").unlink()
+    for name in ("a/rgb.txt", "b/deep/sixteen.txt"):
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match="none of its 6 entries can be used; the first: .*no caption"):
         ImageFolder(str(tmp_path), 16, captions=True)
 
 

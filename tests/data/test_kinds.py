@@ -13,6 +13,7 @@ from ldm.data.arrays import read_array
 from ldm.data.batch import check_sample
 from ldm.data.geometry import UnreadableImage, view
 from ldm.data.images import read_image
+from ldm.data.maps import read_mask
 from ldm.data.scenes import CLASSES
 from ldm.errors import MissingFile, UserError
 
@@ -111,6 +112,29 @@ def test_folders_of_arrays(tmp_path: Path) -> None:
     assert "3.npy: cannot be read" in data[3]["skipped"][0] and data[3]["id"] == "4.npy"
     train, held = (ArrayFolder(str(tmp_path), 16, 5, split=s, held_out=0.3) for s in ("train", "validation"))
     assert len(train) + len(held) == 8 and len(held) >= 1
+
+
+def test_tiffs_whose_values_are_said(tmp_path: Path) -> None:
+    """Floats and 12 bits: what a photograph's range would make grey or refuse."""
+    ramp = np.linspace(0, 1, 24 * 24, dtype=np.float32).reshape(24, 24)
+    for name, stored, values in (("a", ramp, (0, 1)), ("b", (ramp * 4095).astype(np.uint16), (0, 4095))):
+        (tmp_path / name).mkdir()
+        Image.fromarray(stored).save(tmp_path / name / "x.tif")
+        image = ArrayFolder(str(tmp_path / name), 24, 1, values=values)[0]["image"]
+        assert np.allclose(image[0], ramp * 2 - 1, atol=1e-3)
+    (tmp_path / "c").mkdir()
+    Image.fromarray(np.full((24, 24, 3), 100, np.uint8)).save(tmp_path / "c" / "x.tif")
+    assert np.allclose(ArrayFolder(str(tmp_path / "c"), 24, 3, values=(0, 200))[0]["image"], 0)
+
+
+def test_masks_by_their_range(tmp_path: Path) -> None:
+    for value, expected in ((65535, 1), (40000, 1), (0, 0)):
+        Image.fromarray(np.full((4, 4), value, np.uint16)).save(tmp_path / "m.png")
+        assert read_mask(tmp_path / "m.png", (4, 4)).tolist() == [[expected] * 4] * 4
+    for pixels in (np.eye(4, dtype=np.uint8), np.eye(4, dtype=np.uint16) * 20000):  # would be no mask at all
+        Image.fromarray(pixels).save(tmp_path / "m.png")
+        with pytest.raises(UnreadableImage, match=r"mask m.png has values 0 to (1|77), expected white \(255\)"):
+            read_mask(tmp_path / "m.png", (4, 4))
 
 
 def test_scenes_are_as_they_always_were() -> None:

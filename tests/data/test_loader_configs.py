@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from miniatures import coco, landscapes, openimages
+from miniatures import coco, landscapes, openimages, picture
 
 from ldm.check import check
 from ldm.config import Trust, build, load, validate
@@ -40,6 +40,30 @@ def test_openimages_config_reads_a_miniature(tmp_path: Path) -> None:
     assert [p for p in validate(config, Trust()) if p.path.startswith("data")] == []
     data: Any = build(config.data["data"]["params"]["train"], Trust(), "data.params.train")
     assert len(data) == 2 and data[0]["image"].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    "config,where,files",
+    [
+        ("celebahq256", "celebahq/imgHQ00000.jpg", {"celebahqtrain.txt": "imgHQ00000.jpg", "celebahqvalidation.txt": "imgHQ00000.jpg"}),
+        ("ffhq256", "ffhq/00000/00000.png", {"ffhqtrain.txt": "00000.png", "ffhqvalidation.txt": "00000.png"}),
+        ("churches256", "churches/a/0.webp", {"church_outdoor_train.txt": "a/0.webp", "church_outdoor_val.txt": "0.webp"}),
+        ("bedrooms256", "bedrooms/0.webp", {"bedrooms_train.txt": "0.webp", "bedrooms_val.txt": "0.webp"}),
+        ("imagenet256", "imagenet/train/n01440764/n01440764_18.JPEG", {}),
+        ("places-masks256", "places/data_large/a/airfield/00000001.jpg", {}),
+    ],
+)
+def test_configs_of_images_read_the_layout_of_the_download(tmp_path: Path, config: str, where: str, files: dict[str, str]) -> None:
+    picture(tmp_path / where, size=(300, 260))
+    for replaced in (("train", "val"), ("data_large", "val_large")):
+        picture(tmp_path / where.replace(*replaced), size=(300, 260))
+    for name, line in files.items():
+        (tmp_path / name).write_text(line)
+    key = Path(where).parts[0]
+    content = load([ROOT / f"configs/data/{config}.yaml"], [f"paths.{key}={tmp_path / key}"])
+    assert [p for p in validate(content, Trust()) if p.path.startswith("data")] == []
+    parts: list[Any] = [build(content.data["data"]["params"][part], Trust(), f"data.params.{part}") for part in ("train", "validation")]
+    assert [(len(part), part[0]["image"].shape) for part in parts] == [(1, (3, 256, 256))] * 2
 
 
 @pytest.mark.parametrize(

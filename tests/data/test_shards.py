@@ -2,18 +2,23 @@
 
 import io
 import json
+import pickle
 import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from miniatures import encoded, shard
+from torch.utils.data import DataLoader
 
-from ldm.data import WebShards
-from ldm.data.batch import check_sample
+from ldm.data import StepBatches, WebShards
+from ldm.data.batch import check_sample, collate
+from ldm.data.shardnames import ShardNames
 from ldm.data.tarindex import index_shard
 from ldm.errors import MissingFile, UserError
+from ldm.training.datamodule import Varied
 
 
 def laion(root: Path) -> None:
@@ -37,16 +42,16 @@ def test_every_sample_by_its_number(tmp_path: Path) -> None:
         assert data[i]["caption"] == f"caption {data[i]['id'].split('/')[1]}"
     assert data[4]["id"] == "00001/000010001" and torch.equal(data.varied(4, 1, 2)["image"], data.varied(4, 1, 2)["image"])
     for pattern in (f"{tmp_path}/*.tar", f"{tmp_path}/{{00000..00002}}.tar"):
-        assert WebShards(pattern, 32).names == data.names
+        assert list(WebShards(pattern, 32).names) == list(data.names)
 
 
 def test_the_index_is_kept_and_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     laion(tmp_path)
-    names = WebShards(str(tmp_path), 32).names
+    names = list(WebShards(str(tmp_path), 32).names)
     assert (tmp_path / "00000.tar.index.json").is_file()
     with monkeypatch.context() as patch:
         patch.setattr(tarfile, "open", lambda *_, **__: pytest.fail("the index beside the shard was not used"))
-        assert WebShards(str(tmp_path), 32).names == names
+        assert list(WebShards(str(tmp_path), 32).names) == names
     shard(tmp_path / "00001.tar", {"new.jpg": encoded(5), "new.txt": b"fresh"})
     assert "00001/new" in WebShards(str(tmp_path), 32).names
     (tmp_path / "00001.tar.index.json").write_text("{broken")
@@ -141,3 +146,36 @@ def test_shards_that_webdataset_itself_writes(tmp_path: Path) -> None:
         (n.partition("/")[2], data[i]["caption"]) for i, n in enumerate(data.names)
     ]
     assert io.BytesIO(data._member(1, 0)).read(4) == b"\x89PNG"
+
+
+def test_shards_of_one_name_in_several_folders(tmp_path: Path) -> None:
+    for part in ("a", "b"):
+        shard(tmp_path / part / "00000.tar", {"0.jpg": encoded(0), "0.txt": part.encode(), "1.jpg": encoded(1), "1.txt": b""})
+    for pattern in ("", "/*/*.tar", "/**/00000.tar", "/{a,b}/00000.tar"):
+        data = WebShards(f"{tmp_path}{pattern}", 32)
+        assert list(data.names) == ["a/00000/0", "a/00000/1", "b/00000/0", "b/00000/1"]
+        assert [data[i]["caption"] for i in range(4)] == ["a", "", "b", ""] and data.where(2) == f"{tmp_path}/b/00000.tar/0"
+
+
+def test_names_take_few_bytes_and_come_back(tmp_path: Path) -> None:
+    names = ShardNames([tmp_path / "0.tar", tmp_path / "1.tar", tmp_path / "2.tar"])
+    for keys in (["000", "\u00fc/x"], [], ["\u6f22"]):
+        names.add(keys)
+    assert names[:] == ["0/000", "0/\u00fc/x", "2/\u6f22"] and names[-1:] == ["2/\u6f22"] and "0/000" in names
+    names.keep(np.array([0, 2]))
+    assert list(names) == ["0/000", "2/\u6f22"] and names.key(1) == (2, "\u6f22")
+    with pytest.raises(IndexError):
+        names[2]
+    names = ShardNames([tmp_path / "0.tar"])
+    names.add([f"{i:09}" for i in range(1000)])
+    assert len(pickle.dumps(names)) < 10 * 1000 + 1000
+
+
+def test_every_sample_once_an_epoch_with_more_workers_than_shards(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", {f"{i}.{kind}": encoded(i) if kind == "jpg" else b"x" for i in range(12) for kind in ("jpg", "txt")})
+    data = Varied(WebShards(str(tmp_path), 32), seed=0)
+    seen: list[str] = []
+    for rank in range(2):
+        loader = DataLoader(data, batch_sampler=StepBatches(12, 4, 3, 0, rank=rank, world=2), collate_fn=collate, num_workers=2)
+        seen += [name for batch in loader for name in batch["id"]]
+    assert sorted(seen) == sorted(f"0/{i}" for i in range(12))
