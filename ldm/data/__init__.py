@@ -1,6 +1,7 @@
 """Data sets: every one yields samples as `ldm.data.batch` describes them."""
 
 from ldm.data.coco import Coco
+from ldm.data.database import LSUNDatabase
 from ldm.data.digits import Digits
 from ldm.data.folder import ImageFolder
 from ldm.data.folders import AnnotatedFolder, ArrayFolder, PairedFolders
@@ -26,6 +27,7 @@ __all__ = [
     "ImageFolder",
     "ImageNet",
     "Inpainting",
+    "LSUNDatabase",
     "ListedImages",
     "Mixed",
     "OpenImages",

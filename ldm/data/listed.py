@@ -56,10 +56,8 @@ class ListedImages(RecordList):
         self.root = Path(root)
         there = files_below(require(self.root, "image folder"), SUFFIXES | ARRAYS, self.broken)
         if not there:
-            packed = any(self.root.rglob("data.mdb"))
-            raise UserError(
-                f"{self.what}: no image in it" + (": data.mdb must be exported first (LSUN's data.py export)" if packed else "")
-            )
+            hint = ": data.mdb is a database: use ldm.data.LSUNDatabase, or LSUN's data.py export"
+            raise UserError(f"{self.what}: no image in it" + (hint if any(self.root.rglob("data.mdb")) else ""))
         if names is None:
             self.records = [Record(name, self.root / name) for name in sorted(there)]
             self.choose(split, held_out)

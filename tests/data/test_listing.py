@@ -101,5 +101,5 @@ def test_an_lsun_database_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no image in it$"):
         ListedImages(str(tmp_path), 32)
     (tmp_path / "church_outdoor_train_lmdb" / "data.mdb").touch()
-    with pytest.raises(UserError, match="no image in it: data.mdb must be exported first"):
+    with pytest.raises(UserError, match="no image in it: data.mdb is a database: use ldm.data.LSUNDatabase"):
         LSUN(str(tmp_path), "churches", 32)
