@@ -20,7 +20,7 @@ from ldm.cli.asked import Asked, classes_and_prompts, part_reading, reads, toget
 from ldm.cli.flags import add_condition_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.pairs import Read, make_pairs, pasted, read_pairs  # noqa: E402
-from ldm.cli.pictures import pad_to, write_png  # noqa: E402
+from ldm.cli.pictures import pad_to  # noqa: E402
 from ldm.cli.rounds import Result, padded_size, rounds  # noqa: E402
 from ldm.data.images import to_image, to_tensor  # noqa: E402
 from ldm.data.masks import Kind  # noqa: E402
@@ -59,8 +59,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    if flags.n < 1:
-        raise UserError(f"--n {flags.n}: expected at least 1")
     if Path(flags.indir).resolve() == Path(flags.outdir).resolve():
         raise UserError(f"--outdir {flags.outdir}: results would overwrite the images of --indir")
     job = Job.open(flags)
@@ -102,10 +100,10 @@ def fill(job: Job, results: list[Result], pairs: Sequence[Read], asked: list[Ask
         pair = given[place]
         note = job.record(image=pair.name, **one.note, candidate=i, known=flags.known)
         name = pair.name + (f"-{i:02d}" if flags.n > 1 else "")
-        write_png(job.outdir / f"{name}.png", pasted(pair, to_image(picture)), note, like=pair.image)
+        job.write(f"{name}.png", pasted(pair, to_image(picture)), note, like=pair.image)
         if flags.masks is not None:
             masks = {"masks": flags.masks, "seed": flags.seed}
-            write_png(job.outdir / f"{pair.name}_mask.png", Image.fromarray(pair.hole), masks)
+            job.write(f"{pair.name}_mask.png", Image.fromarray(pair.hole), masks)
 
 
 if __name__ == "__main__":

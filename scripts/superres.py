@@ -14,10 +14,9 @@ from PIL import Image  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.asked import part_reading, reads, refuse_others  # noqa: E402
 from ldm.cli.flags import add_guider_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
-from ldm.cli.pictures import pad_to, read_picture, write_png  # noqa: E402
+from ldm.cli.pictures import pad_to, read_picture  # noqa: E402
 from ldm.cli.rounds import Result, padded_size, rounds  # noqa: E402
 from ldm.cli.steer import image_guide  # noqa: E402
 from ldm.data.images import to_tensor  # noqa: E402
@@ -51,15 +50,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    if flags.n < 1:
-        raise UserError(f"--n {flags.n}: expected at least 1")
     if flags.guider == "lpips" and not flags.guide_scale:
         raise UserError("--guider lpips: give --guide-scale as well (1 is the paper's)")
     job = Job.open(flags)
-    part = part_reading(job.model, "low_res")
-    if part is None:
-        raise UserError(f"this model reads {reads(job.model)}, not low-resolution images")
-    refuse_others(job.model, ("low_res",))
+    part = job.part_for("low_res", "low-resolution images")
     channels = job.model.first_stage.image_channels if part.encode_first else part.concat_channels
     unit = size_multiple(job.model) // math.gcd(size_multiple(job.model), factor_of(job, part))
     sizes = [padded_size(read_picture(path, channels), unit) for path in flags.images]  # a wrong image is known before sampling
@@ -83,11 +77,10 @@ def enlarge(job: Job, factor: int, results: list[Result], given: dict[int, Image
     images = job.sample({"low_res": low}, [place * flags.n + i for place, i in results], size, steering)
     for (place, i), image in zip(results, images, strict=True):
         path, picture = Path(flags.images[place]), given[place]
-        guided = {"guider": flags.guider, "guide_scale": flags.guide_scale} if flags.guide_scale else {}
-        note = job.record(low_res=str(path), candidate=i, factor=factor, **guided)
+        note = job.record(low_res=str(path), candidate=i, factor=factor)
         name = f"{place:03d}-{path.stem}" + (f"-{i:02d}" if flags.n > 1 else "")
         cut = image[:, : picture.height * factor, : picture.width * factor]
-        write_png(job.outdir / f"{name}.png", cut, note, like=picture)
+        job.write(f"{name}.png", cut, note, like=picture)
 
 
 def factor_of(job: Job, part: Any) -> int:
