@@ -16,10 +16,18 @@ from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device, precision_context
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS, and as the CPU say it
+WITH = {"strength": "init", "guider": "guide", "guide_scale": "guide", "classifier_scale": "classifier"}  # idle without the other flag
 
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line; the usage, a screen long here, is left to --help."""
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        flags = super().parse_args(*args, **kwargs)
+        for key, other in WITH.items():
+            if getattr(flags, other, "no such flag") is None and getattr(flags, key, None) != self.get_default(key):
+                self.error(f"--{key.replace('_', '-')} has no effect without --{other}")
+        return flags
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (--help explains all flags)\n")

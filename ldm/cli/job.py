@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ldm import __version__
 from ldm.cli.asked import Asked, advice, part_reading, reads, refuse_others, together
-from ldm.cli.flags import load_from_flags, settings_from_flags
+from ldm.cli.flags import WITH, load_from_flags, settings_from_flags
 from ldm.cli.pictures import beside, settings_of, write_png
 from ldm.data.batch import Batch
 from ldm.diffusion.sampling import SPACINGS, last_part
@@ -46,7 +46,6 @@ ALWAYS = (
     "first_stage",
     "masks",
 )
-WITH = {"strength": "init", "guider": "guide", "guide_scale": "guide", "classifier_scale": "classifier"}  # idle without the other flag
 
 
 @dataclass
