@@ -85,7 +85,7 @@ def enlarge(job: Job, factor: int, results: list[Result], given: dict[int, Image
 
 def factor_of(job: Job, part: Any) -> int:
     """How much larger than its low-resolution image a model's image is."""
-    return 1 if part.encode_first else job.model.first_stage.factor * part.enlarge // part.factor
+    return 1 if part.encode_first else job.model.first_stage.factor * part.enlarge // (part.factor * part.fold)
 
 
 if __name__ == "__main__":

@@ -16,19 +16,21 @@ class ConcatImage(Conditioner):
 
     Args:
         key: batch key of the image `(B, C, H, W)`.
-        channels: how many it brings: those of the latent when encoded, else those of the image.
+        channels: those of the latent when encoded, else those of the image.
         encode: pass it through the model's first stage (a masked image) instead of using its pixels (a mask, a low
             resolution image).
         factor: nearest-neighbour reduction of the unencoded image to the size of the latent (f for a mask, 1 for a low
             resolution image that has that size already).
         enlarge: bicubic enlargement of the unencoded image to the size of the latent (4 for a low resolution image beside
             pixels, where f is 1).
+        fold: side of the squares of pixels whose values become channels, fold^2 times as many (f for a mask: unlike `factor` it
+            leaves nothing out, so that a cell of the latent knows which of its pixels are in the hole).
         scaled: multiply an encoded image by the model's latent scale. The original does not.
         signed: map an unencoded image from [0, 1] to [-1, 1], as the original does with masks.
         drop_rate: share of training samples whose image becomes zero (mid grey) before it is encoded or resized.
 
     Raises:
-        ValueError: an image that is to be both reduced and enlarged, or encoded and resized.
+        ValueError: more than one of encode, factor, enlarge and fold.
     """
 
     def __init__(
@@ -41,14 +43,15 @@ class ConcatImage(Conditioner):
         signed: bool = False,
         drop_rate: float = 0.0,
         enlarge: int = 1,
+        fold: int = 1,
     ) -> None:
         super().__init__()
-        if encode + (factor > 1) + (enlarge > 1) > 1:
-            raise ValueError(f"ConcatImage takes one of encode={encode}, factor={factor} and enlarge={enlarge}")
+        if encode + (factor > 1) + (enlarge > 1) + (fold > 1) > 1:
+            raise ValueError(f"ConcatImage takes one of encode={encode}, factor={factor}, enlarge={enlarge} and fold={fold}")
         self.key, self.encode_first, self.factor, self.enlarge, self.drop_rate = key, encode, factor, enlarge, drop_rate
-        self.scaled, self.signed = scaled, signed
+        self.scaled, self.signed, self.fold = scaled, signed, fold
         self.reads = (key,)
-        self.concat_channels = channels
+        self.concat_channels = channels * fold**2
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         x = batch[self.key]
@@ -56,6 +59,8 @@ class ConcatImage(Conditioner):
             return Conditioning(concat=encode(x, self.scaled))
         if self.factor > 1:
             x = F.interpolate(x, size=(x.shape[2] // self.factor, x.shape[3] // self.factor), mode="nearest")
+        if self.fold > 1:
+            x = F.pixel_unshuffle(x, self.fold)
         if self.enlarge > 1:
             x = F.interpolate(x, scale_factor=self.enlarge, mode="bicubic")
         return Conditioning(concat=2.0 * x - 1.0 if self.signed else x)

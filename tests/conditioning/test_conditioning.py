@@ -69,8 +69,16 @@ def test_a_small_image_beside_pixels_is_enlarged() -> None:
     assert out.shape == (2, 3, 16, 16)
     expected = torch.nn.functional.interpolate(low, size=(16, 16), mode="bicubic")
     torch.testing.assert_close(out, expected)
-    with pytest.raises(ValueError, match="one of encode=True, factor=1 and enlarge=4"):
+    with pytest.raises(ValueError, match="one of encode=True, factor=1, enlarge=4 and fold=1"):
         ConcatImage("low_res", 3, encode=True, enlarge=4)
+
+
+def test_a_folded_mask_keeps_every_pixel() -> None:
+    mask = (torch.rand(2, 1, 8, 8) > 0.5).float()
+    part = ConcatImage("mask", 1, fold=4, signed=True)
+    out = part({"mask": mask}, encode).concat
+    assert part.concat_channels == 16 and out.shape == (2, 16, 2, 2)
+    assert torch.equal(out[1, :, 1, 0].view(4, 4), 2 * mask[1, 0, 4:, :4] - 1)
 
 
 def test_hybrid_sets_two_inlets() -> None:

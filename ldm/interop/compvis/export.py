@@ -180,8 +180,8 @@ def _image(node: Node) -> Node:
         if p.get("scaled", True):
             raise refuse("a condition through the first stage whose latent is scaled (scaled: false is theirs)")
         return {"cond_stage_config": "__is_first_stage__", "cond_stage_key": p["key"], "concat_mode": True}
-    if p.get("factor", 1) != 1 or p.get("signed"):
-        raise refuse(f"a reduced or signed {p['key']} alone")
+    if any(p.get(name, 1) != 1 for name in ("factor", "enlarge", "fold")) or p.get("signed"):
+        raise refuse(f"a resized, folded or signed {p['key']} alone")
     return _given("concat", {"low_res": "LR_image"}.get(p["key"], p["key"]))
 
 
@@ -189,6 +189,8 @@ def _joint(node: Node) -> Node:
     parts: list[Any] = node["params"]["parts"]
     names = [name_of(part) for part in parts]
     if names == ["ConcatImage", "ConcatImage"] and parts[0]["params"].get("encode") and parts[1]["params"]["key"] == "mask":
+        if parts[1]["params"].get("fold", 1) != 1:
+            raise refuse("a folded mask")
         return _image(parts[0])
     if names == ["ConcatImage", "GivenContext"]:
         return _given("hybrid", "embedding")

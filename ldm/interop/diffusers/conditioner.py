@@ -72,7 +72,7 @@ def is_low_res(conditioner: Conditioner, channels: int) -> bool:
         isinstance(conditioner, ConcatImage)
         and conditioner.key == "low_res"
         and not conditioner.encode_first
-        and conditioner.factor == 1
+        and conditioner.factor == conditioner.enlarge == conditioner.fold == 1
         and not conditioner.signed
         and conditioner.concat_channels == channels
     )
