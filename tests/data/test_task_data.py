@@ -149,6 +149,8 @@ def test_check_with_and_without_a_folder_of_pictures(run, tmp_path: Path, config
     command = ["main.py", "--base", f"configs/ldm/{config}.yaml", "--check", "trainer.params.devices=1", "data.params.workers=0"]
     where = "paths.places" if config.startswith("inpaint") else "paths.imagenet"
     missing = run(*command, f"{where}={tmp_path / 'nowhere'}")
-    assert missing.returncode == 3 and "nowhere': n" in missing.stdout and "wrong:" not in missing.stdout, missing.stdout + missing.stderr
+    assert (
+        missing.returncode == 3 and "/nowhere" in missing.stdout and "no such folder" in missing.stdout and "wrong:" not in missing.stdout
+    ), missing.stdout + missing.stderr
     there = run(*command, f"{where}={tmp_path}")
     assert there.returncode == 0 and "ready" in there.stdout, there.stdout + there.stderr
