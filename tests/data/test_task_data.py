@@ -150,7 +150,7 @@ def test_check_with_and_without_a_folder_of_pictures(run, tmp_path: Path, config
     where = "paths.places" if config.startswith("inpaint") else "paths.imagenet"
     missing = run(*command, f"{where}={tmp_path / 'nowhere'}")
     assert (
-        missing.returncode == 3 and "/nowhere" in missing.stdout and "no such folder" in missing.stdout and "wrong:" not in missing.stdout
+        missing.returncode == 3 and "/nowhere" in missing.stdout and "set its path" in missing.stdout and "wrong:" not in missing.stdout
     ), missing.stdout + missing.stderr
     there = run(*command, f"{where}={tmp_path}")
     assert there.returncode == 0 and "ready" in there.stdout, there.stdout + there.stderr
