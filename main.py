@@ -172,6 +172,8 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
     folder = run_folder(flags, config)
     if rank_zero_only.rank != 0:
         logging.getLogger().setLevel(logging.WARNING)  # one process speaks for all
+    elif state is None:
+        record_base(folder, flags)
     logging.info("run folder: %s", folder)
     logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.resolved_precision(), settings.device_type())
     callbacks = build(config.data.get("callbacks") or {}, trust, "callbacks").values()
@@ -198,6 +200,20 @@ def run_folder(flags: argparse.Namespace, config: Any) -> Path:
     name = str(flags.name or config.data.get("name") or Path(flags.base[0]).stem)
     # A second process of the same run (DDP) inherits the first one's environment, and so finds its folder.
     return Path(os.environ.setdefault(RUN_FOLDER, str(new_folder(Path(flags.logdir), name))))
+
+
+def record_base(folder: Path, flags: argparse.Namespace) -> None:
+    """`base.yaml`: the config files as they are now, without the command line's changes, for the report to compare with."""
+    from ldm.config import load
+    from ldm.errors import UserError
+    from ldm.files import write_text
+    from ldm.interop.compvis import FOREIGN
+
+    try:
+        text = load(flags.base, foreign=FOREIGN).to_yaml()
+    except UserError:  # they leave something to the command line
+        return
+    write_text(folder / "base.yaml", text)
 
 
 def first_stage_record(module: Any, state: dict[str, Any] | None, flags: argparse.Namespace) -> dict[str, str] | None:

@@ -1,8 +1,12 @@
 """What stage two asks of a first stage, and what its own training asks."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ldm.first_stage.kl import DiagonalGaussian
 
 
 @dataclass(frozen=True)
@@ -14,12 +18,14 @@ class Reconstruction:
         latent: `(B, c, h, w)`, as stage two would see it before scaling.
         regularizer: `(B,)`, the KL divergence in nats per image, or the codebook loss.
         codes: `(B, h, w)` int64 codebook indices; none for KL.
+        posterior: q(z|x); none for VQ.
     """
 
     image: Tensor
     latent: Tensor
     regularizer: Tensor
     codes: Tensor | None = None
+    posterior: "DiagonalGaussian | None" = None
 
 
 class FirstStage(nn.Module):

@@ -30,10 +30,17 @@ class DiagonalGaussian:
 
     def kl(self, other: "DiagonalGaussian | None" = None) -> Tensor:
         """KL(q || other), or KL(q || N(0, 1)) without one, in nats, summed over the latent: `(B,)` float32."""
+        return self._kl(other).flatten(1).sum(dim=1)
+
+    def kl_of_channels(self) -> Tensor:
+        """KL(q || N(0, 1)) in nats of every channel, summed over its positions: `(B, c)` float32."""
+        return self._kl(None).flatten(2).sum(dim=2)
+
+    def _kl(self, other: "DiagonalGaussian | None") -> Tensor:
         mean, log_variance = self.mean.float(), self.log_variance.float()
         zero = torch.zeros_like(mean)
         their_mean, their_log_variance = (zero, zero) if other is None else (other.mean.float(), other.log_variance.float())
-        return normal_kl(mean, log_variance, their_mean, their_log_variance).flatten(1).sum(dim=1)
+        return normal_kl(mean, log_variance, their_mean, their_log_variance)
 
     def nll(self, z: Tensor) -> Tensor:
         """-log q(z) in nats, summed over the latent: `(B,)`, for z `(B, c, h, w)`."""
@@ -97,7 +104,7 @@ class KLAutoencoder(FirstStage):
     def reconstruct(self, x: Tensor, noise: Tensor | None = None) -> Reconstruction:
         q = self.posterior(x)
         z = q.mean if noise is None else q.sample(noise)
-        return Reconstruction(self.decode(z), z, q.kl())
+        return Reconstruction(self.decode(z), z, q.kl(), posterior=q)
 
     def last_layer(self) -> Tensor:
         return self.decoder.conv_out.weight

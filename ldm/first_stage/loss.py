@@ -132,4 +132,6 @@ class AutoencoderLoss(nn.Module):
             loss = 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
         else:
             loss = 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
-        return loss, {"discriminator": loss.detach(), "logits_real": real.detach().mean(), "logits_fake": fake.detach().mean()}
+        right = 0.5 * ((real > 0).float().mean() + (fake < 0).float().mean())
+        logs = {"discriminator": loss, "discriminator_right": right, "logits_real": real.mean(), "logits_fake": fake.mean()}
+        return loss, {name: value.detach() for name, value in logs.items()}

@@ -113,6 +113,10 @@ class VQAutoencoder(FirstStage):
     @staticmethod
     def usage(codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Share of the codebook in use and perplexity of the codes `(...)`: two scalars."""
-        share = torch.bincount(codes.flatten(), minlength=size).float()
-        p = share / share.sum()
-        return (share > 0).float().mean(), torch.exp(-(p * p.clamp(min=1e-10).log()).sum())
+        return use_of_codes(torch.bincount(codes.flatten(), minlength=size))
+
+
+def use_of_codes(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Share of the codebook in use and perplexity of the codes, from how often each was chosen `(|Z|,)`: two scalars."""
+    p = counts.float() / counts.sum()
+    return (counts > 0).float().mean(), torch.exp(-(p * p.clamp(min=1e-10).log()).sum())

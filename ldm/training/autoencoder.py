@@ -1,16 +1,19 @@
 """Stage one: train an autoencoder against its loss, and the patch discriminator against the autoencoder."""
 
+from collections.abc import Iterable, Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ldm.data.batch import Batch
 from ldm.first_stage.base import FirstStage, Reconstruction
+from ldm.first_stage.health import HealthMeter, balance_warnings
 from ldm.first_stage.loss import AutoencoderLoss
 from ldm.first_stage.vq import VQAutoencoder
 from ldm.seeding import StepRandom
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, posterior_noise
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, posterior_noise, sample_means
 
 
 class AutoencoderTraining(TrainingModule):
@@ -86,11 +89,23 @@ class AutoencoderTraining(TrainingModule):
             logs |= more
         return logs | latent_statistics(y, self.autoencoder)
 
-    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+    def evaluate(self, batch: Batch, meter: HealthMeter | None = None) -> dict[str, Tensor]:
+        """As in the base class; `meter` takes part in what is seen."""
         x = batch["image"]
         y = self._reconstruct(x, StepRandom(0, 0, batch["id"]))
+        if meter is not None:
+            meter.add(x, y)
         squared = ((y.image.float().clamp(-1, 1) - x) / 2).square().flatten(1).mean(dim=1)
         return {"psnr": (-10 * squared.clamp(min=1e-10).log10()).mean(), "l1": (y.image.float() - x).abs().mean()}
+
+    def validate(self, batches: Iterable[Batch], latest: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:
+        meter = HealthMeter(self.autoencoder.codebook_size)
+        values = sample_means(batches, lambda batch: self.evaluate(batch, meter))
+        health = meter.health()
+        wrong = health.warnings() | balance_warnings(latest)
+        if values["psnr"] < 10.0:
+            wrong["psnr"] = f"reconstructions are poor (PSNR {values['psnr']:.1f} dB)"
+        return values | health.scalars(), wrong
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         return {"inputs": batch["image"], "reconstructions": self._reconstruct(batch["image"], StepRandom(0, 0, batch["id"])).image}

@@ -76,6 +76,13 @@ class TrainingModule(pl.LightningModule):
         """Validation scalars of one batch, with numbers drawn from the batch's ids alone."""
         raise NotImplementedError
 
+    def validate(self, batches: Iterable[Batch], latest: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:
+        """Validation scalars over all batches, and what looks wrong: sentences, by kind.
+
+        `latest` are the newest training scalars.
+        """
+        return sample_means(batches, self.evaluate), {}
+
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Named rows of images `(B, C, H, W)` in [-1, 1] that show how training goes."""
         raise NotImplementedError
@@ -186,6 +193,17 @@ class TrainingModule(pl.LightningModule):
                 scheduler.base_lrs = rates  # the config's, which an override may have changed
         except (ValueError, KeyError) as error:
             raise UserError(f"the checkpoint's optimizers, schedules or averages are not those of the config: {error}") from error
+
+
+def sample_means(batches: Iterable[Batch], evaluate: Callable[[Batch], dict[str, Tensor]]) -> dict[str, float]:
+    """Means over samples of what `evaluate` says of every batch."""
+    totals: dict[str, float] = {}
+    count = 0
+    for batch in batches:
+        count += len(batch["id"])
+        for name, value in evaluate(batch).items():
+            totals[name] = totals.get(name, 0.0) + float(value) * len(batch["id"])
+    return {name: total / count for name, total in totals.items()}
 
 
 @torch.no_grad()

@@ -39,6 +39,7 @@ class Monitor(pl.Callback):
         self.folder, self.data, self.records = folder, data, records
         self.validate_every, self.images_every, self.batches, self.count = validate_every, images_every, batches, count
         self.cache: list[Batch] = []
+        self.wrong: dict[str, str] = {}  # at the last validation: a warning is told when it begins, not every time
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -65,17 +66,19 @@ class Monitor(pl.Callback):
         module.train()
 
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        totals: dict[str, float] = {}
-        for batch in self.cache:
-            for name, value in module.evaluate(to_device(batch, module.device)).items():
-                totals[name] = totals.get(name, 0.0) + float(value) * len(batch["id"])
-        count = sum(len(batch["id"]) for batch in self.cache)
-        values = {f"validation_{name}": total / count for name, total in totals.items()}
-        self.records.write(trainer, module.step, values)
-        log.info("step %d: %s", module.step, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
-        for text in warnings(values, self.records.table.rows if self.records.table else []):
-            log.warning("step %d: %s", module.step, text)
-            self.records.incident(module.step, "warning", text)
+        batches = (to_device(batch, module.device) for batch in self.cache)
+        values, wrong = module.validate(batches, self.records.latest())
+        self.records.write(trainer, module.step, {f"validation_{name}": value for name, value in values.items()})
+        # Numbers of single channels are in the table; a line is to be read.
+        said = [f"{name} {value:.4g}" for name, value in values.items() if not name.rpartition("_")[2].isdigit()]
+        log.info("step %d: validation: %s", module.step, ", ".join(said))
+        for kind, text in wrong.items():
+            if kind not in self.wrong:
+                log.warning("step %d: warning: %s", module.step, text)
+                self.records.incident(module.step, "warning", text)
+        for kind in self.wrong.keys() - wrong.keys():
+            self.records.incident(module.step, "recovered", f"no longer so: {self.wrong[kind]}")
+        self.wrong = wrong
 
     def _draw(self, module: TrainingModule) -> None:
         first = {key: value[: self.count] for key, value in self.cache[0].items() if key != "skipped"}
@@ -83,21 +86,6 @@ class Monitor(pl.Callback):
         for name, images in rows.items():
             path = self.folder / "images" / f"step-{module.step:06d}-{name}.png"
             save_grid(images, path)
-
-
-def warnings(values: dict[str, float], rows: list[dict[str, Any]]) -> list[str]:
-    """What looks wrong, in words."""
-    found = []
-    latest = {key: float(value) for row in rows[-3:] for key, value in row.items() if value not in ("", None)}
-    if latest.get("codebook_usage", 1.0) < 0.05:
-        found.append(f"only {latest['codebook_usage']:.1%} of the codebook is in use: it may be collapsing")
-    if latest.get("latent_std", 1.0) < 1e-3:
-        found.append(f"the latent's standard deviation is {latest['latent_std']:.2g}: the encoder may have collapsed")
-    if latest.get("discriminator", 1.0) < 1e-3:
-        found.append("the discriminator's loss is almost zero: it has won, and its gradients no longer help")
-    if values.get("validation_psnr", 99.0) < 10.0:
-        found.append(f"reconstructions are poor (PSNR {values['validation_psnr']:.1f} dB)")
-    return found
 
 
 def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ldm.data.batch import Batch
 from ldm.errors import UserError
 from ldm.files import write_text
+from ldm.training.memory import peak_memory
 from ldm.training.module import TrainingModule
 
 
@@ -125,7 +126,9 @@ class Records(pl.Callback):
                 f"step {module.step}: {', '.join(bad)} is not finite. Nothing was saved since the last checkpoint; resume from it "
                 "with a lower learning rate, gradient_clip, or precision: 32-true"
             )
-        self.write(trainer, module.step, means | module.rates() | {"images_per_second": self.images_per_second})
+        self.write(
+            trainer, module.step, means | module.rates() | {"images_per_second": self.images_per_second} | peak_memory(module.device)
+        )
 
     def _means(self, trainer: pl.Trainer) -> dict[str, float]:
         """Means over the interval and over all devices; the only wait for the device."""
@@ -145,6 +148,11 @@ class Records(pl.Callback):
             self.table.add({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
         for logger in trainer.loggers:
             logger.log_metrics(values, step=step)
+
+    def latest(self) -> dict[str, float]:
+        """The newest value of every scalar in the last few rows."""
+        rows = self.table.rows[-3:] if self.table else []
+        return {key: float(value) for row in rows for key, value in row.items() if value not in ("", None)}
 
     def restart_clock(self) -> None:
         """After a pause (validation, pictures, saving), so that images/s speaks of training alone."""

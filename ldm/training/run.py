@@ -92,6 +92,10 @@ def fit(
             f"out of memory at step {module.step}: set data.params.max_per_device below {data.batch_size // world // module.accumulate} "
             f"(the global batch stays {data.batch_size}) or model...network.params.checkpointing=true ({str(error).splitlines()[0]})"
         ) from error
+    except UserError as error:
+        if trainer.is_global_zero:
+            records.incident(module.step, "ended", str(error))
+        raise
     return module.step >= settings.steps
 
 

@@ -102,6 +102,27 @@ def test_a_run_folder_holds_what_is_promised(first_stage: Path, run, tmp_path: P
     assert "python scripts/sample.py" in done.stderr and "images/s" in done.stderr
 
 
+def test_the_health_of_a_first_stage_is_logged_and_warned_of_once(run, tmp_path: Path) -> None:
+    """Validation at every second step; the discriminator plays, and a drift in colour that is set in is told when it begins."""
+    loss = "model.params.loss.params"
+    words = ["-b", "configs/demo/digits-first-stage.yaml", "-t", "-n", "first", *TINY_FIRST, ADVERSARY, f"{loss}.adversarial_weight=0"]
+    still = ["trainer.params.validate_every=2", "trainer.params.validation_batches=1", "model.params.optimizer.params.lr=0.0"]
+    still += ["model.params.optimizer.params.adam_lr=0.0", "trainer.params.steps=6"]
+    done = run("main.py", *words, *still, "-l", tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = only(tmp_path, "first")
+    rows = [row for row in table(folder) if row["validation_psnr"]]
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    for name in ("latent_mean_0", "latent_std_3", "kl_3", "prior_gap", "prior_gap_scaled", "colour_drift_0"):
+        assert all(row[f"validation_{name}"] for row in rows), name
+    trained = [row for row in table(folder) if row["loss"]]
+    assert all(0 <= float(row["discriminator_right"]) <= 1 and float(row["process_memory_gib"]) > 0.05 for row in trained)
+    warnings = [json.loads(line) for line in (folder / "incidents.jsonl").read_text().splitlines()]
+    colour = [w for w in warnings if "drift in colour" in w["what"]]  # digits on black, a random decoder's grey
+    assert [(w["step"], w["kind"]) for w in colour] == [(2, "warning")]
+    assert "step 2: warning: reconstructions drift in colour: grey" in done.stderr
+
+
 @pytest.mark.parametrize("stage", ["first", "second"])
 def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, run, tmp_path: Path) -> None:
     """SIGKILL in the middle of an epoch; the resumed run ends on equal weights, optimizers, EMA and steps."""
@@ -243,7 +264,9 @@ def test_a_nan_ends_the_run_in_words_and_saves_nothing_bad(first_stage: Path, ru
         more = ["trainer.params.steps=20", "model.params.optimizer.params.adam_lr=1.0e+30", f"trainer.params.log_every={every}"]
         done = run("main.py", *second(tmp_path / str(every), first_stage, *more))
         assert done.returncode == 2 and "not finite" in done.stderr and "Traceback" not in done.stderr
-        assert not list((only(tmp_path / str(every), "second") / "checkpoints").glob("*.ckpt"))
+        folder = only(tmp_path / str(every), "second")
+        assert not list((folder / "checkpoints").glob("*.ckpt"))
+        assert json.loads((folder / "incidents.jsonl").read_text().splitlines()[-1])["kind"] == "ended"
 
 
 def test_overfitting_a_handful_of_images(run, script, tmp_path: Path) -> None:

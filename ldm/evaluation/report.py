@@ -1,0 +1,207 @@
+"""The report of one or several runs: one HTML file without scripts and without anything from outside."""
+
+import base64
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+from jinja2 import Environment
+from markupsafe import Markup
+from PIL import Image
+
+from ldm.errors import UserError
+from ldm.evaluation.curves import COLOURS, curve
+from ldm.evaluation.runs import Run, differences, last
+
+TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<link rel="icon" href="data:,"><title>{{ title }}</title>
+<style>
+* { box-sizing: border-box }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 0 auto; padding: 1rem; color: #222; background: #fff }
+body { overflow-wrap: anywhere } h3 { margin: .5rem 0 }
+.side { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)) }
+.side > *, .scroll { min-width: 0 } .scroll { overflow-x: auto }
+table { border-collapse: collapse } th { text-align: left } td, th { padding: .15rem .8rem .15rem 0; vertical-align: top }
+figure { margin: 0 0 1rem } figcaption { color: #555; font-size: .9rem }
+img { max-width: 100%; border: 1px solid #ccc } img.small { image-rendering: pixelated; width: 100% }
+svg { width: 100%; height: auto; background: #fafafa } svg text { font: 11px system-ui, sans-serif; fill: #555 }
+pre { white-space: pre-wrap; font-size: .85rem } .dot { display: inline-block; width: .8em; height: .8em; border-radius: 50% }
+</style></head><body>
+<h1>{{ title }}</h1>
+<p>{% for run in runs %}<svg class="dot" style="width:.8em;height:.8em" viewBox="0 0 2 2" aria-hidden="true"><circle cx="1" cy="1" r="1"
+ fill="{{ colours[loop.index0 % colours | length] }}"/></svg> {{ run.name }}{{ ", " if not loop.last }}{% endfor %}</p>
+{% macro table(head, rows) %}<div class="scroll"><table><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr>
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table></div>{% endmacro %}
+<h2>In short</h2>{{ table([""] + names, summary) }}
+{% if between %}<h2>Where the runs differ</h2>{{ table(["key"] + names, between) }}{% endif %}
+<h2>Difference to the base</h2><div class="side">{% for run, rows in changes %}<section><h3>{{ run.name }}</h3>
+{% if rows is none %}<p>Not recorded: the run has no base.yaml. --base CONFIG compares with a config.</p>
+{% elif rows %}{{ table(["key", "base", "this run"], rows) }}{% else %}<p>None.</p>{% endif %}</section>{% endfor %}</div>
+{% if metrics %}<h2>Metrics</h2><div class="side">{% for run, entries in metrics %}<section><h3>{{ run.name }}</h3>
+{% for entry in entries %}<h4>{{ entry.head }}</h4><details><summary>protocol</summary>{{ table(["", ""], entry.rows) }}</details>
+{% else %}<p>No metric records.</p>{% endfor %}</section>{% endfor %}</div>{% endif %}
+{% if channels %}<h2>Stage-one health, per channel</h2><p>At the last validation. KL is in nats per latent element, the drift of colours
+in 8-bit levels.</p><div class="side">{% for run, head, rows in channels %}<section><h3>{{ run.name }}</h3>{{ table(head, rows) }}</section>
+{% endfor %}</div>{% endif %}
+<h2>Incidents</h2><div class="side">{% for run, counts, rows, more in incidents %}<section><h3>{{ run.name }}</h3>
+<p>{% for kind, count in counts %}{{ count }} x {{ kind }}{{ ", " if not loop.last }}{% else %}None.{% endfor %}</p>
+{% if rows %}{{ table(["step", "kind", "what"], rows) }}{% endif %}
+{% if more %}<p>{{ more }} more are in its incidents.jsonl.</p>{% endif %}</section>{% endfor %}</div>
+<h2>Pictures over time</h2><p>Always the same samples and seeds.</p>
+{% for what, columns in pictures %}<h3>{{ what }}</h3><div class="side">{% for run, shown, left_out in columns %}<section>
+<h4>{{ run.name }}</h4>{% for step, source, note, small in shown %}<figure><img alt="{{ what }} at step {{ step }}" src="{{ source }}"
+{% if small %} class="small"{% endif %}><figcaption>step {{ step }}{{ note }}</figcaption></figure>{% else %}<p>None.</p>{% endfor %}
+{% if left_out %}<p>{{ left_out }} steps in between are left out.</p>{% endif %}</section>{% endfor %}</div>
+{% else %}<p>None were drawn.</p>{% endfor %}
+<h2>Curves</h2><p>Over training steps. Where there are many points, a line is their mean and the band their range.</p>
+<div class="side">{% for name, svg in curves %}<figure><figcaption>{{ name }}</figcaption>{{ svg }}</figure>{% endfor %}</div>
+<h2>Configs</h2>{% for run, text in configs %}<details><summary>{{ run.name }}</summary><pre>{{ text }}</pre></details>{% endfor %}
+</body></html>
+"""
+CHANNEL = re.compile(r"(.*)_(\d+)")
+WIDEST = 1040  # pixels of a picture in the report; larger ones are reduced
+INCIDENTS = 100  # shown per run
+
+
+def render(runs: Sequence[Run], base: dict[str, Any] | None = None, grids: int = 6) -> str:
+    """The report as HTML. All text that comes from the runs is escaped.
+
+    Args:
+        runs: shown side by side.
+        base: config to compare with instead of each run's own base.
+        grids: pictures of each kind and run, spread over time.
+
+    Raises:
+        UserError: a picture that cannot be read.
+    """
+    if len({run.name for run in runs}) < len(runs):
+        raise UserError(f"runs must have names of their own, got {', '.join(run.name for run in runs)}")
+    bases = [(run, base if base is not None else run.base) for run in runs]
+    return (
+        Environment(autoescape=True)
+        .from_string(TEMPLATE)
+        .render(
+            title="Report of " + (runs[0].name if len(runs) == 1 else f"{len(runs)} runs"),
+            runs=runs,
+            names=[run.name for run in runs],
+            colours=COLOURS,
+            summary=summary(runs),
+            between=[(path, *map(shown, values)) for path, values in differences(*(run.config for run in runs))],
+            changes=[(run, None if b is None else [(p, *map(shown, v)) for p, v in differences(b, run.config)]) for run, b in bases],
+            metrics=[(run, [metric(record) for record in run.records]) for run in runs] if any(run.records for run in runs) else [],
+            channels=[(run, *channels(run)) for run in runs if channels(run)[1]],
+            incidents=[(run, *incidents(run)) for run in runs],
+            pictures=pictures(runs, grids),
+            curves=curves(runs),
+            configs=[(run, yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)) for run in runs],
+        )
+    )
+
+
+def shown(value: Any) -> str:
+    """A value of a config as it would be written."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def summary(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """How far each run is, how fast and how large, and its last validation numbers."""
+
+    def row(name: str, key: str, digits: str, fold: Any = last) -> tuple[str, ...]:
+        return (name, *(format(fold(run.series[key]), digits) if run.series.get(key) else "-" for run in runs))
+
+    def middle(points: list[tuple[int, float]]) -> float:
+        return median(value for _, value in points)
+
+    def largest(points: list[tuple[int, float]]) -> float:
+        return max(value for _, value in points)
+
+    rows = [("steps", *(f"{run.steps}" for run in runs)), row("loss, last", "loss", ".4g")]
+    rows.append(row("images/s, median", "images_per_second", ".4g", middle))
+    rows.append(row("peak memory of the device, GiB", "device_memory_gib", ".2f", largest))
+    rows.append(row("peak memory of the process, GiB", "process_memory_gib", ".2f", largest))
+    names = dict.fromkeys(name for run in runs for name in run.series if name.startswith("validation_") and not CHANNEL.fullmatch(name))
+    rows += [row(f"{name.removeprefix('validation_')}, last validation", name, ".4g") for name in names]
+    return [one for one in rows if set(one[1:]) != {"-"}]
+
+
+def metric(record: dict[str, Any]) -> dict[str, Any]:
+    """A flat record: its name and value ahead, the rest is how it was measured."""
+    name = str(record.get("metric", record.get("name", record["file"])))
+    head = f"{name}: {shown(record['value'])}" if "value" in record else name
+    if record.get("spread") is not None:
+        head += f" ± {shown(record['spread'])}"
+    return {"head": head, "rows": [(key, shown(value)) for key, value in record.items() if key not in ("metric", "name", "value")]}
+
+
+def channels(run: Run) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of a table of the numbers per channel, by channel."""
+    found: dict[str, dict[int, float]] = {}
+    for name, points in run.series.items():
+        if hit := CHANNEL.fullmatch(name.removeprefix("validation_")) if name.startswith("validation_") else None:
+            found.setdefault(hit[1], {})[int(hit[2])] = last(points)
+    count = max((max(values) + 1 for values in found.values()), default=0)
+    rows = [[str(i), *(f"{values[i]:.3g}" if i in values else "" for values in found.values())] for i in range(count)]
+    return ["channel", *found], rows
+
+
+def incidents(run: Run) -> tuple[list[tuple[str, int]], list[tuple[str, str, str]], int]:
+    """Counts by kind, the incidents themselves, and how many are not shown."""
+    counts = Counter(str(one.get("kind", "?")) for one in run.incidents)
+    rows = [tuple(shown(one.get(key, "?")) for key in ("step", "kind", "what")) for one in run.incidents]
+    # A thousand broken files say less than the one warning after them.
+    rare = sorted(range(len(rows)), key=lambda i: (counts[rows[i][1]], i))[:INCIDENTS]
+    return counts.most_common(), [rows[i] for i in sorted(rare)], max(0, len(rows) - INCIDENTS)  # type: ignore[misc]
+
+
+def pictures(runs: Sequence[Run], grids: int) -> list[tuple[str, list[tuple[Run, list[tuple[int, str, str, bool]], int]]]]:
+    """By what they show and run: (step, data URI, note, whether pixels are to be seen), and how many are left out."""
+    shows = dict.fromkeys(what for run in runs for what in run.pictures)
+    found = []
+    for what in shows:
+        columns = []
+        for run in runs:
+            files = run.pictures.get(what, [])
+            count = min(grids, len(files))
+            chosen = [files[round(i * (len(files) - 1) / max(count - 1, 1))] for i in range(count)]
+            if count == 1:
+                chosen = files[-1:]
+            columns.append((run, [(step, *embed(path)) for step, path in chosen], len(files) - count))
+        found.append((what, columns))
+    return found
+
+
+def embed(path: Path) -> tuple[str, str, bool]:
+    """A picture as data URI, a note where it was reduced, and whether it is small."""
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            picture = opened.copy()
+    except OSError as error:
+        raise UserError(f"{path}: not a whole picture ({error})") from error
+    if picture.width <= WIDEST:
+        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(), "", picture.width <= 400
+    size, buffer = picture.size, io.BytesIO()
+    picture.convert("RGB").resize((WIDEST, round(picture.height * WIDEST / picture.width)), Image.Resampling.LANCZOS).save(
+        buffer, "WEBP", quality=85
+    )
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode(), f", reduced from {size[0]} x {size[1]} pixels", False
+
+
+def curves(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
+    """A chart per number, with all runs in it; numbers of single channels are in their table."""
+    names = dict.fromkeys(name for run in runs for name in run.series if not CHANNEL.fullmatch(name) or name.startswith("lr_"))
+    found = []
+    for name in names:
+        lines = {run.name: run.series.get(name, []) for run in runs}
+        # ElementTree has escaped what is inside.
+        if any(value == value and abs(value) != float("inf") for points in lines.values() for _, value in points):
+            found.append((name, Markup(curve(lines, name))))
+    return found

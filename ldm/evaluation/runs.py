@@ -1,0 +1,162 @@
+"""What a run folder holds, read back: config, numbers over time, pictures, incidents and metric records."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ldm.config.load import read
+from ldm.errors import MissingFile, UserError
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        name: of the folder.
+        config: resolved.
+        base: the config without the command line's changes, resolved; none where it is not recorded.
+        series: by name, (step, value) in order; values may be NaN.
+        pictures: by what they show, (step, file) in order.
+        incidents: as written: `step`, `kind`, `what`.
+        records: flat JSON of metrics (`*.record.json`), each with its `file`.
+    """
+
+    name: str
+    config: dict[str, Any]
+    base: dict[str, Any] | None
+    series: dict[str, list[tuple[int, float]]]
+    pictures: dict[str, list[tuple[int, Path]]]
+    incidents: list[dict[str, Any]]
+    records: list[dict[str, Any]]
+
+    @property
+    def steps(self) -> int:
+        """The last step that left a number."""
+        return max((points[-1][0] for points in self.series.values()), default=0)
+
+
+def read_run(folder: Path) -> Run:
+    """A run folder as `main.py` writes it; one that is still being written is read as far as it goes.
+
+    Raises:
+        MissingFile: no such folder, or no config in it.
+        UserError: a file in it cannot be read; names it.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise MissingFile(f"{folder}: no run folder (expected {folder / 'config.yaml'})")
+    base = folder / "base.yaml"
+    return Run(
+        name=folder.resolve().name,
+        config=read(folder / "config.yaml"),
+        base=read(base) if base.is_file() else None,
+        series=read_series(folder / "metrics.csv"),
+        pictures=find_pictures(folder / "images"),
+        incidents=read_lines(folder / "incidents.jsonl"),
+        records=list(read_records(folder)),
+    )
+
+
+def read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """`metrics.csv` by column; none without the file.
+
+    Raises:
+        UserError: a cell that is no number.
+    """
+    series: dict[str, list[tuple[int, float]]] = {}
+    if not path.is_file():
+        return series
+    with open(path, newline="", encoding="utf-8") as file:
+        for line, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                step = int(row.pop("step"))
+                for name, text in row.items():
+                    if text:
+                        series.setdefault(name, []).append((step, float(text)))
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(f"{path}, line {line}: not a row of numbers that begins with a step ({error})") from error
+    return series
+
+
+def find_pictures(folder: Path) -> dict[str, list[tuple[int, Path]]]:
+    """`step-<n>-<what>.png` by what they show."""
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for path in sorted(folder.glob("step-*-*.png")):
+        digits, _, what = path.stem.removeprefix("step-").partition("-")
+        if digits.isdigit():
+            found.setdefault(what, []).append((int(digits), path))
+    return {what: sorted(files) for what, files in sorted(found.items())}
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON objects, one per line; none without the file. A last line that was cut off is left out.
+
+    Raises:
+        UserError: another line that is no JSON object; names it.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            if number == len(lines):
+                continue
+            raise UserError(f"{path}, line {number}: not JSON ({error})") from error
+        if content is not None and not isinstance(content, dict):
+            raise UserError(f"{path}, line {number}: expected an object, got {type(content).__name__}")
+        found += [] if content is None else [content]
+    return found
+
+
+def read_records(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every `*.record.json` in a run folder.
+
+    Raises:
+        UserError: not a JSON object.
+    """
+    for path in sorted(folder.rglob("*.record.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: expected an object, got {type(content).__name__}")
+        yield {"file": str(path.relative_to(folder)), **content}
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested mappings and lists of mappings -> leaves by dotted path; other lists are leaves."""
+    nested = value.items() if isinstance(value, dict) else enumerate(value) if _has_mappings(value) else None
+    if nested is None or not value:
+        return {path: value}
+    leaves: dict[str, Any] = {}
+    for key, item in nested:
+        leaves |= flat(item, f"{path}.{key}" if path else str(key))
+    return leaves
+
+
+def _has_mappings(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
+ABSENT = "(absent)"
+
+
+def differences(*configs: dict[str, Any]) -> list[tuple[str, list[Any]]]:
+    """Dotted paths at which configs differ, with the value of each or `ABSENT`, in the order of the configs."""
+    leaves = [flat(config) for config in configs]
+    paths = dict.fromkeys(path for one in leaves for path in one)
+    rows = [(path, [one.get(path, ABSENT) for one in leaves]) for path in paths]
+    return [(path, values) for path, values in rows if any(value != values[0] for value in values)]
+
+
+def last(points: list[tuple[int, float]]) -> float:
+    """The last value that is a number, NaN without one."""
+    return next((value for _, value in reversed(points) if math.isfinite(value)), math.nan)

@@ -1,0 +1,20 @@
+"""How much memory a run takes at its peak."""
+
+import sys
+
+import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Largest memory so far in GiB, by name: of the CUDA device's tensors, else of this process; nothing where it is not known."""
+    if device.type == "cuda":
+        return {"device_memory_gib": torch.cuda.max_memory_allocated(device) / 2**30}
+    if resource is None:
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return {"process_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30}

@@ -1,0 +1,45 @@
+"""Write what happened in one or several runs into one HTML file that needs nothing else: config, curves, pictures, incidents."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ldm.cli import run_script  # noqa: E402
+from ldm.config import load  # noqa: E402
+from ldm.errors import UserError  # noqa: E402
+from ldm.evaluation.report import render  # noqa: E402
+from ldm.evaluation.runs import read_run  # noqa: E402
+from ldm.files import write_text  # noqa: E402
+from ldm.interop.compvis import FOREIGN  # noqa: E402
+
+EXAMPLES = """
+examples
+  python scripts/report.py logs/<run>                      writes logs/<run>/report.html
+  python scripts/report.py logs/<run> logs/<other run>     side by side, in outputs/report.html
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; one that still trains is read as far as it is")
+    p.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/report.html, or outputs/report.html)")
+    p.add_argument("--base", metavar="YAML", help="compare configs with this one (default: what each run was started from)")
+    p.add_argument("--grids", type=int, default=6, help="pictures of each kind, spread over time (default: 6)")
+    flags = p.parse_args(arguments)
+    if flags.grids < 1:
+        raise UserError(f"--grids {flags.grids}: expected at least 1")
+    base = None if flags.base is None else load([flags.base], foreign=FOREIGN).data
+    out = flags.out or (flags.runs[0] / "report.html" if len(flags.runs) == 1 else Path("outputs/report.html"))
+    page = render([read_run(folder) for folder in flags.runs], base, flags.grids)
+    write_text(out, page)
+    sys.stdout.write(f"{out} ({len(page.encode()) / 2**20:.1f} MiB, {len(flags.runs)} runs)\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

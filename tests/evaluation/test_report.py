@@ -1,0 +1,138 @@
+"""The report on made run folders: what it says, what it escapes, and how it looks in a real browser."""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from PIL import Image
+
+from ldm.evaluation.curves import curve, log_ticks, thinned, ticks
+from ldm.evaluation.runs import ABSENT, differences, read_lines
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from browser import needs_browser, visit
+
+NASTY = '<script>console.error("hit")</script><img src="http://example.com/x.png" onerror=alert(1)>&"\''
+
+
+def make_run(folder: Path, width: int = 32, pictures: int = 9) -> Path:
+    folder.mkdir(parents=True)
+    config = {"model": {"width": width, "caption": NASTY}, "trainer": {"steps": 100}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "base.yaml").write_text(yaml.safe_dump({"model": {"width": 32}, "trainer": {"steps": 500}}))
+    rows = ["step,loss,images_per_second,process_memory_gib,validation_psnr,validation_kl_0,validation_kl_1"]
+    rows += [f"{i},{10 / i},{50 + i % 3},1.25,{20 + i / 10},0.5,0.25" for i in range(1, 101)]
+    (folder / "metrics.csv").write_text("\n".join([*rows, "101,nan,,,,,"]) + "\n")
+    (folder / "images").mkdir()
+    for i in range(pictures):
+        Image.new("RGB", (1200 if i == 0 else 40, 20), (20 * i, 90, 30)).save(folder / "images" / f"step-{i * 100:06d}-samples.png")
+    lines = [{"step": i, "kind": "skipped sample", "what": f"{NASTY} {i}"} for i in range(120)]
+    lines += [{"step": 101, "kind": "not finite", "what": "loss"}, {"step": 60, "kind": "resume", "what": "continued from step 60"}]
+    (folder / "incidents.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 7, "ki')
+    record = {"metric": "FD (demo features)", "value": 12.5, "spread": 0.3, "samples": 5000, "extractor": NASTY}
+    (folder / "fd.record.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_a_report_says_what_the_run_folder_holds(script, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "one")
+    done = script("scripts/report.py", run)
+    assert done.returncode == 0, done.stderr
+    page = (run / "report.html").read_text()
+    text = " ".join(re.sub(r"<[^>]*>", " ", page.split("</style>")[1]).split())
+    for said in (
+        "trainer.steps 500 100",
+        f"model.caption {ABSENT}",
+        "steps 101 loss, last 0.1 images/s, median 51",
+        "peak memory of the process, GiB 1.25",
+        "psnr, last validation 30",
+        "120 x skipped sample, 1 x not finite, 1 x resume",
+        "22 more are in its incidents.jsonl",
+        "60 resume continued from step 60",
+        "FD (demo features): 12.5 ± 0.3",
+        "samples 5000",
+        "0 0.5 1 0.25",  # KL per channel
+        "step 0, reduced from 1200 x 20 pixels",
+        "step 800",
+        "3 steps in between are left out",
+    ):
+        assert said in text, said
+    assert page.count("<img ") == 6 and page.count('role="img"') == 4  # curves of all but the channels
+    outside = re.findall(r'(?:src|href)="(?!data:)[^"]*"', page)
+    assert not outside and "<script" not in page and "onerror=alert(1)&gt;" in page
+
+
+def test_several_runs_side_by_side(script, tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "one"), make_run(tmp_path / "two", width=64, pictures=0)]
+    (runs[1] / "base.yaml").unlink()
+    done = script("scripts/report.py", *runs, "--out", tmp_path / "both.html", "--grids", 2)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(re.sub(r"<[^>]*>", " ", (tmp_path / "both.html").read_text()).split())
+    assert "Where the runs differ key one two model.width 32 64" in text and "has no base.yaml" in text
+    (tmp_path / "base.yaml").write_text("model: {width: 16}\n")
+    assert script("scripts/report.py", *runs, "--out", tmp_path / "b.html", "--base", tmp_path / "base.yaml").returncode == 0
+    text = " ".join(re.sub(r"<[^>]*>", " ", (tmp_path / "b.html").read_text()).split())
+    assert "model.width 16 32" in text and "model.width 16 64" in text
+
+
+def test_wrong_runs_are_one_clear_line(script, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "one")
+    cases = [([tmp_path], 3, "no run folder"), ([run, run], 2, "names of their own"), ([run, "--grids", 0], 2, "--grids 0")]
+    for words, code, message in cases:
+        done = script("scripts/report.py", *words)
+        assert done.returncode == code and message in done.stderr, done.stderr
+    for name, content, message in (
+        ("images/step-000900-samples.png", "no picture", "step-000900-samples.png: not a whole picture"),
+        ("metrics.csv", "step,loss\n1,two\n", "metrics.csv, line 2"),
+        ("fd.record.json", "[1]", "expected an object, got list"),
+        ("incidents.jsonl", "{\n{}\n", "incidents.jsonl, line 1"),
+    ):
+        before = (run / name).read_bytes() if (run / name).is_file() else None
+        (run / name).write_text(content)
+        done = script("scripts/report.py", run)
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+        (run / name).unlink() if before is None else (run / name).write_bytes(before)
+
+
+def test_parts(tmp_path: Path) -> None:
+    assert differences({"a": {"b": 1, "c": [1, 2]}}, {"a": {"b": 1, "c": [1]}, "d": None}) == [
+        ("a.c", [[1, 2], [1]]),
+        ("d", [ABSENT, None]),
+    ]
+    assert read_lines(tmp_path / "none") == []
+    assert ticks(0, 10) == [0, 2, 4, 6, 8, 10] and log_ticks(-2.5, 1.2) == [0.01, 0.1, 1.0, 10.0]
+    middle, below, above = thinned([(i, float(i % 2)) for i in range(1000)], 100)
+    assert len(middle) == 100 and {v for _, v in middle} == {0.5} and {v for _, v in below} == {0.0} and {v for _, v in above} == {1.0}
+    with pytest.raises(ValueError, match="no finite"):
+        curve({"a": [(1, math.nan)]}, "loss")
+
+
+def test_a_curve_lies_where_its_numbers_are() -> None:
+    svg = ElementTree.fromstring(curve({"a": [(0, 0.0), (5, 10.0), (10, 0.0)], NASTY: []}, NASTY))
+    line = [p for p in svg.iter("polyline") if p.get("stroke-width") == "2"][0]
+    (x0, y0), (x1, y1), (x2, y2) = (map(float, pair.split(",")) for pair in line.get("points").split())
+    assert x0 < x1 < x2 and abs(x1 - (x0 + x2) / 2) < 0.2 and y0 == y2 > y1  # a peak in the middle, drawn upwards
+    assert svg.get("aria-label") == NASTY
+
+
+@needs_browser
+def test_the_report_in_a_browser_as_wide_as_a_phone(script, tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "one"), make_run(tmp_path / ("two_" + 60 * "long"), width=64)]
+    assert script("scripts/report.py", *runs, "--out", tmp_path / "report.html").returncode == 0
+    found = visit(tmp_path, "report.html")
+    assert found["console"] == [] and found["overflow"] == 0, found
+    assert len(found["images"]) == 12 and all(natural > 0 and 0 < width <= 390 for natural, width in found["images"])
+    assert len(found["curves"]) == 4 and all(height > 100 for height in found["curves"])
+
+
+@needs_browser
+def test_the_browser_would_see_what_is_wrong(tmp_path: Path) -> None:
+    bad = '<!doctype html><div style="width:600px">wide</div><img src="no.png"><script>console.error("hit")</script>'
+    (tmp_path / "bad.html").write_text(bad)
+    found = visit(tmp_path, "bad.html")
+    assert found["overflow"] > 100 and found["images"][0][0] == 0 and any("hit" in line for line in found["console"])
