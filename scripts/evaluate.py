@@ -43,6 +43,7 @@ measures
   lpips, psim         of pairs: LPIPS over VGG16, which is what the paper's code calls PSIM
   clip                how well samples fit their captions; without a reference
   nearest             the nearest images of the reference, as a picture beside --out
+  layout, label_map   whether the demo scenes' objects lie where the samples say they were asked; without a reference
 
 exit codes: 0 done; 2 wrong images, flags or files; 3 a weight file or image folder is missing
 """

@@ -67,10 +67,11 @@ def pad_to(x: Tensor, multiple: int, value: float | None = None) -> Tensor:
     return F.pad(x, (0, right, 0, down), mode="reflect" if down < x.shape[2] and right < x.shape[3] else "replicate")
 
 
-def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any]) -> None:
-    """A PNG that knows how it was made (text chunk "ldm"), whole or not at all."""
+def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any] | None) -> None:
+    """A PNG that knows how it was made (text chunk "ldm"; none for what was not sampled), whole or not at all."""
     info = PngInfo()
-    info.add_text("ldm", json.dumps(settings))
+    if settings is not None:
+        info.add_text("ldm", json.dumps(settings))
     picture = to_image(image) if isinstance(image, Tensor) else image
     write_whole(path, lambda beside: picture.save(beside, format="PNG", pnginfo=info))
 

@@ -32,11 +32,11 @@ class ClipScorer(nn.Module):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.sha256 = folder_sha256(folder)
-        from transformers import CLIPModel, CLIPTokenizer
+        from transformers import AutoTokenizer, CLIPModel
 
         self.net = transformer(CLIPModel, folder, "CLIP")
         try:
-            self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # transformers raises many kinds for a file that is not there
             raise UserError(f"{folder}: CLIP's tokenizer cannot be read ({(str(error).splitlines() or ['?'])[0][:150]})") from error
         config = self.net.config

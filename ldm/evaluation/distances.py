@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
@@ -34,10 +34,26 @@ class Value:
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Frechet distance between two sets of features `(N, d)` and `(M, d)`, as normal distributions, in float64; 0 at least."""
-    statistics = [fid_features_to_statistics(features.detach().cpu().double()) for features in (a, b)]
-    for one in statistics:
-        one["sigma"] = np.atleast_2d(one["sigma"])
-    return max(float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]), 0.0)
+    return between(statistics(a), statistics(b))
+
+
+def statistics(features: Tensor, rows: int = 1 << 14) -> dict[str, np.ndarray]:
+    """Mean and covariance (over N - 1) of features `(N, d)`, in float64.
+
+    By blocks of rows: torch-fidelity's takes several copies of everything, which a reference of a million images has no memory for.
+    """
+    blocks = features.detach().cpu().split(rows)
+    mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(features)
+    products = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for block in blocks:
+        centred = block.double() - mean
+        products += centred.T @ centred
+    return {"mu": mean.numpy(), "sigma": (products / (len(features) - 1)).numpy()}
+
+
+def between(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+    """Frechet distance between two statistics; rounding below 0 counts as 0."""
+    return max(float(fid_statistics_to_metric(a, b, verbose=False)[KEY_METRIC_FID]), 0.0)
 
 
 def left_out_in_turn(measure: Callable[[Tensor], float], features: Tensor, groups: int) -> tuple[float | None, str]:
@@ -65,8 +81,9 @@ def frechet(samples: Tensor, reference: Tensor, groups: int = 0, few: bool = Fal
         UserError: fewer images than dimensions: the covariance is not of full rank, and the distance is mostly bias.
     """
     lacking = enough(samples, reference, samples.shape[1], "a Frechet distance over these features", few)
-    spread, meaning = left_out_in_turn(lambda some: frechet_distance(some, reference), samples, groups)
-    return Value(frechet_distance(samples, reference), spread, meaning, lacking)
+    theirs = statistics(reference)
+    spread, meaning = left_out_in_turn(lambda some: between(statistics(some), theirs), samples, groups)
+    return Value(between(statistics(samples), theirs), spread, meaning, lacking)
 
 
 def enough(samples: Tensor, reference: Tensor, least: int, what: str, few: bool) -> dict[str, Any]:

@@ -124,7 +124,9 @@ class FolderSet(ImageSet):
             raise MissingFile(f"{root}: no image in it (looked for {', '.join(sorted(SUFFIXES))})")
         self.names, self.settings = list(headers), [header.settings for header in headers.values()]
         self.format = ", ".join(sorted({header.format for header in headers.values()}))
-        sizes = {header.size: name for name, header in headers.items()}
+        sizes: dict[tuple[int, int], str] = {}
+        for name, header in headers.items():
+            sizes.setdefault(header.size, name)
         if prepare.size is None and len(sizes) > 1:
             (first, a), (second, b) = list(sizes.items())[:2]
             raise UserError(

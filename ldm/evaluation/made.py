@@ -8,7 +8,7 @@ from typing import Any
 from ldm.errors import UserError
 
 # What may differ between the images of one set: which one it is, and what it was asked to show. All else is a setting.
-PER_IMAGE = {"number", "label", "caption", "boxes", "segmentation", "image", "candidate", "low_res", "model", "init", "guide"}
+PER_IMAGE = {"number", "label", "caption", "boxes", "segmentation", "image", "candidate", "low_res", "model"}
 OWN = ("seed", "sha256", "step", "sampler", "steps", "eta", "scale")  # fields of a record of their own
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ldm.errors import UserError
+from ldm.evaluation.answers import layout_agreement, map_agreement
 from ldm.evaluation.captions import ClipScorer, captions_of, clip_score
 from ldm.evaluation.distances import Value, frechet, inception_score, kernel_distance, precision_recall
 from ldm.evaluation.extractor import perceptual_distance
@@ -200,8 +201,12 @@ def inception(s: Subject) -> list[Record]:
         raise UserError(f"is: {extractor.name} has no classes; the Inception Score is Inception's alone")
     value = inception_score(s.features(s.samples)[extractor.logits], s.options.splits, s.options.few)
     title = "IS" if extractor.frechet == "FID" else extractor.title("IS")
-    alone = s.record(title, value, told(extractor), "torch-fidelity")
-    return [replace(alone, reference="", reference_images=None, reference_sha256=None, resize="none", crop="none")]
+    return [alone(s.record(title, value, told(extractor), "torch-fidelity"))]
+
+
+def alone(record: Record) -> Record:
+    """The record of a measure that looks at the samples only: a reference that was named beside it does not belong to it."""
+    return replace(record, reference="", reference_images=0, reference_sha256="", resize="none", crop="none")
 
 
 def kid(s: Subject) -> list[Record]:
@@ -248,7 +253,7 @@ def clip(s: Subject) -> list[Record]:
     """CLIP score of samples and their captions."""
     scorer = ClipScorer(CLIP.find(None, s.options.folder, "--weights-folder")).to(s.options.devices[0])
     value = clip_score(s.samples, captions_of(s.samples, s.options.captions), scorer)
-    return [s.record("CLIP score", value, (scorer.name, scorer.resize, scorer.sha256), "transformers")]
+    return [alone(s.record("CLIP score", value, (scorer.name, scorer.resize, scorer.sha256), "transformers"))]
 
 
 def nearest_images(s: Subject) -> list[Record]:
@@ -288,8 +293,10 @@ METRICS: dict[str, Callable[[Subject], list[Record]]] = {
     "psim": lambda s: lpips(s, "PSIM: LPIPS"),
     "clip": clip,
     "nearest": nearest_images,
+    "layout": lambda s: [alone(s.record(title, value)) for title, value in layout_agreement(s.samples)],
+    "label_map": lambda s: [alone(s.record(title, value)) for title, value in map_agreement(s.samples)],
 }
-ALONE = ("is", "clip")  # need no reference
+ALONE = ("is", "clip", "layout", "label_map")  # need no reference
 
 
 def measure(subject: Subject, names: Sequence[str]) -> list[Record]:
