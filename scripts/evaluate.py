@@ -14,9 +14,10 @@ from ldm.cli import run_script  # noqa: E402
 from ldm.cli.measuring import open_images, options_from_flags, refuse_generated, wanted  # noqa: E402
 from ldm.evaluation.extractors import EXTRACTORS  # noqa: E402
 from ldm.evaluation.images import FILTERS, Prepare  # noqa: E402
-from ldm.evaluation.measures import METRICS, Subject, measure  # noqa: E402
+from ldm.evaluation.measures import METRICS, measure  # noqa: E402
 from ldm.evaluation.record import write_records  # noqa: E402
 from ldm.evaluation.scan import scan  # noqa: E402
+from ldm.evaluation.subject import Subject  # noqa: E402
 from ldm.evaluation.weightfiles import FOLDER  # noqa: E402
 
 EXAMPLES = """

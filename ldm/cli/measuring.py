@@ -10,8 +10,9 @@ from ldm.cli.data import open_data
 from ldm.config import Trust
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.images import DataOfConfig, FolderSet, ImageSet, NpzSet, Prepare
-from ldm.evaluation.measures import ALONE, METRICS, Options
+from ldm.evaluation.measures import ALONE, METRICS
 from ldm.evaluation.scan import Scan
+from ldm.evaluation.subject import Options
 from ldm.loading import pick_device
 
 

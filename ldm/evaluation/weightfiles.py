@@ -25,12 +25,14 @@ class WeightFile:
         what: that it holds.
         source: where it comes from.
         sha256: how its SHA-256 begins; empty where its publisher names none.
+        instead: what can be done without it.
     """
 
     name: str
     what: str
     source: str
     sha256: str = ""
+    instead: str = ""
 
     def find(self, given: str | None, folder: Path = FOLDER, flag: str = "--weights") -> Path:
         """The file that was given, or the one in the folder.
@@ -42,7 +44,9 @@ class WeightFile:
         if path.exists():
             return path
         checksum = f" (SHA-256 begins with {self.sha256})" if self.sha256 else ""
-        raise MissingFile(f"{path}: {self.what} is missing{checksum}; get it from {self.source}, put it there or name it with {flag}")
+        raise MissingFile(
+            f"{path}: {self.what} is missing{checksum}; get it from {self.source}, put it there or name it with {flag}{self.instead}"
+        )
 
     def genuine(self, sha256: str) -> bool:
         """Whether a checksum is the published one; unknown counts as no."""
@@ -54,6 +58,7 @@ INCEPTION = WeightFile(
     "torch-fidelity's Inception (the TensorFlow weights of 2015-12-05)",
     "https://github.com/toshas/torch-fidelity/releases/tag/v0.2.0",
     "6726825d",
+    "; without it, --extractor demo measures a distance that is not FID",
 )
 VGG16 = WeightFile(
     "vgg16-397923af.pth", "torchvision's VGG16 for ImageNet", "https://download.pytorch.org/models/vgg16-397923af.pth", "397923af"

@@ -151,7 +151,11 @@ def test_clip_scores_are_100_times_the_cosine(tmp_path: Path) -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = CLIPTextConfig(**sizes, vocab_size=6, max_position_embeddings=8, pad_token_id=0, eos_token_id=1, bos_token_id=1)
     torch.manual_seed(0)
-    theirs = CLIPModel(CLIPConfig(text, CLIPVisionConfig(**sizes, image_size=48, patch_size=16), projection_dim=8)).eval()
+    theirs = CLIPModel(
+        CLIPConfig(
+            text_config=text.to_dict(), vision_config=CLIPVisionConfig(**sizes, image_size=48, patch_size=16).to_dict(), projection_dim=8
+        )
+    ).eval()
     theirs.save_pretrained(tmp_path)
     PreTrainedTokenizerFast(tokenizer_object=tokens, pad_token="<pad>", eos_token="</s>", unk_token="<unk>").save_pretrained(tmp_path)
     ours = ClipScorer(tmp_path)
