@@ -1,5 +1,6 @@
 """The wiring from images to records, with stand-ins for the networks whose weights are downloads."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -107,9 +108,8 @@ def test_lpips_and_clip_take_their_weights_from_the_folder(subject: Subject, tmp
     (tmp_path / "clip-vit-base-patch16").mkdir()
     monkeypatch.setattr("ldm.evaluation.measures.ClipScorer", Scorer)
     assert measure(subject, ["clip"])[0].value == len("a dog")
-    lines = "".join(
-        '{"file_name": "%s", "caption": "%s"}\n' % (name, "cat" if i else "bird") for i, name in enumerate(subject.samples.names)
-    )
+    rows = [{"file_name": name, "caption": "cat" if i else "bird"} for i, name in enumerate(subject.samples.names)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
     captions = tmp_path / "a" / "metadata.jsonl"
     captions.write_text(lines)
     told = Subject(subject.samples, None, Options(folder=tmp_path, captions=captions))
