@@ -41,6 +41,8 @@ def layout_agreement(samples: Scan) -> list[tuple[str, Value]]:
 def map_agreement(samples: Scan) -> list[tuple[str, Value]]:
     """Share of pixels whose class is the asked one, over all of them and over those of objects.
 
+    Maps are those of `Scenes(map_classes="shape_colour")`: 0 background, else 1 + shape and colour.
+
     Raises:
         UserError: a sample that does not say which map was asked, or a map that cannot be read.
     """

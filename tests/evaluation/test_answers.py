@@ -14,7 +14,7 @@ from ldm.evaluation.scan import Scan, scan
 
 def asked(tmp_path: Path, turn: int) -> Scan:
     """Real scenes that say they were asked for their own conditions, or for those of the scene `turn` further."""
-    scenes = [Scenes(6, 32, "validation", seed=1)[i] for i in range(6)]
+    scenes = [Scenes(6, 32, "validation", seed=1, map_classes="shape_colour", boxes="drawn")[i] for i in range(6)]
     root = tmp_path / str(turn)
     root.mkdir()
     for i, scene in enumerate(scenes):
