@@ -156,3 +156,9 @@ def newest_checkpoint(path: Path) -> Path:
     if not found:
         raise MissingFile(f"{path}: no checkpoints/step-*.ckpt to continue from")
     return found[-1]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as `sha256sum` prints it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,14 +11,13 @@ from torch.utils.data import Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from ldm.cli import run_script  # noqa: E402
-from ldm.config import Trust, build, load, validate  # noqa: E402
+from ldm.cli.data import open_data  # noqa: E402
+from ldm.config import Trust  # noqa: E402
 from ldm.data.batch import check_sample  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.draw import Names, sheet  # noqa: E402
 from ldm.evaluation.inventory import Inventory, spread  # noqa: E402
 from ldm.files import write_text, write_whole  # noqa: E402
-from ldm.interop.compvis import FOREIGN  # noqa: E402
-from ldm.training import DataModule  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -58,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"{stray[0]!r}: expected key.sub=value (configs go behind --base)")
     if flags.n < 1 or flags.limit < 0:
         raise UserError(f"--n {flags.n} --limit {flags.limit}: expected at least 1, and 0 or more")
-    data = open_data([w for w in flags.base if w not in overrides], overrides, Trust(tuple(flags.trust)))
+    data, _ = open_data([w for w in flags.base if w not in overrides], overrides, Trust(tuple(flags.trust)))
     outdir, broken = Path(flags.outdir), []
     for name, dataset in (("train", data.train), ("validation", data.validation)):
         if dataset is not None:
@@ -66,24 +65,6 @@ def main(arguments: list[str] | None = None) -> int:
     write_text(outdir / "broken.txt", "".join(line + "\n" for line in broken))
     sys.stdout.write(f"pictures and broken.txt ({len(broken)} lines) are in {outdir}\n")
     return 0
-
-
-def open_data(files: list[str], overrides: list[str], trust: Trust) -> DataModule:
-    """The data of a config; its model and trainer may be wrong or absent.
-
-    Raises:
-        UserError: the config's data is wrong, or there is none.
-        MissingFile: files are missing.
-    """
-    config = load(files, overrides, foreign=FOREIGN)
-    if "data" not in config.data:
-        raise UserError(f"{files[-1]}: has no data:")
-    if problems := [str(p) for p in validate(config, trust) if p.path.split(".")[0] == "data"]:
-        raise UserError("the config is wrong:\n  " + "\n  ".join(problems))
-    data = build(config.data["data"], trust, "data")
-    if not isinstance(data, DataModule):
-        raise UserError(f"data: expected a DataModule, got {type(data).__name__}")
-    return data
 
 
 def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[str]:

@@ -71,13 +71,14 @@ def pad_to(x: Tensor, multiple: int, value: float | None = None) -> Tensor:
     return F.pad(x, (0, right, 0, down), mode="reflect" if down < x.shape[2] and right < x.shape[3] else "replicate")
 
 
-def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any], like: Image.Image | None = None) -> None:
-    """A PNG that knows how it was made (text chunk "ldm"), whole or not at all; in the colours of another picture if asked to.
+def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any] | None, like: Image.Image | None = None) -> None:
+    """A PNG that knows how it was made (text chunk "ldm"; none for what was not sampled), whole or not at all; in the colours of another picture if asked to.
 
     It shows three channels at most; an image `(C, H, W)` of a number that no PNG has goes beside it as `.npy`, in [-1, 1].
     """
     info = PngInfo()
-    info.add_text("ldm", json.dumps(settings))
+    if settings is not None:
+        info.add_text("ldm", json.dumps(settings))
     picture = to_image(image) if isinstance(image, Tensor) else image
     if isinstance(image, Tensor) and len(image) not in (1, 3):
         write_whole(path.with_suffix(".npy"), lambda beside: _save_array(beside, image))

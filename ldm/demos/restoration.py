@@ -17,7 +17,8 @@ from ldm.data.scenes import Scenes
 from ldm.data.tasks import Inpainting, SuperResolution
 from ldm.demos.measured import Measured, mean, standard_error
 from ldm.demos.run import reconstructed, sample
-from ldm.evaluation.extractor import Trained, frechet_distance, perceptual_distance, train_extractor
+from ldm.evaluation.distances import frechet_distance
+from ldm.evaluation.extractor import Trained, perceptual_distance, train_extractor
 from ldm.evaluation.restoration import enlarge, error_inside, fill_blur, fill_mean, psnr, ssim
 from ldm.loading import LoadedModel
 from ldm.training.monitor import save_grid

@@ -6,10 +6,8 @@ edges, which is what the distances are to see.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import linalg
 from torch import Tensor, nn
 
 from ldm.seeding import generator
@@ -118,12 +116,3 @@ def mean_where(x: Tensor, where: Tensor) -> Tensor:
     """Mean over the part of maps `(B, C, h, w)` that a mask `(B, 1, H, W)` marks, cells by the share of them in it: `(B, C)`."""
     weight = F.interpolate(where, size=x.shape[2:], mode="area")
     return (x * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-8)
-
-
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Frechet distance between two sets of features `(N, d)` and `(M, d)`, as normal distributions, in float64."""
-    x, y = (np.asarray(features.detach().double()) for features in (a, b))
-    covariance_x, covariance_y = (np.atleast_2d(np.cov(f, rowvar=False)) for f in (x, y))
-    root = linalg.sqrtm(covariance_x @ covariance_y)
-    squared = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(covariance_x) + np.trace(covariance_y) - 2 * np.trace(root.real)
-    return float(max(squared, 0.0))

@@ -1,0 +1,137 @@
+"""From the flags of scripts/evaluate.py to sets of images and options."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldm.cli.data import open_data
+from ldm.config import Trust
+from ldm.errors import MissingFile, UserError
+from ldm.evaluation.images import DataOfConfig, FolderSet, ImageSet, NpzSet, Prepare
+from ldm.evaluation.measures import ALONE, METRICS
+from ldm.evaluation.scan import Scan
+from ldm.evaluation.subject import Options
+from ldm.loading import pick_device
+
+
+def wanted(flags: argparse.Namespace) -> list[str]:
+    """The measures of `--metrics`.
+
+    Raises:
+        UserError: an unknown one, or one that lacks its reference.
+    """
+    names = [name.strip() for name in flags.metrics.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in METRICS]:
+        raise UserError(f"--metrics {unknown[0]!r} is unknown; there are {', '.join(METRICS)}")
+    if not names:
+        raise UserError(f"--metrics is empty; there are {', '.join(METRICS)}")
+    if flags.reference is None and (lacking := [name for name in names if name not in ALONE]):
+        raise UserError(f"{lacking[0]} holds samples against a reference: name a folder, an .npz or a config behind the samples")
+    if flags.n is not None and flags.n < 1:
+        raise UserError(f"--n {flags.n}: expected at least 1")
+    return names
+
+
+def options_from_flags(flags: argparse.Namespace) -> Options:
+    """How to measure."""
+    return Options(
+        extractor=flags.extractor,
+        weights=flags.weights,
+        folder=Path(flags.weights_folder),
+        devices=devices(flags.devices),
+        batch=flags.batch,
+        workers=flags.workers,
+        cache=Path(flags.cache) if flags.cache else None,
+        few=flags.allow_few,
+        groups=flags.groups,
+        splits=flags.splits,
+        kid_subsets=flags.kid_subsets,
+        kid_size=flags.kid_size,
+        k=flags.k,
+        captions=Path(flags.captions) if flags.captions else None,
+        neighbours=flags.neighbours,
+        picture=Path(flags.out).with_name(f"{Path(flags.out).stem}-nearest.png"),
+    )
+
+
+def devices(text: str) -> list[str]:
+    """ "auto" or "cuda:0,cuda:1" -> names of devices, one process each.
+
+    Raises:
+        UserError: one that is not there.
+    """
+    if text == "auto":
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [str(pick_device())]
+    return [str(pick_device(name.strip())) for name in text.split(",")]
+
+
+def open_images(path: str, flags: argparse.Namespace, prepare: Prepare, what: str) -> ImageSet:
+    """A folder, an .npz or the data set of a config.
+
+    Raises:
+        MissingFile: nothing there.
+        UserError: something else is.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return FolderSet(place, prepare)
+    if not place.is_file():
+        raise MissingFile(f"{what} {path}: no such folder, .npz or config")
+    if place.suffix == ".npz":
+        if prepare.size is not None:
+            raise UserError(f"--resize: the images of {path} have been resized already, by whoever wrote it")
+        return NpzSet(place)
+    if place.suffix in (".yaml", ".yml") and what == "REFERENCE":
+        if prepare.size is not None:
+            raise UserError(f"--resize: {path} says itself how its images are resized: change it there")
+        return of_config(path, flags)
+    expected = "a folder, an .npz or a config" if what == "REFERENCE" else "a folder or an .npz"
+    raise UserError(f"{what} {path}: expected {expected}")
+
+
+def of_config(path: str, flags: argparse.Namespace) -> DataOfConfig:
+    """The data set of a config, as its model is trained on it.
+
+    Raises:
+        UserError: the config is wrong or has no such split.
+    """
+    data, node = open_data([path], flags.overrides, Trust(tuple(flags.trust)))
+    dataset: Any = getattr(data, flags.split)
+    if dataset is None:
+        raise UserError(f"{path}: has no data.params.{flags.split}")
+    return DataOfConfig(dataset, f"{flags.split} data of {path}", recipe(node["params"][flags.split]))
+
+
+def recipe(node: Any) -> str:
+    """A data set's class and arguments on one line, without where its files lie."""
+    if isinstance(node, dict) and "target" in node:
+        inside = ", ".join(f"{k}={recipe(v)}" for k, v in (node.get("params") or {}).items() if not is_path(v))
+        return f"{str(node['target']).rpartition('.')[2]}({inside})"
+    return f"[{', '.join(map(recipe, node))}]" if isinstance(node, list) else str(node)
+
+
+def is_path(value: Any) -> bool:
+    """Whether an argument names a file or folder."""
+    return isinstance(value, str) and ("/" in value or "\\" in value)
+
+
+def refuse_generated(flags: argparse.Namespace, samples: Scan, reference: Scan | None) -> None:
+    """Too few samples, a reference that is not one, or another than was asked for.
+
+    Raises:
+        UserError: says which.
+    """
+    if flags.n is not None and len(samples) < flags.n:
+        raise UserError(f"--n {flags.n}: there are {len(samples)} images in {flags.samples}")
+    if reference is None:
+        return
+    if any(reference.settings) and not flags.allow_generated_reference:
+        raise UserError(
+            f"REFERENCE {flags.reference}: its images say that they were sampled from a model; are SAMPLES and REFERENCE swapped? "
+            "(--allow-generated-reference accepts it)"
+        )
+    asked = flags.reference_sha256
+    if asked is not None and (len(asked) < 8 or not reference.fingerprint.startswith(asked.lower().rstrip("."))):
+        raise UserError(f"REFERENCE {flags.reference}: its fingerprint is {reference.fingerprint}, expected {asked}")

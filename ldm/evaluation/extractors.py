@@ -1,0 +1,249 @@
+"""Networks that turn images into features: each with its name, the hash of its weights, and its own resize.
+
+An extractor takes 8-bit images of any size `(B, 3, H, W)`; how it resizes them belongs to the measure and is written down with it.
+"""
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldm.data.scenes import Scenes
+from ldm.errors import UserError
+from ldm.evaluation.extractor import SmallExtractor, train_extractor
+from ldm.evaluation.weightfiles import DINOV2, FOLDER, INCEPTION, VGG16, folder_sha256, in_memory, read_state
+from ldm.files import fingerprint, read_weights, save_weights
+
+TF1 = "bilinear as in TensorFlow 1 (corners not aligned, no antialiasing)"
+
+
+class Extractor(nn.Module):
+    """Images `(B, 3, H, W)` uint8 -> features by the name of their layer, each `(B, d)` float32.
+
+    Attributes:
+        name: of network and weights, as records name it.
+        resize: what it does to its input.
+        sha256: of its weights.
+        features: the layer for distances.
+        logits: the layer for the Inception Score, if there is one.
+        frechet: what a Frechet distance over its features is called; "FID" belongs to one network with one set of weights.
+    """
+
+    name: str
+    resize: str
+    sha256: str
+    features: str
+    logits: str | None = None
+    frechet: str
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def title(self, metric: str) -> str:
+        """The name of another measure over these features: the extractor is named unless it is the usual one."""
+        inside = re.search(r"\((.*)\)", self.frechet)
+        return f"{metric} ({inside[1]})" if inside else metric
+
+
+class Inception(Extractor):
+    """torch-fidelity's Inception V3, the network of FID, IS and KID, and of ADM's precision and recall.
+
+    Args:
+        file: its weights, .pth or .safetensors.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+
+    features, logits = "2048", "logits_unbiased"
+    resize = f"{TF1} to 299x299"
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        state, self.sha256 = read_state(file, INCEPTION.what)
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        self.net = fidelity(FeatureExtractorInceptionV3, "inception-v3-compat", [self.features, self.logits], state, file)
+        self.name = "Inception V3 (torch-fidelity)"
+        self.frechet = "FID" if INCEPTION.genuine(self.sha256) else "FD (Inception with weights that are not the published file)"
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return dict(zip(("2048", "logits_unbiased"), self.net(x), strict=True))
+
+
+class VGG(Extractor):
+    """torch-fidelity's VGG16, the network of its precision and recall; here also of nearest training images (figures 32-34).
+
+    Args:
+        file: torchvision's weights.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+
+    features = "fc2_relu"
+    resize = f"{TF1} to 224x224"
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        state, self.sha256 = read_state(file, VGG16.what)
+        from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
+
+        self.net = fidelity(FeatureExtractorVGG16, "vgg16", [self.features], state, file)
+        self.name = "VGG16 (torch-fidelity)"
+        self.frechet = "FD (VGG16)" if VGG16.genuine(self.sha256) else "FD (VGG16 with weights that are not the published file)"
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {self.features: self.net(x)[0]}
+
+
+def fidelity(kind: Any, name: str, layers: list[str], state: dict[str, Tensor], file: Path) -> nn.Module:
+    """One of torch-fidelity's networks with weights that were read safely.
+
+    Raises:
+        UserError: the weights are another network's.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            net: nn.Module = kind(name, layers, feature_extractor_weights_path=in_memory(state))
+    except RuntimeError as error:
+        raise UserError(f"{file}: not the weights of {name}: {str(error).splitlines()[-1].strip()[:150]}") from error
+    return net
+
+
+class DinoV2(Extractor):
+    """DINOv2 through transformers, for FD-DINOv2 (Stein et al., 2023): the class token after the last norm.
+
+    The resize is that of EDM2's evaluation (antialiased bicubic); torch-fidelity's differs, and so do its values.
+
+    Args:
+        folder: a local model folder with config.json and model.safetensors.
+
+    Raises:
+        UserError: another model.
+    """
+
+    features = "class token"
+    resize = "bicubic, antialiased, to 224x224"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.sha256 = folder_sha256(folder)
+        from transformers import Dinov2Model
+
+        self.net = transformer(Dinov2Model, folder, "DINOv2")
+        config = self.net.config
+        large = (config.hidden_size, config.num_hidden_layers, config.patch_size) == (1024, 24, 14)
+        self.name = f"DINOv2, width {config.hidden_size}, {config.num_hidden_layers} layers, patch {config.patch_size}"
+        self.frechet = "FD-DINOv2" if large else f"FD-DINOv2 (not {DINOV2.what.removeprefix('the folder of DINOv2 ')})"
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = F.interpolate(x.float(), size=(224, 224), mode="bicubic", antialias=True) / 255
+        mean, std = (torch.tensor(v, device=x.device)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        return {self.features: self.net(pixel_values=(x - mean) / std).pooler_output.float()}
+
+
+def transformer(kind: Any, folder: Path, what: str) -> Any:
+    """A frozen model of transformers from a local folder; formats that can hold code are not read.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        net = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except Exception as error:  # transformers raises many kinds for a foreign folder
+        raise UserError(f"{folder}: not a folder of {what} that can be read ({(str(error).splitlines() or ['?'])[0][:150]})") from error
+    return net.requires_grad_(False).eval()
+
+
+class Demo(Extractor):
+    """A small network trained here on procedural scenes, for machines without other weights. Distances over it are not FID.
+
+    Args:
+        net: with 3 channels.
+        ability: how well it does what it was trained for, in words.
+    """
+
+    features = "coarsest map"
+    resize = "none"
+
+    def __init__(self, net: SmallExtractor, ability: str = "") -> None:
+        super().__init__()
+        self.net, self.ability = net.requires_grad_(False).eval(), ability
+        self.sha256 = fingerprint(net.state_dict())
+        self.name, self.frechet = "small extractor trained on the demo scenes" + (f" ({ability})" if ability else ""), "FD (demo features)"
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {self.features: self.net.features(x.float() / 127.5 - 1)}
+
+
+CLASSES, SIZE, SIDE, STEPS = 64, 32, 12, 400  # scenes, their side, the side of patches
+
+
+def train_demo(steps: int = STEPS) -> Demo:
+    """Trained to tell which of 64 scenes a patch is from; always the same scenes and seed.
+
+    Training patches lie in the columns 0 to 19, held-out ones in 20 to 31, so they share no pixel.
+    """
+    scenes = Scenes(CLASSES, SIZE, "train", seed=7, give=[])
+    images = torch.stack([scenes[k]["image"] for k in range(CLASSES)])
+    rows = range(0, SIZE - SIDE + 1, 4)
+
+    def patches(columns: range) -> tuple[Tensor, Tensor]:
+        cut = [images[:, :, y : y + SIDE, x : x + SIDE] for y in rows for x in columns]
+        return torch.cat(cut), torch.arange(CLASSES).repeat(len(cut))
+
+    both = patches(range(0, SIZE - 2 * SIDE + 1, 2)), patches(range(SIZE - SIDE, SIZE - SIDE + 1))
+    trained = train_extractor(*both[0], *both[1], steps=steps)
+    return Demo(trained.net, f"it knows the scene of {trained.accuracy:.1%} of held-out patches, chance is {trained.chance:.1%}")
+
+
+def load_demo(file: Path) -> Demo:
+    """The demo extractor from a file, trained and written there if there is none: so its hash stays the same.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    if not file.is_file():
+        demo = train_demo()
+        save_weights(file, demo.net.state_dict(), {"ability": demo.ability})
+    state, metadata = read_weights(file)
+    if "head.weight" not in state or "stages.0.0.weight" not in state:
+        raise UserError(f"{file}: not the weights of the small extractor; without --weights it is trained")
+    net = SmallExtractor(len(state["head.weight"]), width=len(state["stages.0.0.weight"]))
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{file}: not the weights of the small extractor ({str(error).splitlines()[-1].strip()[:150]})") from error
+    return Demo(net, str(metadata.get("ability", "")))
+
+
+EXTRACTORS = ("inception", "vgg16", "dinov2", "demo")
+
+
+def load_extractor(name: str, given: str | None = None, folder: Path = FOLDER) -> Extractor:
+    """An extractor by its short name.
+
+    Args:
+        name: one of EXTRACTORS.
+        given: its file or folder; without it, the published name in `folder`.
+        folder: of weight files.
+
+    Raises:
+        UserError: an unknown name, or a file that holds something else.
+        MissingFile: no such file; says which, its checksum and where it goes.
+    """
+    if name == "inception":
+        return Inception(INCEPTION.find(given, folder))
+    if name == "vgg16":
+        return VGG(VGG16.find(given, folder))
+    if name == "dinov2":
+        return DinoV2(DINOV2.find(given, folder))
+    if name == "demo":
+        return load_demo(Path(given) if given else folder / "demo-extractor.safetensors")
+    raise UserError(f"extractor {name!r} is unknown; there are {', '.join(EXTRACTORS)}")

@@ -1,0 +1,124 @@
+"""Features of a set of images: extracted over any number of devices, and kept on disk for the next measure.
+
+Rows depend on the images alone: not on the batch, the number of processes, or the order in which the set lists them.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.multiprocessing as multiprocessing
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from ldm.errors import UserError
+from ldm.evaluation.extractors import Extractor
+from ldm.evaluation.images import ImageSet
+from ldm.evaluation.scan import Scan, loaded, stacked
+from ldm.files import read_weights, save_weights
+
+Features = dict[str, Tensor]  # by layer, (N, d) float32, a row per image that counts
+
+
+@torch.no_grad()
+def of_batch(extractor: Extractor, x: Tensor, device: torch.device) -> Features:
+    """Features of `(B, 3, H, W)` uint8 on the CPU, in full float32: TF32 would make a GPU's values differ from a CPU's."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            return {name: value.float().cpu() for name, value in extractor(x.to(device)).items()}
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def of_numbers(
+    images: ImageSet, numbers: Sequence[int], extractor: Extractor, device: str, batch: int, workers: int, show: bool
+) -> Features:
+    """Features of some images of a set, in the order of `numbers`."""
+    where = torch.device(device)
+    extractor = extractor.to(where).eval()
+    parts: list[Features] = []
+    with tqdm(total=len(numbers), desc=extractor.name, unit="image", disable=None if show else True, leave=False) as bar:
+        for arrays in loaded(images, numbers, batch, workers):
+            parts.append(of_batch(extractor, stacked(arrays), where))
+            bar.update(len(arrays))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def shard(
+    rank: int, devices: Sequence[str], images: ImageSet, kept: Sequence[int], extractor: Extractor, batch: int, workers: int, folder: str
+) -> None:
+    """What one process does: every len(devices)-th image, into a file of its own."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
+    found = of_numbers(images, kept[rank :: len(devices)], extractor, devices[rank], batch, workers, show=rank == 0)
+    save_file(found, Path(folder) / f"{rank}.safetensors")
+
+
+def over_devices(scan: Scan, extractor: Extractor, devices: Sequence[str], batch: int, workers: int) -> Features:
+    """Features with one process per device, put together in the order of the set."""
+    devices = devices[: len(scan)]
+    if len(devices) == 1:
+        return of_numbers(scan.images, scan.kept, extractor, devices[0], batch, workers, show=True)
+    with tempfile.TemporaryDirectory() as folder:
+        work = (devices, scan.images, scan.kept, extractor.cpu(), batch, workers, folder)
+        multiprocessing.spawn(shard, work, nprocs=len(devices))  # type: ignore[no-untyped-call]
+        parts = [load_file(Path(folder) / f"{rank}.safetensors") for rank in range(len(devices))]
+    whole = {}
+    for name, first in parts[0].items():
+        whole[name] = torch.empty(len(scan), first.shape[1])
+        for rank, part in enumerate(parts):
+            whole[name][rank :: len(devices)] = part[name]
+    return whole
+
+
+def extract(
+    scan: Scan, extractor: Extractor, devices: Sequence[str] = ("cpu",), batch: int = 64, workers: int = 0, cache: Path | None = None
+) -> Features:
+    """Features of every image that counts, in the order of the set.
+
+    Args:
+        scan: the set.
+        extractor: on the CPU.
+        devices: one process each; "cpu" may be named several times.
+        batch: images at a time on a device.
+        workers: reading processes per device.
+        cache: folder; a file there holds what this extractor found in these very images.
+
+    Raises:
+        UserError: a batch below 1, or features that are not finite.
+    """
+    if batch < 1 or workers < 0 or not devices:
+        raise UserError(f"batch {batch}, workers {workers}: expected at least 1 and 0, and one device")
+    file = None if cache is None else cache / f"{scan.fingerprint[:24]}-{extractor.sha256[:24]}.safetensors"
+    if file is not None and file.is_file():
+        found = from_cache(file, scan, extractor)
+        if found is not None:
+            return found
+    found = over_devices(scan, extractor, devices, batch, workers)
+    for name, value in found.items():
+        if not torch.isfinite(value).all():
+            raise UserError(f"{scan.images.what}: {extractor.name} gives features ({name}) that are not finite")
+    if file is not None:
+        save_weights(
+            file, {**found, "digests": scan.digests}, {"images": scan.fingerprint, "extractor": extractor.sha256, **about(extractor)}
+        )
+    return found
+
+
+def about(extractor: Extractor) -> dict[str, str]:
+    """What else features depend on, beside images and weights."""
+    return {"name": extractor.name, "resize": extractor.resize}
+
+
+def from_cache(file: Path, scan: Scan, extractor: Extractor) -> Features | None:
+    """Stored features, in the order of this set; none where the file is of something else."""
+    stored, metadata = read_weights(file)
+    expected = {"images": scan.fingerprint, "extractor": extractor.sha256, **about(extractor)}
+    if metadata != expected or "digests" not in stored:
+        return None
+    row_of = {row.tobytes(): i for i, row in enumerate(stored.pop("digests").numpy())}
+    rows = torch.tensor([row_of[row.tobytes()] for row in scan.digests.numpy()])
+    return {name: value[rows] for name, value in stored.items()}

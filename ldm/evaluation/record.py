@@ -1,0 +1,201 @@
+"""A measure is a record: its value together with all that the value depends on; and two records side by side.
+
+A number without its protocol cannot be compared: another resize, reference, sampler or number of samples moves an FID by more
+than most improvements do. So a record holds the protocol, and a comparison refuses records whose protocols differ.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ldm.errors import MissingFile, UserError
+from ldm.files import write_text
+
+# What may differ between two numbers that are compared: the numbers, the model that is judged, and the draw of its samples.
+FREE = ("value", "spread", "seed", "checkpoint", "training_step", "samples_sha256", "reference", "notes")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measured number. None stands for what is not known, "" and "none" for what there is not.
+
+    Attributes:
+        metric: its name; "FID" only for torch-fidelity's Inception with its published weights.
+        value: the number.
+        spread, spread_is: how far it spreads, and over what.
+        samples: how many images were measured.
+        samples_sha256: fingerprint of them.
+        seed: of the set of samples.
+        checkpoint, training_step: SHA-256 of the weights that made them, and how long they were trained.
+        sampler, steps, eta, scale: of sampling; scale 1 is no guidance.
+        sampling: what else the samples say about how they were made.
+        class_balance: how often each class was asked for.
+        image_format, image_size: of the samples.
+        resize, crop: what was done to the images of the reference; samples are never resized.
+        extractor, extractor_resize, extractor_sha256: the network, what it does to its input, and its weights.
+        reference, reference_images, reference_sha256: where the reference came from, its number of images and its fingerprint.
+        parameters: numbers of the measure itself (splits, subsets, neighbours).
+        software: libraries that computed it.
+        notes: what a reader should know.
+    """
+
+    metric: str
+    value: float
+    samples: int
+    spread: float | None = None
+    spread_is: str = ""
+    samples_sha256: str | None = None
+    seed: int | None = None
+    checkpoint: str | None = None
+    training_step: int | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    eta: float | None = None
+    scale: float | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    class_balance: str | None = None
+    image_format: str = ""
+    image_size: str = ""
+    resize: str = "none"
+    crop: str = "none"
+    extractor: str = ""
+    extractor_resize: str = ""
+    extractor_sha256: str = ""
+    reference: str = ""
+    reference_images: int | None = None
+    reference_sha256: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        spread = "" if self.spread is None else f" +- {self.spread:.3g}"
+        return f"{self.metric} {self.value:.6g}{spread} ({self.samples} samples)"
+
+
+NAMES = tuple(one.name for one in fields(Record))
+PROTOCOL = tuple(name for name in NAMES if name not in FREE)
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """As JSON, whole or not at all."""
+    write_text(path, json.dumps({"records": [asdict(record) for record in records]}, indent=2, allow_nan=False) + "\n")
+
+
+def read_records(path: Path) -> list[Record]:
+    """Records of a file.
+
+    Raises:
+        MissingFile: not there.
+        UserError: another file; names the record and the field.
+    """
+    if not path.is_file():
+        raise MissingFile(f"{path}: no such file of records; scripts/evaluate.py --out writes one")
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        rows = tree["records"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: not a file of records ({type(error).__name__}: {error})") from error
+    return [checked(row, f"{path}: record {i}") for i, row in enumerate(rows)]
+
+
+def checked(row: Any, where: str) -> Record:
+    """A record from JSON.
+
+    Raises:
+        UserError: an unknown or missing field, or a value that is no number.
+    """
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected an object, got {type(row).__name__}")
+    if unknown := [name for name in row if name not in NAMES]:
+        raise UserError(f"{where}: unknown field {unknown[0]!r}")
+    if missing := [name for name in ("metric", "value", "samples") if name not in row]:
+        raise UserError(f"{where}: {missing[0]!r} is missing")
+    if isinstance(row["value"], bool) or not isinstance(row["value"], (int, float)):
+        raise UserError(f"{where}: value: expected a number, got {row['value']!r}")
+    return Record(**{**row, "notes": tuple(row.get("notes", ()))})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two records of one metric.
+
+    Attributes:
+        a, b: the records.
+        ignored: fields that differ, and were allowed to.
+        unknown: fields that neither record knows.
+    """
+
+    a: Record
+    b: Record
+    ignored: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def gap(self) -> float:
+        return self.b.value - self.a.value
+
+    def lines(self, names: tuple[str, str] = ("A", "B")) -> list[str]:
+        """The two side by side: values, then what differs, then what is the same."""
+        rows = [("", *names), (self.a.metric, shown(self.a.value), shown(self.b.value))]
+        rows += [("spread", shown(self.a.spread), shown(self.b.spread))] if self.a.spread_is or self.b.spread_is else []
+        differing = [name for name in NAMES if name not in ("metric", "value", "spread") and getattr(self.a, name) != getattr(self.b, name)]
+        rows += [(name + (" (ignored)" if name in self.ignored else ""), *both(self.a, self.b, name)) for name in differing]
+        width = [max(len(row[i]) for row in rows) for i in range(2)]
+        text = [f"{row[0]:<{width[0]}}  {row[1]:<{width[1]}}  {row[2]}" for row in rows]
+        text.append(f"{names[1]} - {names[0]} = {self.gap:+.6g}" + (f"  ({self.a.spread_is})" if self.a.spread_is else ""))
+        same = [name for name in PROTOCOL if name not in differing and name not in self.unknown and name not in ("metric", "spread_is")]
+        text.append("the same in both: " + "; ".join(f"{name} {shown(getattr(self.a, name))}" for name in same if given(self.a, name)))
+        if self.unknown:
+            text.append("not known of either: " + ", ".join(self.unknown))
+        return text
+
+
+def given(record: Record, name: str) -> bool:
+    """Whether a field says anything."""
+    return getattr(record, name) not in (None, "", {}, ())
+
+
+def shown(value: Any) -> str:
+    """A field as text; hashes short, unknown as a question mark."""
+    if value is None:
+        return "?"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={shown(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (tuple, list)):
+        return "; ".join(map(str, value)) or "none"
+    text = str(value)
+    return text[:12] + "..." if len(text) == 64 and set(text) <= set("0123456789abcdef") else text or "none"
+
+
+def both(a: Record, b: Record, name: str) -> tuple[str, str]:
+    """A field of both as text."""
+    return shown(getattr(a, name)), shown(getattr(b, name))
+
+
+def compare(a: Record, b: Record, ignore: Sequence[str] = ()) -> Comparison:
+    """Two records side by side.
+
+    Args:
+        a, b: of one metric.
+        ignore: fields in which the protocols may differ.
+
+    Raises:
+        UserError: a field that does not exist; protocols that differ elsewhere, with every such field and both values.
+    """
+    for name in ignore:
+        if name not in PROTOCOL:
+            near = difflib.get_close_matches(name, PROTOCOL, 1)
+            known = "is never held against another" if name in FREE else "is no field of a record"
+            raise UserError(f"--ignore {name}: {known}" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(PROTOCOL)}"))
+    unlike = [name for name in PROTOCOL if getattr(a, name) != getattr(b, name)]
+    if refused := [name for name in unlike if name not in ignore]:
+        text = "; ".join("{}: {} against {}".format(name, *both(a, b, name)) for name in refused)
+        raise UserError(f"{a.metric} and {b.metric} were measured differently: {text} (allow it with --ignore {' '.join(refused)})")
+    unknown = tuple(name for name in PROTOCOL if getattr(a, name) is None and getattr(b, name) is None)
+    return Comparison(a, b, tuple(name for name in unlike if name in ignore), unknown)

@@ -1,0 +1,105 @@
+"""Weight files of the networks that measure: found in one folder, read without executing anything, known by their checksum."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ldm.errors import MissingFile, UserError
+from ldm.files import file_sha256
+
+FOLDER = Path("models/metrics")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A published file.
+
+    Attributes:
+        name: of the file, or of the folder in which it lies.
+        what: that it holds.
+        source: where it comes from.
+        sha256: how its SHA-256 begins; empty where its publisher names none.
+        instead: what can be done without it.
+    """
+
+    name: str
+    what: str
+    source: str
+    sha256: str = ""
+    instead: str = ""
+
+    def find(self, given: str | None, folder: Path = FOLDER, flag: str = "--weights") -> Path:
+        """The file that was given, or the one in the folder.
+
+        Raises:
+            MissingFile: says which, its checksum, where it comes from and where it goes.
+        """
+        path = Path(given) if given else folder / self.name
+        if path.exists():
+            return path
+        checksum = f" (SHA-256 begins with {self.sha256})" if self.sha256 else ""
+        raise MissingFile(
+            f"{path}: {self.what} is missing{checksum}; get it from {self.source}, put it there or name it with {flag}{self.instead}"
+        )
+
+    def genuine(self, sha256: str) -> bool:
+        """Whether a checksum is the published one; unknown counts as no."""
+        return bool(self.sha256) and sha256.startswith(self.sha256)
+
+
+INCEPTION = WeightFile(
+    "weights-inception-2015-12-05-6726825d.pth",
+    "torch-fidelity's Inception (the TensorFlow weights of 2015-12-05)",
+    "https://github.com/toshas/torch-fidelity/releases/tag/v0.2.0",
+    "6726825d",
+    "; without it, --extractor demo measures a distance that is not FID",
+)
+VGG16 = WeightFile(
+    "vgg16-397923af.pth", "torchvision's VGG16 for ImageNet", "https://download.pytorch.org/models/vgg16-397923af.pth", "397923af"
+)
+DINOV2 = WeightFile("dinov2-large", "the folder of DINOv2 ViT-L/14", "https://huggingface.co/facebook/dinov2-large")
+CLIP = WeightFile("clip-vit-base-patch16", "the folder of CLIP ViT-B/16", "https://huggingface.co/openai/clip-vit-base-patch16")
+
+
+def read_state(path: Path, what: str) -> tuple[dict[str, Tensor], str]:
+    """Tensors of a .safetensors or .pth file, and its SHA-256; nothing in the file is executed.
+
+    Raises:
+        UserError: damaged, or something else than tensors by name.
+    """
+    try:
+        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole file of {what} ({error})") from error
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        raise UserError(f"{path}: not a whole file of {what} ({reason})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: expected {what} as tensors by name")
+    return state, file_sha256(path)
+
+
+def in_memory(state: dict[str, Tensor]) -> io.BytesIO:
+    """A state as the file that torch-fidelity's constructors load, which they do without `weights_only`: so it is one of our making."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return buffer
+
+
+def folder_sha256(folder: Path) -> str:
+    """SHA-256 of a model folder's safetensors.
+
+    Raises:
+        UserError: none in it; other formats can hold code and are not read.
+    """
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not files:
+        raise UserError(f"{folder}: expected a folder with config.json and model.safetensors")
+    return file_sha256(files[0])

@@ -1,0 +1,113 @@
+"""Measure images: FID, Inception Score, KID, precision and recall, FD-DINOv2, R-FID, PSNR, SSIM, LPIPS, CLIP score, nearest images.
+
+Every number is written with all that it depends on: how the samples were made (they say it themselves), what was done to the
+reference, which network with which weights, and fingerprints of both sets. Nothing is resized unless it is asked for by name.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ldm.cli import run_script  # noqa: E402
+from ldm.cli.measuring import open_images, options_from_flags, refuse_generated, wanted  # noqa: E402
+from ldm.evaluation.extractors import EXTRACTORS  # noqa: E402
+from ldm.evaluation.images import FILTERS, Prepare  # noqa: E402
+from ldm.evaluation.measures import METRICS, measure  # noqa: E402
+from ldm.evaluation.record import write_records  # noqa: E402
+from ldm.evaluation.scan import scan  # noqa: E402
+from ldm.evaluation.subject import Subject  # noqa: E402
+from ldm.evaluation.weightfiles import FOLDER  # noqa: E402
+
+EXAMPLES = """
+examples
+  a folder of samples against the images that the model was trained on, as its config reads them
+    python scripts/evaluate.py outputs/samples configs/ldm/celebahq-ldm4.yaml --metrics fid,is,prec_recall_adm --n 50000
+  against a folder, whose images go through a resize and crop that the record names
+    python scripts/evaluate.py outputs/samples my/photos --resize 256 --metrics fid --weights inception.pth
+  without any weights: a small extractor that is trained here; its distance is not FID and is not called so
+    python scripts/evaluate.py outputs/samples configs/demo/digits.yaml --extractor demo --metrics fid,kid,prec_recall --kid-size 100
+  pairs of equal name: reconstructions and their originals
+    python scripts/evaluate.py outputs/reconstructions my/photos --resize 256 --metrics rfid,psnr,ssim,psim
+  the layout of ADM's script on either side
+    python scripts/evaluate.py samples.npz VIRTUAL_imagenet256_labeled.npz --metrics fid,prec_recall_adm
+
+measures
+  fid, kid            Frechet and kernel distance over the features of --extractor
+  rfid                the same as fid, between reconstructions and originals of equal names
+  is                  Inception Score; without a reference
+  prec_recall         precision and recall over VGG16 features, as torch-fidelity
+  prec_recall_adm     over Inception features, as ADM's script and the paper
+  fd_dinov2           Frechet distance over DINOv2 features
+  psnr, ssim          of pairs
+  lpips, psim         of pairs: LPIPS over VGG16, which is what the paper's code calls PSIM
+  clip                how well samples fit their captions; without a reference
+  nearest             the nearest images of the reference, as a picture beside --out
+  layout, label_map   whether the demo scenes' objects lie where the samples say they were asked; without a reference
+
+exit codes: 0 done; 2 wrong images, flags or files; 3 a weight file or image folder is missing
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    p.add_argument("samples", metavar="SAMPLES", help="folder of images, or an .npz with arr_0 (uint8, N x H x W x 3)")
+    p.add_argument("reference", metavar="REFERENCE", nargs="?", help="folder, .npz, or the .yaml of a config: its data set")
+    p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes to the reference's config, as paths.images=my/photos")
+    p.add_argument("--metrics", default="fid", help=f"separated by commas: {', '.join(METRICS)} (default: fid)")
+    p.add_argument("--out", default="outputs/record.json", help="where the records go (default: outputs/record.json)")
+    p.add_argument("--extractor", default="inception", choices=EXTRACTORS, help="whose features fid, rfid and kid are over")
+    p.add_argument("--weights", metavar="FILE", help="of --extractor: a .pth or .safetensors file, a folder for dinov2")
+    p.add_argument("--weights-folder", default=str(FOLDER), metavar="DIR", help=f"of all other weight files (default: {FOLDER})")
+    p.add_argument("--n", type=int, help="how many samples there have to be; fewer are an error, of more the first are measured")
+    p.add_argument("--split", default="train", choices=("train", "validation"), help="of a config's data (default: train)")
+    p.add_argument("--resize", type=int, metavar="PIXELS", help="side of the square that reference images are brought to (default: as is)")
+    p.add_argument("--filter", default="bicubic", choices=tuple(FILTERS), help="of --resize (default: bicubic)")
+    p.add_argument("--crop-first", action="store_true", help="cut the centre square before --resize instead of after it")
+    p.add_argument("--reference-sha256", metavar="HEX", help="the reference's fingerprint as a record names it; another one is an error")
+    p.add_argument("--allow-generated-reference", action="store_true", help="accept a reference that says it was sampled from a model")
+    p.add_argument("--allow-few", action="store_true", help="measure with too few images; the record says so")
+    p.add_argument("--groups", type=int, default=10, help="of samples, left out in turn for the spread of fid; 0: none (default: 10)")
+    p.add_argument("--splits", type=int, default=10, help="of the Inception Score (default: 10)")
+    p.add_argument("--kid-size", type=int, default=1000, help="images in a subset of KID (default: 1000)")
+    p.add_argument("--kid-subsets", type=int, default=100, help="subsets of KID (default: 100)")
+    p.add_argument("--k", type=int, default=3, help="neighbours of precision and recall (default: 3)")
+    p.add_argument("--captions", metavar="JSONL", help="metadata.jsonl with the samples' captions (default: the samples say)")
+    p.add_argument("--neighbours", type=int, default=10, help="nearest images that are shown of each sample (default: 10)")
+    p.add_argument("--devices", default="auto", help="one process each: auto (all GPUs, else the CPU), or as cuda:0,cuda:1 or cpu,cpu")
+    p.add_argument("--batch", type=int, default=64, help="images at a time on a device (default: 64)")
+    p.add_argument("--workers", type=int, default=0, help="processes that read images, per device (default: 0)")
+    p.add_argument(
+        "--cache", default="outputs/features", metavar="DIR", help="of extracted features; '' keeps none (default: outputs/features)"
+    )
+    p.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="let the config name classes of this package too")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    flags = parser().parse_intermixed_args(arguments)
+    names = wanted(flags)
+    options = options_from_flags(flags)
+    samples = scan(open_images(flags.samples, flags, Prepare(), "SAMPLES"), flags.workers, flags.n)
+    reference = None
+    if flags.reference is not None:
+        reference = scan(
+            open_images(flags.reference, flags, Prepare(flags.resize, flags.filter, flags.crop_first), "REFERENCE"), flags.workers
+        )
+    refuse_generated(flags, samples, reference)
+    records = measure(Subject(samples, reference, options), names)
+    write_records(Path(flags.out), records)
+    sys.stdout.writelines(f"{record}\n" for record in records)
+    for note in dict.fromkeys(note for record in records for note in record.notes):
+        sys.stdout.write(f"note: {note}\n")
+    sys.stdout.write(f"with their protocol in {flags.out}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

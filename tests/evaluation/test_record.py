@@ -1,0 +1,120 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from imagesets import SETTINGS
+
+from ldm.errors import MissingFile, UserError
+from ldm.evaluation.made import how_made
+from ldm.evaluation.record import FREE, PROTOCOL, Record, compare, read_records, write_records
+
+A = Record(
+    "FID",
+    5.11,
+    50000,
+    spread=0.04,
+    spread_is="standard error",
+    seed=1,
+    checkpoint="c" * 64,
+    sampler="ddim",
+    steps=200,
+    eta=0.0,
+    scale=1.0,
+    sampling={"spacing": "uniform"},
+    class_balance="no classes",
+    image_format="PNG",
+    image_size="256x256",
+    extractor="Inception V3 (torch-fidelity)",
+    extractor_sha256="6" * 64,
+    reference="folder x",
+    reference_images=25000,
+    reference_sha256="a" * 64,
+    notes=("a note",),
+)
+
+
+def test_json_out_and_in(tmp_path: Path) -> None:
+    write_records(tmp_path / "r.json", [A, replace(A, metric="KID", value=-1e-5)])
+    assert read_records(tmp_path / "r.json") == [A, replace(A, metric="KID", value=-1e-5)]
+    with pytest.raises(MissingFile, match="nowhere.json"):
+        read_records(tmp_path / "nowhere.json")
+    for change, message in (({"vlaue": 1}, "unknown field 'vlaue'"), ({"value": "5"}, "expected a number, got '5'")):
+        row = {"metric": "FID", "value": 1.0, "samples": 5, **change}
+        (tmp_path / "bad.json").write_text(json.dumps({"records": [row]}))
+        with pytest.raises(UserError, match=message):
+            read_records(tmp_path / "bad.json")
+    (tmp_path / "bad.json").write_text("5")
+    with pytest.raises(UserError, match="not a file of records"):
+        read_records(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"samples": 5000},
+        {"steps": 100},
+        {"eta": 1.0},
+        {"scale": 1.5},
+        {"sampler": None},
+        {"sampling": {"spacing": "original_uniform"}},
+        {"class_balance": "1000 classes, 50 of each"},
+        {"image_format": "JPEG"},
+        {"resize": "shorter side to 256, bilinear"},
+        {"crop": "centre 256"},
+        {"extractor_resize": "antialiased"},
+        {"extractor_sha256": "7" * 64},
+        {"reference_sha256": "b" * 64},
+        {"reference_images": 30000},
+        {"parameters": {"fewer_than": 2048}},
+        {"metric": "FD (demo features)"},
+    ],
+)
+def test_unlike_protocols_are_refused_unless_told_what_to_ignore(changes: dict) -> None:
+    name = next(iter(changes))
+    with pytest.raises(UserError, match=f"measured differently: {name}: .* against .*--ignore {name}"):
+        compare(A, replace(A, **changes))
+    found = compare(A, replace(A, value=4.0, **changes), ignore=[name])
+    assert found.ignored == (name,) and found.gap == pytest.approx(-1.11)
+    assert any(line.startswith(f"{name} (ignored)") or name == "metric" for line in found.lines())
+
+
+def test_two_models_side_by_side() -> None:
+    b = replace(A, value=7.5, checkpoint="d" * 64, seed=2, reference="elsewhere", notes=())
+    found = compare(A, b)
+    text = "\n".join(found.lines(("one", "two")))
+    assert "FID" in text and "5.11" in text and "7.5" in text and "two - one = +2.39" in text and "dddddddddddd..." in text
+    assert "steps 200" in text and "not known of either" not in text
+    unknown = compare(replace(A, steps=None), replace(b, steps=None))
+    assert unknown.unknown == ("steps",) and "not known of either: steps" in unknown.lines()[-1]
+    with pytest.raises(UserError, match="steps and extractor_sha256|steps: 200 against 50; extractor_sha256: 6+... against 7+..."):
+        compare(A, replace(b, steps=50, extractor_sha256="7" * 64))
+    with pytest.raises(UserError, match="is no field of a record; did you mean steps"):
+        compare(A, b, ["step"])
+    with pytest.raises(UserError, match="never held against another"):
+        compare(A, b, ["value"])
+    assert set(FREE).isdisjoint(PROTOCOL)
+
+
+def test_a_set_says_how_it_was_made_or_is_refused() -> None:
+    names = [f"{i}.png" for i in range(6)]
+    told = [{**SETTINGS, "number": i, "label": i % 3, "spacing": "uniform"} for i in range(6)]
+    made = how_made(told, names, "set")
+    assert (made.seed, made.sampler, made.steps, made.eta, made.scale, made.training_step) == (3, "ddim", 25, 0.0, 1.5, 7)
+    assert made.checkpoint == "ab" * 32 and made.others == {"spacing": "uniform"} and made.class_balance == "3 classes, 2 of each"
+    assert how_made([{**one, "label": 0 if i else 1} for i, one in enumerate(told)], names, "").class_balance == "2 classes, 1 to 5 of each"
+    assert how_made([{"number": i, "caption": f"a {i // 2}"} for i in range(6)], names, "").class_balance == "3 captions"
+    assert how_made([None] * 6, names, "set").steps is None
+    for at, change, message in (
+        (4, {"steps": 50}, "mixed settings: steps is 25 in 0.png and 50 in 4.png"),
+        (2, {"seed": 4}, "seed is 3 in 0.png and 4 in 2.png"),
+        (3, {"sha256": "cd"}, "sha256"),
+        (5, {"window": 64}, "window is None in 0.png and 64 in 5.png"),
+        (5, {"number": 1}, "two images say that they are number 1"),
+        (5, {"number": 9}, "image number 5 of the set is missing"),
+    ):
+        mixed = [{**one, **change} if i == at else one for i, one in enumerate(told)]
+        with pytest.raises(UserError, match=message):
+            how_made(mixed, names, "set")
+    with pytest.raises(UserError, match="3.png does not say how it was made"):
+        how_made([*told[:3], None, *told[4:]], names, "set")
