@@ -72,7 +72,9 @@ def pad_to(x: Tensor, multiple: int, value: float | None = None) -> Tensor:
 
 
 def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any] | None, like: Image.Image | None = None) -> None:
-    """A PNG that knows how it was made (text chunk "ldm"; none for what was not sampled), whole or not at all; in the colours of another picture if asked to.
+    """A PNG that knows how it was made (text chunk "ldm"; none for what was not sampled), whole or not at all.
+
+    In the colours of another picture if asked to.
 
     It shows three channels at most; an image `(C, H, W)` of a number that no PNG has goes beside it as `.npy`, in [-1, 1].
     """
