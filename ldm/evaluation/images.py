@@ -116,7 +116,10 @@ class FolderSet(ImageSet):
             raise MissingFile(f"{root}: no such folder of images")
         self.root, self.prepare, self.what = root, prepare, f"folder {root}"
         self.resize, self.crop = prepare.resize_text, prepare.crop_text
-        names = sorted(files_below(root, SUFFIXES))
+        broken: list[str] = []
+        names = sorted(files_below(root, SUFFIXES, broken))
+        if broken:
+            raise UserError(f"{broken[0]}; a set is measured whole or not at all")
         headers = {name: read_header(root / name) for name in names}
         if any(header.settings for header in headers.values()) and GRID in headers and not headers[GRID].settings:
             del headers[GRID]
