@@ -8,9 +8,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import part_reading, reads, refuse_others  # noqa: E402
-from ldm.cli.flags import add_size_flags  # noqa: E402
+from ldm.cli.flags import add_set_flags, add_size_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.layouts import asked_layout, read_layouts, read_names  # noqa: E402
+from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import steering_from_flags  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--names", metavar="FILE", help='class names: JSON {"name": index} or ["name", ...]; without it labels are numbers')
     p.add_argument("--n", "--n_samples", type=int, default=4, help="images per layout (default: 4)")
     add_size_flags(p)
+    add_set_flags(p)
     return p
 
 
@@ -48,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = read_names(flags.names)
     layouts = read_layouts(flags.layout, names, part.boxes.vocabulary_size - 1, part.boxes.max_objects)
     asked = [one for boxes in layouts for one in [asked_layout(boxes, *size)] * flags.n]
-    return job.run_set(asked, len(asked), size, steering_from_flags(job, size))
+    return make_set(job, asked, len(asked), size, steering_from_flags(job, size))
 
 
 if __name__ == "__main__":

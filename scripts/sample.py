@@ -8,8 +8,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import classes_and_prompts  # noqa: E402
-from ldm.cli.flags import add_condition_flags, add_guider_flags, add_size_flags, add_start_flags  # noqa: E402
+from ldm.cli.flags import add_condition_flags, add_guider_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
+from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import check_latent, steering_from_flags  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.loading import load_classifier  # noqa: E402
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add_guider_flags(p, scale=1.0)
     p.add_argument("--classifier", metavar="RUN", help="guide by this classifier on noisy latents (a run folder or its weights)")
     p.add_argument("--classifier-scale", type=float, default=1.0, help="of classifier guidance (default: 1; the paper's LDM-8-G: 10)")
+    add_set_flags(p)
     return p
 
 
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         classifier = load_classifier(flags.classifier, job.loaded, flags.allow_other_first_stage, flags.raw)
         check_latent(job, classifier, size)
     asked = classes_and_prompts(flags, job.model, classifier.classes if classifier else 0)
-    return job.run_set(asked, flags.n, size, steering_from_flags(job, size, classifier))
+    return make_set(job, asked, flags.n, size, steering_from_flags(job, size, classifier))
 
 
 if __name__ == "__main__":

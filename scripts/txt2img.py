@@ -8,8 +8,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import Asked, check_words, part_reading, reads, refuse_others  # noqa: E402
-from ldm.cli.flags import add_size_flags, add_start_flags  # noqa: E402
+from ldm.cli.flags import add_set_flags, add_size_flags, add_start_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
+from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import need_scale, steering_from_flags  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
 
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--n", "--n_samples", type=int, default=4, help="images per prompt (default: 4)")
     add_size_flags(p)
     add_start_flags(p)
+    add_set_flags(p)
     return p
 
 
@@ -48,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     need_scale(flags, job.settings.scale)
     size = job.size()
     asked = [Asked({"caption": text}, {"caption": text}) for text in prompts for _ in range(flags.n)]
-    return job.run_set(asked, len(asked), size, steering_from_flags(job, size))
+    return make_set(job, asked, len(asked), size, steering_from_flags(job, size))
 
 
 def all_prompts(flags: argparse.Namespace) -> list[str]:

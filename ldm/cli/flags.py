@@ -11,7 +11,7 @@ from ldm.config import Trust
 from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings
-from ldm.loading import LoadedModel, load_model, pick_device, precision_context
+from ldm.loading import LoadedModel, load_model, pick_device, pick_devices, precision_context
 
 
 def script_parser(description: str | None, examples: str, scale: float = 1.0) -> argparse.ArgumentParser:
@@ -81,11 +81,23 @@ def add_guider_flags(p: argparse.ArgumentParser, scale: float) -> None:
     p.add_argument("--vgg16", metavar="FILE", help="torchvision's VGG16 weights for --guider lpips (default: its cache)")
 
 
+def add_set_flags(p: argparse.ArgumentParser) -> None:
+    """How a set of images is made on several devices, and written."""
+    p.add_argument(
+        "--processes",
+        type=int,
+        metavar="P",
+        help="that sample side by side (default: one per device; --device takes a list, and cuda is all)",
+    )
+    p.add_argument("--npz", action="store_true", help="at the end, also write all images as one array for ADM's evaluation script")
+    p.add_argument("--overwrite", action="store_true", help="replace a set in --outdir that was made with other settings")
+
+
 def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     """The model of the first argument, on the asked device."""
     if flags.batch < 1:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
-    device = pick_device(flags.device)
+    device = pick_devices(flags.device)[0] if hasattr(flags, "processes") else pick_device(flags.device)
     precision_context(flags.precision, device)  # an unknown one is known before anything is read
     loaded = load_model(
         flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw, flags.tokenizer

@@ -1,4 +1,4 @@
-"""The job that all sampling scripts do: sample in batches under one set of flags, and write what comes out."""
+"""The job that all sampling scripts do: sample in batches under one set of flags."""
 
 import argparse
 import sys
@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ldm.cli.asked import Asked, together
 from ldm.cli.flags import load_from_flags, settings_from_flags
-from ldm.cli.pictures import beside, write_png
 from ldm.data.batch import Batch
 from ldm.diffusion.sampling import SPACINGS, last_part
 from ldm.diffusion.windows import Windows
@@ -23,10 +21,8 @@ from ldm.generation import SamplerSettings, generate, latent_shape
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import LoadedModel, precision_context
 from ldm.steering import Steering
-from ldm.training.monitor import save_grid
 
 Steer = Callable[[Batch], Steering]  # for the conditions of one batch
-SHOWN = 64  # images in a grid
 
 
 @dataclass
@@ -95,14 +91,15 @@ class Job:
         return {**weights, "seed": self.flags.seed, **asdict(self.settings), **{k: v for k, v in steered.items() if v is not None}, **more}
 
     @contextmanager
-    def progress(self, batches: int) -> Iterator[Callable[[], None]]:
-        """A bar over all steps of all batches; yields what to call after each."""
+    def progress(self, batches: int, done: int = 0) -> Iterator[Callable[[], None]]:
+        """A bar over all steps of all batches, some of which were done before; yields what to call after each."""
         strength = self.flags.strength if getattr(self.flags, "init", None) else 1.0
         try:
             times = last_part(SPACINGS[self.settings.spacing](self.model.schedule.T, self.settings.steps), strength)
         except ValueError as error:
             raise UserError(str(error)) from error
-        with tqdm(total=batches * (len(times) - 1), unit="step", disable=not sys.stderr.isatty()) as bar:
+        steps = len(times) - 1
+        with tqdm(total=batches * steps, initial=done * steps, unit="step", disable=not sys.stderr.isatty()) as bar:
 
             def on_step() -> None:
                 bar.update()
@@ -123,23 +120,3 @@ class Job:
                 + (", or with less guiding" if steering.guides else "")
             )
         return images
-
-    def run_set(self, asked: Sequence[Asked], count: int, size: tuple[int, int], steer: Steer = lambda batch: Steering()) -> int:
-        """Sample `count` images, going through the conditions in turn; write them, and a grid of the first; returns 0."""
-        if count < 1:
-            raise UserError(f"--n {count}: expected at least 1")
-        shown: list[Tensor] = []
-        firsts = range(0, count, self.flags.batch)
-        with self.progress(len(firsts)) as on_step:
-            for first in firsts:
-                numbers = range(first, min(first + self.flags.batch, count))
-                chosen = [asked[i % len(asked)] for i in numbers]
-                batch = together(chosen)
-                images = self.sample(batch, numbers, size, replace(steer(batch), on_step=on_step))
-                for number, one, image in zip(numbers, chosen, images, strict=True):
-                    write_png(self.outdir / f"{number:05d}.png", image, self.record(number=number, **one.note))
-                    if len(shown) < SHOWN:
-                        shown.append(image if one.picture is None else beside(one.picture, image))
-        save_grid(torch.stack(shown), self.outdir / "grid.png", 8 if asked[0].picture is None else 4)
-        sys.stdout.write(f"{count} images in {self.outdir}, the first {len(shown)} of them in {self.outdir / 'grid.png'}\n")
-        return 0
