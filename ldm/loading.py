@@ -157,15 +157,26 @@ def load_model(
 
 
 def _set_tokenizer(node: dict[str, Any], folder: str, file: Path) -> None:
-    """Put a folder where the conditioner's tokenizer comes from.
+    """Put a folder where the conditioner's tokenizer, or its finished text encoder, comes from.
 
     Raises:
-        UserError: a model without such a tokenizer.
+        UserError: a model without either.
     """
-    part = ((node["params"].get("conditioner") or {}).get("params") or {}).get("tokenizer") or {}
-    if part.get("target") != "ldm.conditioning.BertTokenizer":
-        raise UserError(f"--tokenizer: {file} has no BERT tokenizer")
-    part.setdefault("params", {})["source"] = folder
+    found = _nodes(node["params"].get("conditioner"), ("ldm.conditioning.BertTokenizer", "ldm.conditioning.PretrainedText"))
+    if not found:
+        raise UserError(f"--tokenizer: {file} has no BERT tokenizer, and no CLIP or T5 encoder")
+    for part in found:
+        part.setdefault("params", {})["source"] = folder
+
+
+def _nodes(node: Any, targets: tuple[str, ...]) -> list[dict[str, Any]]:
+    """All nodes of a config, at any depth, that name one of these classes."""
+    if isinstance(node, list):
+        return [found for item in node for found in _nodes(item, targets)]
+    if not isinstance(node, dict):
+        return []
+    below = [found for item in node.values() for found in _nodes(item, targets)]
+    return [node, *below] if node.get("target") in targets else below
 
 
 def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: bool = False, raw: bool = False) -> NoisyClassifier:
@@ -198,6 +209,9 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
             f"{source.path}: for {classifier.in_channels} channels scaled by {scale:g}; the model's latents have "
             f"{model.first_stage.channels} scaled by {float(model.scale):g}"
         )
+    schedule = build(params["schedule"], Trust(), "model.params.schedule") if "schedule" in params else model.schedule
+    if schedule.T != model.schedule.T or not torch.allclose(schedule.betas, model.schedule.betas, rtol=1e-4):
+        raise UserError(f"{source.path}: trained with another noise schedule than the model's, so it knows other noise at each step")
     return classifier.to(model.scale.device).requires_grad_(False).eval()  # type: ignore[no-any-return]
 
 

@@ -54,8 +54,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    if flags.n < 1:
-        raise UserError(f"--n {flags.n}: expected at least 1")
     if Path(flags.indir).resolve() == Path(flags.outdir).resolve():
         raise UserError(f"--outdir {flags.outdir}: results would overwrite the images of --indir")
     job = Job.open(flags)
@@ -100,7 +98,7 @@ def fill(job: Job, pair: Pair, place: int, asked: list[Asked], steering: Steerin
         for i, number, sampled in zip(candidates, numbers, images, strict=True):
             name = pair.name + (f"-{i:02d}" if job.flags.n > 1 else "")
             note = {**asked[number % len(asked)].note, "candidate": i, "known": job.flags.known}
-            write_png(job.outdir / f"{name}.png", pasted(pair, to_image(sampled)), job.record(image=pair.name, **note))
+            job.write(f"{name}.png", pasted(pair, to_image(sampled)), job.record(image=pair.name, **note))
 
 
 if __name__ == "__main__":

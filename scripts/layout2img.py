@@ -7,13 +7,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.asked import part_reading, reads, refuse_others  # noqa: E402
-from ldm.cli.flags import add_set_flags, add_size_flags  # noqa: E402
+from ldm.cli.asked import classes_and_prompts, each_with  # noqa: E402
+from ldm.cli.flags import add_condition_flags, add_set_flags, add_size_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.layouts import asked_layout, read_layouts, read_names  # noqa: E402
 from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import steering_from_flags  # noqa: E402
-from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
 LAYOUT.json holds one object or a list of them; corners are fractions of width and height:
@@ -22,6 +21,7 @@ LAYOUT.json holds one object or a list of them; corners are fractions of width a
 examples
   python scripts/layout2img.py logs/<run> layout.json --n 4
   python scripts/layout2img.py logs/<run> layouts.json --names classes.json --scale 2 --steps 100
+  python scripts/layout2img.py logs/<run> layout.json --prompt "a dog on a lawn"    a model that reads captions as well
 """
 
 
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("layout", metavar="LAYOUT.json", help="boxes of one image, or a list of such objects")
     p.add_argument("--names", metavar="FILE", help='class names: JSON {"name": index} or ["name", ...]; without it labels are numbers')
     p.add_argument("--n", "--n_samples", type=int, default=4, help="images per layout (default: 4)")
+    add_condition_flags(p)
     add_size_flags(p)
     add_set_flags(p)
     return p
@@ -39,17 +40,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    if flags.n < 1:
-        raise UserError(f"--n {flags.n}: expected at least 1")
     job = Job.open(flags)
-    part = part_reading(job.model, "boxes")
-    if part is None:
-        raise UserError(f"this model reads {reads(job.model)}, not boxes")
-    refuse_others(job.model, ("boxes", "box_labels"))
+    part = job.part_for("boxes", "boxes")
+    others = classes_and_prompts(flags, job.model, also=part.reads)
     size = job.size()
-    names = read_names(flags.names)
-    layouts = read_layouts(flags.layout, names, part.boxes.vocabulary_size - 1, part.boxes.max_objects)
-    asked = [one for boxes in layouts for one in [asked_layout(boxes, *size)] * flags.n]
+    layouts = read_layouts(flags.layout, read_names(flags.names), part.boxes.classes, part.boxes.max_objects)
+    asked = each_with([asked_layout(boxes, *size) for boxes in layouts], others, flags.n)
     return make_set(job, asked, len(asked), size, steering_from_flags(job, size))
 
 

@@ -8,18 +8,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import classes_and_prompts  # noqa: E402
-from ldm.cli.flags import add_condition_flags, add_guider_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
+from ldm.cli.flags import add_condition_flags, add_guider_flags, add_set_flags, add_size_flags, add_start_flags, number  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import check_latent, steering_from_flags  # noqa: E402
-from ldm.errors import UserError  # noqa: E402
 from ldm.loading import load_classifier  # noqa: E402
 
 EXAMPLES = """
 examples
   python scripts/sample.py logs/<run> --n 16
   python scripts/sample.py logs/<run> --n 20 --classes 0,1,2 --scale 2 --steps 25
-  python scripts/sample.py logs/<run> --prompts "a red circle on the left" "a blue square at the top" --n 8
+  python scripts/sample.py logs/<run> --prompt "a red circle on the left" --prompt "a blue square" --n 8
   python scripts/sample.py logs/<run> --height 512 --width 1024 --window 256       larger than trained, in windows
   python scripts/sample.py logs/<run> --init photo.jpg --strength 0.6              begin with a noised photograph
   python scripts/sample.py logs/<run> --height 512 --width 512 --guide small.png   samples that look like small.png when reduced
@@ -37,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--guide", metavar="IMAGE", help="steer towards this image: samples are reduced to its size and compared with it")
     add_guider_flags(p, scale=1.0)
     p.add_argument("--classifier", metavar="RUN", help="guide by this classifier on noisy latents (a run folder or its weights)")
-    p.add_argument("--classifier-scale", type=float, default=1.0, help="of classifier guidance (default: 1; the paper's LDM-8-G: 10)")
+    p.add_argument("--classifier-scale", type=number, default=1.0, help="of classifier guidance (default: 1; the paper's LDM-8-G: 10)")
     add_set_flags(p)
     return p
 
@@ -45,8 +44,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    if flags.n < 1:
-        raise UserError(f"--n {flags.n}: expected at least 1")
     job = Job.open(flags)
     size = job.size()
     classifier = None

@@ -7,8 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.asked import part_reading, reads, refuse_others  # noqa: E402
-from ldm.cli.flags import add_set_flags, add_size_flags  # noqa: E402
+from ldm.cli.asked import classes_and_prompts, each_with  # noqa: E402
+from ldm.cli.flags import add_condition_flags, add_set_flags, add_size_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.labelmaps import asked_map  # noqa: E402
 from ldm.cli.sets import make_set  # noqa: E402
@@ -23,6 +23,7 @@ one of --height and --width, to which it is scaled.
 examples
   python scripts/semantic.py logs/<run> map.png --n 4
   python scripts/semantic.py logs/<run> map.png --height 512 --width 1024 --window 256 --batch 4
+  python scripts/semantic.py logs/<run> map.png --prompt "at dusk"                  a model that reads captions as well
 """
 
 
@@ -31,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
     p = script_parser(__doc__, EXAMPLES)
     p.add_argument("maps", nargs="+", metavar="MAP.png", help="label maps, all of one size unless --height and --width are given")
     p.add_argument("--n", "--n_samples", type=int, default=4, help="images per map (default: 4)")
-    add_size_flags(p)
+    add_condition_flags(p)
+    add_size_flags(p, "the map's")
     add_set_flags(p)
     return p
 
@@ -39,21 +41,17 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    if flags.n < 1:
-        raise UserError(f"--n {flags.n}: expected at least 1")
     job = Job.open(flags)
-    part = part_reading(job.model, "segmentation")
-    if part is None:
-        raise UserError(f"this model reads {reads(job.model)}, not label maps")
-    refuse_others(job.model, ("segmentation",))
+    part = job.part_for("segmentation", "label maps")
+    others = classes_and_prompts(flags, job.model, also=part.reads)
     asked = [asked_map(path, part.num_classes, flags.height, flags.width) for path in flags.maps]
     shapes = [tuple(one.entries["segmentation"].shape) for one in asked]
     if len(set(shapes)) > 1:
         raise UserError(f"the label maps differ in size ({', '.join(f'{w}x{h}' for h, w in shapes)}): give --height and --width")
     height, width = shapes[0]
     latent_shape(job.model, (height, width))
-    everything = [one for one in asked for _ in range(flags.n)]
-    return make_set(job, everything, len(everything), (height, width), steering_from_flags(job, (height, width)))
+    asked = each_with(asked, others, flags.n)
+    return make_set(job, asked, len(asked), (height, width), steering_from_flags(job, (height, width)))
 
 
 if __name__ == "__main__":

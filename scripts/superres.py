@@ -13,13 +13,11 @@ from PIL import Image  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.asked import part_reading, reads, refuse_others  # noqa: E402
 from ldm.cli.flags import add_guider_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
-from ldm.cli.pictures import pad_to, read_picture, write_png  # noqa: E402
+from ldm.cli.pictures import pad_to, read_picture  # noqa: E402
 from ldm.cli.steer import image_guide  # noqa: E402
 from ldm.data.images import to_tensor  # noqa: E402
-from ldm.errors import UserError  # noqa: E402
 from ldm.generation import size_multiple  # noqa: E402
 from ldm.steering import Steering  # noqa: E402
 
@@ -47,13 +45,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    if flags.n < 1:
-        raise UserError(f"--n {flags.n}: expected at least 1")
     job = Job.open(flags)
-    part = part_reading(job.model, "low_res")
-    if part is None:
-        raise UserError(f"this model reads {reads(job.model)}, not low-resolution images")
-    refuse_others(job.model, ("low_res",))
+    part = job.part_for("low_res", "low-resolution images")
     channels = job.model.first_stage.image_channels if part.encode_first else part.concat_channels
     pictures = [read_picture(path, channels) for path in flags.images]
     batches = -(-flags.n // flags.batch) * len(pictures)
@@ -80,7 +73,7 @@ def enlarge(job: Job, part: Any, place: int, path: Path, picture: Image.Image, s
         for i, image in zip(candidates, images, strict=True):
             cut: Tensor = image[:, : low.shape[2] * factor, : low.shape[3] * factor]
             name = f"{place:03d}-{path.stem}" + (f"-{i:02d}" if job.flags.n > 1 else "")
-            write_png(job.outdir / f"{name}.png", cut, job.record(low_res=str(path), candidate=i, factor=factor))
+            job.write(f"{name}.png", cut, job.record(low_res=str(path), candidate=i, factor=factor))
 
 
 def factor_of(job: Job, part: Any) -> int:

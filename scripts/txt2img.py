@@ -7,8 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.asked import Asked, check_words, part_reading, reads, refuse_others  # noqa: E402
-from ldm.cli.flags import add_set_flags, add_size_flags, add_start_flags  # noqa: E402
+from ldm.cli.asked import Asked, check_captions  # noqa: E402
+from ldm.cli.flags import add_prompt_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import need_scale, steering_from_flags  # noqa: E402
@@ -27,7 +27,7 @@ SCALE = 5.0  # the original script's
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = script_parser(__doc__, EXAMPLES, SCALE)
-    p.add_argument("--prompt", action="append", metavar="TEXT", help='what to show; may be given several times, and may be ""')
+    add_prompt_flags(p, "what to show")
     p.add_argument("--from-file", metavar="FILE", help="a text file with one prompt per line")
     p.add_argument("--negative", metavar="TEXT", help="what not to show: guidance away from this instead of from no caption")
     p.add_argument("--n", "--n_samples", type=int, default=4, help="images per prompt (default: 4)")
@@ -42,11 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     flags = parser().parse_args(arguments)
     prompts = all_prompts(flags)
     job = Job.open(flags, SCALE)
-    if part_reading(job.model, "caption") is None:
-        raise UserError(f"this model reads {reads(job.model)}, not captions: it cannot follow a prompt")
-    refuse_others(job.model, ("caption",))
-    check_words(job.model, prompts, "--prompt")
-    check_words(job.model, [flags.negative or ""], "--negative")
+    job.part_for("caption", "captions")
+    check_captions(job.model, prompts, "--prompt")
+    check_captions(job.model, [flags.negative or ""], "--negative")
     need_scale(flags, job.settings.scale)
     size = job.size()
     asked = [Asked({"caption": text}, {"caption": text}) for text in prompts for _ in range(flags.n)]
@@ -60,9 +58,7 @@ def all_prompts(flags: argparse.Namespace) -> list[str]:
         MissingFile: no such file.
         UserError: no prompt at all, or no text.
     """
-    if flags.n < 1:
-        raise UserError(f"--n {flags.n}: expected at least 1")
-    prompts = list(flags.prompt or [])
+    prompts = list(flags.prompts or [])
     if flags.from_file is not None:
         if not Path(flags.from_file).is_file():
             raise MissingFile(f"--from-file {flags.from_file}: no such file")

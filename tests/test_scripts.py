@@ -141,7 +141,7 @@ def test_prompts(text: Path, script, tmp_path: Path) -> None:
     assert json.loads(Image.open(tmp_path / "00002.png").text["ldm"])["caption"] == prompt
     for words, message in (
         (["--prompts", "a pink elephant"], "lacks elephant, pink"),
-        ([], "give --prompts"),
+        ([], "give --prompt "),
         (["--classes", "1"], "not class labels"),
     ):
         done = script("scripts/sample.py", text, *words, "--outdir", tmp_path)

@@ -1,5 +1,6 @@
 """The scripts of the tasks, right and wrong, on tiny models with random weights: one per conditioning."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,19 @@ CONDITIONERS: dict[str, tuple[dict[str, Any] | None, int, int | None]] = {  # no
 }
 
 
+def joint(name: str, *others: str) -> tuple[dict[str, Any], int, int | None]:
+    """Several of the conditioners at once, with one drop rate."""
+    parts = copy.deepcopy([CONDITIONERS[key][0] for key in (name, *others)])
+    for part in parts:
+        part["params"]["drop_rate"] = 0.1
+    node = {"target": "ldm.conditioning.Joint", "params": {"parts": parts}}
+    return node, CONDITIONERS[name][1], CONDITIONERS[others[0]][2]
+
+
+CONDITIONERS["layout_text"] = joint("layout", "caption")
+CONDITIONERS["semantic_text"] = joint("semantic", "caption")
+
+
 def released(folder: Path, name: str) -> Path:
     """A recorded model as its authors would have released it."""
     case = read_case(ROOT / "tests" / "fixtures" / "compvis", name)
@@ -112,11 +126,22 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         model = made(config["model"]["params"]["model"])
         found[name] = folder / f"{name}.safetensors"
         save_weights(found[name], model.state_dict(), {"config": config, "step": 1})
+    config = config_of("unconditional")
+    config["model"]["params"]["model"]["params"]["first_stage"] = {**STAGE, "params": {**STAGE["params"], "image_channels": 5}}
+    found["five"] = folder / "five.safetensors"
+    save_weights(found["five"], made(config["model"]["params"]["model"]).state_dict(), {"config": config, "step": 1})
     shape = {"in_channels": 2, "classes": 5, "size": 8, "width": 32, "width_mult": [1, 2], "blocks_per_level": 1, "heads": 1}
     node = {"target": "ldm.networks.NoisyClassifier", "params": shape}
-    config = {"model": {"target": "ldm.training.ClassifierTraining", "params": {"classifier": node, "scale": 1.0}}}
-    found["classifier"] = folder / "classifier.safetensors"
-    save_weights(found["classifier"], made(node).state_dict(), {"config": config, "step": 1})
+    for name, start in (("classifier", "cosine"), ("other_classifier", "linear")):
+        schedule = {"target": f"ldm.diffusion.{start}", "params": {}}
+        params = {"classifier": node, "scale": 1.0, "schedule": schedule}
+        config = {"model": {"target": "ldm.training.ClassifierTraining", "params": params}}
+        found[name] = folder / f"{name}.safetensors"
+        save_weights(found[name], made(node).state_dict(), {"config": config, "step": 1})
+    few = {**node, "params": {**shape, "classes": 3}}
+    config = {"model": {"target": "ldm.training.ClassifierTraining", "params": {"classifier": few, "scale": 1.0}}}
+    found["few_classes"] = folder / "few_classes.safetensors"
+    save_weights(found["few_classes"], made(few).state_dict(), {"config": config, "step": 1})
     return found
 
 
@@ -160,6 +185,66 @@ def test_other_right_flags(models: dict[str, Path], script, tmp_path: Path, more
     assert done.returncode == 0, done.stderr
 
 
+def test_a_folder_keeps_its_pictures_unless_told_otherwise(models: dict[str, Path], script, tmp_path: Path) -> None:
+    def again(prompt: str, *more: str) -> tuple[int, str]:
+        done = script("scripts/txt2img.py", models["caption"], "--prompt", prompt, "--n", 1, *FAST, *more, "--outdir", tmp_path)
+        return done.returncode, done.stderr
+
+    assert again("a red circle")[0] == 0
+    before = (tmp_path / "00000.png").read_bytes()
+    assert again("a red circle")[0] == 0 and (tmp_path / "00000.png").read_bytes() == before  # its settings make the same again
+    for words in (("a blue circle",), ("a red circle", "--seed", "1"), ("a red circle", "--precision", "bf16")):
+        code, message = again(*words)
+        assert code == 2 and "00000.png is there, made with other settings: name another folder, or add --overwrite" in message
+    assert (tmp_path / "00000.png").read_bytes() == before
+    assert again("a blue circle", "--overwrite")[0] == 0 and (tmp_path / "00000.png").read_bytes() != before
+
+
+def test_the_settings_in_a_picture_name_all_that_made_it(models: dict[str, Path], script, tmp_path: Path) -> None:
+    image = photo(tmp_path / "photo.png", 16, 16)
+    more = ["--init", image, "--strength", 0.5, "--guide", image, "--guide-scale", 0.1, "--classes", 1, "--batch", 3]
+    done = script("scripts/sample.py", models["label"], "--n", 1, *FAST, *more, "--outdir", tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    found = text_of(tmp_path / "a" / "00000.png")
+    assert {key: found[key] for key in ("strength", "guider", "guide_scale", "label", "batch", "precision", "raw", "device")} == {
+        **{"strength": 0.5, "guider": "l2", "guide_scale": 0.1, "label": 1, "batch": 3, "precision": "fp32", "raw": False},
+        "device": "cpu",
+    }
+    assert "classifier_scale" not in found and found["version"]
+
+
+def test_a_stop_leaves_whole_pictures_only(models: dict[str, Path], script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, saved = Image.Image.save, []
+
+    def stopped(self: Image.Image, file: Any, *args: Any, **options: Any) -> None:
+        saved.append(file)
+        if len(saved) == 3:
+            Path(file).write_bytes(b"half")
+            raise KeyboardInterrupt
+        save(self, file, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "save", stopped)
+    words = ["--n", 4, "--batch", 2, *FAST, "--outdir", tmp_path / "out"]
+    done = script("scripts/sample.py", models["unconditional"], *words)
+    assert done.returncode == 130 and "what is written is whole" in done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00000.png", "00001.png"]
+
+
+def test_images_of_five_channels_are_kept_whole(models: dict[str, Path], script, tmp_path: Path) -> None:
+    done = script("scripts/sample.py", models["five"], "--n", 1, *FAST, "--outdir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    whole = np.load(tmp_path / "00000.npy")
+    assert whole.shape == (5, 16, 16) and whole.dtype == np.float32 and abs(whole).max() <= 1
+    shown = np.moveaxis(pixels(tmp_path / "00000.png"), 2, 0)
+    assert abs(shown - (whole[:3] + 1) * 127.5).max() <= 0.51 and (tmp_path / "grid.png").is_file()
+
+
+def test_a_long_prompt_is_cut_and_said_so(models: dict[str, Path], script, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = ["--prompt", "a red circle a blue circle a circle", "--n", 1, *FAST, "--outdir", tmp_path]
+    assert script("scripts/txt2img.py", models["caption"], *words).returncode == 0
+    assert "--prompt: 8 tokens, of which the model reads the first 6: a red circle" in caplog.text
+
+
 # image to image, guides, classifiers, windows
 
 
@@ -201,13 +286,30 @@ def test_layouts_are_read_and_drawn(models: dict[str, Path], script, tmp_path: P
     done = script("scripts/layout2img.py", models["layout"], *words)
     assert done.returncode == 0, done.stderr
     assert text_of(tmp_path / "out" / "00001.png")["boxes"] == [
-        {**boxes[0], "box": [0.1, 0.2, 0.5, 0.9]},
-        {"label": 7, "box": [0.0, 0.0, 1.0, 1.0]},
+        {**boxes[0], "index": 1},
+        {"label": 7, "index": 7, "box": [0.0, 0.0, 1.0, 1.0]},
     ]
     assert text_of(tmp_path / "out" / "00002.png")["boxes"] == []
     assert Image.open(tmp_path / "out" / "grid.png").width == 2 + 4 * (2 * 16 + 2 + 2)
     drawn = pixels(tmp_path / "out" / "grid.png")[2:18, 2:18]
     assert (drawn == 255).any() and (drawn != 255).any()
+
+
+@pytest.mark.parametrize("name", ["layout", "semantic"])
+def test_models_that_read_captions_as_well(models: dict[str, Path], script, tmp_path: Path, name: str) -> None:
+    (tmp_path / "layout.json").write_text('{"boxes": [{"label": 3, "box": [0, 0, 1, 1]}]}')
+    Image.fromarray(np.zeros((16, 16), dtype=np.uint8)).save(tmp_path / "map.png")
+    path, file = {"layout": ("scripts/layout2img.py", "layout.json"), "semantic": ("scripts/semantic.py", "map.png")}[name]
+    words = [models[f"{name}_text"], tmp_path / file, "--n", 3, "--scale", 2, *FAST, "--outdir", tmp_path / "out"]
+    done = script(path, *words)
+    assert done.returncode == 2 and 'this model reads captions: give --prompt "..."' in done.stderr
+    done = script(path, *words, "--prompt", "a red circle", "--prompts", "a blue circle", "")
+    assert done.returncode == 0, done.stderr
+    assert [text_of(tmp_path / "out" / f"0000{i}.png")["caption"] for i in range(3)] == ["a red circle", "a blue circle", ""]
+    done = script(path, models[name], *words[1:], "--prompt", "a red circle")
+    assert done.returncode == 2 and "not captions" in done.stderr
+    done = script("scripts/txt2img.py", models[f"{name}_text"], "--prompt", "a", "--outdir", tmp_path)
+    assert done.returncode == 2 and path in done.stderr  # the script that can do it
 
 
 @pytest.mark.parametrize("kind", ["L", "P", "I;16"])
@@ -351,6 +453,15 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("sample", "label", ["--classifier", "nowhere"], 3, "nowhere"),
     ("sample", "label", ["--classifier", "{unconditional}"], 2, "holds a latent diffusion model, expected a classifier"),
     ("sample", "label", ["--classifier", "{classifier}", "--height", 32], 2, "built for images of 16x16, not 32x16"),
+    ("sample", "label", ["--scale", "nan"], 2, "argument --scale: invalid number value: 'nan'"),
+    ("sample", "label", ["--classes", "9-0"], 2, "expected numbers like 0,3,7-9"),
+    ("sample", "label", ["--classes", "0-999999999999"], 2, "there are classes 0 to 4"),
+    ("sample", "label", ["--classes", "4", "--classifier", "{few_classes}"], 2, "there are classes 0 to 2"),
+    ("sample", "label", ["--classifier", "{other_classifier}"], 2, "another noise schedule"),
+    ("sample", "label", ["--config", "nowhere.yaml"], 3, "--config nowhere.yaml: no such file"),
+    ("sample", "label", ["--outdir", "README.md"], 2, "--outdir README.md: cannot be made a folder"),
+    ("txt2img", "caption", ["--prompt", "a \udcff"], 2, "not UTF-8 text"),
+    ("txt2img", "unconditional", ["--prompt", "a"], 2, "use scripts/sample.py"),
     ("sample", "unconditional", ["--classes", "1"], 2, "this model reads no condition, not class labels"),
     ("sample", "unconditional", ["--guide", "docs/images/demo-text.png", "--guider", "lpips", "--vgg16", "nowhere.pth"], 3, "nowhere.pth"),
     ("sample", "classifier", [], 2, "holds a classifier, expected"),
@@ -358,7 +469,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("layout2img", "layout", ["README.md"], 2, "README.md: not JSON"),
     ("layout2img", "label", ["README.md"], 2, "this model reads label, not boxes"),
     ("semantic", "semantic", ["nowhere.png"], 3, "nowhere.png: no such label map"),
-    ("semantic", "semantic", ["docs/images/demo-text.png"], 2, "a RGB picture; a label map is"),
+    ("semantic", "semantic", ["docs/images/demo-text.png"], 2, "is a RGB image, expected class indices"),
     ("semantic", "caption", ["nowhere.png"], 2, "this model reads caption, not label maps"),
     ("superres", "superres", ["nowhere.png"], 3, "nowhere.png: no such image"),
     ("superres", "inpaint", ["nowhere.png"], 2, "not low-resolution images"),
@@ -375,7 +486,7 @@ def test_what_is_wrong_is_one_clear_line(
     models: dict[str, Path], script, tmp_path: Path, name: str, model: str, words: list[Any], code: int, message: str
 ) -> None:
     words = [str(w).format(**models) for w in words]
-    done = script(f"scripts/{name}.py", models[model], *words, "--outdir", tmp_path, "--device", "cpu")
+    done = script(f"scripts/{name}.py", models[model], "--outdir", tmp_path, *words, "--device", "cpu")
     assert done.returncode == code and message in done.stderr, done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1 and "Traceback" not in done.stderr
 
@@ -404,11 +515,13 @@ def test_wrong_label_maps(models: dict[str, Path], script, tmp_path: Path) -> No
     Image.fromarray(np.zeros((16, 18), dtype=np.uint8)).save(tmp_path / "odd.png")
     Image.fromarray(np.zeros((16, 16), dtype=np.uint8)).save(tmp_path / "right.png")
     for words, message in (
-        (["four.png"], "label 4 is in it; the model has classes 0 to 3"),
+        (["four.png"], "class 4, expected 0 to 3 (255: unlabelled)"),
         (["odd.png"], "16x18 is no multiple"),
+        (["right.png", "--height", "0"], "image size 0x16: expected at least 1"),
         (["odd.png", "right.png"], "differ in size (18x16, 16x16)"),
     ):
-        done = script("scripts/semantic.py", models["semantic"], *(tmp_path / w for w in words), "--outdir", tmp_path)
+        words = [tmp_path / word if word.endswith(".png") else word for word in words]
+        done = script("scripts/semantic.py", models["semantic"], *words, "--outdir", tmp_path / "out")
         assert done.returncode == 2 and message in done.stderr, done.stderr
 
 

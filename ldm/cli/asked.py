@@ -1,6 +1,7 @@
 """What the images are asked to show, from flags to entries of a batch."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +15,16 @@ from ldm.data.batch import LISTS, Batch
 from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
 
-SCRIPTS = {
-    "label": "sample.py with --classes",
-    "caption": "txt2img.py",
+log = logging.getLogger(__name__)
+SCRIPTS = {  # by what a model reads; of a model that reads several things, the first one here decides
+    "masked_image": "inpaint.py",
+    "mask": "inpaint.py",
+    "low_res": "superres.py",
+    "segmentation": "semantic.py",
     "boxes": "layout2img.py",
     "box_labels": "layout2img.py",
-    "segmentation": "semantic.py",
-    "low_res": "superres.py",
-    "mask": "inpaint.py",
-    "masked_image": "inpaint.py",
+    "caption": "txt2img.py",
+    "label": "sample.py with --classes",
 }
 
 
@@ -39,6 +41,10 @@ class Asked:
     entries: dict[str, Any] = field(default_factory=dict)
     note: dict[str, Any] = field(default_factory=dict)
     picture: Image.Image | None = None
+
+    def along_with(self, other: "Asked") -> "Asked":
+        """Both conditions at once, with the picture of the first."""
+        return Asked(self.entries | other.entries, self.note | other.note, self.picture)
 
 
 def together(asked: Sequence[Asked]) -> Batch:
@@ -64,16 +70,21 @@ def reads(model: LatentDiffusion) -> str:
     return ", ".join(model.conditioner.reads) or "no condition"
 
 
+def advice(model: LatentDiffusion) -> str:
+    """The script for a model, at the end of a message."""
+    if not model.conditioner.reads:
+        return ": use scripts/sample.py"
+    return next((f": use scripts/{script}" for key, script in SCRIPTS.items() if key in model.conditioner.reads), "")
+
+
 def refuse_others(model: LatentDiffusion, known: Sequence[str]) -> None:
     """A model that reads more than a script can give.
 
     Raises:
         UserError: names what, and the script for it.
     """
-    others = [key for key in model.conditioner.reads if key not in known]
-    if others:
-        advice = next((f": use scripts/{SCRIPTS[key]}" for key in others if key in SCRIPTS), "")
-        raise UserError(f"this model reads {', '.join(others)}, which this script has no flag for{advice}")
+    if others := [key for key in model.conditioner.reads if key not in known]:
+        raise UserError(f"this model reads {', '.join(others)}, which this script has no flag for{advice(model)}")
 
 
 def classes_and_prompts(flags: argparse.Namespace, model: LatentDiffusion, classes: int = 0, also: Sequence[str] = ()) -> list[Asked]:
@@ -82,7 +93,7 @@ def classes_and_prompts(flags: argparse.Namespace, model: LatentDiffusion, class
     Args:
         flags: the command line.
         model: to be asked.
-        classes: those of a classifier that guides a model without labels of its own.
+        classes: those of a classifier that guides; a model with labels of its own may know more of them, or fewer.
         also: batch keys that come from elsewhere.
 
     Raises:
@@ -92,14 +103,21 @@ def classes_and_prompts(flags: argparse.Namespace, model: LatentDiffusion, class
     if flags.classes is not None and by_label is None and not classes:
         raise UserError(f"--classes: this model reads {reads(model)}, not class labels")
     if flags.prompts is not None and by_caption is None:
-        raise UserError(f"--prompts: this model reads {reads(model)}, not captions")
+        raise UserError(f"--prompt: this model reads {reads(model)}, not captions")
     refuse_others(model, ("label", "caption", *also))
     if by_caption is not None and flags.prompts is None:
-        raise UserError('this model reads captions: give --prompts "..." ["..."]')
-    labels = class_list(flags.classes, by_label.num_classes if by_label else classes) if by_label or classes else []
-    check_words(model, flags.prompts or [], "--prompts")
+        raise UserError('this model reads captions: give --prompt "..."')
+    counts = [count for count in (by_label.num_classes if by_label else 0, classes) if count]
+    labels = class_list(flags.classes, min(counts)) if counts else []
+    check_captions(model, flags.prompts or [], "--prompt")
     count = max(len(labels), len(flags.prompts or []), 1)
     return [Asked(entry := one_of(labels, flags.prompts, i), entry) for i in range(count)]
+
+
+def each_with(asked: Sequence[Asked], others: Sequence[Asked], n: int) -> list[Asked]:
+    """`n` images of each condition, which go through the other conditions in turn."""
+    repeated = [one for one in asked for _ in range(n)]
+    return [one.along_with(others[i % len(others)]) for i, one in enumerate(repeated)]
 
 
 def one_of(labels: Sequence[int], prompts: Sequence[str] | None, i: int) -> dict[str, Any]:
@@ -108,16 +126,21 @@ def one_of(labels: Sequence[int], prompts: Sequence[str] | None, i: int) -> dict
     return entry | ({"caption": prompts[i % len(prompts)]} if prompts else {})
 
 
-def check_words(model: LatentDiffusion, captions: Sequence[str], flag: str) -> None:
-    """Whether a closed vocabulary has all the words.
+def check_captions(model: LatentDiffusion, captions: Sequence[str], flag: str) -> None:
+    """Whether a model can read captions whole; says which are too long for it, and how much of them it reads.
 
     Raises:
-        UserError: names those that it lacks.
+        UserError: no text, or words that a closed vocabulary lacks.
     """
-    tokenizer = getattr(part_reading(model, "caption"), "tokenizer", None)
-    unknown = getattr(tokenizer, "unknown", None)
+    part = part_reading(model, "caption")
+    if broken := [text for text in captions if any("\ud800" <= letter <= "\udfff" for letter in text)]:  # bytes that are no UTF-8
+        raise UserError(f"{flag} {ascii(broken[0])}: not UTF-8 text")
+    unknown = getattr(getattr(part, "tokenizer", None), "unknown", None)
     if unknown is not None and (words := sorted({word for text in captions for word in unknown(text)})):
-        raise UserError(f"{flag}: the model's vocabulary lacks {', '.join(words)}; it knows {', '.join(tokenizer.ids)}")  # type: ignore[union-attr]
+        raise UserError(f"{flag}: the model's vocabulary lacks {', '.join(words)}; it knows {', '.join(part.tokenizer.ids)}")
+    for text in dict.fromkeys(captions) if hasattr(part, "count") else ():
+        if (length := part.count(text)) > part.length:
+            log.warning("%s: %d tokens, of which the model reads the first %d: %s", flag, length, part.length, text)
 
 
 def class_list(text: str | None, num_classes: int) -> list[int]:
@@ -131,9 +154,9 @@ def class_list(text: str | None, num_classes: int) -> list[int]:
     chosen: list[int] = []
     for part in text.split(","):
         low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
+        if not low.isdecimal() or (dash and not high.isdecimal()) or int(high or low) < int(low):
             raise UserError(f"--classes {text!r}: expected numbers like 0,3,7-9")
-        chosen += range(int(low), int(high if dash else low) + 1)
-    if not chosen or max(chosen) >= num_classes:
-        raise UserError(f"--classes {text!r}: the model has classes 0 to {num_classes - 1}")
+        if int(high or low) >= num_classes:
+            raise UserError(f"--classes {text!r}: there are classes 0 to {num_classes - 1}")
+        chosen += range(int(low), int(high or low) + 1)
     return chosen

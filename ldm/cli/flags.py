@@ -2,46 +2,72 @@
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from ldm.config import Trust
 from ldm.diffusion.sampling import SAMPLERS, SPACINGS
-from ldm.errors import UserError
+from ldm.errors import MissingFile, UserError
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device, pick_devices, precision_context
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the usage, a screen long here, is left to --help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (--help explains all flags)\n")
+
+
+def number(text: str) -> float:
+    """A finite number, as the type of a flag.
+
+    Raises:
+        ValueError: none, or nan, or infinite.
+    """
+    if not math.isfinite(value := float(text)):
+        raise ValueError
+    return value
+
+
 def script_parser(description: str | None, examples: str, scale: float = 1.0) -> argparse.ArgumentParser:
-    """A parser with the model as first argument and the flags every sampling script has; `scale` is guidance's default."""
-    p = argparse.ArgumentParser(
-        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    add_model_flags(p)
+    """A parser with the model as first argument and the flags every sampling script has; `scale` is guidance's default.
+
+    Help shows the flags that a script adds itself first: they stand outside the groups.
+    """
+    parser = Parser(description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = parser.add_argument_group("how to sample")
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
-    p.add_argument("--eta", "--ddim_eta", type=float, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
-    p.add_argument("--scale", type=float, help=f"of classifier-free guidance: 1 is none (default: the config's, else {scale:g})")
+    p.add_argument("--eta", "--ddim_eta", type=number, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
+    p.add_argument("--scale", type=number, help=f"of classifier-free guidance: 1 is none (default: the config's, else {scale:g})")
     p.add_argument("--spacing", help=f"where the steps lie: {', '.join(SPACINGS)} (default: uniform)")
-    p.add_argument("--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="guide only while LOW <= t/T <= HIGH")
-    p.add_argument("--guidance-rescale", type=float, help="share of the guided latent that gets its unguided contrast back, 0 to 1")
+    p.add_argument("--guidance-interval", type=number, nargs=2, metavar=("LOW", "HIGH"), help="guide only while LOW <= t/T <= HIGH")
+    p.add_argument(
+        "--guidance-rescale", type=number, metavar="SHARE", help="share of the contrast without guidance that is given back, 0 to 1"
+    )
     p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")
     p.add_argument("--plms", action="store_const", const="plms", dest="sampler", help="the same as --sampler plms")
     p.add_argument("--batch", type=int, default=16, help="images, or windows of them, at a time (default: 16)")
     p.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
     p.add_argument("--seed", type=int, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
-    return p
+    add_model_flags(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace pictures in --outdir that were made with other settings")
+    return parser
 
 
-def add_model_flags(p: argparse.ArgumentParser) -> None:
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """The model as first argument, how it is loaded and run, and where results go."""
-    p.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
-    p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
-    p.add_argument("--tokenizer", metavar="DIR", help="folder with BERT's vocab.txt, for a text model whose config names the hub")
-    p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
-    p.add_argument("--outdir", default="outputs/samples", help="where to write (default: outputs/samples)")
+    parser.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
+    p = parser.add_argument_group("the model, and where results go")
+    p.add_argument("--outdir", default="outputs/samples", help="folder to write to (default: outputs/samples)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
+    p.add_argument("--tokenizer", metavar="DIR", help="folder with a text model's BERT tokenizer (vocab.txt), or its CLIP or T5 encoder")
+    p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
     p.add_argument("--first-stage", metavar="FILE", help="use this first stage instead of the one the weights name")
     p.add_argument("--allow-other-first-stage", action="store_true", help="accept a first stage other than the one in training")
     p.add_argument(
@@ -49,10 +75,10 @@ def add_model_flags(p: argparse.ArgumentParser) -> None:
     )
 
 
-def add_size_flags(p: argparse.ArgumentParser) -> None:
+def add_size_flags(p: argparse.ArgumentParser, default: str = "as trained") -> None:
     """Height and width, and windows for sizes that memory cannot hold at once."""
-    p.add_argument("--height", "--H", type=int, help="of the images (default: as trained)")
-    p.add_argument("--width", "--W", type=int, help="of the images (default: as trained)")
+    p.add_argument("--height", "--H", type=int, help=f"of the images, in pixels (default: {default})")
+    p.add_argument("--width", "--W", type=int, help=f"of the images, in pixels (default: {default})")
     add_window_flags(p)
 
 
@@ -65,19 +91,25 @@ def add_window_flags(p: argparse.ArgumentParser) -> None:
 def add_condition_flags(p: argparse.ArgumentParser) -> None:
     """Classes and captions."""
     p.add_argument("--classes", help="class indices, as 0,3,7 or 0-9, gone through in turn (default: all)")
-    p.add_argument("--prompts", nargs="+", metavar="TEXT", help="captions, gone through in turn")
+    add_prompt_flags(p, "captions, gone through in turn")
+
+
+def add_prompt_flags(p: argparse.ArgumentParser, use: str) -> None:
+    """Captions, one at a time or several at once."""
+    p.add_argument("--prompt", dest="prompts", action="append", metavar="TEXT", help=f'{use}; may be given several times, and may be ""')
+    p.add_argument("--prompts", nargs="+", action="extend", metavar="TEXT", help="several at once")
 
 
 def add_start_flags(p: argparse.ArgumentParser) -> None:
     """Image to image."""
     p.add_argument("--init", metavar="IMAGE", help="begin with this image, noised, instead of noise (image to image)")
-    p.add_argument("--strength", type=float, default=0.7, help="with --init: share of the steps that are made, up to 1 (default: 0.7)")
+    p.add_argument("--strength", type=number, default=0.7, help="with --init: share of the steps that are made, up to 1 (default: 0.7)")
 
 
 def add_guider_flags(p: argparse.ArgumentParser, scale: float) -> None:
     """Image guiding (App. C)."""
     p.add_argument("--guider", choices=("l2", "lpips"), default="l2", help="how samples are compared with the target (default: l2)")
-    p.add_argument("--guide-scale", type=float, default=scale, help=f"of image guiding: 1 is the paper's, 0 is none (default: {scale:g})")
+    p.add_argument("--guide-scale", type=number, default=scale, help=f"of image guiding: 1 is the paper's, 0 is none (default: {scale:g})")
     p.add_argument("--vgg16", metavar="FILE", help="torchvision's VGG16 weights for --guider lpips (default: its cache)")
 
 
@@ -87,16 +119,17 @@ def add_set_flags(p: argparse.ArgumentParser) -> None:
         "--processes",
         type=int,
         metavar="P",
-        help="that sample side by side (default: one per device; --device takes a list, and cuda is all)",
+        help="sample in so many at a time (default: one per device; --device takes a list, cuda is all)",
     )
     p.add_argument("--npz", action="store_true", help="at the end, also write all images as one array for ADM's evaluation script")
-    p.add_argument("--overwrite", action="store_true", help="replace a set in --outdir that was made with other settings")
 
 
 def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     """The model of the first argument, on the asked device."""
     if flags.batch < 1:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
+    if flags.config is not None and not Path(flags.config).is_file():
+        raise MissingFile(f"--config {flags.config}: no such file")
     device = pick_devices(flags.device)[0] if hasattr(flags, "processes") else pick_device(flags.device)
     precision_context(flags.precision, device)  # an unknown one is known before anything is read
     loaded = load_model(

@@ -1,6 +1,8 @@
-"""The job that all sampling scripts do: sample in batches under one set of flags."""
+"""The job that all sampling scripts do: sample in batches under one set of flags, and write what comes out."""
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ldm import __version__
+from ldm.cli.asked import advice, part_reading, reads, refuse_others
 from ldm.cli.flags import load_from_flags, settings_from_flags
+from ldm.cli.pictures import settings_of, write_png
 from ldm.data.batch import Batch
 from ldm.diffusion.sampling import SPACINGS, last_part
 from ldm.diffusion.windows import Windows
@@ -23,6 +29,8 @@ from ldm.loading import LoadedModel, precision_context
 from ldm.steering import Steering
 
 Steer = Callable[[Batch], Steering]  # for the conditions of one batch
+ALWAYS = ("seed", "precision", "batch", "raw", "window", "overlap", "negative", "init", "guide", "classifier", "tokenizer", "first_stage")
+WITH = {"strength": "init", "guider": "guide", "guide_scale": "guide", "classifier_scale": "classifier"}  # idle without the other flag
 
 
 @dataclass
@@ -43,17 +51,34 @@ class Job:
 
     @classmethod
     def open(cls, flags: argparse.Namespace, scale: float | None = None) -> "Job":
-        """Load what the flags name; `scale` of guidance where neither flag nor config has one."""
+        """Load what the flags name; `scale` of guidance where neither flag nor config has one.
+
+        Raises:
+            MissingFile, UserError: a model, a number or a folder that cannot be used.
+        """
+        if flags.n < 1:
+            raise UserError(f"--n {flags.n}: expected at least 1")
         loaded = load_from_flags(flags)
         settings = settings_from_flags(flags, loaded.config)
         if scale is not None and flags.scale is None and "scale" not in (loaded.config.get("sampling") or {}):
             settings = replace(settings, scale=scale)
-        Path(flags.outdir).mkdir(parents=True, exist_ok=True)
-        return cls(flags, loaded, settings, Path(flags.outdir))
+        return cls(flags, loaded, settings, output_folder(flags.outdir))
 
     @property
     def model(self) -> LatentDiffusion:
         return self.loaded.model
+
+    def part_for(self, key: str, what: str) -> Any:
+        """The conditioner that reads a batch key; `what` names that in messages.
+
+        Raises:
+            UserError: there is none, or the model reads more than this script has flags for.
+        """
+        part = part_reading(self.model, key)
+        if part is None:
+            raise UserError(f"this model reads {reads(self.model)}, not {what}{advice(self.model)}")
+        refuse_others(self.model, (*part.reads, *(("label", "caption") if hasattr(self.flags, "classes") else ())))
+        return part
 
     def size(self) -> tuple[int, int]:
         """Height and width: the flags, else the size in training."""
@@ -85,10 +110,31 @@ class Job:
             raise UserError(f"--window {self.flags.window} --overlap {overlap}: {error}") from error
 
     def record(self, **more: Any) -> dict[str, Any]:
-        """What the PNGs say."""
-        steered = {key: getattr(self.flags, key, None) for key in ("window", "overlap", "negative", "init", "guide", "classifier")}
+        """What the PNGs say: enough to make the same image again."""
+        keys = [*ALWAYS, *(key for key, other in WITH.items() if getattr(self.flags, other, key) is not None)]
+        flags = {key: value for key in keys if (value := getattr(self.flags, key, None)) is not None}
         weights = {"model": str(self.loaded.path), "sha256": self.loaded.sha256, "step": self.loaded.step}
-        return {**weights, "seed": self.flags.seed, **asdict(self.settings), **{k: v for k, v in steered.items() if v is not None}, **more}
+        device = {"device": self.model.scale.device.type, "version": __version__}
+        return {**weights, **flags, **asdict(self.settings), **device, **more}
+
+    def check_free(self, name: str, record: dict[str, Any]) -> None:
+        """Whether a picture may be written; the same one may always be written again.
+
+        Raises:
+            UserError: another one is there.
+        """
+        path = self.outdir / name
+        if path.exists() and not self.flags.overwrite and settings_of(path) != json.loads(json.dumps(record)):
+            raise UserError(f"--outdir {self.outdir}: {name} is there, made with other settings: name another folder, or add --overwrite")
+
+    def write(self, name: str, image: Tensor | Image.Image, record: dict[str, Any]) -> None:
+        """A picture in the output folder, with its settings.
+
+        Raises:
+            UserError: another one is there.
+        """
+        self.check_free(name, record)
+        write_png(self.outdir / name, image, record)
 
     @contextmanager
     def progress(self, batches: int, done: int = 0) -> Iterator[Callable[[], None]]:
@@ -110,13 +156,36 @@ class Job:
         """Images `(B, C, H, W)` in [-1, 1] on the CPU.
 
         Raises:
-            UserError: they are not finite.
+            UserError: they are not finite, or memory does not suffice.
         """
-        with precision_context(self.flags.precision, self.model.scale.device):
-            images = generate(self.model, batch, numbers, size, self.settings, self.flags.seed, steering).cpu()
+        try:
+            with precision_context(self.flags.precision, self.model.scale.device):
+                images = generate(self.model, batch, numbers, size, self.settings, self.flags.seed, steering).cpu()
+        except RuntimeError as error:
+            if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+                raise
+            raise UserError(
+                f"memory does not suffice for {len(numbers)} images of {size[1]}x{size[0]} at a time: "
+                "give a smaller --batch or a --window, or --precision bf16"
+            ) from error
         if not torch.isfinite(images).all():
             raise UserError(
                 f"images {numbers[0]} to {numbers[-1]} are not finite in {self.flags.precision}: sample with --precision fp32"
                 + (", or with less guiding" if steering.guides else "")
             )
         return images
+
+
+def output_folder(name: str) -> Path:
+    """The folder to write to, made if need be.
+
+    Raises:
+        UserError: it cannot be.
+    """
+    try:
+        Path(name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--outdir {name}: cannot be made a folder ({error.strerror})") from error
+    if not os.access(name, os.W_OK):
+        raise UserError(f"--outdir {name}: no permission to write there")
+    return Path(name)

@@ -1,4 +1,4 @@
-"""Label maps: PNGs of class indices, read and shown in colours."""
+"""Label maps: PNGs of class indices, at the size that is asked for, and shown in colours."""
 
 from pathlib import Path
 
@@ -7,10 +7,9 @@ import torch
 from PIL import Image
 
 from ldm.cli.asked import Asked
-from ldm.cli.pictures import palette
+from ldm.data.maps import read_map
 from ldm.errors import MissingFile, UserError
-
-UNLABELLED = 255
+from ldm.evaluation.draw import draw_map
 
 
 def read_label_map(path: str, classes: int) -> np.ndarray:
@@ -24,27 +23,24 @@ def read_label_map(path: str, classes: int) -> np.ndarray:
         raise MissingFile(f"{path}: no such label map")
     try:
         with Image.open(path) as opened:
-            opened.load()
-            mode, array = opened.mode, np.asarray(opened)
-    except Exception as error:  # Pillow's plugins raise many kinds; each means that this file cannot be read
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
-        raise UserError(f"{path}: a {mode} picture; a label map is an 8-bit, 16-bit or palette PNG of class indices")
-    labels = array.astype(np.int64)
-    wrong = np.unique(labels[(labels != UNLABELLED) & ((labels < 0) | (labels >= classes))])
-    if len(wrong):
-        raise UserError(f"{path}: label {wrong[0]} is in it; the model has classes 0 to {classes - 1}, and 255 for unlabelled")
-    return labels
+            size = opened.size
+        return read_map(Path(path), size, classes)
+    except Exception as error:  # Pillow's plugins raise many kinds; each means that this file cannot be used
+        raise UserError(f"{path}: {error}") from error
 
 
 def asked_map(path: str, classes: int, height: int | None = None, width: int | None = None) -> Asked:
-    """A label map as the condition of one image, at its own size or the one asked for (nearest neighbour)."""
+    """A label map as the condition of one image, at its own size or the one asked for (nearest neighbour).
+
+    Raises:
+        MissingFile, UserError: as `read_label_map`, or a size below 1.
+    """
     labels = read_label_map(path, classes)
-    size = (height or labels.shape[0], width or labels.shape[1])
+    size = tuple(old if new is None else new for new, old in zip((height, width), labels.shape, strict=True))
+    if min(size) < 1:
+        raise UserError(f"image size {size[0]}x{size[1]}: expected at least 1")
     rows, columns = (
         np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int) for new, old in zip(size, labels.shape, strict=True)
     )
-    labels = labels[rows][:, columns]
-    colours = np.array([*palette(classes), (255, 255, 255)], dtype=np.uint8)
-    shown = Image.fromarray(colours[np.where(labels < classes, labels, classes)])
-    return Asked({"segmentation": torch.from_numpy(labels)}, {"segmentation": path}, shown)
+    scaled = torch.from_numpy(labels[rows][:, columns])
+    return Asked({"segmentation": scaled}, {"segmentation": path}, draw_map(scaled))

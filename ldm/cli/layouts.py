@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from ldm.cli.asked import Asked
-from ldm.cli.pictures import palette
 from ldm.errors import MissingFile, UserError
+from ldm.evaluation.draw import draw_boxes
 
 FORMAT = '{"boxes": [{"label": ..., "box": [x0, y0, x1, y1]}]}, with corners as fractions of width and height'
 
@@ -25,7 +25,7 @@ def read_json(path: str) -> Any:
         raise MissingFile(f"{path}: no such file")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
 
 
@@ -40,7 +40,7 @@ def read_names(path: str | None) -> dict[str, int]:
     found = read_json(path)
     if isinstance(found, list) and all(isinstance(name, str) for name in found):
         return {name: i for i, name in enumerate(found)}
-    if isinstance(found, dict) and all(isinstance(i, int) for i in found.values()):
+    if isinstance(found, dict) and all(type(i) is int for i in found.values()):
         return found
     raise UserError(f'{path}: expected {{"name": index, ...}} or ["name", ...]')
 
@@ -91,23 +91,12 @@ def _read_box(entry: Any, where: str, names: dict[str, int], classes: int) -> di
 
 
 def asked_layout(boxes: list[dict[str, Any]], height: int, width: int) -> Asked:
-    """A layout as the condition of one image of this size."""
+    """A layout as the condition of one image of this size; the picture has its boxes on white."""
     entries = {
         "boxes": torch.tensor([box["box"] for box in boxes], dtype=torch.float32).reshape(-1, 4),
         "box_labels": torch.tensor([box["index"] for box in boxes], dtype=torch.int64),
     }
-    note = {"boxes": [{"label": box["label"], "box": box["box"]} for box in boxes]}
-    return Asked(entries, note, draw_layout(boxes, height, width))
-
-
-def draw_layout(boxes: list[dict[str, Any]], height: int, width: int) -> Image.Image:
-    """Boxes with their labels on white, the same colour for the same class."""
-    picture = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(picture)
-    colours = palette(max((box["index"] for box in boxes), default=0) + 1)
-    for box in boxes:
-        x0, y0, x1, y1 = (v * side for v, side in zip(box["box"], (width - 1, height - 1) * 2, strict=True))
-        colour = colours[box["index"]]
-        draw.rectangle((x0, y0, x1, y1), outline=colour, width=max(1, min(height, width) // 128))
-        draw.text((x0 + 3, y0 + 1), str(box["label"]), fill=colour)
-    return picture
+    names = {box["index"]: str(box["label"]) for box in boxes}
+    listed = [names.get(i, "") for i in range(max(names, default=-1) + 1)]
+    picture = draw_boxes(Image.new("RGB", (width, height), "white"), entries["boxes"], entries["box_labels"], {"boxes": listed})
+    return Asked(entries, {"boxes": boxes}, picture)

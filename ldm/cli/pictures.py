@@ -1,7 +1,6 @@
 """Pictures that the user gives, and pictures that scripts write."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ldm.data.images import UnreadableImage, read_image, to_image
+from ldm.data.images import UnreadableImage, read_image, to_image, visible
 from ldm.errors import MissingFile, UserError
 from ldm.files import write_whole
 
@@ -68,24 +67,36 @@ def pad_to(x: Tensor, multiple: int, value: float | None = None) -> Tensor:
 
 
 def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any]) -> None:
-    """A PNG that knows how it was made (text chunk "ldm"), whole or not at all."""
+    """A PNG that knows how it was made (text chunk "ldm"), whole or not at all.
+
+    It shows three channels at most; an image `(C, H, W)` of a number that no PNG has goes beside it as `.npy`, in [-1, 1].
+    """
     info = PngInfo()
     info.add_text("ldm", json.dumps(settings))
     picture = to_image(image) if isinstance(image, Tensor) else image
+    if isinstance(image, Tensor) and len(image) not in (1, 3):
+        write_whole(path.with_suffix(".npy"), lambda beside: _save_array(beside, image))
     write_whole(path, lambda beside: picture.save(beside, format="PNG", pnginfo=info))
 
 
+def _save_array(path: Path, x: Tensor) -> None:
+    with path.open("wb") as file:  # by name, NumPy would add an ending
+        np.save(file, x.float().cpu().numpy())
+
+
+def settings_of(path: Path) -> Any:
+    """How a picture was made, none for a file that does not say so."""
+    try:
+        with Image.open(path) as opened:
+            return json.loads(opened.text["ldm"])  # type: ignore[attr-defined]
+    except Exception:  # not a PNG, not whole, not ours
+        return None
+
+
 def beside(left: Image.Image, right: Tensor) -> Tensor:
-    """A picture to the left of an image `(C, H, W)` of the same size -> `(C, H, 2W + 2)`, in [-1, 1]."""
+    """A picture to the left of what is visible of an image `(C, H, W)` of the same size -> `(1 or 3, H, 2W + 2)`, in [-1, 1]."""
+    right = visible(right)
     mode = "L" if len(right) == 1 else "RGB"
     array = np.asarray(left.convert(mode), dtype=np.float32).reshape(left.height, left.width, -1) / 127.5 - 1.0
     picture = torch.from_numpy(array).movedim(2, 0)
     return torch.cat([picture, torch.ones(len(right), right.shape[1], 2), right.cpu()], dim=2)
-
-
-def palette(count: int) -> Sequence[tuple[int, int, int]]:
-    """Distinct colours for class indices."""
-    from colorsys import hsv_to_rgb
-
-    turns = [(i * 0.61803, 0.55 + 0.4 * (i % 2), 0.95 - 0.2 * (i % 3)) for i in range(count)]
-    return [tuple(round(255 * v) for v in hsv_to_rgb(h % 1.0, s, v)) for h, s, v in turns]  # type: ignore[misc]

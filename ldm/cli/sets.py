@@ -32,7 +32,7 @@ from ldm.loading import load_classifier, pick_devices
 from ldm.training.monitor import save_grid
 
 SHOWN = 64  # images in a grid
-ROUNDING = ("batch", "version", "device")  # of a PNG's record: these change pixels by rounding alone
+ROUNDING = ("batch", "version")  # of a PNG's record: these change pixels by rounding alone
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,6 @@ def settings_of(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, i
     named = {key: hash_of_file(path) for key in ("init", "guide") if (path := getattr(flags, key, None)) is not None}
     settings = {
         **record,
-        "precision": flags.precision,
-        "device": job.model.scale.device.type,
         "height": size[0],
         "width": size[1],
         "first_stage": str(getattr(job.model.first_stage, "sha256", "")) or "inside",

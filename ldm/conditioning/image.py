@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
-from ldm.data.batch import Batch
+from ldm.data.batch import UNLABELLED, Batch
 
 
 class ConcatImage(Conditioner):
@@ -102,7 +102,7 @@ class LabelMap(Conditioner):
     """A label map `(B, H, W)`: one-hot, resized to the latent and mapped to a few channels (Sec. 4.3.2), trained along.
 
     Args:
-        num_classes: labels 0 ... num_classes - 1; any other (255: unlabelled) is zero in every channel.
+        num_classes: labels 0 ... num_classes - 1; any other, and always 255 (unlabelled), is zero in every channel.
         rescaler: to the latent's size.
         drop_rate: share of training samples whose map becomes unlabelled.
     """
@@ -116,11 +116,11 @@ class LabelMap(Conditioner):
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         labels = batch["segmentation"]
-        known = labels < self.num_classes
+        known = (labels < self.num_classes) & (labels != UNLABELLED)
         one_hot = F.one_hot(labels * known, self.num_classes) * known[..., None]
         return Conditioning(concat=self.rescaler(one_hot.movedim(3, 1).float()))
 
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
         labels = batch["segmentation"]
         gone = torch.as_tensor(where, device=labels.device)[:, None, None]
-        return {**batch, "segmentation": torch.where(gone, torch.full_like(labels, 255), labels)}
+        return {**batch, "segmentation": torch.where(gone, torch.full_like(labels, UNLABELLED), labels)}

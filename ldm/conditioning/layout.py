@@ -28,6 +28,11 @@ class BoxTokenizer:
         self.grid = int(vocabulary**0.5)
         self.length = 3 * max_objects + 2 * int(crop)
 
+    @property
+    def classes(self) -> int:
+        """Classes that the vocabulary has tokens for: all but the one of absent objects."""
+        return self.vocabulary_size - 1
+
     def corner(self, x: float, y: float) -> int:
         """Token of a point given as fractions of width and height."""
         column, row = (round(min(max(v, 0.0), 1.0) * (self.grid - 1)) for v in (x, y))

@@ -88,16 +88,24 @@ class PretrainedText(Conditioner):
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         self.load()
-        if self._tokenizer is None:
-            from transformers import AutoTokenizer
-
-            self._tokenizer = self._fetch(AutoTokenizer.from_pretrained, TOKENIZERS[0])
-        words = self._tokenizer(list(batch["caption"]), truncation=True, max_length=self.length, padding="max_length", return_tensors="pt")
+        words = self._words()(list(batch["caption"]), truncation=True, max_length=self.length, padding="max_length", return_tensors="pt")
         device = next(self.encoder.parameters()).device
         mask = words["attention_mask"].to(device) if self.t5 else None
         with torch.no_grad():
             tokens = self.encoder(input_ids=words["input_ids"].to(device), attention_mask=mask).last_hidden_state
         return Conditioning(context=tokens)
+
+    def count(self, caption: str) -> int:
+        """Number of its tokens; those beyond `length` are cut."""
+        return len(self._words()(caption)["input_ids"])
+
+    def _words(self) -> Any:
+        """The tokenizer, read once."""
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
+
+            self._tokenizer = self._fetch(AutoTokenizer.from_pretrained, TOKENIZERS[0])
+        return self._tokenizer
 
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
         return {**batch, "caption": ["" if gone else text for text, gone in zip(batch["caption"], where, strict=True)]}
@@ -133,6 +141,6 @@ def _without_encoder(module: nn.Module, state: dict[str, Tensor], prefix: str, m
 
 
 def _encoder_is_not_missing(module: nn.Module, incompatible: Any) -> None:
-    for name in [name for name in incompatible.missing_keys if ".encoder." in f".{name}"]:
-        if name.partition("encoder.")[2] in dict(module.encoder.named_parameters()) | dict(module.encoder.named_buffers()):  # type: ignore[operator,union-attr]
-            incompatible.missing_keys.remove(name)
+    own = {f".encoder.{name}" for name in module.encoder.state_dict()}  # type: ignore[operator,union-attr]  # with the names of shared weights
+    for name in [name for name in incompatible.missing_keys if f".encoder.{f'.{name}'.partition('.encoder.')[2]}" in own]:
+        incompatible.missing_keys.remove(name)

@@ -41,5 +41,9 @@ class TextTransformer(Conditioner):
         ids = self.tokenizer(batch["caption"], self.length)
         return Conditioning(context=self.transformer(ids.to(self.transformer.tokens.weight.device)))
 
+    def count(self, caption: str) -> int:
+        """Number of its tokens; those beyond `length` are cut."""
+        return self.tokenizer.count(caption)
+
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
         return {**batch, "caption": ["" if gone else text for text, gone in zip(batch["caption"], where, strict=True)]}

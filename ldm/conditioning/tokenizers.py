@@ -20,6 +20,10 @@ class Tokenizer(Protocol):
         """B captions -> ids `(B, length)` int64, padded and cut."""
         ...
 
+    def count(self, caption: str) -> int:
+        """Number of ids of a caption, neither padded nor cut."""
+        ...
+
 
 class WordTokenizer:
     """One id per word of a fixed list. Case and punctuation do not count.
@@ -35,13 +39,21 @@ class WordTokenizer:
     def __call__(self, captions: Sequence[str], length: int) -> Tensor:
         rows = torch.zeros(len(captions), length, dtype=torch.int64)
         for row, caption in zip(rows, captions, strict=True):
-            ids = [self.ids.get(word, 1) for word in re.findall(r"[\w'-]+", caption.lower())][:length]
+            ids = [self.ids.get(word, 1) for word in _words(caption)][:length]
             row[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
         return rows
 
+    def count(self, caption: str) -> int:
+        """Number of its words."""
+        return len(_words(caption))
+
     def unknown(self, caption: str) -> list[str]:
         """Words of the caption that the vocabulary lacks."""
-        return [word for word in re.findall(r"[\w'-]+", caption.lower()) if word not in self.ids]
+        return [word for word in _words(caption) if word not in self.ids]
+
+
+def _words(caption: str) -> list[str]:
+    return re.findall(r"[\w'-]+", caption.lower())
 
 
 class BertTokenizer:
@@ -70,7 +82,10 @@ class BertTokenizer:
         from transformers import BertTokenizer as Wordpieces
 
         folder = self._folder(local)
-        tokenizer = Wordpieces.from_pretrained(folder, local_files_only=True)
+        try:
+            tokenizer = Wordpieces.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # transformers raises many kinds for a damaged file
+            raise UserError(f"tokenizer {self.source!r}: cannot be read ({str(error)[:200]})") from error
         if len(tokenizer) != self.vocabulary_size:
             raise UserError(f"tokenizer {self.source!r} has {len(tokenizer)} tokens, expected {self.vocabulary_size}")
         self._tokenizer = tokenizer
@@ -99,3 +114,8 @@ class BertTokenizer:
             list(captions), truncation=True, max_length=length, padding="max_length", return_tensors="pt"
         )
         return encoded["input_ids"]  # type: ignore[no-any-return]
+
+    def count(self, caption: str) -> int:
+        """Number of its word pieces, with BERT's two marks."""
+        self._load()
+        return len(self._tokenizer(caption)["input_ids"])  # type: ignore[misc]

@@ -25,6 +25,7 @@ KEYS = {
     "draw": "int, place in the run's order",
     "skipped": "list of 'sample: reason' that this sample stands in for",
 }
+UNLABELLED = 255  # in label maps
 RANGES = {"image": (-1.0, 1.0), "masked_image": (-1.0, 1.0), "low_res": (-1.0, 1.0), "mask": (0.0, 1.0), "boxes": (0.0, 1.0)}
 LISTS = ("caption", "id", "boxes", "box_labels", "draw", "skipped")
 

@@ -86,7 +86,12 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
 
 
+def visible(x: Tensor) -> Tensor:
+    """What a picture can show of `(C, H, W)`: one or three channels as they are, the first of two, the first three of more."""
+    return x[:3] if len(x) >= 3 else x[:1]
+
+
 def to_image(x: Tensor) -> Image.Image:
-    """`(C, H, W)` in [-1, 1] -> 8-bit image, rounded to the nearest value."""
-    array = ((x.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+    """`(C, H, W)` in [-1, 1] -> 8-bit grey or RGB image of what is visible, rounded to the nearest value."""
+    array = ((visible(x).detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
     return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ldm.data.batch import UNLABELLED
 from ldm.data.geometry import UnreadableImage
-
-UNLABELLED = 255
 
 
 def read_map(path: Path, size: tuple[int, int], classes: int | None = None) -> np.ndarray:

@@ -9,9 +9,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ldm.data.batch import Sample
-from ldm.data.images import to_image
-from ldm.data.maps import UNLABELLED
+from ldm.data.batch import UNLABELLED, Sample
+from ldm.data.images import to_image, visible
 
 Names = Mapping[str, Sequence[str]]  # of classes, by "label", "boxes" and "segmentation"
 LINE = 14  # height of a line of text
@@ -29,14 +28,9 @@ def class_name(names: Names, key: str, index: int) -> str:
     return known[index] if 0 <= index < len(known) else str(index)
 
 
-def visible(image: Tensor) -> Tensor:
-    """`(C, H, W)` -> grey or RGB: the first three channels of more, the first of two."""
-    return image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
-
-
 def panel(image: Tensor, side: int) -> Image.Image:
     """An image at `side` pixels: small ones in visible pixels."""
-    picture = to_image(visible(image))
+    picture = to_image(image).convert("RGB")
     return picture.resize((side, side), Image.Resampling.NEAREST if picture.width <= side else Image.Resampling.LANCZOS)
 
 
@@ -53,17 +47,19 @@ def draw_boxes(picture: Image.Image, boxes: Tensor, labels: Tensor, names: Names
     return drawn
 
 
-def draw_map(labels: Tensor, side: int) -> Image.Image:
-    """A label map `(H, W)` in one colour per class; unlabelled is black."""
+def draw_map(labels: Tensor, side: int | None = None) -> Image.Image:
+    """A label map `(H, W)` in one colour per class, at its own size or `side` pixels; unlabelled is black."""
     table = np.array([colour(i) for i in range(max(UNLABELLED, int(labels.max())) + 1)], dtype=np.uint8)
     table[UNLABELLED] = 0
-    return Image.fromarray(table[labels.numpy()]).resize((side, side), Image.Resampling.NEAREST)
+    drawn = Image.fromarray(table[labels.numpy()])
+    return drawn if side is None else drawn.resize((side, side), Image.Resampling.NEAREST)
 
 
 def tint(image: Tensor, mask: Tensor) -> Tensor:
     """The image, reddened where the mask is 1."""
     red = torch.tensor([1.0, -0.6, -0.6])[:, None, None]
-    return torch.where(mask > 0.5, 0.5 * visible(image) + 0.5 * red, visible(image))
+    shown = visible(image).expand(3, -1, -1)
+    return torch.where(mask > 0.5, 0.5 * shown + 0.5 * red, shown)
 
 
 def panels(sample: Sample, names: Names, side: int) -> list[Image.Image]:

@@ -12,6 +12,7 @@ from torchvision.utils import make_grid
 
 from ldm.data.batch import Batch
 from ldm.data.images import to_image
+from ldm.files import write_whole
 from ldm.generation import to_device
 from ldm.training.datamodule import DataModule
 from ldm.training.module import TrainingModule
@@ -81,7 +82,6 @@ class Monitor(pl.Callback):
         rows = module.pictures(to_device(first, module.device))
         for name, images in rows.items():
             path = self.folder / "images" / f"step-{module.step:06d}-{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
             save_grid(images, path)
 
 
@@ -101,6 +101,6 @@ def warnings(values: dict[str, float], rows: list[dict[str, Any]]) -> list[str]:
 
 
 def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
-    """Images `(B, C, H, W)` in [-1, 1] as one PNG, `columns` in a row."""
+    """Images `(B, C, H, W)` in [-1, 1] as one PNG, `columns` in a row, whole or not at all."""
     grid = make_grid(images.float().cpu().clamp(-1, 1), nrow=columns, padding=2, pad_value=1.0)
-    to_image(grid).save(path)
+    write_whole(path, lambda beside: to_image(grid).save(beside, format="PNG"))

@@ -60,12 +60,13 @@ def test_tokens_are_the_encoders_own(tmp_path: Path, kind: str) -> None:
     assert text({"caption": ["a " * 50]}, encode).context.shape == (1, 6, 16)  # cut
 
 
-def test_a_model_samples_with_it_and_stores_none_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["clip", "t5"])
+def test_a_model_samples_with_it_and_stores_none_of_it(tmp_path: Path, kind: str) -> None:
     def model() -> LatentDiffusion:
         net = UNet(1, 1, 32, [1], 1, heads=1, context_channels=16)
         return LatentDiffusion(IdentityFirstStage(1), net, cosine(), PretrainedText(str(tmp_path), 6, 0.1)).eval()
 
-    encoder(tmp_path, "clip")
+    encoder(tmp_path, kind)
     one, two = model(), model()
     weights = one.state_dict()
     assert not any("encoder" in name for name in weights if name.startswith("conditioner."))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ldm.check.fit import class_fits
 from ldm.conditioning import ClassEmbedding, LabelMap, LayoutTransformer, Rescaler
 from ldm.conditioning.layout import BoxTokenizer
 from ldm.data import Digits
@@ -123,3 +124,15 @@ def test_label_maps_are_one_hot_halved_and_mapped() -> None:
     assert not c.null({"segmentation": labels}, None).concat.any()
     unlabelled = torch.full_like(labels, 255)
     assert not c({"segmentation": unlabelled}, None).concat.any()
+    many = LabelMap(300, Rescaler(300, 3))  # of more classes than 255, number 255 stays "unlabelled"
+    assert not many({"segmentation": unlabelled}, None).concat.any()
+
+
+def test_box_classes_beyond_the_vocabulary_are_found_before_training() -> None:
+    c = LayoutTransformer(BoxTokenizer(2, 64), 16, 1, 2, 8)
+    batch = {"box_labels": [torch.tensor([3, 62]), torch.zeros(0).long()]}
+    assert class_fits(batch, c) == []
+    assert (
+        "box class 63 in the data, the tokenizer's vocabulary has tokens for 0 to 62"
+        in class_fits({"box_labels": [torch.tensor([63])]}, c)[0]
+    )

@@ -1,0 +1,8 @@
+"""What a config can be told before a device starts."""
+
+from ldm.check.fit import sample_problems
+from ldm.check.model import build_on_meta, count_parameters, without_checkpoints
+from ldm.check.report import Report
+from ldm.check.whole import check
+
+__all__ = ["Report", "build_on_meta", "check", "count_parameters", "sample_problems", "without_checkpoints"]

@@ -1,0 +1,117 @@
+"""The model of a config at full size, without memory and without its files; what is not there is listed."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from ldm.check.report import Report
+from ldm.config import Config, Problem, Trust, build
+from ldm.errors import MissingFile, UserError
+from ldm.loading import first_stage_source, starting_weights
+from ldm.sources import PRETRAINED
+from ldm.training.module import TrainingModule
+
+START = "ldm.loading.starting_weights"
+
+
+def without_checkpoints(node: Any, path: str, report: Report) -> Any:
+    """The model's node with every `pretrained` replaced by its architecture; absent files go into the report."""
+    if isinstance(node, list):
+        return [without_checkpoints(item, f"{path}.{i}", report) for i, item in enumerate(node)]
+    if not isinstance(node, dict):
+        return node
+    if node.get("target") == START:
+        report_start(node, path, report)
+        return None
+    if node.get("target") != PRETRAINED:
+        return {key: without_checkpoints(item, f"{path}.{key}", report) for key, item in node.items()}
+    params = node.get("params") or {}
+    inner, checkpoint = params.get("model"), params.get("checkpoint")
+    if not checkpoint:
+        report.missing.append(
+            f"{path}.params.checkpoint: the trained first stage: train one, then set it to its run folder or weights file"
+        )
+        return copy.deepcopy(inner)
+    try:
+        inside = first_stage_source(checkpoint).node if inner is None else compare_shapes(inner, checkpoint)
+    except MissingFile as error:
+        report.missing.append(f"{path}.params.checkpoint: the trained first stage: {error}")
+        return copy.deepcopy(inner)
+    except UserError as error:
+        report.problems.append(f"{path}.params.checkpoint: {error}")
+        return copy.deepcopy(inner)
+    return copy.deepcopy(inner if inner is not None else inside)
+
+
+def report_start(node: dict[str, Any], path: str, report: Report) -> None:
+    """Whether the weights to begin with are there."""
+    checkpoint = (node.get("params") or {}).get("checkpoint")
+    if not checkpoint:
+        report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: train them, then set it to the run folder or file")
+        return
+    try:
+        report.start = {name: tuple(value.shape) for name, value in starting_weights(checkpoint).items()}
+    except MissingFile as error:
+        report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: {error}")
+    except UserError as error:
+        report.problems.append(f"{path}.params.checkpoint: {error}")
+
+
+def compare_shapes(node: Any, checkpoint: str) -> Any:
+    """Hold a first stage's node against the weights it is to load; returns the node.
+
+    Raises:
+        MissingFile: no weights.
+        UserError: names the first difference.
+    """
+    with torch.device("meta"):
+        model = build(node, Trust(), "first_stage")
+    source = first_stage_source(checkpoint, model)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in source.weights.chosen().items()}
+    different = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+    if different:
+        name = different[0]
+        raise UserError(
+            f"{source.path} does not fit the config: {name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
+        )
+    return node
+
+
+def build_on_meta(node: Any, config: Config, trust: Trust, report: Report) -> Any:
+    """The whole model at full size, without memory."""
+    if _lacks_first_stage(node):
+        report.missing.append("model: cannot be built: the first stage's architecture is in the missing checkpoint")
+        return None
+    try:
+        with torch.device("meta"):
+            return build(node, trust, "model")
+    except MissingFile as error:
+        report.missing.append(str(error))
+    except UserError as error:
+        path = str(error).partition(":")[0]
+        report.problems.append(str(Problem(config.origin(path), path, str(error).partition(": ")[2])))
+    return None
+
+
+def _lacks_first_stage(node: Any) -> bool:
+    model = ((node.get("params") or {}).get("model") or {}) if isinstance(node, dict) else {}
+    return isinstance(model, dict) and "first_stage" in (model.get("params") or {}) and model["params"]["first_stage"] is None
+
+
+def count_parameters(module: TrainingModule) -> dict[str, int]:
+    """Parameters per part, frozen ones included."""
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in module.parts().items()}
+
+
+def missing_files(module: nn.Module) -> list[tuple[str, MissingFile]]:
+    """What the parts of a model say is not there (weights of LPIPS, tokenizers)."""
+    found = []
+    for name, part in module.named_modules():
+        for label, thing in ((name, part), (f"{name}.tokenizer", getattr(part, "tokenizer", None))):
+            ask = getattr(thing, "missing", None)
+            if callable(ask):
+                found += [(f"model.{label}", error) for error in ask()]
+    return found

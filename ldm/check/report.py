@@ -1,0 +1,47 @@
+"""What a check found, for people and for programs."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Report:
+    """What a check found; `exit_code` is 0, 2 or 3 as in docs/."""
+
+    problems: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    parameters: dict[str, int] = field(default_factory=dict)
+    learning_rate: dict[str, Any] = field(default_factory=dict)
+    batch: dict[str, str] = field(default_factory=dict)
+    step: dict[str, float] = field(default_factory=dict)
+    start: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        return 2 if self.problems else 3 if self.missing else 0
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        findings = {key: value for key, value in asdict(self).items() if key != "start"}
+        path.write_text(json.dumps({"exit_code": self.exit_code, **findings}, indent=2) + "\n", encoding="utf-8")
+
+    def text(self) -> str:
+        """For people."""
+        lines = []
+        if self.parameters:
+            lines.append("parameters")
+            lines += [f"  {name:<14}{count / 1e6:>10.2f} M" for name, count in self.parameters.items()]
+        if self.learning_rate:
+            lines += ["learning rate", f"  {self.learning_rate['formula']}"]
+        if self.batch:
+            lines.append("one batch")
+            lines += [f"  {key:<14}{text}" for key, text in self.batch.items()]
+        if self.step:
+            lines.append("one step at shrunken width: " + ", ".join(f"{key} {value:.4g}" for key, value in self.step.items()))
+        for title, entries in (("wrong:", self.problems), ("missing:", self.missing)):
+            if entries:
+                lines += [title, *(f"  {entry}" for entry in entries)]
+        verdict = {0: "ready", 2: "not ready: the config is wrong", 3: "the config is right, but files are missing"}
+        return "\n".join([*lines, verdict[self.exit_code]])

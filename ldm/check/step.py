@@ -1,0 +1,109 @@
+"""One batch of the config's data, and one step of a narrow copy of its model on it."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm.check.fit import sample_problems, stage_one_of
+from ldm.check.report import Report
+from ldm.config import Config, Trust, build
+from ldm.data.batch import Batch
+from ldm.data.tasks import WithTask
+from ldm.errors import MissingFile
+from ldm.seeding import StepRandom
+from ldm.shrink import WIDTH, shrink
+from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
+from ldm.training.module import TrainingModule
+
+MADE_UP = 256  # largest side of a made-up image
+
+
+def read_batch(data: Any, module: TrainingModule, config: Config, report: Report) -> Batch | None:
+    """A batch for the narrow step: two real samples, or made-up ones where the data is missing."""
+    if not isinstance(data, DataModule) or innermost(data.train) is None:
+        report.batch = {"image": "made up, because the data is missing"}
+        return made_up_batch(module, config)
+    try:
+        batch, wrong = sample_problems(data, module)
+    except MissingFile as error:
+        report.missing.append(f"data.params.train: {error}")
+        return made_up_batch(module, config)
+    report.problems += wrong
+    if batch is None:
+        return None
+    report.batch = {key: describe(value) for key, value in batch.items() if key != "skipped"}
+    return None if wrong else {key: value[:2] for key, value in batch.items()}
+
+
+def innermost(dataset: Any) -> Any:
+    """The images below a data set's masks or degradations; none where they could not be opened."""
+    return innermost(dataset.images) if isinstance(dataset, WithTask) else dataset
+
+
+def describe(value: Any) -> str:
+    """Type, shape and range of one entry of a batch."""
+    if isinstance(value, Tensor):
+        span = f" in [{value.min():.3g}, {value.max():.3g}]" if value.numel() else ""
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}{span}"
+    if value and isinstance(value[0], Tensor):
+        return f"{len(value)} x {describe(value[0])}"
+    return repr(value[0])
+
+
+def made_up_batch(module: TrainingModule, config: Config) -> Batch:
+    """Two samples of the size that the config's data would have."""
+    params = (config.data["data"].get("params") or {}).get("train") or {}
+    while isinstance(inner := (params.get("params") or {}).get("images"), dict):
+        params = inner  # below masks or degradations
+    size = (params.get("params") or {}).get("size", 256)
+    if not isinstance(module, ClassifierTraining):  # which was built for one size
+        # Nothing is known of the data, so a larger picture would show no more and only cost time.
+        size = min(size, MADE_UP // 2 if isinstance(module, AutoencoderTraining) else MADE_UP)
+    stage_one = stage_one_of(module)
+    image = torch.rand(2, stage_one.image_channels, size, size) * 2 - 1
+    low = torch.nn.functional.avg_pool2d(image, 4)
+    everything: Batch = {
+        "image": image,
+        "label": torch.zeros(2, dtype=torch.int64),
+        "caption": ["", ""],
+        "mask": torch.zeros(2, 1, size, size),
+        "masked_image": image,
+        "low_res": low,
+        "segmentation": torch.zeros(2, size, size, dtype=torch.int64),
+        "boxes": [torch.tensor([[0.1, 0.2, 0.6, 0.9]])] * 2,
+        "box_labels": [torch.tensor([0])] * 2,
+        "embedding": torch.zeros(2, 1, WIDTH),
+        "id": ["made-up-0", "made-up-1"],
+    }
+    return {key: everything[key] for key in {*module.reads(), "image", "id"} if key in everything}
+
+
+def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> None:
+    """One forward and backward pass of the same config with narrow networks, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = build(shrink(node), trust, "model (shrunken)")
+        module.manual_backward = lambda loss: loss.backward()
+        if isinstance(module, DiffusionTraining) and module.model.scale_by_std:
+            module.model.scale.fill_(1.0)
+            module.model.scale_by_std = False
+        try:
+            logs = module.update(batch, StepRandom(0, 0, batch["id"]))
+        except Exception as error:  # whatever it is, it would have happened on the device
+            report.problems.append(f"model: one step fails on a batch of the data: {type(error).__name__}: {error}")
+            return
+        try:
+            optimizers = module.configure_optimizers()
+            if not all(isinstance(optimizer, torch.optim.Optimizer) for optimizer in optimizers):
+                raise TypeError("it builds no torch.optim.Optimizer")
+        except Exception as error:  # a negative rate, a missing argument
+            report.problems.append(f"model.params.optimizer or scheduler: {type(error).__name__}: {error}")
+            return
+    without = [name for name, p in module.averaged().items() if p.requires_grad and p.grad is None]
+    if without:
+        report.problems.append(f"model: no gradient reaches {len(without)} parameters, for example {without[0]}")
+    report.step = {name: float(value) for name, value in logs.items() if name.startswith("loss")}
+    if not all(math.isfinite(value) for value in report.step.values()):
+        report.problems.append(f"model: one step on a batch of the data gives a loss that is not finite: {report.step}")

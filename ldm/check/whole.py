@@ -1,0 +1,115 @@
+"""`--check`: everything that can be known about a config before a GPU starts."""
+
+from dataclasses import fields
+from typing import Any
+
+from ldm.check.model import build_on_meta, count_parameters, missing_files, without_checkpoints
+from ldm.check.report import Report
+from ldm.check.step import read_batch, run_narrow_step
+from ldm.config import Config, Trust, build, validate
+from ldm.config.targets import did_you_mean
+from ldm.errors import MissingFile, UserError
+from ldm.generation import DIVIDES_BY_ALPHA, SamplerSettings
+from ldm.training import DataModule, DiffusionTraining, TrainerSettings
+from ldm.training.module import TrainingModule
+from ldm.training.run import extras
+
+
+def check(config: Config, trust: Trust) -> Report:
+    """Validate, build on the meta device, read a batch, run one narrow step."""
+    report = Report([*map(str, validate(config, trust)), *extras(config.data, trust)])
+    if report.problems:
+        return report
+    check_sampling(config.data, report)
+    settings = build_or_report(config.data["trainer"], "trainer", trust, report)
+    data = build_or_report(config.data["data"], "data", trust, report)
+    model_node = without_checkpoints(config.data["model"], "model", report)
+    module = build_on_meta(model_node, config, trust, report)
+    if isinstance(module, TrainingModule):
+        report.parameters = count_parameters(module)
+        report.missing += [f"{path}: {error}" for path, error in missing_files(module)]
+        check_steps(module, config.data, report)
+        check_start(module, report)
+        if isinstance(data, DataModule) and isinstance(settings, TrainerSettings):
+            report.learning_rate = learning_rate(config.data["model"], data, settings, report)
+        elif isinstance(settings, TrainerSettings):
+            report.learning_rate = {"formula": "not known: the data could not be opened"}
+        batch = read_batch(data, module, config, report)
+        if batch is not None and not report.problems:
+            run_narrow_step(model_node, batch, trust, report)
+    return report
+
+
+def check_sampling(config: dict[str, Any], report: Report) -> None:
+    """Hold `sampling:` and `evaluation:` against what the scripts read from them."""
+    known = [f.name for f in fields(SamplerSettings)]
+    for key, more in (("sampling", []), ("evaluation", ["samples", "published"])):
+        settings = config.get(key) or {}
+        for name in settings:
+            if name not in (*known, *more):
+                names = known + more
+                report.problems.append(f"{key}.{name}: unknown{did_you_mean(name, names)} (known: {', '.join(names)})")
+        try:
+            SamplerSettings(**{name: value for name, value in settings.items() if name in known})
+        except (UserError, TypeError) as error:
+            report.problems.append(f"{key}: {error}")
+
+
+def check_steps(module: TrainingModule, config: dict[str, Any], report: Report) -> None:
+    """No sampler can take more steps than the schedule has."""
+    if not isinstance(module, DiffusionTraining):
+        return
+    asked = {"model.params.preview": module.preview.steps}
+    asked |= {key: config[key].get("steps", 1) for key in ("sampling", "evaluation") if config.get(key)}
+    T = module.model.schedule.T
+    if module.model.schedule.zero_terminal_snr:
+        samplers = {"model.params.preview": module.preview.sampler}
+        samplers |= {key: config[key].get("sampler", "ddim") for key in ("sampling", "evaluation") if config.get(key)}
+        wrong = {path: name for path, name in samplers.items() if name in DIVIDES_BY_ALPHA}
+        report.problems += [f"{path}: {name} cannot begin where the schedule leaves nothing of the image" for path, name in wrong.items()]
+    report.problems += [f"{path}: {steps} sampling steps, but the schedule has only {T}" for path, steps in asked.items() if steps > T]
+
+
+def check_start(module: TrainingModule, report: Report) -> None:
+    """The weights to begin with have to be of the same model."""
+    if not report.start or not isinstance(module, DiffusionTraining):
+        return
+    own = {name: tuple(value.shape) for name, value in module.weights().items()}
+    different = [name for name in sorted(own.keys() | report.start.keys()) if own.get(name) != report.start.get(name)]
+    if different:
+        name = different[0]
+        text = f"{name} is {report.start.get(name, 'missing')}, expected {own.get(name, 'none')}"
+        report.problems.append(f"model.params.start: the weights are of another model: {text}")
+
+
+def build_or_report(node: Any, path: str, trust: Trust, report: Report) -> Any:
+    """Build a node for real; what is wrong or missing goes into the report."""
+    missing: list[MissingFile] = []
+    try:
+        built = build(node, trust, path, missing.append)
+    except UserError as error:
+        # With a part missing, what contains it cannot be judged.
+        if not missing:
+            report.problems.append(str(error))
+        built = None
+    report.missing += list(map(str, missing))
+    return built
+
+
+def learning_rate(node: Any, data: DataModule, settings: TrainerSettings, report: Report) -> dict[str, Any]:
+    """The rate that training will use, and how it comes about."""
+    params = ((node.get("params") or {}).get("optimizer") or {}).get("params") or {}
+    world = settings.world_size()
+    try:
+        accumulate = data.accumulate(world)
+    except UserError as error:
+        report.problems.append(str(error))
+        return {}
+    per_device = data.batch_size // world // accumulate
+    lr = params.get("lr")
+    formula = (
+        f"lr = {lr} as written: rates are global and nothing scales them; "
+        f"batch {data.batch_size} = {per_device} images x {world} device{'s' * (world > 1)} x {accumulate} accumulated"
+    )
+    parts = {"lr": lr, "batch_size": data.batch_size, "per_device": per_device, "devices": world, "accumulate": accumulate}
+    return {"formula": formula, **parts}
