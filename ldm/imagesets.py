@@ -92,7 +92,7 @@ class ImageSet:
         """What another set would change, in words."""
         ours, theirs = {"n": self.count, **self.settings}, {"n": other.count, **other.settings}
         keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-        return [f"{key} was {shown(ours.get(key))} and is {shown(theirs.get(key))}" for key in keys]
+        return [changed(key, ours.get(key), theirs.get(key)) for key in keys]
 
     def clear_remains(self) -> None:
         """Remove what killed processes left half-written; for one that has the folder to itself."""
@@ -109,10 +109,11 @@ class ImageSet:
             path.unlink(missing_ok=True)
 
 
-def shown(value: Any) -> str:
-    """A setting in a message: short."""
-    text = str(value)
-    return f"{text[:12]}..." if re.fullmatch("[0-9a-f]{64}", text) else text
+def changed(key: str, old: Any, new: Any) -> str:
+    """A setting that differs, in words; of hashes nobody reads the digits."""
+    if re.fullmatch("[0-9a-f]{64}", f"{old}") or re.fullmatch("[0-9a-f]{64}", f"{new}"):
+        return f"other {key}"
+    return f"{key} was {old} and is {new}"
 
 
 def write_adm(images: ImageSet, labels: Sequence[int] | None = None) -> Path:

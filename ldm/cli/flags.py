@@ -88,9 +88,9 @@ def add_window_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--overlap", type=int, metavar="PIXELS", help="of windows (default: half a window)")
 
 
-def add_condition_flags(p: argparse.ArgumentParser) -> None:
-    """Classes and captions."""
-    p.add_argument("--classes", help="class indices, as 0,3,7 or 0-9, gone through in turn (default: all)")
+def add_condition_flags(p: argparse.ArgumentParser, more: str = "") -> None:
+    """Classes and captions; `more` is said about classes."""
+    p.add_argument("--classes", help=f"class indices, as 0,3,7 or 0-9, gone through in turn (default: all){more}")
     add_prompt_flags(p, "captions, gone through in turn")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ldm.errors import UserError
 
 Tick = Callable[[], None]
+START = "spawn"  # CUDA does not survive a fork
 
 
 def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], on_step: Tick) -> None:
@@ -25,8 +26,9 @@ def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], o
     Raises:
         UserError: the first one that a process raised, or a process that ended otherwise.
     """
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    processes, ends = [], {}
+    context = multiprocessing.get_context(START)
+    processes: list[Any] = []
+    ends: dict[Connection, Any] = {}
     try:
         for share in shares:
             ours, theirs = context.Pipe(duplex=False)

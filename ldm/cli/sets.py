@@ -96,15 +96,16 @@ def devices_of(job: Job) -> list[torch.device]:
 def settings_of(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, int]) -> dict[str, Any]:
     """All that the images depend on beyond their numbers; files by their content."""
     flags = job.flags
-    record = {key: value for key, value in job.record().items() if key not in ("model", "step", *ROUNDING)}
+    record = {key: value for key, value in job.record().items() if key not in ("model", "sha256", "step", *ROUNDING)}
     named = {key: hash_of_file(path) for key in ("init", "guide") if (path := getattr(flags, key, None)) is not None}
     settings = {
+        "weights": job.loaded.sha256,
         **record,
         "height": size[0],
         "width": size[1],
         "first_stage": str(getattr(job.model.first_stage, "sha256", "")) or "inside",
         "config": hash_of(job.loaded.config.get("model")),
-        **{f"content of {key}": value for key, value in named.items()},
+        **{f"content of --{key}": value for key, value in named.items()},
         "conditions": hash_of_conditions(asked, count),
     }
     if "label" in asked[0].entries:
@@ -154,7 +155,7 @@ def begin(images: ImageSet, job: Job, processes: int) -> set[int]:
     before = ImageSet.read(folder) if (folder / "set.json").is_file() else None
     if before is not None and (changes := before.differences(images)):
         if not job.flags.overwrite:
-            raise UserError(f"--outdir {folder} holds another set: {'; '.join(changes)}: {advice}")
+            raise UserError(f"--outdir {folder} holds images made with other settings ({'; '.join(changes)}): {advice}")
         before.remove()
     elif before is not None:
         images.made.extend(before.made)
