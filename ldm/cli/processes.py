@@ -26,7 +26,7 @@ def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], o
     Raises:
         UserError: the first one that a process raised, or a process that ended otherwise.
     """
-    context = multiprocessing.get_context(START)
+    context: Any = multiprocessing.get_context(START)
     processes: list[Any] = []
     ends: dict[Connection, Any] = {}
     try:
