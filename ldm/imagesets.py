@@ -105,6 +105,9 @@ class ImageSet:
         for number in self.there():
             self.path(number).unlink()
             self.path(number).with_suffix(".npy").unlink(missing_ok=True)
+        for folder in {self.path(first).parent for first in range(0, self.count, PER_FOLDER)} - {self.folder}:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         for path in [self.folder / "grid.png", *self.folder.glob("samples_*x*.npz")]:
             path.unlink(missing_ok=True)
 

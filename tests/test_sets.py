@@ -188,10 +188,14 @@ def test_another_model_and_pictures_of_unknown_origin_are_refused(models, whole:
 
 def test_overwriting_leaves_nothing_of_the_old_set(models: dict[str, Path], script, tmp_path: Path) -> None:
     words = [models["label"], *FAST, "--outdir", tmp_path, "--npz"]
+    foreign = photo(tmp_path / "00007.png", 16, 16).read_bytes()
     assert script("scripts/sample.py", *words, "--n", 6).returncode == 0
     assert script("scripts/sample.py", *words, "--n", 4, "--overwrite").returncode == 0
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [".lock", *(f"0000{i}.png" for i in range(4)), "grid.png", "samples_4x16x16x3.npz", "set.json"]
+    assert names == [".lock", *(f"0000{i}.png" for i in (0, 1, 2, 3, 7)), "grid.png", "samples_4x16x16x3.npz", "set.json"]
+    assert (tmp_path / "00007.png").read_bytes() == foreign  # never part of either
+    assert script("scripts/sample.py", *words, "--n", 8, "--overwrite").returncode == 0
+    assert (tmp_path / "00007.png").read_bytes() != foreign
 
 
 def test_one_command_at_a_time(models: dict[str, Path], script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

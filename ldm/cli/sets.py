@@ -2,7 +2,7 @@
 
 Image i depends on the settings and i alone. Batches lie on a fixed grid (numbers 0 to B-1, B to 2B-1, ...) and are made as wholes,
 even where some of their images are there already, so that at an equal batch size a set has the same pixels however often it was
-stopped and on however many devices of a kind it was made.
+stopped and on however many devices of a kind it was made (on CPUs: with as many threads per process, else rounding may differ).
 """
 
 import hashlib
@@ -27,7 +27,8 @@ from ldm.cli.processes import side_by_side
 from ldm.cli.steer import steering_from_flags
 from ldm.data.images import to_tensor
 from ldm.errors import UserError
-from ldm.imagesets import PER_FOLDER, ImageSet, write_adm
+from ldm.files import newest_weights
+from ldm.imagesets import NAME, PER_FOLDER, ImageSet, write_adm
 from ldm.loading import load_classifier, pick_devices
 from ldm.training.monitor import save_grid
 
@@ -97,7 +98,7 @@ def settings_of(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, i
     """All that the images depend on beyond their numbers; files by their content."""
     flags = job.flags
     record = {key: value for key, value in job.record().items() if key not in ("model", "sha256", "step", *ROUNDING)}
-    named = {key: hash_of_file(path) for key in ("init", "guide") if (path := getattr(flags, key, None)) is not None}
+    files = {key: Path(path) for key in ("init", "guide", "classifier") if (path := getattr(flags, key, None)) is not None}
     settings = {
         "weights": job.loaded.sha256,
         **record,
@@ -105,7 +106,7 @@ def settings_of(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, i
         "width": size[1],
         "first_stage": str(getattr(job.model.first_stage, "sha256", "")) or "inside",
         "config": hash_of(job.loaded.config.get("model")),
-        **{f"content of --{key}": value for key, value in named.items()},
+        **{f"content of --{key}": hash_of_file(newest_weights(path)) for key, path in files.items()},
         "conditions": hash_of_conditions(asked, count),
     }
     if "label" in asked[0].entries:
@@ -127,9 +128,10 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def hash_of_file(path: str) -> str:
+def hash_of_file(path: Path) -> str:
     """SHA-256 of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_of_conditions(asked: Sequence[Asked], count: int) -> str:
@@ -152,21 +154,25 @@ def begin(images: ImageSet, job: Job, processes: int) -> set[int]:
         UserError: it holds another set, or pictures of which it does not say how they were made.
     """
     folder, advice = images.folder, "name another folder, or add --overwrite"
-    before = ImageSet.read(folder) if (folder / "set.json").is_file() else None
-    if before is not None and (changes := before.differences(images)):
-        if not job.flags.overwrite:
-            raise UserError(f"--outdir {folder} holds images made with other settings ({'; '.join(changes)}): {advice}")
-        before.remove()
+    before = ImageSet.read(folder) if (folder / NAME).is_file() else None
+    changes = before.differences(images) if before else []
+    there = set() if before else images.there()
+    if changes and not job.flags.overwrite:
+        raise UserError(f"--outdir {folder} holds images made with other settings ({'; '.join(changes)}): {advice}")
+    if there and not job.flags.overwrite:
+        raise UserError(f"--outdir {folder}: {len(there)} pictures are there, but no {NAME} that says how they were made: {advice}")
+    if changes or there:
+        for images_of in filter(None, (before, images)):  # before the settings change: a picture that is there belongs to them
+            images_of.remove()
     elif before is not None:
         images.made.extend(before.made)
-    elif there := images.there():
-        if not job.flags.overwrite:
-            raise UserError(f"--outdir {folder}: {len(there)} pictures are there, but no set.json that says how they were made: {advice}")
-        images.remove()
-    images.made.append({"batch": job.flags.batch, "processes": processes, "torch": torch.__version__, "version": __version__})
-    images.write()
     images.clear_remains()
-    return images.there()
+    there = images.there()
+    if before is None or changes or len(there) < images.count:
+        how = {"batch": job.flags.batch, "processes": processes, "torch": torch.__version__, "version": __version__}
+        images.made.append(how)
+        images.write()
+    return there
 
 
 def make_batches(job: Job, plan: Plan, firsts: Sequence[int], steer: Steer, on_step: Callable[[], None]) -> None:
