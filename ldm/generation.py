@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -150,11 +151,16 @@ def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSe
         raise UserError(f"sampler {settings.sampler} divides by alpha, which this model's schedule ends with as 0: use ddim or dpm_solver")
     if settings.scale == 1.0 or not model.conditioner.reads or steering.against or model.conditioner.drop_rate:
         return
-    log.warning("this model was trained without dropped conditions (drop_rate 0): guidance has no trained null condition")
+    _warn_once("this model was trained without dropped conditions (drop_rate 0): guidance has no trained null condition")
     try:
         model.conditioner.null(condition, model.encode_condition)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+@cache
+def _warn_once(text: str) -> None:
+    log.warning(text)  # a set has hundreds of batches
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

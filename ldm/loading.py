@@ -239,6 +239,18 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def pick_devices(names: str = "auto") -> list[torch.device]:
+    """Devices to sample on together: a comma list; "cuda", and "auto" where there are GPUs, stands for all of them.
+
+    Raises:
+        UserError: one that is not there.
+    """
+    devices = [pick_device(name.strip()) for name in names.split(",")]
+    if names in ("auto", "cuda") and devices[0].type == "cuda":
+        return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    return devices
+
+
 def precision_context(name: str, device: torch.device) -> Any:
     """Autocast for "bf16" and "fp16", nothing for "fp32".
 

@@ -8,9 +8,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import classes_and_prompts, each_with  # noqa: E402
-from ldm.cli.flags import add_condition_flags, add_size_flags  # noqa: E402
+from ldm.cli.flags import add_condition_flags, add_set_flags, add_size_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.layouts import asked_layout, read_layouts, read_names  # noqa: E402
+from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import steering_from_flags  # noqa: E402
 
 EXAMPLES = """
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--n", "--n_samples", type=int, default=4, help="images per layout (default: 4)")
     add_condition_flags(p)
     add_size_flags(p)
+    add_set_flags(p)
     return p
 
 
@@ -44,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     size = job.size()
     layouts = read_layouts(flags.layout, read_names(flags.names), part.boxes.classes, part.boxes.max_objects)
     asked = each_with([asked_layout(boxes, *size) for boxes in layouts], others, flags.n)
-    return job.run_set(asked, len(asked), size, steering_from_flags(job, size))
+    return make_set(job, asked, len(asked), size, steering_from_flags(job, size))
 
 
 if __name__ == "__main__":

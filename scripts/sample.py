@@ -1,4 +1,8 @@
-"""Sample images from a trained model: unconditional, class-conditional or text-conditional."""
+"""Sample images from a trained model, few or 50 000, on as many devices as there are.
+
+Image i depends on the settings and i alone. Stop the command at any moment: the same command goes on where it stopped. More than
+1000 images go into subfolders of 1000.
+"""
 
 import argparse
 import sys
@@ -7,10 +11,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.asked import classes_and_prompts  # noqa: E402
-from ldm.cli.flags import add_condition_flags, add_guider_flags, add_size_flags, add_start_flags, number  # noqa: E402
+from ldm.cli.asked import Asked, classes_and_prompts  # noqa: E402
+from ldm.cli.conditions import conditions, read_rows  # noqa: E402
+from ldm.cli.flags import add_condition_flags, add_guider_flags, add_set_flags, add_size_flags, add_start_flags, number  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
+from ldm.cli.layouts import read_names  # noqa: E402
+from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import check_latent, steering_from_flags  # noqa: E402
+from ldm.errors import UserError  # noqa: E402
 from ldm.loading import load_classifier  # noqa: E402
 
 EXAMPLES = """
@@ -18,6 +26,9 @@ examples
   python scripts/sample.py logs/<run> --n 16
   python scripts/sample.py logs/<run> --n 20 --classes 0,1,2 --scale 2 --steps 25
   python scripts/sample.py logs/<run> --prompt "a red circle on the left" --prompt "a blue square" --n 8
+  python scripts/sample.py logs/<run> --n 50000 --classes balanced --npz --outdir outputs/50k        on all GPUs
+  python scripts/sample.py logs/<run> --from-file captions.txt --device cpu --processes 4            a caption per line
+  python scripts/sample.py logs/<run> --from-file metadata.jsonl --device cuda:0,cuda:2              captions, labels, boxes, maps
   python scripts/sample.py logs/<run> --height 512 --width 1024 --window 256       larger than trained, in windows
   python scripts/sample.py logs/<run> --init photo.jpg --strength 0.6              begin with a noised photograph
   python scripts/sample.py logs/<run> --height 512 --width 512 --guide small.png   samples that look like small.png when reduced
@@ -28,28 +39,57 @@ examples
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = script_parser(__doc__, EXAMPLES)
-    p.add_argument("--n", "--n_samples", type=int, default=16, help="images in all (default: 16)")
-    add_condition_flags(p)
+    p.add_argument("--n", "--n_samples", type=int, help="images in all (default: 16, or one for each line of --from-file)")
+    add_condition_flags(p, more="; balanced: all, each equally often")
+    p.add_argument(
+        "--from-file",
+        metavar="FILE",
+        help="what each image is to show, gone through in turn: a text file with a caption or class index per line, "
+        "or .jsonl (or a list in .json) of objects with what the model reads of caption, label, boxes, segmentation (a file)",
+    )
+    p.add_argument("--names", metavar="FILE", help='names of the boxes\' classes: JSON {"name": index} or ["name", ...]')
     add_size_flags(p)
     add_start_flags(p)
     p.add_argument("--guide", metavar="IMAGE", help="steer towards this image: samples are reduced to its size and compared with it")
     add_guider_flags(p, scale=1.0)
     p.add_argument("--classifier", metavar="RUN", help="guide by this classifier on noisy latents (a run folder or its weights)")
     p.add_argument("--classifier-scale", type=number, default=1.0, help="of classifier guidance (default: 1; the paper's LDM-8-G: 10)")
+    add_set_flags(p)
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
+    rows = None if flags.from_file is None else read_rows(flags.from_file)
+    if flags.n is None:
+        flags.n = 16 if rows is None else len(rows)
     job = Job.open(flags)
     size = job.size()
     classifier = None
     if flags.classifier is not None:
         classifier = load_classifier(flags.classifier, job.loaded, flags.allow_other_first_stage, flags.raw)
         check_latent(job, classifier, size)
-    asked = classes_and_prompts(flags, job.model, classifier.classes if classifier else 0)
-    return job.run_set(asked, flags.n, size, steering_from_flags(job, size, classifier))
+    classes = classifier.classes if classifier else 0
+    if rows is None:
+        asked = balanced_or_listed(flags, job, classes)
+    elif flags.classes is not None or flags.prompts is not None:
+        raise UserError("--from-file says what the images show: give it, or --classes and --prompt")
+    else:
+        asked = conditions(rows, flags.from_file, job, size, read_names(flags.names), classes)
+    return make_set(job, asked, flags.n, size, steering_from_flags(job, size, classifier))
+
+
+def balanced_or_listed(flags: argparse.Namespace, job: Job, classes: int) -> list[Asked]:
+    """What `--classes` and `--prompt` ask for.
+
+    Raises:
+        UserError: classes cannot come equally often, or something is asked that the model does not take.
+    """
+    asked = classes_and_prompts(flags, job.model, classes)
+    if flags.classes == "balanced" and flags.n % (known := len({one.entries["label"] for one in asked})):
+        raise UserError(f"--classes balanced: {flags.n} images are not the same number of each of {known} classes")
+    return asked
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import classes_and_prompts, each_with  # noqa: E402
-from ldm.cli.flags import add_condition_flags, add_size_flags  # noqa: E402
+from ldm.cli.flags import add_condition_flags, add_set_flags, add_size_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.labelmaps import asked_map  # noqa: E402
+from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import steering_from_flags  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.generation import latent_shape  # noqa: E402
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--n", "--n_samples", type=int, default=4, help="images per map (default: 4)")
     add_condition_flags(p)
     add_size_flags(p, "the map's")
+    add_set_flags(p)
     return p
 
 
@@ -49,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     height, width = shapes[0]
     latent_shape(job.model, (height, width))
     asked = each_with(asked, others, flags.n)
-    return job.run_set(asked, len(asked), (height, width), steering_from_flags(job, (height, width)))
+    return make_set(job, asked, len(asked), (height, width), steering_from_flags(job, (height, width)))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import Asked, check_captions  # noqa: E402
-from ldm.cli.flags import add_prompt_flags, add_size_flags, add_start_flags  # noqa: E402
+from ldm.cli.conditions import read_lines  # noqa: E402
+from ldm.cli.flags import add_prompt_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
+from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import need_scale, steering_from_flags  # noqa: E402
-from ldm.errors import MissingFile, UserError  # noqa: E402
+from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -32,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--n", "--n_samples", type=int, default=4, help="images per prompt (default: 4)")
     add_size_flags(p)
     add_start_flags(p)
+    add_set_flags(p)
     return p
 
 
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     need_scale(flags, job.settings.scale)
     size = job.size()
     asked = [Asked({"caption": text}, {"caption": text}) for text in prompts for _ in range(flags.n)]
-    return job.run_set(asked, len(asked), size, steering_from_flags(job, size))
+    return make_set(job, asked, len(asked), size, steering_from_flags(job, size))
 
 
 def all_prompts(flags: argparse.Namespace) -> list[str]:
@@ -58,13 +61,7 @@ def all_prompts(flags: argparse.Namespace) -> list[str]:
     """
     prompts = list(flags.prompts or [])
     if flags.from_file is not None:
-        if not Path(flags.from_file).is_file():
-            raise MissingFile(f"--from-file {flags.from_file}: no such file")
-        try:
-            lines = Path(flags.from_file).read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise UserError(f"--from-file {flags.from_file}: not UTF-8 text ({error})") from error
-        prompts += [line.strip() for line in lines if line.strip()]
+        prompts += read_lines(flags.from_file)
     if not prompts:
         raise UserError('give --prompt "..." or --from-file FILE with at least one line')
     return prompts

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"ldm.errors", "ldm.seeding", "ldm.posthoc"},
     {"ldm.files"},
-    {"ldm.config", "ldm.nn", "ldm.data.batch"},
+    {"ldm.config", "ldm.nn", "ldm.data.batch", "ldm.imagesets"},
     {"ldm.networks", "ldm.diffusion"},
     {"ldm.first_stage", "ldm.conditioning", "ldm.data"},
     {"ldm.latent_diffusion"},

@@ -59,7 +59,7 @@ def test_a_set_does_not_depend_on_the_batch_and_knows_its_settings(digits: Path,
         )
         assert done.returncode == 0, done.stderr
     names = sorted(p.name for p in (tmp_path / "2").iterdir())
-    assert names == [*(f"{i:05d}.png" for i in range(5)), "grid.png"]
+    assert names == [".lock", *(f"{i:05d}.png" for i in range(5)), "grid.png", "set.json"]
     for i in range(5):
         assert abs(pixels(tmp_path / "2" / f"{i:05d}.png") - pixels(tmp_path / "5" / f"{i:05d}.png")).max() <= 1
     settings = json.loads(Image.open(tmp_path / "2" / "00003.png").text["ldm"])

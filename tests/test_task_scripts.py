@@ -196,7 +196,7 @@ def test_a_folder_keeps_its_pictures_unless_told_otherwise(models: dict[str, Pat
     assert again("a red circle")[0] == 0 and (tmp_path / "00000.png").read_bytes() == before  # its settings make the same again
     for words in (("a blue circle",), ("a red circle", "--seed", "1"), ("a red circle", "--precision", "bf16")):
         code, message = again(*words)
-        assert code == 2 and "00000.png is there, made with other settings: name another folder, or add --overwrite" in message
+        assert code == 2 and "holds images made with other settings (" in message and "name another folder, or add --overwrite" in message
     assert (tmp_path / "00000.png").read_bytes() == before
     assert again("a blue circle", "--overwrite")[0] == 0 and (tmp_path / "00000.png").read_bytes() != before
 

@@ -144,12 +144,12 @@ def check_captions(model: LatentDiffusion, captions: Sequence[str], flag: str) -
 
 
 def class_list(text: str | None, num_classes: int) -> list[int]:
-    """ "0,3,7-9" -> [0, 3, 7, 8, 9]; all classes without a text.
+    """ "0,3,7-9" -> [0, 3, 7, 8, 9]; all classes without a text, and for "balanced".
 
     Raises:
         UserError: no number, or a class that does not exist.
     """
-    if text is None:
+    if text is None or text == "balanced":
         return list(range(num_classes))
     chosen: list[int] = []
     for part in text.split(","):

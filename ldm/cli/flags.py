@@ -13,7 +13,7 @@ from ldm.config import Trust
 from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import MissingFile, UserError
 from ldm.generation import SamplerSettings
-from ldm.loading import LoadedModel, load_model, pick_device, precision_context
+from ldm.loading import LoadedModel, load_model, pick_device, pick_devices, precision_context
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS, and as the CPU say it
 WITH = {"strength": "init", "guider": "guide", "guide_scale": "guide", "classifier_scale": "classifier"}  # idle without the other flag
@@ -98,9 +98,9 @@ def add_window_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--overlap", type=int, metavar="PIXELS", help="of windows (default: half a window)")
 
 
-def add_condition_flags(p: argparse.ArgumentParser) -> None:
-    """Classes and captions."""
-    p.add_argument("--classes", help="class indices, as 0,3,7 or 0-9, gone through in turn (default: all)")
+def add_condition_flags(p: argparse.ArgumentParser, more: str = "") -> None:
+    """Classes and captions; `more` is said about classes."""
+    p.add_argument("--classes", help=f"class indices, as 0,3,7 or 0-9, gone through in turn (default: all){more}")
     add_prompt_flags(p, "captions, gone through in turn")
 
 
@@ -123,13 +123,24 @@ def add_guider_flags(p: argparse.ArgumentParser, scale: float) -> None:
     p.add_argument("--vgg16", metavar="FILE", help="torchvision's VGG16 weights for --guider lpips (default: its cache)")
 
 
+def add_set_flags(p: argparse.ArgumentParser) -> None:
+    """How a set of images is made on several devices, and written."""
+    p.add_argument(
+        "--processes",
+        type=int,
+        metavar="P",
+        help="sample in so many at a time (default: one per device; --device takes a list, cuda is all)",
+    )
+    p.add_argument("--npz", action="store_true", help="at the end, also write all images as one array for ADM's evaluation script")
+
+
 def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     """The model of the first argument, on the asked device."""
     if flags.batch < 1:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
     if flags.config is not None and not Path(flags.config).is_file():
         raise MissingFile(f"--config {flags.config}: no such file")
-    device = pick_device(flags.device)
+    device = pick_devices(flags.device)[0] if hasattr(flags, "processes") else pick_device(flags.device)
     precision_context(flags.precision, device)  # an unknown one is known before anything is read
     loaded = load_model(
         flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw, flags.tokenizer

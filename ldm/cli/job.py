@@ -16,9 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ldm import __version__
-from ldm.cli.asked import Asked, advice, part_reading, reads, refuse_others, together
+from ldm.cli.asked import advice, part_reading, reads, refuse_others
 from ldm.cli.flags import WITH, load_from_flags, settings_from_flags
-from ldm.cli.pictures import beside, settings_of, write_png
+from ldm.cli.pictures import settings_of, write_png
 from ldm.data.batch import Batch
 from ldm.diffusion.sampling import SPACINGS, last_part
 from ldm.diffusion.windows import Windows
@@ -27,10 +27,8 @@ from ldm.generation import SamplerSettings, generate, latent_shape
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import LoadedModel, precision_context
 from ldm.steering import Steering
-from ldm.training.monitor import save_grid
 
 Steer = Callable[[Batch], Steering]  # for the conditions of one batch
-SHOWN = 64  # images in a grid
 ALWAYS = (
     "seed",
     "precision",
@@ -154,14 +152,15 @@ class Job:
         write_png(self.outdir / name, image, record, like)
 
     @contextmanager
-    def progress(self, batches: int) -> Iterator[Callable[[], None]]:
-        """A bar over all steps of all batches; yields what to call after each."""
+    def progress(self, batches: int, done: int = 0) -> Iterator[Callable[[], None]]:
+        """A bar over all steps of all batches, some of which were done before; yields what to call after each."""
         strength = self.flags.strength if getattr(self.flags, "init", None) else 1.0
         try:
             times = last_part(SPACINGS[self.settings.spacing](self.model.schedule.T, self.settings.steps), strength)
         except ValueError as error:
             raise UserError(str(error)) from error
-        with tqdm(total=batches * (len(times) - 1), unit="step", disable=not sys.stderr.isatty()) as bar:
+        steps = len(times) - 1
+        with tqdm(total=batches * steps, initial=done * steps, unit="step", disable=not sys.stderr.isatty()) as bar:
 
             def on_step() -> None:
                 bar.update()
@@ -190,27 +189,6 @@ class Job:
                 + (", or with less guiding" if steering.guides else "")
             )
         return images
-
-    def run_set(self, asked: Sequence[Asked], count: int, size: tuple[int, int], steer: Steer = lambda batch: Steering()) -> int:
-        """Sample `count` images, going through the conditions in turn; write them, and a grid of the first; returns 0."""
-        records = [self.record(number=i, **asked[i % len(asked)].note) for i in range(count)]
-        for number, record in enumerate(records):
-            self.check_free(f"{number:05d}.png", record)
-        shown: list[Tensor] = []
-        firsts = range(0, count, self.flags.batch)
-        with self.progress(len(firsts)) as on_step:
-            for first in firsts:
-                numbers = range(first, min(first + self.flags.batch, count))
-                chosen = [asked[i % len(asked)] for i in numbers]
-                batch = together(chosen)
-                images = self.sample(batch, numbers, size, replace(steer(batch), on_step=on_step))
-                for number, one, image in zip(numbers, chosen, images, strict=True):
-                    self.write(f"{number:05d}.png", image, records[number])
-                    if len(shown) < SHOWN:
-                        shown.append(image if one.picture is None else beside(one.picture, image))
-        save_grid(torch.stack(shown), self.outdir / "grid.png", 8 if asked[0].picture is None else 4)
-        sys.stdout.write(f"{count} images in {self.outdir}, the first {len(shown)} of them in {self.outdir / 'grid.png'}\n")
-        return 0
 
 
 def output_folder(name: str) -> Path:

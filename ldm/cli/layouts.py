@@ -63,14 +63,22 @@ def read_layouts(path: str, names: dict[str, int], classes: int, most: int) -> l
         raise UserError(f"{path}: an empty list; expected {FORMAT}")
     found = []
     for number, layout in enumerate(layouts):
-        where = f"{path}: layout {number}"
-        boxes = layout.get("boxes") if isinstance(layout, dict) else None
-        if not isinstance(boxes, list):
-            raise UserError(f"{where}: expected {FORMAT}")
-        if len(boxes) > most:
-            raise UserError(f"{where}: {len(boxes)} boxes, the model has places for {most}")
-        found.append([_read_box(box, f"{where}, box {i}", names, classes) for i, box in enumerate(boxes)])
+        found.append(checked_boxes(layout, f"{path}: layout {number}", names, classes, most))
     return found
+
+
+def checked_boxes(layout: Any, where: str, names: dict[str, int], classes: int, most: int) -> list[dict[str, Any]]:
+    """Boxes of one layout, as `read_layouts` gives them; `where` names it in messages.
+
+    Raises:
+        UserError: names the box.
+    """
+    boxes = layout.get("boxes") if isinstance(layout, dict) else None
+    if not isinstance(boxes, list):
+        raise UserError(f"{where}: expected {FORMAT}")
+    if len(boxes) > most:
+        raise UserError(f"{where}: {len(boxes)} boxes, the model has places for {most}")
+    return [_read_box(box, f"{where}, box {i}", names, classes) for i, box in enumerate(boxes)]
 
 
 def _read_box(entry: Any, where: str, names: dict[str, int], classes: int) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""Conditions of many images from one file: a line per image."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ldm.cli.asked import Asked, check_captions, part_reading, reads, refuse_others
+from ldm.cli.job import Job
+from ldm.cli.labelmaps import asked_map
+from ldm.cli.layouts import asked_layout, checked_boxes, read_json
+from ldm.errors import MissingFile, UserError
+
+KNOWN = ("label", "caption", "boxes", "box_labels", "segmentation")
+Row = str | dict[str, Any]
+
+
+def read_lines(path: str) -> list[str]:
+    """Lines of a text file that are not empty.
+
+    Raises:
+        MissingFile: nothing there.
+        UserError: no text.
+    """
+    if not Path(path).is_file():
+        raise MissingFile(f"--from-file {path}: no such file")
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"--from-file {path}: not UTF-8 text ({error})") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_rows(path: str) -> list[Row]:
+    """What a file says of each image: objects of a `.jsonl` or of a `.json` list, else lines of text.
+
+    Raises:
+        MissingFile: nothing there.
+        UserError: another kind of content, or none.
+    """
+    rows: list[Any]
+    if path.endswith(".json"):
+        content = read_json(path)
+        rows = content if isinstance(content, list) else [content]
+    elif path.endswith(".jsonl"):
+        rows = [_object(line, f"--from-file {path}, line {i}") for i, line in enumerate(read_lines(path), 1)]
+    else:
+        rows = list(read_lines(path))
+    if not rows:
+        raise UserError(f"--from-file {path}: there is nothing in it")
+    return rows
+
+
+def _object(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({error})") from error
+
+
+def conditions(rows: Sequence[Row], path: str, job: Job, size: tuple[int, int], names: dict[str, int], classes: int = 0) -> list[Asked]:
+    """The condition of each image.
+
+    Args:
+        rows: as `read_rows` gives them; a line of text is a caption, or a class index for a model that reads no captions.
+        path: of the file; label maps lie relative to it.
+        job: with the model.
+        size: height and width of the images.
+        names: of the classes of boxes -> their indices.
+        classes: of a classifier that guides.
+
+    Raises:
+        MissingFile, UserError: names the line and what is wrong with it.
+    """
+    refuse_others(job.model, KNOWN)
+    keys = [key for key in ("boxes", "segmentation", "caption", "label") if part_reading(job.model, key) is not None]
+    if classes and "label" not in keys:
+        keys.append("label")
+    if not keys:
+        raise UserError(f"--from-file {path}: this model reads {reads(job.model)}")
+    text = "caption" if "caption" in keys else "label"
+    asked = []
+    for i, row in enumerate(rows, 1):
+        where = f"--from-file {path}, image {i}"
+        if isinstance(row, str):
+            row = {text: int(row) if text == "label" and row.isdecimal() else row}
+        if not isinstance(row, dict) or (missing := [key for key in keys if key not in row]):
+            wanted = ", ".join(missing) if isinstance(row, dict) else f"an object with {', '.join(keys)}"
+            raise UserError(
+                f"{where}: {wanted} {'is missing' if isinstance(row, dict) else 'expected'}; this model reads {', '.join(keys)}"
+            )
+        parts = [_one(key, row[key], row, where, Path(path).parent, job, size, names, classes) for key in keys]
+        first = parts[0]
+        for other in parts[1:]:
+            first = first.along_with(other)
+        asked.append(first)
+    check_captions(job.model, [one.entries["caption"] for one in asked if "caption" in one.entries], f"--from-file {path}")
+    return asked
+
+
+def _one(
+    key: str,
+    value: Any,
+    row: dict[str, Any],
+    where: str,
+    folder: Path,
+    job: Job,
+    size: tuple[int, int],
+    names: dict[str, int],
+    classes: int,
+) -> Asked:
+    """One entry of a row as a condition."""
+    part = part_reading(job.model, key)
+    if key == "boxes":
+        return asked_layout(checked_boxes(row, where, names, part.boxes.classes, part.boxes.max_objects), *size)
+    if key == "segmentation":
+        return asked_map(str(folder / str(value)), part.num_classes, *size)
+    if key == "caption":
+        if not isinstance(value, str):
+            raise UserError(f"{where}: caption {value!r}: expected text")
+        return Asked({"caption": value}, {"caption": value})
+    most = min(count for count in (part.num_classes if part else 0, classes) if count)
+    if type(value) is not int or not 0 <= value < most:
+        raise UserError(f"{where}: label {value!r}: there are classes 0 to {most - 1}")
+    return Asked({"label": value}, {"label": value})
