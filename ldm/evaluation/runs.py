@@ -50,13 +50,15 @@ def read_run(folder: Path) -> Run:
     if not (folder / "config.yaml").is_file():
         raise MissingFile(f"{folder}: no run folder (expected {folder / 'config.yaml'})")
     base = folder / "base.yaml"
+    incidents, damaged = read_lines(folder / "incidents.jsonl")
+    incidents += [{"step": "?", "kind": "unreadable line", "what": f"incidents.jsonl, line {number}"} for number in damaged]
     return Run(
         name=folder.resolve().name,
         config=read(folder / "config.yaml"),
         base=read(base) if base.is_file() else None,
         series=read_series(folder / "metrics.csv"),
         pictures=find_pictures(folder / "images"),
-        incidents=read_lines(folder / "incidents.jsonl"),
+        incidents=incidents,
         records=list(read_records(folder)),
     )
 
@@ -92,27 +94,20 @@ def find_pictures(folder: Path) -> dict[str, list[tuple[int, Path]]]:
     return {what: sorted(files) for what, files in sorted(found.items())}
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON objects, one per line; none without the file. A last line that was cut off is left out.
-
-    Raises:
-        UserError: another line that is no JSON object; names it.
-    """
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    found = []
-    for number, line in enumerate(lines, start=1):
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """JSON objects, one per line, and the numbers of lines that are none: a kill cuts lines off. Nothing without the file."""
+    found: list[dict[str, Any]] = []
+    damaged = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n") if path.is_file() else [], start=1):
         try:
-            content = json.loads(line) if line.strip() else None
-        except ValueError as error:
-            if number == len(lines):
-                continue
-            raise UserError(f"{path}, line {number}: not JSON ({error})") from error
-        if content is not None and not isinstance(content, dict):
-            raise UserError(f"{path}, line {number}: expected an object, got {type(content).__name__}")
-        found += [] if content is None else [content]
-    return found
+            content = json.loads(line) if line.strip() else {}
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            damaged.append(number)
+        elif content:
+            found.append(content)
+    return found, damaged
 
 
 def read_records(folder: Path) -> Iterator[dict[str, Any]]:

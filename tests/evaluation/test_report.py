@@ -51,8 +51,8 @@ def test_a_report_says_what_the_run_folder_holds(script, tmp_path: Path) -> None
         "steps 101 loss, last 0.1 images/s, median 51",
         "peak memory of the process, GiB 1.25",
         "psnr, last validation 30",
-        "120 x skipped sample, 1 x not finite, 1 x resume",
-        "22 more are in its incidents.jsonl",
+        "120 x skipped sample, 1 x not finite, 1 x resume, 1 x unreadable line",
+        "23 more are in its incidents.jsonl",
         "60 resume continued from step 60",
         "FD (demo features): 12.5 ± 0.3",
         "samples 5000",
@@ -90,7 +90,6 @@ def test_wrong_runs_are_one_clear_line(script, tmp_path: Path) -> None:
         ("images/step-000900-samples.png", "no picture", "step-000900-samples.png: not a whole picture"),
         ("metrics.csv", "step,loss\n1,two\n", "metrics.csv, line 2"),
         ("fd.record.json", "[1]", "expected an object, got list"),
-        ("incidents.jsonl", "{\n{}\n", "incidents.jsonl, line 1"),
     ):
         before = (run / name).read_bytes() if (run / name).is_file() else None
         (run / name).write_text(content)
@@ -104,7 +103,7 @@ def test_parts(tmp_path: Path) -> None:
         ("a.c", [[1, 2], [1]]),
         ("d", [ABSENT, None]),
     ]
-    assert read_lines(tmp_path / "none") == []
+    assert read_lines(tmp_path / "none") == ([], [])
     assert ticks(0, 10) == [0, 2, 4, 6, 8, 10] and log_ticks(-2.5, 1.2) == [0.01, 0.1, 1.0, 10.0]
     middle, below, above = thinned([(i, float(i % 2)) for i in range(1000)], 100)
     assert len(middle) == 100 and {v for _, v in middle} == {0.5} and {v for _, v in below} == {0.0} and {v for _, v in above} == {1.0}

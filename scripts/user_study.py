@@ -1,0 +1,82 @@
+"""The user study of table 4: a page on this machine shows pairs for 3 seconds, asks which is better, and keeps the votes.
+
+Task 1 holds every method against the ground truth, task 2 two methods against each other. The degraded image lies in the middle.
+Files of the folders belong together by their names.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ldm.cli import run_script  # noqa: E402
+from ldm.errors import UserError  # noqa: E402
+from ldm.evaluation.study import QUESTIONS, Study, Votes, read_votes, shares  # noqa: E402
+from ldm.evaluation.study_server import StudyServer  # noqa: E402
+
+EXAMPLES = """
+examples
+  task 1   python scripts/user_study.py --kind superres --conditions low --truth high --method ldm4=outputs/ldm4
+  task 2   python scripts/user_study.py --kind inpainting --conditions masked --method lama=outputs/lama --method ldm4=outputs/ldm4
+  result   python scripts/user_study.py --results outputs/votes.jsonl
+
+Every subject opens the printed address (with ?subject=NAME for another one in the same browser). Ctrl-C ends it; started again
+with the same flags it goes on where everyone was.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    p.add_argument("--results", type=Path, metavar="FILE", help="print the shares that these votes give, and end")
+    p.add_argument("--kind", choices=sorted(QUESTIONS), help="which question is asked")
+    p.add_argument("--conditions", type=Path, metavar="DIR", help="the low resolution or masked images")
+    p.add_argument("--truth", type=Path, metavar="DIR", help="the ground truth: makes it task 1")
+    p.add_argument("--method", action="append", default=[], metavar="NAME=DIR", help="images of a method; task 2 takes two")
+    p.add_argument("--votes", type=Path, default=Path("outputs/votes.jsonl"), metavar="FILE", help="default: outputs/votes.jsonl")
+    p.add_argument("--seconds", type=float, default=3.0, help="for which a pair is seen (default: 3, as in the paper)")
+    p.add_argument("--seed", type=int, default=0, help="of order and sides (default: 0)")
+    p.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    flags = parser().parse_args(arguments)
+    if flags.results is not None:
+        sys.stdout.write(result(flags.results))
+        return 0
+    if flags.kind is None or flags.conditions is None:
+        raise UserError("give --kind, --conditions and --method to hold a study, or --results FILE to read one; --help shows examples")
+    if flags.seconds < 0 or not 0 <= flags.port < 65536:
+        raise UserError(f"--seconds {flags.seconds:g} --port {flags.port}: expected at least 0, and a port below 65536")
+    methods: dict[str, Path] = {}
+    for word in flags.method:
+        name, equals, folder = word.partition("=")
+        if not (name and equals and folder) or name in methods:
+            raise UserError(f"--method {word!r}: expected NAME=DIR, each name once")
+        methods[name] = Path(folder)
+    study = Study(flags.kind, flags.conditions, methods, flags.truth, flags.seconds, flags.seed)
+    with StudyServer(study, Votes(flags.votes), flags.port) as server:
+        sys.stdout.write(f"task {study.task}, {len(study.pairs)} pairs per subject, votes go to {flags.votes}\nopen {server.address}\n")
+        sys.stdout.flush()
+        server.serve_forever()
+    return 0
+
+
+def result(path: Path) -> str:
+    """The shares as text."""
+    votes = read_votes(path)
+    if not votes:
+        raise UserError(f"{path}: no votes yet")
+    lines = [f"task {s.task}, {s.kind}: {s.method} preferred to {s.rival} in {s.wins} of {s.votes} votes of {s.subjects} subjects, "
+             f"{s.wins / s.votes:.1%} (95 % interval {s.low:.1%} to {s.high:.1%})" for s in shares(votes)]  # fmt: skip
+    seconds = f"pairs were seen for {votes[0].shown_seconds:g} seconds; the interval (Wilson) takes votes as independent"
+    return "\n".join([*lines, seconds]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,196 @@
+"""The user study: over real HTTP and in a real browser; votes survive kills, and shares are what a formula says."""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ldm.evaluation.study import TRUTH, Study, Vote, Votes, read_votes, shares
+from ldm.evaluation.study_server import StudyServer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from browser import needs_browser, visit
+
+COLOURS = {"conditions": (90, 90, 90), "truth": (0, 200, 0), "ours": (200, 0, 0), "theirs": (0, 0, 200)}
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    for name, colour in COLOURS.items():
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("RGB", (8, 8), colour).save(tmp_path / name / f"{i}.png")
+    return {name: tmp_path / name for name in COLOURS}
+
+
+def task(folders: dict[str, Path], number: int, seconds: float = 0.0) -> Study:
+    methods = {name: folders[name] for name in ("ours", "theirs")}
+    return Study("superres", folders["conditions"], methods, folders["truth"] if number == 1 else None, seconds)
+
+
+@pytest.fixture
+def serve() -> Iterator:
+    running = []
+
+    def start(study: Study, votes: Path) -> StudyServer:
+        server = StudyServer(study, Votes(votes))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+def ask(address: str, path: str, body: object = None, **headers: str) -> tuple[int, dict]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address + path, data, {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def decide(address: str, subject: str, prefer: tuple[int, int, int]) -> str:
+    """Do as the page does: fetch, look, vote for the image of a colour, else the left one."""
+    trial = ask(address, f"trial?subject={subject}")[1]
+    chosen = "left"
+    for side in ("left", "right", "middle"):
+        with urllib.request.urlopen(f"{address}image?side={side}&number={trial['number']}&subject={subject}") as answer:
+            pixel = Image.open(answer).getpixel((0, 0))
+        assert (pixel == COLOURS["conditions"]) == (side == "middle")
+        chosen = side if pixel == prefer else chosen
+    assert ask(address, "shown", {"subject": subject, "pair": trial["pair"]})[0] == 200
+    assert ask(address, "vote", {"subject": subject, "pair": trial["pair"], "chosen": chosen}) == (200, {"new": True})
+    return trial["pair"]
+
+
+def test_both_tasks_over_http(folders: dict[str, Path], serve, script, tmp_path: Path) -> None:
+    for number, pairs in ((1, 8), (2, 4)):
+        path = tmp_path / f"votes{number}.jsonl"
+        address = serve(task(folders, number), path).address
+        for _ in range(pairs):
+            decide(address, "anna", COLOURS["ours"])
+        assert ask(address, "trial?subject=anna")[1] == {"done": pairs, "all": pairs}
+        assert ask(address, "trial?subject=ben")[1]["done"] == 0
+        votes = read_votes(path)
+        assert len({vote.pair for vote in votes}) == pairs and {vote.task for vote in votes} == {number}
+        done = script("scripts/user_study.py", "--results", path)
+        rival = TRUTH if number == 1 else "theirs"
+        assert f"task {number}, superres: ours preferred to {rival} in 4 of 4 votes of 1 subjects, 100.0%" in done.stdout
+
+
+def test_sides_and_order_are_by_chance_but_the_same_again(folders: dict[str, Path]) -> None:
+    study, again = task(folders, 1), task(folders, 1)
+    assert study.order("anna") == again.order("anna") != study.order("ben")
+    sides = Counter(study.trial(f"subject {i}", pair).left[0] == TRUTH for i in range(50) for pair in study.pairs)
+    assert 140 < sides[True] < 260  # of 400
+    assert study.trial("anna", study.order("anna")[0]) == again.trial("anna", again.order("anna")[0])
+
+
+def test_what_is_refused(folders: dict[str, Path], serve, tmp_path: Path) -> None:
+    address = serve(task(folders, 2, seconds=3600), tmp_path / "votes.jsonl").address
+    vote = {"subject": "anna", "pair": "0", "chosen": "left"}
+    assert ask(address, "vote", vote) == (409, {"error": "the pair must be seen for 3600 seconds first"})
+    ask(address, "shown", vote)
+    assert ask(address, "vote", vote)[0] == 409  # too early
+    for path, body, code in (
+        ("vote", {**vote, "chosen": "middle"}, 400),
+        ("vote", {**vote, "pair": "4"}, 404),
+        ("vote", {**vote, "subject": ""}, 400),
+        ("vote", [1], 400),
+        ("trial", None, 400),
+        ("image?subject=anna&number=0&side=../../x", None, 404),
+        ("../votes.jsonl", None, 404),
+    ):
+        assert ask(address, path, body)[0] == code, path
+    assert ask(address, "vote", vote, **{"Content-Type": "text/plain"})[0] == 400
+    assert ask(address, "trial?subject=anna", Host="evil.example")[0] == 403
+    assert not (tmp_path / "votes.jsonl").exists()
+
+
+def test_votes_survive_kills_and_come_once(folders: dict[str, Path], tmp_path: Path) -> None:
+    """SIGKILL after every vote; the study goes on, and a line that was cut off costs nothing else."""
+    path = tmp_path / "votes.jsonl"
+    words = ["--kind", "superres", "--conditions", folders["conditions"], "--votes", path, "--seconds", 0]
+    words += ["--method", f"ours={folders['ours']}", "--method", f"theirs={folders['theirs']}"]
+    for i in range(3):
+        process = subprocess.Popen([sys.executable, "scripts/user_study.py", *map(str, words)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        address = next(hit[1] for line in process.stdout if (hit := re.match(r"open (\S+)", line)))
+        assert ask(address, "trial?subject=anna")[1]["done"] == i
+        pair = decide(address, "anna", COLOURS["ours"])
+        assert ask(address, "vote", {"subject": "anna", "pair": pair, "chosen": "left"}) == (200, {"new": False})
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with open(path, "a") as file:
+            file.write('{"time": "2026')  # as if killed while writing the next
+    assert len(read_votes(path)) == 3 and len({vote.pair for vote in read_votes(path)}) == 3
+
+
+def test_shares_and_their_interval() -> None:
+    def vote(i: int, seconds: float = 3.0) -> Vote:
+        return Vote("", f"s{i % 5}", 2, "superres", f"{i}", "a", "b", "a" if i < 706 else "b", seconds, 4.0)
+
+    a, b = shares([vote(i) for i in range(1000)])
+    assert (a.method, a.wins, a.votes, a.subjects) == ("a", 706, 1000, 5) and b.wins == 294
+    z, p, n = 1.959964, 0.706, 1000
+    centre, half = (p + z * z / 2 / n) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
+    assert (a.low, a.high) == (pytest.approx(centre - half), pytest.approx(centre + half)) and b.low == pytest.approx(1 - a.high)
+    with pytest.raises(Exception, match="more than one study"):
+        shares([vote(0), vote(1, 1.0)])
+
+
+def test_wrong_words_are_one_clear_line(folders: dict[str, Path], script, tmp_path: Path) -> None:
+    given = ["--kind", "superres", "--conditions", folders["conditions"]]
+    ours, theirs = (["--method", f"{name}={folders[name]}"] for name in ("ours", "theirs"))
+    (tmp_path / "few").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "few" / "0.png")
+    for words, code, message in (
+        ([], 2, "give --kind"),
+        ([*given, *ours], 2, "task 2 compares two methods"),
+        ([*given, *ours, *ours], 2, "each name once"),
+        ([*given, *theirs, "--method", "ours"], 2, "expected NAME=DIR"),
+        ([*given, *ours, "--truth", tmp_path / "nowhere"], 3, "no such folder"),
+        ([*given, *ours, "--truth", tmp_path / "few"], 3, "ground truth: no image named 1 (3 of 4 are missing)"),
+        ([*given, *ours, *theirs, "--seconds", -1], 2, "--seconds -1"),
+        (["--results", tmp_path / "none.jsonl"], 3, "no such file of votes"),
+    ):
+        done = script("scripts/user_study.py", *words)
+        assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+@needs_browser
+def test_the_page_in_a_browser(folders: dict[str, Path], serve, tmp_path: Path) -> None:
+    """Start, look, answer, to the end: pictures are seen only for their time, and all votes arrive."""
+    server = serve(task(folders, 2, seconds=0.05), tmp_path / "votes.jsonl")
+    script = """
+    const at = (id) => page.getElementById(id), seen = [];
+    for (let i = 0; i < 400 && !at('say').textContent.includes('Thank'); i++) {
+      const hidden = at('images').classList.contains('hidden'), buttons = [...page.querySelectorAll('#buttons button')];
+      if (!hidden) { seen.push(at('left').naturalWidth * at('middle').naturalWidth * at('right').naturalWidth); }
+      if (buttons.length) { found.hidden = (found.hidden ?? true) && hidden; buttons[0].click(); }
+      await wait(10);
+    }
+    found.seen = seen;
+    """
+    found = visit(tmp_path, f"{server.address}?subject=anna", script)
+    assert "error" not in found and found["console"] == [] and found["overflow"] == 0, found
+    assert "Thank you" in found["text"] and "4 of 4 decided" in found["text"], found["text"]
+    assert found["hidden"] and found["seen"] and all(found["seen"]), found
+    votes = read_votes(tmp_path / "votes.jsonl")
+    assert len(votes) == 4 and all(vote.answered_seconds >= 0.05 for vote in votes)
