@@ -26,7 +26,7 @@ TEMPLATE = """<!doctype html>
 <style>
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 0 auto; padding: 1rem; color: #222; background: #fff }
-body { overflow-wrap: anywhere } h3 { margin: .5rem 0 }
+body, td:last-child { overflow-wrap: anywhere } td, th { overflow-wrap: break-word } h3 { margin: .5rem 0 }
 .side { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)) }
 .side > *, .scroll { min-width: 0 } .scroll { overflow-x: auto }
 table { border-collapse: collapse } th { text-align: left } td, th { padding: .15rem .8rem .15rem 0; vertical-align: top }
