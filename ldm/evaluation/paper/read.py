@@ -104,6 +104,11 @@ class Table:
     points: dict[str, Any] = field(default_factory=dict)
     text_value: dict[str, Any] = field(default_factory=dict)
 
+    def protocol_of(self, row: Row) -> Protocol:
+        """How a row was measured: first stages, wherever they stand, as in table 8."""
+        first_stage = row.config.startswith("first_stage/") and self.protocol.samples
+        return _protocol("autoencoders") if first_stage else self.protocol
+
     def find(self, name: str) -> Row:
         """A row by its name.
 
@@ -162,12 +167,16 @@ def _table(kind: str, number: str, known: dict[str, Any]) -> Table:
         there = f"(there are {', '.join(known)})"
         raise UserError(f"--{kind} {number}: {why} {there}" if why else f"--{kind} {number}: not one that this project reproduces {there}")
     found = dict(known[number])
-    name = found.pop("protocol")
-    protocol = dict(_read("protocols")[name])
-    protocol["measure"] = tuple(protocol.get("measure", ()))
+    protocol = _protocol(found.pop("protocol"))
     rows = tuple(_row(entry) for entry in found.pop("rows"))
     others = tuple(found.pop("others", ()))
-    return Table(f"{kind} {number}", found.pop("title"), Protocol(name, maker=protocol.pop("with", ""), **protocol), rows, others, **found)
+    return Table(f"{kind} {number}", found.pop("title"), protocol, rows, others, **found)
+
+
+@cache
+def _protocol(name: str) -> Protocol:
+    entry = dict(_read("protocols")[name])
+    return Protocol(name, maker=entry.pop("with", ""), measure=tuple(entry.pop("measure", ())), **entry)
 
 
 def _row(entry: dict[str, Any]) -> Row:
