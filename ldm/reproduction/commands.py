@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from ldm.config import load
 from ldm.errors import UserError
 from ldm.evaluation.paper import Row, Table, sources
 from ldm.first_stage.perceptual import VGG16
-from ldm.reproduction.sizes import config_of
+from ldm.reproduction.sizes import config_file, config_of
 
 OUTPUTS = Path("outputs/reproduce")
 
@@ -164,7 +165,7 @@ def reference_name(against: str, row: Row) -> str:
 def config_path(key: str, data: str, asked: Asked) -> str:
     """A path of a data config, with the user's words over it."""
     words = dict(word.split("=", 1) for word in asked.overrides if "=" in word)
-    return words.get(f"paths.{key}") or str(config_of(f"data/{data}").data["paths"][key])
+    return words.get(f"paths.{key}") or str(load([config_file(f"data/{data}")]).data["paths"][key])
 
 
 def commands(table: Table, row: Row, asked: Asked) -> list[Command]:
