@@ -18,8 +18,9 @@ from ldm.cli.flags import add_guider_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.pictures import pad_to, read_picture, write_png  # noqa: E402
 from ldm.cli.steer import image_guide  # noqa: E402
-from ldm.data.images import to_tensor  # noqa: E402
-from ldm.errors import UserError  # noqa: E402
+from ldm.data.images import SUFFIXES, to_tensor  # noqa: E402
+from ldm.data.reading import files_below  # noqa: E402
+from ldm.errors import MissingFile, UserError  # noqa: E402
 from ldm.generation import size_multiple  # noqa: E402
 from ldm.steering import Steering  # noqa: E402
 
@@ -37,7 +38,7 @@ examples
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = script_parser(__doc__, EXAMPLES)
-    p.add_argument("images", nargs="+", metavar="IMAGE", help="images of any size")
+    p.add_argument("images", nargs="+", metavar="IMAGE", help="images of any size, or folders of them")
     p.add_argument("--n", "--n_samples", type=int, default=1, help="results per image (default: 1)")
     add_window_flags(p)
     add_guider_flags(p, scale=0.0)
@@ -55,13 +56,29 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"this model reads {reads(job.model)}, not low-resolution images")
     refuse_others(job.model, ("low_res",))
     channels = job.model.first_stage.image_channels if part.encode_first else part.concat_channels
-    pictures = [read_picture(path, channels) for path in flags.images]
-    batches = -(-flags.n // flags.batch) * len(pictures)
+    paths = files_of(flags.images)
+    pictures = [read_picture(path, channels) for path in paths]
+    batches = -(-flags.n // flags.batch) * len(paths)
     with job.progress(batches) as on_step:
-        for place, (path, picture) in enumerate(zip(flags.images, pictures, strict=True)):
-            enlarge(job, part, place, Path(path), picture, Steering(windows=job.windows(), on_step=on_step))
-    sys.stdout.write(f"{flags.n * len(pictures)} images in {job.outdir}\n")
+        for place, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
+            enlarge(job, part, place, path, picture, Steering(windows=job.windows(), on_step=on_step))
+    sys.stdout.write(f"{flags.n * len(paths)} images in {job.outdir}\n")
     return 0
+
+
+def files_of(words: list[str]) -> list[Path]:
+    """Files as they are named, and all images of a folder in the order of their names.
+
+    Raises:
+        MissingFile: a folder without images.
+    """
+    found: list[Path] = []
+    for path in map(Path, words):
+        inside = [path / name for name in sorted(files_below(path, SUFFIXES))] if path.is_dir() else [path]
+        if not inside:
+            raise MissingFile(f"{path}: no image in it")
+        found += inside
+    return found
 
 
 def enlarge(job: Job, part: Any, place: int, path: Path, picture: Image.Image, steering: Steering) -> None:

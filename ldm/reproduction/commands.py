@@ -88,6 +88,10 @@ AGAINST = {
 }
 
 
+# A record's name: what scripts/evaluate.py calls the measure, where that is another word.
+MEASURES = {"precision": "prec_recall_adm", "recall": "prec_recall_adm", "r-fid": "rfid"}
+
+
 def model_path(config: str, asked: Asked) -> Path:
     """Where the trained model of a config is looked for."""
     return asked.models / f"{config}.safetensors"
@@ -137,6 +141,7 @@ def needs_to_measure(table: Table, row: Row, asked: Asked) -> list[Need]:
     if given := given_to(table, row):
         needs.append(source_need("conditions", given))
     for part in table.protocol_of(row).measure:
+        needs += [source_need("conditions", part["given"])] if "given" in part else []
         needs += _reference_needs(part["against"], row, asked)
     weights = source_need("weights", "inception", asked.weights)
     return [*needs, weights] if table.protocol_of(row).measure else needs
@@ -175,7 +180,16 @@ def commands(table: Table, row: Row, asked: Asked) -> list[Command]:
         return found
     folder = OUTPUTS / table.number.replace(" ", "-") / row.row
     for point, name in points(table, row):
-        found += [sampling(table, point, asked, folder / name), *measuring(table, point, asked, folder / name)]
+        sampled: set[str] = set()
+        for part in table.protocol_of(row).measure:
+            names = tuple((printed, name) for printed, name in part["names"].items() if printed in row.paper or not row.paper)
+            given = part.get("given") or given_to(table, row)
+            samples = folder / name / ("samples" if given == given_to(table, row) else f"samples-{given}")
+            if names and given not in sampled:
+                found.append(sampling(table, point, asked, samples, given))
+                sampled.add(given)
+            if names:
+                found.append(measuring(table.protocol_of(row).samples, part, names, point, asked, samples))
     return found
 
 
@@ -193,17 +207,17 @@ def training(row: Row, asked: Asked) -> Command:
     return Command("train", ("main.py", "--base", f"configs/{row.config}.yaml", "--train", *words))
 
 
-def sampling(table: Table, row: Row, asked: Asked, folder: Path) -> Command:
-    """Of a row's images, into folder/samples."""
+def sampling(table: Table, row: Row, asked: Asked, folder: Path, source: str) -> Command:
+    """Of a row's images into a folder, from what `source` names in sources.yaml; empty where the model is given nothing."""
     protocol, model, settings = table.protocol_of(row), str(own_model(row, asked)), row.sampling
     count, maker = str(protocol.samples), protocol.maker
-    shared = ["--outdir", str(folder / "samples"), "--batch", str(asked.batch), "--device", asked.device]
+    shared = ["--outdir", str(folder), "--batch", str(asked.batch), "--device", asked.device]
     if maker == "reconstruct":
         data = config_path("imagenet", "imagenet256", asked)
-        return Command("sample", ("scripts/reconstruct.py", model, f"{data}/val", "--n", count, "--size", "256", *shared))
+        return Command("sample", ("scripts/reconstruct.py", model, f"{data}/val", "--n", count, "--resize", "256", *shared))
     shared = ["--steps", str(settings["steps"]), "--eta", f"{settings['eta']:g}", "--seed", "0", *shared]
     scale = ["--scale", f"{settings['scale']:g}"] if "scale" in settings else []
-    given = str(source_need("conditions", name).path) if (name := given_to(table, row)) else ""
+    given = str(source_need("conditions", source).path) if source else ""
     match maker:
         case "sample":
             guide = [
@@ -212,9 +226,10 @@ def sampling(table: Table, row: Row, asked: Asked, folder: Path) -> Command:
                 "--classifier-scale",
                 str(settings.get("classifier_scale")),
             ]
-            words = ["scripts/sample.py", model, "--n", count, *(guide if row.classifier else [])]
+            classes = ["--classes", "balanced"] if row.data == "ImageNet" else []
+            words = ["scripts/sample.py", model, "--n", count, *classes, *(guide if row.classifier else [])]
         case "captions":
-            words = ["scripts/txt2img.py", model, "--from-file", given, "--n", "1"]
+            words = ["scripts/sample.py", model, "--from-file", given, "--n", count]
         case "layouts":
             size = ["--height", str(settings["size"]), "--width", str(settings["size"])] if "size" in settings else []
             words = ["scripts/layout2img.py", model, given, "--n", "1", *size]
@@ -228,26 +243,22 @@ def sampling(table: Table, row: Row, asked: Asked, folder: Path) -> Command:
     return Command("sample", (*words, *scale, *shared))
 
 
-def measuring(table: Table, row: Row, asked: Asked, folder: Path) -> list[Command]:
-    """One command per reference; values that this row does not print are left out."""
-    found = []
-    for part in table.protocol_of(row).measure:
-        names = tuple((printed, name) for printed, name in part["names"].items() if printed in row.paper or not row.paper)
-        if not names:
-            continue
-        record = folder / f"record-{part['against']}.json"
-        weights = str(source_need("weights", "inception", asked.weights).path)
-        metrics = ",".join(dict.fromkeys(name for _, name in names))
-        extra = ["--metrics", metrics, "--extractor", "inception", "--weights", weights, "--out", str(record)]
-        words = ("scripts/evaluate.py", str(folder / "samples"), *reference_words(part["against"], row, folder, asked), *extra)
-        found.append(Command("measure", words, record, names))
-    return found
+def measuring(count: int, part: dict[str, Any], names: tuple[tuple[str, str], ...], row: Row, asked: Asked, samples: Path) -> Command:
+    """Of samples, against one reference; the whole set has to be there, unless it is a part of the conditions."""
+    record = samples.parent / f"record-{part['against']}.json"
+    weights = str(source_need("weights", "inception", asked.weights).path)
+    metrics = ",".join(dict.fromkeys(MEASURES.get(name, name) for _, name in names))
+    made = samples / "reconstructions" if part["against"] == "originals" else samples
+    whole = [] if part.get("given") else ["--n", str(count)]
+    extra = ["--metrics", metrics, "--extractor", "inception", "--weights", weights, *whole, "--out", str(record)]
+    words = ("scripts/evaluate.py", str(made), *reference_words(part["against"], row, samples, asked), *extra)
+    return Command("measure", words, record, names)
 
 
 def reference_words(against: str, row: Row, folder: Path, asked: Asked) -> list[str]:
     """What evaluate.py holds the samples against: a folder, or a config whose data it reads through its own crop and resize."""
     if against == "originals":
-        return [str(folder / "samples" / "originals")]
+        return [str(folder / "originals")]
     if against == "train" and not row.config.startswith("ldm/sr-"):
         return [f"configs/{row.config}.yaml", *asked.overrides]
     return [str(source_need("conditions", reference_name(against, row)).path)]

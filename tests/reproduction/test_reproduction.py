@@ -133,7 +133,9 @@ def test_a_row_runs_where_everything_is_there_and_says_why_not_where_it_is_not(t
         if command.record is not None:
             command.record.parent.mkdir(parents=True)
             rows = [{"metric": "FD (demo features)", "value": 1.0, "samples": 9}, {"metric": "FID", "value": 6.0, "samples": 10}]
-            command.record.write_text(json.dumps({"records": [*rows, {"metric": "precision (ADM)", "value": 0.7, "samples": 50000}]}))
+            command.record.write_text(
+                json.dumps({"records": [*rows, {"metric": "precision, ADM (Inception)", "value": 0.7, "samples": 50000}]})
+            )
 
     monkeypatch.chdir(tmp_path)
     missing = values(one, row, Asked(), None, pretend)
@@ -160,6 +162,14 @@ def test_records_of_other_things_are_refused(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(UserError, match="not a file of records"):
         find_record(path, "fid")
+
+
+def test_hard_crops_are_sampled_and_measured_apart() -> None:
+    one = table("7")
+    steps = commands(one, one.find("inpaint-ldm4-vq"), Asked())
+    assert [s.does for s in steps] == ["train", "sample", "measure", "sample", "measure"]
+    assert "data/places-512" in steps[1].words and "data/places-512-hard" in steps[3].words
+    assert steps[3].words[steps[3].words.index("--outdir") + 1] == steps[4].words[1] != steps[2].words[1]
 
 
 def test_figures_go_through_their_points() -> None:

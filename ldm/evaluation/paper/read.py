@@ -180,5 +180,5 @@ def _protocol(name: str) -> Protocol:
 
 
 def _row(entry: dict[str, Any]) -> Row:
-    lists = {key: tuple(entry[key]) for key in ("chosen", "disagrees") if key in entry}
-    return Row(**{**entry, **lists})
+    lists: dict[str, Any] = {key: tuple(entry[key]) for key in ("chosen", "disagrees") if key in entry}
+    return Row(**(entry | lists))
