@@ -19,8 +19,9 @@ from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.pictures import pad_to, read_picture  # noqa: E402
 from ldm.cli.rounds import Result, padded_size, rounds  # noqa: E402
 from ldm.cli.steer import image_guide  # noqa: E402
-from ldm.data.images import to_tensor  # noqa: E402
-from ldm.errors import UserError  # noqa: E402
+from ldm.data.images import SUFFIXES, to_tensor  # noqa: E402
+from ldm.data.reading import files_below  # noqa: E402
+from ldm.errors import MissingFile, UserError  # noqa: E402
 from ldm.generation import size_multiple  # noqa: E402
 from ldm.steering import Steering  # noqa: E402
 
@@ -40,7 +41,7 @@ examples
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = script_parser(__doc__, EXAMPLES)
-    p.add_argument("images", nargs="+", metavar="IMAGE", help="images of any size")
+    p.add_argument("images", nargs="+", metavar="IMAGE", help="images of any size, or folders of them")
     p.add_argument("--n", "--n_samples", type=int, default=1, help="results per image (default: 1)")
     add_window_flags(p)
     add_guider_flags(p, scale=0.0)
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     job = Job.open(flags)
     part = job.part_for("low_res", "low-resolution images")
     channels = job.model.first_stage.image_channels if part.encode_first else part.concat_channels
+    flags.images = files_of(flags.images)
     unit = size_multiple(job.model) // math.gcd(size_multiple(job.model), factor_of(job, part))
     sizes = [padded_size(read_picture(path, channels), unit) for path in flags.images]  # a wrong image is known before sampling
     windows = job.windows()
@@ -66,6 +68,22 @@ def main(arguments: list[str] | None = None) -> int:
             enlarge(job, factor_of(job, part), results, given, low, Steering(windows=windows, on_step=on_step))
     sys.stdout.write(f"{flags.n * len(flags.images)} images in {job.outdir}\n")
     return 0
+
+
+def files_of(words: list[str]) -> list[str]:
+    """Files as they are named, and all images of a folder in the order of their names.
+
+    Raises:
+        MissingFile: a folder without images.
+    """
+    found: list[str] = []
+    broken: list[str] = []
+    for path in map(Path, words):
+        inside = [str(path / name) for name in sorted(files_below(path, SUFFIXES, broken))] if path.is_dir() else [str(path)]
+        if not inside:
+            raise MissingFile(f"{path}: no image in it" + "".join(f"; {one}" for one in broken[:1]))
+        found += inside
+    return found
 
 
 def enlarge(job: Job, factor: int, results: list[Result], given: dict[int, Image.Image], low: Tensor, steering: Steering) -> None:

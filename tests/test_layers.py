@@ -22,6 +22,7 @@ LAYERS = [
     {"ldm.sources"},
     {"ldm.loading", "ldm.shrink"},
     {"ldm.check", "ldm.cli", "ldm.convert", "ldm.demos"},
+    {"ldm.reproduction"},
 ]
 PURE = {"ldm.nn", "ldm.diffusion"}  # torch, einops and the standard library only
 LIGHTNING = {"ldm.training"}

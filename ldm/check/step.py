@@ -61,21 +61,25 @@ def made_up_batch(module: TrainingModule, config: Config) -> Batch:
     if not isinstance(module, ClassifierTraining):  # which was built for one size
         # Nothing is known of the data, so a larger picture would show no more and only cost time.
         size = min(size, MADE_UP // 2 if isinstance(module, AutoencoderTraining) else MADE_UP)
-    stage_one = stage_one_of(module)
-    image = torch.rand(2, stage_one.image_channels, size, size) * 2 - 1
+    return made_up(module, size)
+
+
+def made_up(module: TrainingModule, size: int, count: int = 2) -> Batch:
+    """Samples that are noise, with everything that a module reads; images are `(count, C, size, size)` in [-1, 1]."""
+    image = torch.rand(count, stage_one_of(module).image_channels, size, size) * 2 - 1
     low = torch.nn.functional.avg_pool2d(image, 4)
     everything: Batch = {
         "image": image,
-        "label": torch.zeros(2, dtype=torch.int64),
-        "caption": ["", ""],
-        "mask": torch.zeros(2, 1, size, size),
+        "label": torch.zeros(count, dtype=torch.int64),
+        "caption": [""] * count,
+        "mask": torch.zeros(count, 1, size, size),
         "masked_image": image,
         "low_res": low,
-        "segmentation": torch.zeros(2, size, size, dtype=torch.int64),
-        "boxes": [torch.tensor([[0.1, 0.2, 0.6, 0.9]])] * 2,
-        "box_labels": [torch.tensor([0])] * 2,
-        "embedding": torch.zeros(2, 1, WIDTH),
-        "id": ["made-up-0", "made-up-1"],
+        "segmentation": torch.zeros(count, size, size, dtype=torch.int64),
+        "boxes": [torch.tensor([[0.1, 0.2, 0.6, 0.9]])] * count,
+        "box_labels": [torch.tensor([0])] * count,
+        "embedding": torch.zeros(count, 1, WIDTH),
+        "id": [f"made-up-{i}" for i in range(count)],
     }
     return {key: everything[key] for key in {*module.reads(), "image", "id"} if key in everything}
 

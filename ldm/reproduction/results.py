@@ -1,0 +1,176 @@
+"""What came out for a row, beside what the paper prints; what was not run says why."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ldm.errors import UserError
+from ldm.evaluation.paper import Row, Table
+from ldm.reproduction.commands import Asked, Command, commands, needs_to_measure
+from ldm.reproduction.cost import training_cost
+from ldm.reproduction.sizes import config_of, counts
+from ldm.reproduction.speed import Speeds, printed_ratio
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMPUTE = ("generator_compute", "classifier_compute", "overall_compute")
+SETTINGS = {
+    "width": "model.params.model.params.network.params.width",
+    "batch": "data.params.batch_size",
+    "iterations": "trainer.params.steps",
+    "lr": "model.params.optimizer.params.lr",
+}
+Execute = Callable[[Command], None]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of a row.
+
+    Attributes:
+        name: as printed.
+        paper: the printed value; none where the paper has a curve.
+        ours: what came out; none where it was not run.
+        how: it was measured, or why it was not.
+        unit: "x" for ratios.
+        spread: lowest and highest over rounds, where it was timed.
+        paper_std: printed spread.
+    """
+
+    name: str
+    paper: float | None
+    ours: float | None
+    how: str
+    unit: str = ""
+    spread: tuple[float, float] | None = None
+    paper_std: float | None = None
+
+    @property
+    def gap(self) -> float | None:
+        """Ours less the paper's."""
+        return None if self.ours is None or self.paper is None else self.ours - self.paper
+
+
+def values(table: Table, row: Row, asked: Asked, speeds: Speeds | None, execute: Execute) -> list[Value]:
+    """All numbers of a row: counted, read from its config, timed or measured, else not run."""
+    found = []
+    for name, paper in row.paper.items():
+        if name.endswith("_std"):
+            continue
+        if name == "n_params_M":
+            parts = {part: count / 1e6 for part, count in counts(row).items()}
+            how = "counted at full size: " + " + ".join(f"{part} {count:.2f}" for part, count in parts.items())
+            found.append(Value(name, paper, sum(parts.values()), how))
+        elif name in SETTINGS and table.protocol.name == "sizes":
+            found.append(Value(name, paper, float(_at(config_of(row.config).data, SETTINGS[name])), f"configs/{row.config}.yaml"))
+        elif name in COMPUTE:
+            found.append(Value(name, paper, None, f"not run: a training of {training_cost(row).text()}"))
+        elif name in table.speed.get("columns", {}):
+            found.append(_speed(table, row, name, speeds))
+    return [*found, *_quality(table, row, asked, execute)]
+
+
+def _at(tree: Any, path: str) -> Any:
+    for key in path.split("."):
+        tree = tree[key]
+    return tree
+
+
+def _speed(table: Table, row: Row, column: str, speeds: Speeds | None) -> Value:
+    """A speed as a ratio to the row that the table's ratios are taken against."""
+    against = table.find(table.speed["against"])
+    paper = printed_ratio(column, row, against)
+    label = f"{column}, times {against.row}'s"
+    if speeds is None or row.row not in speeds.seconds.get(column, {}):
+        return Value(label, paper, None, "not run: speed was not asked for", "x")
+    ours = speeds.ratio(column, row.row, against.row)
+    shape = "; a shape of our choice, the paper states none" if "chosen" in (row.shape, against.shape) else ""
+    speed = f"{speeds.images_per_second(column, row.row):.3g} images/s, the paper's {row.paper[column]:g}"
+    speed = f"hours per epoch from the time of a training step; the paper's {row.paper[column]:g} h" if "hours" in column else speed
+    size = f"network of {speeds.parameters[row.row]:.1f} M"
+    return Value(label, paper, ours.median, f"median of {ours.rounds} rounds; {speed}; {size}{shape}", "x", (ours.low, ours.high))
+
+
+def _quality(table: Table, row: Row, asked: Asked, execute: Execute) -> list[Value]:
+    """Values that need samples: run where everything is there."""
+    steps = [command for command in commands(table, row, asked) if command.does != "train"]
+    if not steps:
+        return []
+    missing = [need for need in needs_to_measure(table, row, asked) if not need.there]
+    reason = "" if not missing else "not run: missing " + ", ".join(dict.fromkeys(str(need.path) for need in missing))
+    sampled: Command | None = None
+    found = []
+    for command in steps:
+        if command.does == "sample":
+            sampled = command
+            continue
+        assert command.record is not None
+        if not reason and not command.record.is_file():
+            try:
+                for one in (sampled, command):
+                    if one is not None:
+                        execute(one)
+                        sampled = None
+            except UserError as error:
+                reason = f"not run: {error}"
+        found += [_measured(table, row, command, printed, name, reason) for printed, name in command.names]
+    return found
+
+
+def _measured(table: Table, row: Row, command: Command, printed: str, name: str, reason: str) -> Value:
+    label = printed if not table.points or command.record is None else f"{printed}, {command.record.parent.name.replace('-', ' ')}"
+    paper, std = row.paper.get(printed), row.paper.get(f"{printed}_std")
+    if reason:
+        return Value(label, paper, None, reason, paper_std=std)
+    assert command.record is not None
+    record = find_record(command.record, name)
+    if record is None:
+        return Value(label, paper, None, f"not run: {command.record} has no {name}", paper_std=std)
+    count = record["samples"]
+    wanted = table.protocol_of(row).samples
+    fewer = f", the protocol has {wanted}" if count != wanted else ""
+    how = f"{record['metric']}, {count} samples{fewer}; {command.record}"
+    return Value(label, paper, float(record["value"]), how, paper_std=std)
+
+
+def find_record(path: Path, name: str) -> dict[str, Any] | None:
+    """The record of a metric in a file that scripts/evaluate.py wrote: FID is "FID", not "FD (demo features)".
+
+    Raises:
+        UserError: another file.
+    """
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))["records"]
+        hits = [one for one in records if re.match(rf"{re.escape(name)}\b", one["metric"], flags=re.I)]
+        return max(hits, key=lambda one: "adm" in one["metric"].lower()) if hits else None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path}: not a file of records ({type(error).__name__}: {error})") from error
+
+
+def execute(command: Command) -> None:
+    """Run a command in the repository; its progress is shown.
+
+    Raises:
+        UserError: it failed.
+    """
+    if not (ROOT / command.words[0]).is_file():
+        raise UserError(f"{command.words[0]} is not in this installation")
+    if command.record is not None:
+        command.record.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.write(f"{command.text()}\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / command.words[0]), *command.words[1:]], stderr=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"{command.words[0]} ended with {done.returncode}: {last}")
+
+
+def as_json(table: Table, found: dict[str, list[Value]], speeds: Speeds | None) -> dict[str, Any]:
+    """Everything that came out, for other programs."""
+    rows = {name: [{**asdict(value), "gap": value.gap} for value in some] for name, some in found.items()}
+    return {"what": table.number, "protocol": table.protocol.text, "rows": rows, "speeds": None if speeds is None else asdict(speeds)}

@@ -1,0 +1,146 @@
+"""Reproduce tables and figures of the paper: plan their rows, run what can run here, and print paper, ours, gap and protocol."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tqdm import tqdm  # noqa: E402
+
+from ldm.cli import run_script  # noqa: E402
+from ldm.errors import UserError  # noqa: E402
+from ldm.evaluation.paper import Row, Table, asked  # noqa: E402
+from ldm.files import write_text  # noqa: E402
+from ldm.loading import pick_device  # noqa: E402
+from ldm.reproduction import show  # noqa: E402
+from ldm.reproduction.commands import Asked  # noqa: E402
+from ldm.reproduction.results import as_json, execute, values  # noqa: E402
+from ldm.reproduction.speed import Speeds, SpeedSettings, measure, pieces_of  # noqa: E402
+
+CPU_SHARE = 0.25  # of every width: a round of table 6 then takes about a minute on two cores
+
+EXAMPLES = """
+There are tables 1, 2, 3, 5 to 15 and 18 and figures 6, 7 and 17. Numbers of parameters (tables 2, 3, 5, 10, 12 to 15, 18) and
+speeds as ratios between rows (tables 5, 6, 18) need nothing but this repository. Everything else needs a trained model, images to
+hold it against, and weights of an extractor: where they are there, samples are made and measured; where not, the row says "not
+run" and what is missing. Nothing is trained: the plan has the commands for that.
+
+Trained models are looked for in models/ldm/NAME.safetensors and models/first_stage/NAME.safetensors, where NAME is that of the
+config; --model names another place. Results go to outputs/reproduce/. A record that is there is read, not measured again.
+
+examples
+  python scripts/reproduce.py --table 1 --plan                                     rows, needs, commands, costs; does nothing
+  python scripts/reproduce.py --table 13                                           counts the parameters
+  python scripts/reproduce.py --table 6                                            what latents save, in speed; some minutes
+  python scripts/reproduce.py --table 1 --row celebahq-ldm4 --model logs/RUN paths.celebahq=DIR
+  python scripts/reproduce.py --figure 7 --plan
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    what = p.add_argument_group("what")
+    what.add_argument("--table", nargs="+", action="extend", default=[], metavar="N", help="numbers of tables")
+    what.add_argument("--figure", nargs="+", action="extend", default=[], metavar="N", help="numbers of figures")
+    what.add_argument("--row", metavar="NAME", help="only this row of them")
+    what.add_argument("--plan", action="store_true", help="show rows, what is missing, commands and costs; do nothing")
+    with_what = p.add_argument_group("with what")
+    with_what.add_argument("--models", default="models", metavar="DIR", help="where trained models are looked for (default: models)")
+    with_what.add_argument("--model", default="", metavar="MODEL", help="with --row: its run folder or weights")
+    with_what.add_argument("--weights", default="", metavar="FILE", help="Inception weights (default: in models/metrics)")
+    with_what.add_argument("--batch", type=int, default=16, help="images at a time in sampling (default: 16)")
+    with_what.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    with_what.add_argument("--json", metavar="FILE", help="write all numbers there as well")
+    with_what.add_argument("overrides", nargs="*", metavar="paths.x=DIR", help="where data lies, as for main.py")
+    speed = p.add_argument_group("speed (tables 5, 6 and 18)")
+    speed.add_argument("--no-speed", action="store_true", help="leave it out")
+    speed.add_argument("--rounds", type=int, default=5, help="in each of which every row is timed once (default: 5)")
+    speed.add_argument("--share", type=float, help=f"of every width (default: 1 on a GPU, {CPU_SHARE:g} on a CPU)")
+    speed.add_argument("--pixels", type=float, default=1.0, help="share of every image side (default: 1)")
+    speed.add_argument("--speed-batch", type=int, help="images at a time (default: 8 on a GPU, 1 on a CPU)")
+    speed.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    flags = parser().parse_intermixed_args(arguments)
+    flags.table, words = numbers(flags.table, flags.overrides)
+    flags.figure, words = numbers(flags.figure, words)
+    places = places_from_flags(flags, words)
+    tables = asked(flags.table, flags.figure)
+    if not tables:
+        raise UserError("nothing to do: name a --table or a --figure; --help shows examples")
+    found = []
+    for table in tables:
+        rows = [table.find(flags.row)] if flags.row else list(table.rows)
+        sys.stdout.write("\n".join(show.heading(table)) + "\n")
+        if flags.plan:
+            for row in rows:
+                sys.stdout.write("\n".join(show.plan(table, row, places)) + "\n")
+            sys.stdout.write("\n".join([*show.others(table), "", ""]))
+        else:
+            found.append(reproduce(table, rows, places, flags))
+    if flags.json and found:
+        write_text(Path(flags.json), json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+def numbers(given: list[str], words: list[str]) -> tuple[list[str], list[str]]:
+    """`--table 1 paths.x=DIR`: what follows a number is only one if it does not look like an override."""
+    return [word for word in given if "=" not in word], [*words, *(word for word in given if "=" in word)]
+
+
+def places_from_flags(flags: argparse.Namespace, words: list[str]) -> Asked:
+    """Where things are.
+
+    Raises:
+        UserError: flags that do not go together.
+    """
+    if flags.model and not flags.row:
+        raise UserError("--model goes with --row: it is the model of one row")
+    if stray := [word for word in words if not word.startswith("paths.") or "=" not in word]:
+        raise UserError(f"{stray[0]!r}: expected paths.NAME=DIR")
+    if min(flags.batch, flags.rounds, flags.speed_batch or 1) < 1:
+        raise UserError("--batch, --rounds and --speed-batch: expected at least 1")
+    return Asked(Path(flags.models), flags.model, flags.weights, tuple(words), flags.batch, flags.device)
+
+
+def reproduce(table: Table, rows: list[Row], places: Asked, flags: argparse.Namespace) -> dict[str, object]:
+    """Run what can run, print it; returns it for --json."""
+    speeds = None if flags.no_speed or not table.speed else timed(table, rows, flags)
+    found = {row.row: values(table, row, places, speeds, execute) for row in rows}
+    for row in rows:
+        sys.stdout.write("\n".join(show.results(row, found[row.row])) + "\n")
+    if speeds is not None and table.claim and len(speeds.parameters) > 1:
+        sys.stdout.write("\n".join(show.claim(table, speeds)) + "\n")
+    run = sum(value.ours is not None for some in found.values() for value in some)
+    total = sum(map(len, found.values()))
+    hint = "" if run == total else f"; what the rest needs: --{table.number.replace(' ', ' ')} --plan"
+    sys.stdout.write(f"\n{table.number}: {run} of {total} numbers run{hint}\n\n")
+    return as_json(table, found, speeds)
+
+
+def timed(table: Table, rows: list[Row], flags: argparse.Namespace) -> Speeds | None:
+    """The speeds of the asked rows and of the one that ratios are taken against; none where none of them has a printed speed."""
+    with_speed = [row for row in rows if table.speed["columns"].keys() & row.paper.keys()]
+    against = table.find(table.speed["against"])
+    if not with_speed:
+        return None
+    device = pick_device(flags.device)
+    on_gpu = device.type != "cpu"
+    share = flags.share or (1.0 if on_gpu else CPU_SHARE)
+    batch = flags.speed_batch or (8 if on_gpu else 1)
+    settings = SpeedSettings(device, share, flags.rounds, batch, flags.precision, flags.pixels)
+    chosen = with_speed if against in with_speed else [against, *with_speed]
+    with tqdm(total=pieces_of(table, chosen) * (flags.rounds + 1), unit="piece", desc="speed", disable=not sys.stderr.isatty()) as bar:
+        return measure(table, chosen, settings, bar.update)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
