@@ -4,7 +4,7 @@ import functools
 import html
 import http.server
 import json
-import re
+import queue
 import shutil
 import subprocess
 import threading
@@ -17,7 +17,7 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium here (ap
 
 # The page lies in a frame of the asked width, because headless windows have a least width of their own.
 HARNESS = """<!doctype html><body style="margin:0"><iframe id="page" width="{width}" height="800" style="border:0" src="{page}"></iframe>
-<pre id="found"></pre><script>
+<script>
 document.getElementById('page').onload = async (event) => {{
   const page = event.target.contentDocument, wait = (ms) => new Promise((done) => setTimeout(done, ms));
   const found = {{}};
@@ -30,7 +30,7 @@ document.getElementById('page').onload = async (event) => {{
     found.text = page.body.innerText;
     found.title = page.title;
   }} catch (error) {{ found.error = String(error); }}
-  document.getElementById('found').textContent = JSON.stringify(found);
+  fetch('/found', {{method: 'POST', body: JSON.stringify(found)}});
 }};
 </script></body>"""
 
@@ -41,18 +41,32 @@ def visit(folder: Path, page: str, script: str = "", width: int = 390, address: 
     `folder` is served as it is; `page` is a file in it, or any address (then of the server at `address`).
     """
     (folder / "harness.html").write_text(HARNESS.format(page=html.escape(page), width=width, script=script))
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    handler.func.log_message = lambda *words: None  # type: ignore[attr-defined]
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))) as server:
+        server.found = queue.Queue()  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-web-security", "--enable-logging=stderr"]
-        command += [f"--user-data-dir={folder / 'profile'}", "--window-size=800,900", "--virtual-time-budget=20000", "--dump-dom"]
-        done = subprocess.run(
-            [*command, f"http://127.0.0.1:{server.server_port}/harness.html"], capture_output=True, text=True, timeout=180, check=False
-        )
-        server.shutdown()
-    text = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, flags=re.S)
-    assert text and text[1], done.stdout[-2000:] + done.stderr[-2000:]
-    found = json.loads(html.unescape(text[1]))
-    found["console"] = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        command += [f"--user-data-dir={folder / 'profile'}", "--window-size=800,900", "--remote-debugging-port=0"]  # stays open
+        with (folder / "console.txt").open("w+") as log:
+            browser = subprocess.Popen([*command, f"http://127.0.0.1:{server.server_port}/harness.html"], stdout=log, stderr=log)
+            try:
+                found = json.loads(server.found.get(timeout=180))  # type: ignore[attr-defined]
+            except queue.Empty:
+                raise AssertionError(f"the page did not end: {(folder / 'console.txt').read_text()[-2000:]}") from None
+            finally:
+                browser.terminate()
+                browser.wait()
+                server.shutdown()
+    found["console"] = [line for line in (folder / "console.txt").read_text().splitlines() if "CONSOLE" in line]
     return found
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder, and takes what the page found."""
+
+    def do_POST(self) -> None:  # noqa: N802
+        self.server.found.put(self.rfile.read(int(self.headers["Content-Length"])))  # type: ignore[attr-defined]
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        pass

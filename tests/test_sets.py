@@ -104,7 +104,9 @@ def test_killed_at_any_moment_it_goes_on(models: dict[str, Path], tmp_path: Path
         now = pictures(outdir)
         assert before.items() <= now.items(), "a finished image vanished or changed"
         assert now.items() <= expected.items(), "an image that does not belong to the set"
-    assert set(codes) <= {-signal.SIGKILL, 2} and -signal.SIGKILL in codes, "where a process was killed, the command says so and ends"
+        if now != expected:  # else the kill may have come after the work
+            assert codes[-1] in (-signal.SIGKILL, 2), "where a process was killed, the command says so and ends"
+    assert -signal.SIGKILL in codes
     assert os.waitstatus_to_exitcode(os.waitpid(forked(lambda: sample(words)), 0)[1]) == 0
     assert pictures(outdir) == expected
     assert not list(outdir.rglob("*.part")), "remains of killed processes"

@@ -228,7 +228,7 @@ def test_a_stop_leaves_whole_pictures_only(models: dict[str, Path], script, tmp_
     words = ["--n", 4, "--batch", 2, *FAST, "--outdir", tmp_path / "out"]
     done = script("scripts/sample.py", models["unconditional"], *words)
     assert done.returncode == 130 and "what is written is whole" in done.stderr
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00000.png", "00001.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "00000.png", "00001.png", "set.json"]
 
 
 def test_images_of_five_channels_are_kept_whole(models: dict[str, Path], script, tmp_path: Path) -> None:

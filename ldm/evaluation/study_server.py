@@ -39,8 +39,10 @@ function choose(labels) {
 }
 async function post(path, body) {
   const answer = await fetch(path, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body)});
-  if (!answer.ok) { throw new Error((await answer.json()).error); }
-  return answer.json();
+  const said = await answer.json();
+  if (said.wait) { await wait(said.wait * 1000); return post(path, body); }  // the two clocks differ a little
+  if (!answer.ok) { throw new Error(said.error); }
+  return said;
 }
 async function next() {
   const trial = await (await fetch('/trial?subject=' + encodeURIComponent(subject))).json();
@@ -71,11 +73,11 @@ async function next() {
 
 
 class Refused(Exception):
-    """An answer that is no vote: HTTP status and one line."""
+    """An answer that is no vote: HTTP status, one line, and after how many seconds it would be one."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, wait: float = 0.0) -> None:
         super().__init__(text)
-        self.status = status
+        self.status, self.wait = status, wait
 
 
 class StudyServer(ThreadingHTTPServer):
@@ -124,8 +126,11 @@ class StudyServer(ThreadingHTTPServer):
         begun = self.shown.get((subject, trial.pair))
         if (subject, trial.pair) in self.votes.seen:
             return {"new": False}
-        if begun is None or time.monotonic() - begun < self.study.seconds:
-            raise Refused(409, f"the pair must be seen for {self.study.seconds:g} seconds first")
+        early = f"the pair must be seen for {self.study.seconds:g} seconds first"
+        if begun is None:
+            raise Refused(409, early)
+        if (left := begun + self.study.seconds - time.monotonic()) > 0:
+            raise Refused(409, early, wait=left)
         vote = Vote(
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             subject=subject,
@@ -194,7 +199,8 @@ class Handler(BaseHTTPRequestHandler):
                 raise Refused(403, "this page is for this machine alone")
             (content, kind), status = make(), 200
         except Refused as error:
-            content, kind, status = json.dumps({"error": str(error)}).encode(), "application/json", error.status
+            said = {"error": str(error), **({"wait": error.wait} if error.wait else {})}
+            content, kind, status = json.dumps(said).encode(), "application/json", error.status
         self.send_response(status)
         for name, value in (("Content-Type", kind), ("Content-Length", str(len(content))), ("Cache-Control", "no-store")):
             self.send_header(name, value)

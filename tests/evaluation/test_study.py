@@ -180,7 +180,7 @@ def test_the_page_in_a_browser(folders: dict[str, Path], serve, tmp_path: Path) 
     server = serve(task(folders, 2, seconds=0.05), tmp_path / "votes.jsonl")
     script = """
     const at = (id) => page.getElementById(id), seen = [];
-    for (let i = 0; i < 400 && !at('say').textContent.includes('Thank'); i++) {
+    for (let i = 0; i < 3000 && !at('say').textContent.includes('Thank'); i++) {
       const hidden = at('images').classList.contains('hidden'), buttons = [...page.querySelectorAll('#buttons button')];
       if (!hidden) { seen.push(at('left').naturalWidth * at('middle').naturalWidth * at('right').naturalWidth); }
       if (buttons.length) { found.hidden = (found.hidden ?? true) && hidden; buttons[0].click(); }
