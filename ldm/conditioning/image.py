@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
+from ldm.conditioning.fill import fill_smoothly
 from ldm.data.batch import UNLABELLED, Batch
 
 
@@ -28,6 +29,9 @@ class ConcatImage(Conditioner):
         scaled: multiply an encoded image by the model's latent scale. The original does not.
         signed: map an unencoded image from [0, 1] to [-1, 1], as the original does with masks.
         drop_rate: share of training samples whose image becomes zero (mid grey) before it is encoded or resized.
+        fill: batch key of a mask `(B, 1, H, W)`: where it is 1, the image takes the colours around before anything else is
+            done with it. The original leaves masked images grey there, and what the first stage makes of grey beside other
+            colours says little about those.
 
     Raises:
         ValueError: more than one of encode, factor, enlarge and fold.
@@ -44,17 +48,20 @@ class ConcatImage(Conditioner):
         drop_rate: float = 0.0,
         enlarge: int = 1,
         fold: int = 1,
+        fill: str | None = None,
     ) -> None:
         super().__init__()
         if encode + (factor > 1) + (enlarge > 1) + (fold > 1) > 1:
             raise ValueError(f"ConcatImage takes one of encode={encode}, factor={factor}, enlarge={enlarge} and fold={fold}")
         self.key, self.encode_first, self.factor, self.enlarge, self.drop_rate = key, encode, factor, enlarge, drop_rate
-        self.scaled, self.signed, self.fold = scaled, signed, fold
-        self.reads = (key,)
+        self.scaled, self.signed, self.fold, self.fill = scaled, signed, fold, fill
+        self.reads = (key,) if fill is None else (key, fill)
         self.concat_channels = channels * fold**2
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         x = batch[self.key]
+        if self.fill is not None:
+            x = fill_smoothly(x, batch[self.fill])
         if self.encode_first:
             return Conditioning(concat=encode(x, self.scaled))
         if self.factor > 1:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ldm.conditioning import BertTokenizer, ClassEmbedding, ConcatImage, Conditioning, Joint, TextTransformer, Unconditional, WordTokenizer
+from ldm.conditioning.fill import fill_smoothly
 from ldm.errors import MissingFile, UserError
 
 
@@ -71,6 +72,28 @@ def test_a_small_image_beside_pixels_is_enlarged() -> None:
     torch.testing.assert_close(out, expected)
     with pytest.raises(ValueError, match="one of encode=True, factor=1, enlarge=4 and fold=1"):
         ConcatImage("low_res", 3, encode=True, enlarge=4)
+
+
+def test_a_hole_takes_the_colours_around_it() -> None:
+    torch.manual_seed(0)
+    image, hole = torch.rand(2, 3, 19, 12) * 2 - 1, torch.zeros(2, 1, 19, 12)
+    hole[0, :, 3:15, 2:9], hole[1, :, :, 5:] = 1, 1
+    filled = fill_smoothly(image, hole)
+    assert torch.equal(filled[hole.expand_as(image) == 0], image[hole.expand_as(image) == 0])
+    assert torch.equal(fill_smoothly(torch.where(hole > 0, 9.0, image), hole), filled), "what lies in the hole shows"
+    left = fill_smoothly(torch.where(torch.arange(12) < 6, -0.5, 0.25).expand(1, 3, 19, 12).clone(), hole[:1])
+    assert -0.5 <= float(left.min()) and float(left.max()) <= 0.25 and float(left[0, 0, 9, 2]) < float(left[0, 0, 9, 8])
+    assert torch.allclose(fill_smoothly(torch.full_like(image, 0.7), hole), torch.full_like(image, 0.7))
+    assert torch.equal(fill_smoothly(image, torch.ones_like(hole)), torch.zeros_like(image)), "nothing is known"
+
+
+def test_a_masked_image_is_filled_before_it_is_encoded() -> None:
+    image, mask = torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
+    mask[..., 2:5, 3:6] = 1
+    part = ConcatImage("masked_image", 3, encode=True, fill="mask")
+    seen = []
+    part({"masked_image": image * (1 - mask), "mask": mask}, lambda x, scaled: seen.append(x) or x)
+    assert torch.equal(seen[0], fill_smoothly(image, mask)) and part.reads == ("masked_image", "mask")
 
 
 def test_a_folded_mask_keeps_every_pixel() -> None:

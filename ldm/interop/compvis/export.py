@@ -176,6 +176,8 @@ def _label_map(node: Node) -> Node:
 
 def _image(node: Node) -> Node:
     p = node["params"]
+    if p.get("fill"):
+        raise refuse(f"a {p['key']} whose hole is filled (theirs stays grey)")
     if p.get("encode"):
         if p.get("scaled", True):
             raise refuse("a condition through the first stage whose latent is scaled (scaled: false is theirs)")

@@ -74,6 +74,7 @@ def is_low_res(conditioner: Conditioner, channels: int) -> bool:
         and not conditioner.encode_first
         and conditioner.factor == conditioner.enlarge == conditioner.fold == 1
         and not conditioner.signed
+        and conditioner.fill is None
         and conditioner.concat_channels == channels
     )
 
