@@ -82,7 +82,7 @@ def test_a_hole_takes_the_colours_around_it() -> None:
     assert torch.equal(filled[hole.expand_as(image) == 0], image[hole.expand_as(image) == 0])
     assert torch.equal(fill_smoothly(torch.where(hole > 0, 9.0, image), hole), filled), "what lies in the hole shows"
     left = fill_smoothly(torch.where(torch.arange(12) < 6, -0.5, 0.25).expand(1, 3, 19, 12).clone(), hole[:1])
-    assert -0.5 <= float(left.min()) and float(left.max()) <= 0.25 and float(left[0, 0, 9, 2]) < float(left[0, 0, 9, 8])
+    assert float(left.min()) >= -0.5 and float(left.max()) <= 0.25 and float(left[0, 0, 9, 2]) < float(left[0, 0, 9, 8])
     assert torch.allclose(fill_smoothly(torch.full_like(image, 0.7), hole), torch.full_like(image, 0.7))
     assert torch.equal(fill_smoothly(image, torch.ones_like(hole)), torch.zeros_like(image)), "nothing is known"
 
