@@ -30,7 +30,7 @@ class ConcatImage(Conditioner):
         signed: map an unencoded image from [0, 1] to [-1, 1], as the original does with masks.
         drop_rate: share of training samples whose image becomes zero (mid grey) before it is encoded or resized.
         fill: batch key of a mask `(B, 1, H, W)`: where it is 1, the image takes the colours around before anything else is
-            done with it. The original leaves masked images grey there, and what the first stage makes of grey beside other
+            done with it. The original leaves masked images black there, and what the first stage makes of black beside other
             colours says little about those.
 
     Raises:

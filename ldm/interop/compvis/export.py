@@ -177,7 +177,7 @@ def _label_map(node: Node) -> Node:
 def _image(node: Node) -> Node:
     p = node["params"]
     if p.get("fill"):
-        raise refuse(f"a {p['key']} whose hole is filled (theirs stays grey)")
+        raise refuse(f"a {p['key']} whose hole is filled (theirs stays black)")
     if p.get("encode"):
         if p.get("scaled", True):
             raise refuse("a condition through the first stage whose latent is scaled (scaled: false is theirs)")
