@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli.job import output_folder  # noqa: E402
 from ldm.demos.digits import measure_digits  # noqa: E402
 from ldm.demos.run import load_run, setting, train  # noqa: E402
 from ldm.demos.text import measure_text  # noqa: E402
@@ -24,11 +26,11 @@ NOT_USED = "LPIPS and the patch discriminator are switched off in the demos: the
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     p.add_argument("demo", choices=["digits", "text"], help="handwritten digits by class, or coloured shapes by caption")
     p.add_argument("--outdir", help="where to write (default: outputs/demo or outputs/demo-text)")
     p.add_argument("--samples", type=int, default=1000, help="digits to measure, or prompts of each kind times three (default: 1000)")
-    p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="passed on to both training commands")
+    p.add_argument("overrides", nargs="*", default=[], metavar="key.sub=value", help="passed on to both training commands")
     return p
 
 
@@ -37,8 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     flags = parser().parse_intermixed_args(arguments)
     if flags.samples < 40:
         raise UserError(f"--samples {flags.samples}: expected at least 40")
-    outdir = Path(flags.outdir or {"digits": "outputs/demo", "text": "outputs/demo-text"}[flags.demo])
-    outdir.mkdir(parents=True, exist_ok=True)
+    outdir = output_folder(flags.outdir or {"digits": "outputs/demo", "text": "outputs/demo-text"}[flags.demo])
     first, first_seconds = train(f"{flags.demo}-first-stage", outdir / "logs", flags.overrides)
     second, second_seconds = train(flags.demo, outdir / "logs", [*flags.overrides, f"paths.first_stage={first}"])
     loaded = load_run(second)

@@ -1,6 +1,7 @@
 """Every task of the paper in small: train each with main.py, measure it on held-out conditions, and write one page.
 
-What is finished is kept: a second call goes on with the tasks that are missing.
+What is finished is kept: a second call goes on with the tasks that are missing. What was made with other overrides or another
+number of samples is not mixed with it.
 """
 
 import argparse
@@ -14,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli.job import output_folder  # noqa: E402
 from ldm.demos.run import load_run, setting, train  # noqa: E402
 from ldm.demos.tasks import TASKS  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
@@ -29,13 +32,13 @@ INTRO = (
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     known = ",".join(TASKS)
     p.add_argument("--only", default=known, metavar="TASK,...", help=f"some of the tasks (default: {known})")
     p.add_argument("--outdir", default="outputs/demo-tasks", help="where to write (default: outputs/demo-tasks)")
     p.add_argument("--samples", type=int, default=960, help="samples to measure a task with (default: 960)")
-    p.add_argument("--again", action="store_true", help="train and measure again what is finished")
-    p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="passed on to every training command")
+    p.add_argument("--again", action="store_true", help="train and measure again what is finished; first stages only with other overrides")
+    p.add_argument("overrides", nargs="*", default=[], metavar="key.sub=value", help="passed on to every training command")
     return p
 
 
@@ -47,8 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = flags.only.split(",")
     if unknown := sorted(set(wanted) - set(TASKS)):
         raise UserError(f"--only {unknown[0]}: no such task; there are {', '.join(TASKS)}")
-    outdir = Path(flags.outdir)
-    outdir.mkdir(parents=True, exist_ok=True)
+    outdir = output_folder(flags.outdir)
+    if not flags.again:
+        for name in filter(wanted.__contains__, TASKS):
+            refuse_others(outdir, name, flags)
     for name in TASKS:
         if name in wanted and (flags.again or not record_file(outdir, name).is_file()):
             write_text(record_file(outdir, name), json.dumps(run_task(name, outdir, flags), indent=2) + "\n")
@@ -59,8 +64,29 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def record_file(outdir: Path, name: str) -> Path:
-    """Where a finished task's record lies."""
+    """Where the record of a finished task or first stage lies."""
     return outdir / f"{name}.json"
+
+
+def refuse_others(outdir: Path, name: str, flags: argparse.Namespace) -> None:
+    """Whether what is finished of a task was made as this command line would make it.
+
+    Raises:
+        UserError: it was not; keeping it would put numbers of two kinds into one summary.
+    """
+    for kind in (TASKS[name].first_stage, name):
+        found = read(record_file(outdir, kind))
+        made = found | found.get("others", {})
+        for key, here in (("overrides", flags.overrides), ("asked_samples", flags.samples)):
+            if made.get(key, here) != here:
+                what = f"{kind} was made with {key.replace('_', ' ')} {made[key]}, not {here}"
+                raise UserError(f"--outdir {outdir}: {what}: name another folder, or add --again")
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A record, empty where there is none."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
 
 
 def run_task(name: str, outdir: Path, flags: argparse.Namespace) -> dict[str, Any]:
@@ -74,6 +100,8 @@ def run_task(name: str, outdir: Path, flags: argparse.Namespace) -> dict[str, An
         "first_stage": TASKS[name].first_stage,
         "first_stage_seconds": first_seconds,
         "sampling_and_measuring_seconds": round(time.perf_counter() - begun, 1),
+        "asked_samples": flags.samples,
+        "overrides": flags.overrides,
         **setting(loaded),
         "run": str(run),
     }
@@ -81,20 +109,18 @@ def run_task(name: str, outdir: Path, flags: argparse.Namespace) -> dict[str, An
 
 
 def first_stage(name: str, outdir: Path, flags: argparse.Namespace) -> tuple[str, float]:
-    """The run of a first stage and the seconds that it took; trained once for all tasks that share it."""
-    note = outdir / f"{name}.json"
-    if not note.is_file():
+    """The run of a first stage and the seconds that it took; trained once for all tasks that share it, and again if it is gone."""
+    found = read(record_file(outdir, name))
+    if not found or found.get("overrides", flags.overrides) != flags.overrides or not Path(found["run"]).is_dir():
         run, seconds = train(name, outdir / "logs", flags.overrides)
-        write_text(note, json.dumps({"run": str(run), "training_seconds": round(seconds, 1)}) + "\n")
-    found = json.loads(note.read_text(encoding="utf-8"))
+        found = {"run": str(run), "training_seconds": round(seconds, 1), "overrides": flags.overrides}
+        write_text(record_file(outdir, name), json.dumps(found) + "\n")
     return found["run"], found["training_seconds"]
 
 
 def summarise(outdir: Path) -> None:
     """The summary and the page of all tasks that are finished."""
-    records = {
-        name: json.loads(record_file(outdir, name).read_text(encoding="utf-8")) for name in TASKS if record_file(outdir, name).is_file()
-    }
+    records = {name: found for name in TASKS if (found := read(record_file(outdir, name)))}
     write_text(outdir / "summary.json", json.dumps(records, indent=2) + "\n")
     rows, pictures = [], {}
     for name, record in records.items():

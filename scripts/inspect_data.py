@@ -12,6 +12,7 @@ from tqdm import tqdm  # noqa: E402
 
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.data import open_data  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.config import Trust  # noqa: E402
 from ldm.data.batch import check_sample  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
@@ -37,9 +38,7 @@ SHOWN = 10  # broken files; all of them go into broken.txt
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    p = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     p.add_argument("-b", "--base", nargs="+", action="extend", required=True, metavar="YAML", help="configs, merged left to right")
     p.add_argument("--n", type=int, default=16, help="samples in the picture (default: 16)")
     p.add_argument("--limit", type=int, default=1000, help="samples to read, spread over the set; 0 reads all (default: 1000)")

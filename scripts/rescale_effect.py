@@ -18,7 +18,8 @@ from torch import Tensor  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from ldm.cli import load_from_flags, run_script  # noqa: E402
-from ldm.cli.flags import add_model_flags  # noqa: E402
+from ldm.cli.flags import Parser, add_model_flags  # noqa: E402
+from ldm.cli.job import output_folder  # noqa: E402
 from ldm.cli.pictures import cover, read_picture  # noqa: E402
 from ldm.data.images import SUFFIXES, to_tensor  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
@@ -38,7 +39,7 @@ SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)  # of T, whose noise the picture shows
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     add_model_flags(p)
     p.set_defaults(batch=1, precision="fp32")
     p.add_argument("--images", required=True, metavar="DIR", help="folder of images to encode")
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     for side in (flags.size, large):
         latent_shape(model, (side, side))
     files = images_in(Path(flags.images))[: flags.n]
+    outdir = output_folder(flags.outdir)  # known to be one before the long part
     found: dict[str, Any] = {}
     for side in (flags.size, large):
         z = encoded(model, files, side)
@@ -70,7 +72,6 @@ def main(arguments: list[str] | None = None) -> int:
     for side, rows in found.items():
         lines += [f"{side:>6} {r['latents']:>12} {r['variance']:9.3f} {r['coarse']:27.3f} {r['share_before']:22.1%}" for r in rows]
     sys.stdout.write("\n".join(lines) + "\n(the last column: share of the reverse process, from pure noise on)\n")
-    outdir = Path(flags.outdir)
     write_text(outdir / "effect.json", json.dumps(found, indent=2) + "\n")
     save_grid(picture(model, encoded(model, files[:1], large)), outdir / "effect.png", len(SHARES) + 1)
     sys.stdout.write(f"{outdir / 'effect.png'}: noised latents, decoded; above as they are, below divided by their deviation\n")

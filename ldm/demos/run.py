@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings, generate
@@ -55,14 +56,21 @@ def sample(loaded: LoadedModel, condition: Mapping[str, Any], count: int, size: 
     model, settings = loaded.model, SamplerSettings(**loaded.config["sampling"])
     reads = model.conditioner.reads if model.conditioner else ()
     device = model.scale.device
-    bf16 = device.type == "cuda" or (device.type == "cpu" and native_cpu_bf16())
     images = []
-    for first in range(0, count, BATCH):
-        numbers = range(first, min(first + BATCH, count))
-        part = {key: condition[key][numbers.start : numbers.stop] for key in reads}
-        with precision_context("bf16" if bf16 else "fp32", device):
-            images.append(generate(model, part, numbers, (size, size), settings, seed).cpu())
+    with tqdm(total=count, desc="sampling", unit="image", disable=None, leave=False) as bar:
+        for first in range(0, count, BATCH):
+            numbers = range(first, min(first + BATCH, count))
+            part = {key: condition[key][numbers.start : numbers.stop] for key in reads}
+            with precision_context(precision(device), device):
+                images.append(generate(model, part, numbers, (size, size), settings, seed).cpu())
+            bar.update(len(numbers))
     return torch.cat(images)
+
+
+def precision(device: torch.device) -> str:
+    """That in which a device samples: bf16 where it multiplies it in hardware."""
+    bf16 = device.type == "cuda" or (device.type == "cpu" and native_cpu_bf16())
+    return "bf16" if bf16 else "fp32"
 
 
 @torch.no_grad()
@@ -76,8 +84,10 @@ def reconstructed(loaded: LoadedModel, images: Tensor) -> Tensor:
 def setting(loaded: LoadedModel) -> dict[str, Any]:
     """How the numbers of a demo came about, for its summary."""
     return {
+        "training_steps": loaded.step,
         "sampling": loaded.config["sampling"],
         "device": str(loaded.model.scale.device),
+        "precision": precision(loaded.model.scale.device),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "weights_sha256": loaded.sha256,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
+from tqdm import tqdm
 
 from ldm.evaluation.scenes import Found, find
 
@@ -57,4 +58,4 @@ def object_agreement(asked: Tensor, got: Tensor) -> Tensor:
 
 def everything_found(images: Tensor) -> list[list[Found]]:
     """The objects of each image of `(B, 3, H, W)` in [-1, 1]."""
-    return [find(image) for image in images.cpu()]
+    return [find(image) for image in tqdm(images.cpu(), desc="checking", unit="image", disable=None, leave=False)]

@@ -14,10 +14,10 @@ from ldm.data.geometry import UnreadableImage
 from ldm.data.maps import read_map
 from ldm.data.scenes import CLASSES
 from ldm.errors import UserError
-from ldm.evaluation.agreement import everything_found, found_map, layout_iou, object_agreement, pixel_agreement
+from ldm.evaluation.agreement import found_map, layout_iou, object_agreement, pixel_agreement
 from ldm.evaluation.distances import Value
 from ldm.evaluation.scan import Scan
-from ldm.evaluation.scenes import Found
+from ldm.evaluation.scenes import Found, find
 
 CHECKER = "scenes' pixel checker"
 
@@ -88,7 +88,7 @@ def class_of(box: Mapping[str, Any], name: str) -> int:
 
 def found_in(samples: Scan, i: int) -> list[Found]:
     """The objects that the checker finds."""
-    return everything_found(samples.batch([i]).float() / 127.5 - 1)[0]
+    return find(samples.batch([i])[0].float() / 127.5 - 1)
 
 
 def mean(values: Tensor) -> Value:

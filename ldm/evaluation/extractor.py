@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ldm.seeding import generator
 
@@ -84,7 +85,7 @@ def train_extractor(
         classes = int(sources.max()) + 1
         net = SmallExtractor(classes, patches.shape[1])
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
-    for _ in range(steps):
+    for _ in tqdm(range(steps), desc="extractor", unit="step", disable=None, leave=False):
         chosen = torch.randint(len(patches), (64,), generator=g)
         loss = F.cross_entropy(net(disturbed(patches[chosen], g)), sources[chosen])
         optimizer.zero_grad()

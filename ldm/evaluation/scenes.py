@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from tqdm import tqdm
 
 from ldm.data.scenes import COLOURS, PLACES, SHAPES, Thing, coverage
+from ldm.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,13 @@ def parse(caption: str) -> list[Asked]:
 
 
 def find(image: Tensor, min_share: float = 0.012, min_fit: float = 0.6) -> list[Found]:
-    """Objects in one image `(3, H, W)` in [-1, 1]; components that are too small or fit no template are left out."""
+    """Objects in one image `(3, S, S)` in [-1, 1]; components that are too small or fit no template are left out.
+
+    Raises:
+        UserError: an image that is not square, as all scenes are.
+    """
+    if image.shape[1] != image.shape[2]:
+        raise UserError(f"the scenes' pixel checker reads square images, got {image.shape[2]}x{image.shape[1]}")
     pixels = ((image.float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).numpy().astype(np.float64)
     size = pixels.shape[0]
     chroma = pixels.max(axis=2) - pixels.min(axis=2)
@@ -136,6 +144,7 @@ def judge(image: Tensor, caption: str) -> Verdict:
 
 def share_right(images: Tensor, captions: Sequence[str]) -> dict[str, float]:
     """Shares of images `(N, 3, H, W)` whose caption is met in shape, colour, place and in all three."""
-    verdicts = [judge(image, text) for image, text in zip(images.cpu(), captions, strict=True)]
+    both = zip(tqdm(images.cpu(), desc="checking", unit="image", disable=None, leave=False), captions, strict=True)
+    verdicts = [judge(image, text) for image, text in both]
     table = torch.tensor([[v.shape, v.colour, v.place, v.all] for v in verdicts], dtype=torch.float64)
     return dict(zip(("shape", "colour", "place", "all"), table.mean(dim=0).tolist(), strict=True))

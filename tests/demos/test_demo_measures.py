@@ -1,5 +1,7 @@
 """The measures of the demos, on pictures that answer what was asked and on pictures that do not; no model is trained."""
 
+import io
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +11,13 @@ import torch
 
 from ldm.config.load import load
 from ldm.data.scenes import PLACED, Scenes
-from ldm.demos import conditions, restoration, text
+from ldm.demos import conditions, restoration, run, text
 from ldm.demos.measured import against_another, rounded, standard_error
 from ldm.demos.tasks import TASKS
-from ldm.evaluation.extractor import SmallExtractor, Trained
+from ldm.evaluation.agreement import everything_found
+from ldm.evaluation.extractor import SmallExtractor, Trained, train_extractor
 from ldm.evaluation.restoration import enlarge, fill_mean
+from ldm.evaluation.scenes import share_right
 
 N = 48
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "demo"
@@ -90,6 +94,24 @@ def test_restorations_are_ranked_by_how_near_they_are(tmp_path: Path, monkeypatc
             else:
                 assert own["sample"]["frechet"] < own["blur"]["frechet"] and own["sample"]["l1_error"] < own["blur"]["l1_error"]
                 assert same["others"][name]["sample"] == pytest.approx(same["others"][name]["mean_fill"], abs=1e-4)
+
+
+def test_sampling_and_measuring_show_how_far_they_are(monkeypatch) -> None:
+    images, device = torch.zeros(2, 3, 32, 32), torch.zeros(())
+    model = SimpleNamespace(conditioner=None, scale=device)
+    monkeypatch.setattr(run, "generate", lambda model, batch, numbers, *settings: images[: len(numbers)])
+    for name, long in {
+        "sampling": lambda: run.sample(SimpleNamespace(model=model, config={"sampling": {}}), {}, 2, 32, 0),  # type: ignore[arg-type]
+        "checking": lambda: share_right(images, ["a red cross at top"] * 2),
+        "checking ": lambda: everything_found(images),
+        "extractor": lambda: train_extractor(images, torch.tensor([0, 1]), images, torch.tensor([0, 1]), steps=1),
+    }.items():
+        terminal = io.StringIO()
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", terminal)
+            long()
+        assert f"{name.strip()}:   0%" in terminal.getvalue(), name
 
 
 def test_small_helpers() -> None:

@@ -3,8 +3,9 @@ import torch
 
 from ldm.data.scenes import CLASSES, PLACED, Scenes
 from ldm.demos.conditions import caption_of
+from ldm.errors import UserError
 from ldm.evaluation.agreement import everything_found, found_map, layout_iou, object_agreement, pixel_agreement
-from ldm.evaluation.scenes import judge
+from ldm.evaluation.scenes import find, judge
 
 N = 24
 
@@ -49,3 +50,8 @@ def test_agreement_of_maps_against_counting() -> None:
     assert float(pixel_agreement(asked, got)) == pytest.approx(13 / 16)
     assert float(object_agreement(asked, got)) == pytest.approx(2 / 5)
     assert float(object_agreement(0 * asked, 0 * got)) == 0.0
+
+
+def test_images_that_no_scene_could_be_are_refused() -> None:
+    with pytest.raises(UserError, match="reads square images, got 64x32"):
+        find(torch.zeros(3, 32, 64))
