@@ -18,10 +18,12 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     """Structural similarity (Wang et al., 2004: a Gaussian window of sigma 1.5, 11 pixels), per image `(B,)`, of [-1, 1].
 
-    As published, only windows that lie inside the image count; torchmetrics by itself adds reflected borders, which in small
-    images are a large part.
+    As published, it is of values from 0 up, since its luminance term compares means with their distance from 0: of [-1, 1] it
+    would be another number. And only windows that lie inside the image count; torchmetrics by itself adds reflected borders,
+    which in small images are a large part.
     """
-    _, full = structural_similarity_index_measure(x, y, data_range=RANGE, reduction="none", return_full_image=True)
+    x, y = ((image + 1) / RANGE for image in (x, y))
+    _, full = structural_similarity_index_measure(x, y, data_range=1.0, reduction="none", return_full_image=True)
     return full[..., BORDER:-BORDER, BORDER:-BORDER].mean((1, 2, 3))
 
 

@@ -16,7 +16,10 @@ def test_psnr_and_ssim_against_scikit_image() -> None:
     for i in range(3):
         a, b = (t[i].permute(1, 2, 0).double().numpy() for t in (X, Y))
         assert float(psnr(X, Y)[i]) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=2.0), rel=1e-4)
-        theirs = structural_similarity(a, b, data_range=2.0, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+        pixels = (a + 1) * 127.5, (b + 1) * 127.5  # as it is published: of 0 to 255, not of values around 0
+        theirs = structural_similarity(
+            *pixels, data_range=255.0, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
         assert float(ssim(X, Y)[i]) == pytest.approx(theirs, abs=1e-4)
     assert torch.allclose(ssim(X, X), torch.ones(3), atol=1e-5)
     assert torch.allclose(psnr(torch.cat([X, Y]), torch.cat([Y, Y]))[:3], psnr(X, Y))  # per image, not over the batch
