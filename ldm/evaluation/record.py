@@ -121,7 +121,7 @@ def checked(row: Any, where: str) -> Record:
         raise UserError(f"{where}: value: expected a number, got {row['value']!r}")
     blank = Record("", 0.0, 0)
     for name, value in row.items():
-        kind = next((kind for kind in (Mapping, str) if isinstance(getattr(blank, name), kind)), None)
+        kind: Any = next((kind for kind in (Mapping, str) if isinstance(getattr(blank, name), kind)), None)
         kind = Sequence if name == "notes" else int if name == "samples" else kind
         if kind is not None and (not isinstance(value, kind) or (name == "notes" and isinstance(value, str))):
             raise UserError(f"{where}: {name}: expected {'text' if kind is str else kind.__name__.lower()}, got {value!r}")
