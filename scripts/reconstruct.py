@@ -4,6 +4,7 @@ Writes a reconstruction and the 8-bit original it was made from, under one name 
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from ldm.cli import run_script  # noqa: E402
 from ldm.cli.measuring import open_images  # noqa: E402
 from ldm.cli.pictures import write_png  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.evaluation.images import FILTERS, Prepare  # noqa: E402
+from ldm.evaluation.images import FILTERS, FolderSet, Prepare  # noqa: E402
+from ldm.evaluation.made import shared  # noqa: E402
 from ldm.evaluation.paired import scaled  # noqa: E402
-from ldm.evaluation.scan import scan  # noqa: E402
+from ldm.evaluation.scan import Scan, scan  # noqa: E402
 from ldm.first_stage.base import FirstStage  # noqa: E402
 from ldm.loading import pick_device, pretrained  # noqa: E402
 from ldm.seeding import generator, normal  # noqa: E402
@@ -31,6 +33,7 @@ examples
   the validation data of a config
     python scripts/reconstruct.py logs/STAGE1 configs/demo/text-first-stage.yaml --split validation --outdir outputs/rec
 """
+FOLDERS = ("originals", "reconstructions")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,26 +63,52 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_intermixed_args(arguments)
-    if flags.batch < 1 or (flags.n is not None and flags.n < 1):
-        raise UserError(f"--batch {flags.batch} --n {flags.n}: expected at least 1")
+    if flags.batch < 1 or (flags.n is not None and flags.n < 1) or flags.workers < 0:
+        raise UserError(f"--batch {flags.batch} --n {flags.n} --workers {flags.workers}: expected at least 1, 1 and 0")
     device = pick_device(flags.device)
     model = pretrained(flags.model).to(device)
     if flags.sample and not model.stochastic:
         raise UserError(f"--sample: {flags.model} has no posterior to sample")
     prepare = Prepare(flags.resize, flags.filter, flags.crop_first)
     images = scan(open_images(flags.images, flags, prepare, "REFERENCE"), flags.workers, flags.n)
-    outdir = Path(flags.outdir)
     settings = {"model": flags.model, "sha256": str(model.sha256), "posterior": "sample" if flags.sample else "mode"}
+    settings |= {"resize": images.images.resize, "crop": images.images.crop}  # the originals beside them cannot tell it any more
     settings |= {"seed": flags.seed} if flags.sample else {}
+    outdir = Path(flags.outdir)
+    if finished(outdir, images, settings):
+        sys.stdout.write(f"{len(images)} pairs are there already, in {outdir}\n")
+        return 0
+    beside = outdir / ".unfinished"  # a run that is killed leaves no set that is short
+    shutil.rmtree(beside, ignore_errors=True)
     for first in tqdm(range(0, len(images), flags.batch), unit="batch", disable=None):
         numbers = range(first, min(first + flags.batch, len(images)))
         x = scaled(images, numbers)
         again = reconstructed(model, x.to(device), numbers, flags.seed if flags.sample else None).cpu()
         for number, original, image in zip(numbers, x, again, strict=True):
-            write_png(outdir / "originals" / f"{number:06d}.png", original, None)
-            write_png(outdir / "reconstructions" / f"{number:06d}.png", image, {**settings, "number": number})
+            write_png(beside / "originals" / f"{number:06d}.png", original, None)
+            write_png(beside / "reconstructions" / f"{number:06d}.png", image, {**settings, "number": number})
+    for name in FOLDERS:
+        (beside / name).rename(outdir / name)
+    beside.rmdir()
     sys.stdout.write(f"{len(images)} pairs in {outdir / 'reconstructions'} and {outdir / 'originals'}\n")
     return 0
+
+
+def finished(outdir: Path, images: Scan, settings: dict[str, object]) -> bool:
+    """Whether the very pairs are there already.
+
+    Raises:
+        UserError: others are; pairs of two runs would be measured as one set.
+    """
+    there = [outdir / name for name in FOLDERS if (outdir / name).exists()]
+    if len(there) == len(FOLDERS):
+        originals, made = (FolderSet(folder) for folder in there)
+        alike = len(made) == len(images) and all(shared(one or {}) == shared(settings) for one in made.settings)
+        if alike and scan(originals).fingerprint == images.fingerprint:
+            return True
+    if there:
+        raise UserError(f"{there[0]}: holds pairs of another run, and two runs must not mix: move it away or name another --outdir")
+    return False
 
 
 def reconstructed(model: FirstStage, x: torch.Tensor, numbers: range, seed: int | None) -> torch.Tensor:

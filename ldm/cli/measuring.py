@@ -20,7 +20,7 @@ def wanted(flags: argparse.Namespace) -> list[str]:
     """The measures of `--metrics`.
 
     Raises:
-        UserError: an unknown one, or one that lacks its reference.
+        UserError: an unknown one, one that lacks its reference, a flag out of its range, or a folder as --out.
     """
     names = [name.strip() for name in flags.metrics.split(",") if name.strip()]
     if unknown := [name for name in names if name not in METRICS]:
@@ -29,8 +29,12 @@ def wanted(flags: argparse.Namespace) -> list[str]:
         raise UserError(f"--metrics is empty; there are {', '.join(METRICS)}")
     if flags.reference is None and (lacking := [name for name in names if name not in ALONE]):
         raise UserError(f"{lacking[0]} holds samples against a reference: name a folder, an .npz or a config behind the samples")
-    if flags.n is not None and flags.n < 1:
-        raise UserError(f"--n {flags.n}: expected at least 1")
+    least = {"n": 1, "batch": 1, "workers": 0, "groups": 0, "splits": 1, "k": 1, "kid_size": 2, "kid_subsets": 1, "neighbours": 1}
+    for flag, value in ((flag, getattr(flags, flag)) for flag in least):
+        if value is not None and value < least[flag]:
+            raise UserError(f"--{flag.replace('_', '-')} {value}: expected at least {least[flag]}")
+    if Path(flags.out).is_dir():  # said now, not after everything has been measured
+        raise UserError(f"--out {flags.out}: a folder; expected the name of a file")
     return names
 
 
@@ -75,6 +79,8 @@ def open_images(path: str, flags: argparse.Namespace, prepare: Prepare, what: st
         UserError: something else is.
     """
     place = Path(path)
+    if what == "REFERENCE" and flags.overrides and place.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{flags.overrides[0]!r} would change a config, and {path} is none; several measures are --metrics a,b")
     if place.is_dir():
         return FolderSet(place, prepare)
     if not place.is_file():

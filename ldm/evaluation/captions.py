@@ -1,5 +1,6 @@
 """CLIP score: how well images fit the captions they were made from (Hessel et al., 2021, as torchmetrics scales it)."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from ldm.data.metadata import read_metadata
 from ldm.errors import UserError
 from ldm.evaluation.distances import Value
 from ldm.evaluation.extractors import transformer
+from ldm.evaluation.features import full_float32
 from ldm.evaluation.images import Prepare
+from ldm.evaluation.made import digest
 from ldm.evaluation.scan import Scan, stacked
 from ldm.evaluation.weightfiles import folder_sha256
 
@@ -81,9 +84,10 @@ def captions_of(samples: Scan, file: Path | None) -> list[str]:
 
 
 def clip_score(samples: Scan, captions: list[str], scorer: ClipScorer, batch: int = 16) -> Value:
-    """Mean over images, with its standard error."""
+    """Mean over images, with its standard error; its parameters tell which captions, and how often."""
     firsts = range(0, len(samples), batch)
     numbers = [range(first, min(first + batch, len(samples))) for first in firsts]
-    scores = torch.cat([scorer(samples.batch(some), [captions[i] for i in some]) for some in numbers]).double()
+    with full_float32():
+        scores = torch.cat([scorer(samples.batch(some), [captions[i] for i in some]) for some in numbers]).double()
     spread = float(scores.std() / len(scores) ** 0.5) if len(scores) > 1 else None
-    return Value(float(scores.mean()), spread, "standard error over images", {"scale": 100})
+    return Value(float(scores.mean()), spread, "standard error over images", {"scale": 100, "captions_sha256": digest(Counter(captions))})

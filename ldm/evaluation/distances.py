@@ -61,7 +61,8 @@ def left_out_in_turn(measure: Callable[[Tensor], float], features: Tensor, group
 
     Smaller subsets or draws with repetition would lift a Frechet distance itself; leaving a tenth out moves it little.
     """
-    if groups < 2:
+    groups = min(groups, len(features))
+    if groups < 2 or len(features) < 3:  # what is left has to have a spread itself
         return None, ""
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(SEED))
     values = np.array([measure(features[order[torch.arange(len(order)) % groups != k]]) for k in range(groups)])

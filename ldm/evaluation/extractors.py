@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.data.scenes import Scenes
-from ldm.errors import UserError
+from ldm.errors import MissingFile, UserError
 from ldm.evaluation.extractor import SmallExtractor, train_extractor
-from ldm.evaluation.weightfiles import DINOV2, FOLDER, INCEPTION, VGG16, folder_sha256, in_memory, read_state
+from ldm.evaluation.weightfiles import DINOV2, FOLDER, INCEPTION, OTHER, VGG16, folder_sha256, in_memory, read_state
 from ldm.files import fingerprint, read_weights, save_weights
 
 TF1 = "bilinear as in TensorFlow 1 (corners not aligned, no antialiasing)"
@@ -31,6 +31,8 @@ class Extractor(nn.Module):
         features: the layer for distances.
         logits: the layer for the Inception Score, if there is one.
         frechet: what a Frechet distance over its features is called; "FID" belongs to one network with one set of weights.
+        software: libraries that its features depend on.
+        genuine: False where the weights are known to be others than those that its measures are named after.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Extractor(nn.Module):
     features: str
     logits: str | None = None
     frechet: str
+    software: tuple[str, ...] = ()
+    genuine: bool = True
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         raise NotImplementedError
@@ -59,7 +63,7 @@ class Inception(Extractor):
         UserError: the file holds something else.
     """
 
-    features, logits = "2048", "logits_unbiased"
+    features, logits, software = "2048", "logits_unbiased", ("torch-fidelity",)
     resize = f"{TF1} to 299x299"
 
     def __init__(self, file: Path) -> None:
@@ -69,7 +73,8 @@ class Inception(Extractor):
 
         self.net = fidelity(FeatureExtractorInceptionV3, "inception-v3-compat", [self.features, self.logits], state, file)
         self.name = "Inception V3 (torch-fidelity)"
-        self.frechet = "FID" if INCEPTION.genuine(self.sha256) else "FD (Inception with weights that are not the published file)"
+        self.genuine = INCEPTION.genuine(self.sha256)
+        self.frechet = "FID" if self.genuine else f"FD (Inception {OTHER})"
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return dict(zip(("2048", "logits_unbiased"), self.net(x), strict=True))
@@ -85,7 +90,7 @@ class VGG(Extractor):
         UserError: the file holds something else.
     """
 
-    features = "fc2_relu"
+    features, software = "fc2_relu", ("torch-fidelity",)
     resize = f"{TF1} to 224x224"
 
     def __init__(self, file: Path) -> None:
@@ -95,7 +100,8 @@ class VGG(Extractor):
 
         self.net = fidelity(FeatureExtractorVGG16, "vgg16", [self.features], state, file)
         self.name = "VGG16 (torch-fidelity)"
-        self.frechet = "FD (VGG16)" if VGG16.genuine(self.sha256) else "FD (VGG16 with weights that are not the published file)"
+        self.genuine = VGG16.genuine(self.sha256)
+        self.frechet = "FD (VGG16)" if self.genuine else f"FD (VGG16 {OTHER})"
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return {self.features: self.net(x)[0]}
@@ -128,7 +134,7 @@ class DinoV2(Extractor):
         UserError: another model.
     """
 
-    features = "class token"
+    features, software = "class token", ("transformers",)
     resize = "bicubic, antialiased, to 224x224"
 
     def __init__(self, folder: Path) -> None:
@@ -171,6 +177,7 @@ class Demo(Extractor):
 
     features = "coarsest map"
     resize = "none"
+    smallest = 4  # side of the images: it is halved twice
 
     def __init__(self, net: SmallExtractor, ability: str = "") -> None:
         super().__init__()
@@ -179,6 +186,8 @@ class Demo(Extractor):
         self.name, self.frechet = "small extractor trained on the demo scenes" + (f" ({ability})" if ability else ""), "FD (demo features)"
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        if min(x.shape[2:]) < self.smallest:
+            raise UserError(f"the small extractor takes images of {self.smallest} pixels and more, these are {x.shape[3]}x{x.shape[2]}")
         return {self.features: self.net.features(x.float() / 127.5 - 1)}
 
 
@@ -245,5 +254,7 @@ def load_extractor(name: str, given: str | None = None, folder: Path = FOLDER) -
     if name == "dinov2":
         return DinoV2(DINOV2.find(given, folder))
     if name == "demo":
+        if given and not Path(given).is_file():  # a mistyped name must not make another network there
+            raise MissingFile(f"{given}: no such file with weights of the small extractor; without --weights it is trained")
         return load_demo(Path(given) if given else folder / "demo-extractor.safetensors")
     raise UserError(f"extractor {name!r} is unknown; there are {', '.join(EXTRACTORS)}")

@@ -4,7 +4,9 @@ Rows depend on the images alone: not on the batch, the number of processes, or t
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -22,16 +24,22 @@ from ldm.files import read_weights, save_weights
 Features = dict[str, Tensor]  # by layer, (N, d) float32, a row per image that counts
 
 
-@torch.no_grad()
-def of_batch(extractor: Extractor, x: Tensor, device: torch.device) -> Features:
-    """Features of `(B, 3, H, W)` uint8 on the CPU, in full float32: TF32 would make a GPU's values differ from a CPU's."""
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Without TF32, which would make a GPU's values differ from a CPU's; convolutions use it unless told not to."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
-        with torch.autocast(device.type, enabled=False):
-            return {name: value.float().cpu() for name, value in extractor(x.to(device)).items()}
+        yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@torch.no_grad()
+def of_batch(extractor: Extractor, x: Tensor, device: torch.device) -> Features:
+    """Features of `(B, 3, H, W)` uint8 on the CPU, in full float32."""
+    with full_float32(), torch.autocast(device.type, enabled=False):
+        return {name: value.float().cpu() for name, value in extractor(x.to(device)).items()}
 
 
 def of_numbers(
@@ -110,7 +118,8 @@ def extract(
 
 def about(extractor: Extractor) -> dict[str, str]:
     """What else features depend on, beside images and weights."""
-    return {"name": extractor.name, "resize": extractor.resize}
+    software = ", ".join(f"{name} {version(name)}" for name in extractor.software)
+    return {"name": extractor.name, "resize": extractor.resize, "software": software}
 
 
 def from_cache(file: Path, scan: Scan, extractor: Extractor) -> Features | None:

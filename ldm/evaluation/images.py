@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ class Prepare:
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
             raise UserError(f"resize to {self.size}: expected at least 1 pixel")
+        if self.crop_first and self.size is None:
+            raise UserError("--crop-first says when to crop in a resize: name its size (--resize PIXELS)")
         if self.filter not in FILTERS:
             raise UserError(f"resize filter {self.filter!r} is unknown; there are {', '.join(FILTERS)}")
 
@@ -197,7 +200,10 @@ class NpzSet(ImageSet):
             raise UserError(f"{path}: not a whole .npz ({error})") from error
         if "arr_0" not in members:
             raise UserError(f"{path}: has no arr_0 (uint8, N x H x W x 3); it has {', '.join(sorted(members)) or 'nothing'}")
-        array = self._open()
+        try:
+            array = self._open()
+        except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: its arr_0 cannot be read ({error})") from error
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3) or not len(array):
             raise UserError(f"{path}: arr_0 is {array.dtype} {array.shape}, expected uint8 N x H x W x 3")
         self.names = [f"{i:05d}" for i in range(len(array))]

@@ -1,5 +1,7 @@
 """How a set of samples was made, as the samples themselves say: the text chunk "ldm" of each PNG."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,11 +83,18 @@ def check_numbers(numbers: Sequence[int], what: str) -> None:
 
 
 def balance(settings: Sequence[Mapping[str, Any]]) -> str:
-    """How often each class was asked for, in words."""
+    """How often each class or caption was asked for, in words, such that other classes and other captions give other words."""
     labels = Counter(one["label"] for one in settings if one.get("label") is not None)
     if not labels:
-        texts = {one["caption"] for one in settings if "caption" in one}
-        return f"{len(texts)} captions" if texts else "no classes"
+        texts = Counter(one["caption"] for one in settings if "caption" in one)
+        return f"{len(texts)} captions ({digest(texts)})" if texts else "no classes"
     low, high = min(labels.values()), max(labels.values())
     often = f"{low} of each" if low == high else f"{low} to {high} of each"
-    return f"{len(labels)} classes, {often}" + ("" if sum(labels.values()) == len(settings) else f", {len(settings)} images in all")
+    plain = low == high and labels.keys() == set(range(len(labels)))  # the first so many classes: nothing is left to tell
+    rest = "" if sum(labels.values()) == len(settings) else f", {len(settings)} images in all"
+    return f"{len(labels)} classes, {often}" + ("" if plain else f" ({digest(labels)})") + rest
+
+
+def digest(counts: Mapping[Any, int]) -> str:
+    """The beginning of a SHA-256 over what was asked and how often."""
+    return hashlib.sha256(json.dumps(sorted(counts.items(), key=str)).encode()).hexdigest()[:12]

@@ -15,16 +15,18 @@ from ldm.evaluation.nearest import draw_nearest, nearest
 from ldm.evaluation.paired import over_pairs, pairs, psnr_of, ssim_of
 from ldm.evaluation.record import Record
 from ldm.evaluation.subject import Subject, alone, exact, told
-from ldm.evaluation.weightfiles import CLIP, VGG16
+from ldm.evaluation.weightfiles import CLIP, OTHER, VGG16
 from ldm.files import file_sha256
 from ldm.first_stage.perceptual import LPIPS
+
+SMALLEST = 16  # side of the images of LPIPS: VGG16 halves it four times
 
 
 def fid(s: Subject, name: str | None = None) -> list[Record]:
     """Frechet distance over the chosen features."""
     extractor = s.extractor(name)
     value = frechet(*s.layers(name), groups=s.options.groups, few=s.options.few)
-    return [s.record(extractor.frechet, value, told(extractor), "torch-fidelity")]
+    return [s.record(extractor.frechet, value, told(extractor), "torch-fidelity", *extractor.software)]
 
 
 def rfid(s: Subject) -> list[Record]:
@@ -48,14 +50,14 @@ def kid(s: Subject) -> list[Record]:
     extractor = s.extractor()
     value = kernel_distance(*s.layers(), subsets=s.options.kid_subsets, size=s.options.kid_size)
     usual = "KID" if extractor.frechet == "FID" else extractor.title("KD")
-    return [s.record(usual if usual != "KD" else f"KD-{extractor.name}", value, told(extractor), "torch-fidelity")]
+    return [s.record(usual if usual != "KD" else f"KD-{extractor.name}", value, told(extractor), "torch-fidelity", *extractor.software)]
 
 
 def shares(s: Subject, name: str | None, variant: str) -> list[Record]:
     """Precision and recall over some features."""
     extractor = s.extractor(name)
     values = precision_recall(*s.layers(name), k=s.options.k, few=s.options.few, device=exact(s.options.devices[0]))
-    titles = [f"{what}, {variant}" for what in ("precision", "recall")]
+    titles = [f"{what}, {variant}" + ("" if extractor.genuine else f" {OTHER}") for what in ("precision", "recall")]
     return [s.record(title, value, told(extractor), "torch-fidelity") for title, value in zip(titles, values, strict=True)]
 
 
@@ -78,9 +80,12 @@ def lpips(s: Subject, title: str = "LPIPS") -> list[Record]:
         value = over_pairs(s.samples, reference, lambda x, y: perceptual_distance(demo.net.cpu(), x.cpu(), y.cpu()))
         return [s.record("perceptual distance (demo features)", value, told(demo))]
     file = VGG16.find(s.options.weights if s.options.extractor == "vgg16" else None, s.options.folder)
-    net = LPIPS(str(file)).to(device)
+    if min(s.samples.size) < SMALLEST:
+        raise UserError(f"{title} takes images of {SMALLEST} pixels and more, these are {s.samples.size[0]}x{s.samples.size[1]}")
+    net, sha256 = LPIPS(str(file)).to(device), file_sha256(file)
     value = over_pairs(s.samples, reference, torch.no_grad()(net), device)
-    return [s.record(f"{title} (VGG16)", value, ("VGG16 with the heads of lpips 0.1", "none", file_sha256(file)), "lpips")]
+    network = "VGG16" if VGG16.genuine(sha256) else f"VGG16 {OTHER}"
+    return [s.record(f"{title} ({network})", value, ("VGG16 with the heads of lpips 0.1", "none", sha256), "lpips")]
 
 
 def clip(s: Subject) -> list[Record]:
@@ -129,11 +134,15 @@ ALONE = ("is", "clip", "layout", "label_map")  # need no reference
 
 
 def measure(subject: Subject, names: Sequence[str]) -> list[Record]:
-    """All records of some measures.
+    """All records of some measures, each once: two names may mean one measure, as lpips and psim over the demo features do.
 
     Raises:
         UserError: an unknown measure, or one that cannot be taken; MissingFile where weights are missing.
     """
     if unknown := [name for name in names if name not in METRICS]:
         raise UserError(f"measure {unknown[0]!r} is unknown; there are {', '.join(METRICS)}")
-    return [record for name in names for record in METRICS[name](subject)]
+    found: dict[str, Record] = {}
+    for name in dict.fromkeys(names):
+        for record in METRICS[name](subject):
+            found.setdefault(record.metric, record)
+    return list(found.values())

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from ldm.errors import UserError
 from ldm.evaluation.distances import Value
+from ldm.evaluation.features import full_float32
 from ldm.evaluation.restoration import BORDER, psnr, ssim
 from ldm.evaluation.scan import Scan
 
@@ -78,7 +79,8 @@ def over_pairs(samples: Scan, reference: Scan, measure: PairMeasure, device: str
     Raises:
         UserError: images that do not pair, or a pair of identical images where that has no finite value.
     """
-    parts = [measure(x.to(device), y.to(device)).double().cpu() for x, y in batches(samples, reference, batch)]
+    with full_float32():
+        parts = [measure(x.to(device), y.to(device)).double().cpu() for x, y in batches(samples, reference, batch)]
     values = torch.cat(parts)
     if not torch.isfinite(values).all():
         at = int((~torch.isfinite(values)).nonzero()[0])

@@ -6,6 +6,7 @@ than most improvements do. So a record holds the protocol, and a comparison refu
 
 import difflib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -99,6 +100,8 @@ def read_records(path: Path) -> list[Record]:
         rows = tree["records"]
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not a file of records ({type(error).__name__}: {error})") from error
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: records: expected a list, got {type(rows).__name__}")
     return [checked(row, f"{path}: record {i}") for i, row in enumerate(rows)]
 
 
@@ -114,8 +117,14 @@ def checked(row: Any, where: str) -> Record:
         raise UserError(f"{where}: unknown field {unknown[0]!r}")
     if missing := [name for name in ("metric", "value", "samples") if name not in row]:
         raise UserError(f"{where}: {missing[0]!r} is missing")
-    if isinstance(row["value"], bool) or not isinstance(row["value"], (int, float)):
+    if isinstance(row["value"], bool) or not isinstance(row["value"], (int, float)) or not math.isfinite(row["value"]):
         raise UserError(f"{where}: value: expected a number, got {row['value']!r}")
+    blank = Record("", 0.0, 0)
+    for name, value in row.items():
+        kind: Any = next((kind for kind in (Mapping, str) if isinstance(getattr(blank, name), kind)), None)
+        kind = Sequence if name == "notes" else int if name == "samples" else kind
+        if kind is not None and (not isinstance(value, kind) or (name == "notes" and isinstance(value, str))):
+            raise UserError(f"{where}: {name}: expected {'text' if kind is str else kind.__name__.lower()}, got {value!r}")
     return Record(**{**row, "notes": tuple(row.get("notes", ()))})
 
 

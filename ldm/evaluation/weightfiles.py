@@ -1,5 +1,6 @@
 """Weight files of the networks that measure: found in one folder, read without executing anything, known by their checksum."""
 
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.files import file_sha256
 
 FOLDER = Path("models/metrics")
+OTHER = "with weights that are not the published file"
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,14 @@ def in_memory(state: dict[str, Tensor]) -> io.BytesIO:
 
 
 def folder_sha256(folder: Path) -> str:
-    """SHA-256 of a model folder's safetensors.
+    """SHA-256 over names and SHA-256 of a model folder's files: weights in one part or several, configuration and vocabulary.
+
+    The same weights under another config.json (its number of heads, say) are another network, with other features.
 
     Raises:
-        UserError: none in it; other formats can hold code and are not read.
+        UserError: no safetensors in it; other formats can hold code and are not read.
     """
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    if not files:
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".json", ".txt"))
+    if not any(path.suffix == ".safetensors" for path in files):
         raise UserError(f"{folder}: expected a folder with config.json and model.safetensors")
-    return file_sha256(files[0])
+    return hashlib.sha256("".join(f"{path.name} {file_sha256(path)}\n" for path in files).encode()).hexdigest()

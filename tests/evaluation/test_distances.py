@@ -65,6 +65,8 @@ def test_too_few_images_are_refused_unless_the_record_may_say_so() -> None:
         frechet(A, B[: D - 1])
     assert frechet(A[: D - 1], B, few=True).parameters == {"fewer_than": D}
     assert frechet(A[:D], B[:D]).parameters == {}
+    assert frechet(A[:2], B, groups=10, few=True).spread is None  # nothing can be left out
+    assert "3 groups" in frechet(A[:3], B, groups=10, few=True).spread_is  # no more groups than images
     with pytest.raises(UserError, match="at least 1000 images"):
         inception_score(torch.randn(999, 5))
     with pytest.raises(UserError, match="subsets of 1000"):

@@ -80,6 +80,8 @@ def test_pairs(script, sets, tmp_path: Path) -> None:
         (["--devices", "cuda:99"], 2, "device 'cuda:99' cannot be used"),
         (["ALONE"], 2, "fid holds samples against a reference"),
         (["NOWHERE"], 3, "nowhere: no such folder"),
+        (["kid"], 2, "'kid' would change a config, and "),
+        (["--workers", "-1"], 2, "--workers -1: expected at least 0"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(script, sets, tmp_path: Path, words: list[str], code: int, message: str) -> None:
@@ -161,6 +163,13 @@ def test_reconstructions_for_the_r_fid(script, tmp_path: Path) -> None:
         assert json.loads(made.info["ldm"])["number"] == 3 and made.size == (16, 16)
     words = [tmp_path / "out" / "reconstructions", tmp_path / "out" / "originals", "--metrics", "psnr,ssim", "--out", tmp_path / "a.json"]
     done = script("scripts/evaluate.py", *words)
-    assert done.returncode == 0 and by_name(tmp_path / "a.json")["PSNR"].sampling == {"posterior": "mode"}, done.stderr
+    assert done.returncode == 0 and done.stderr == ""
+    told = by_name(tmp_path / "a.json")["PSNR"].sampling  # how the originals were resized, which they cannot tell any more
+    assert told == {"posterior": "mode", "resize": "none", "crop": "none"}
+    again = [tmp_path / "stage1.safetensors", reference, "--outdir", tmp_path / "out", "--device", "cpu"]
+    done = script("scripts/reconstruct.py", *again)
+    assert done.returncode == 0 and "5 pairs are there already" in done.stdout and not (tmp_path / "out" / ".unfinished").exists()
+    done = script("scripts/reconstruct.py", *again, "--n", 2)
+    assert done.returncode == 2 and "two runs must not mix" in done.stderr
     done = script("scripts/reconstruct.py", tmp_path / "stage1.safetensors", reference, "--resize", 15, "--outdir", tmp_path / "odd")
     assert done.returncode == 2 and "no multiple of the first stage's factor" in done.stderr

@@ -133,7 +133,12 @@ def test_dinov2_with_the_resize_of_its_published_distances(tmp_path: Path) -> No
     with torch.no_grad():
         wanted = theirs((pixels - mean) / std).last_hidden_state[:, 0]
         torch.testing.assert_close(ours(X)["class token"], wanted, rtol=0.02, atol=0.02)  # Pillow rounds to 8 bit
-    assert ours.frechet == "FD-DINOv2 (not ViT-L/14)" and ours.sha256 == file_sha256(tmp_path / "dino" / "model.safetensors")
+    assert ours.software == ("transformers",)
+    assert ours.frechet == "FD-DINOv2 (not ViT-L/14)" and DinoV2(tmp_path / "dino").sha256 == ours.sha256
+    config = tmp_path / "dino" / "config.json"
+    config.write_text(config.read_text().replace('"num_attention_heads": 2', '"num_attention_heads": 1'))
+    other = DinoV2(tmp_path / "dino")  # the same weights, and another network: its features are not those of the first
+    assert other.sha256 != ours.sha256 and not torch.allclose(other(X)["class token"], ours(X)["class token"], atol=1e-4)
     torch.save(theirs.state_dict(), tmp_path / "dino" / "pytorch_model.bin")
     (tmp_path / "dino" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="expected a folder with config.json and model.safetensors"):
@@ -177,6 +182,11 @@ def test_the_demo_extractor_is_trained_once_and_never_gives_fid(tmp_path: Path, 
     assert calls == [1] and first.sha256 == again.sha256 and torch.equal(first(X)["coarsest map"], again(X)["coarsest map"])
     assert "(able)" in again.name and first.frechet == "FD (demo features)" and first.title("KD") == "KD (demo features)"
     assert load_extractor("demo", str(tiny_file(tmp_path / "mine.safetensors"))).sha256 == first.sha256
+    with pytest.raises(MissingFile, match="typo.safetensors: no such file"):
+        load_extractor("demo", str(tmp_path / "typo.safetensors"))
+    assert calls == [1] and not (tmp_path / "typo.safetensors").exists()
+    with pytest.raises(UserError, match="images of 4 pixels and more, these are 3x8"):
+        first(torch.zeros(1, 3, 8, 3, dtype=torch.uint8))
     save_weights(tmp_path / "bad.safetensors", {"a": torch.zeros(1)}, {})
     with pytest.raises(UserError, match="bad.safetensors: not the weights of the small extractor"):
         load_extractor("demo", str(tmp_path / "bad.safetensors"))

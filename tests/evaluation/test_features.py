@@ -1,5 +1,6 @@
 """Features depend on the images alone: not on the batch, the number of processes, the order, or the cache."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ldm.evaluation.distances import frechet_distance
 from ldm.evaluation.extractors import Demo
 from ldm.evaluation.features import extract
 from ldm.evaluation.images import FolderSet, NpzSet
+from ldm.evaluation.paired import over_pairs
 from ldm.evaluation.scan import Scan, scan
 
 LAYER = Demo.features
@@ -48,12 +50,28 @@ def test_the_cache_serves_these_images_and_this_extractor_only(images: Scan, tmp
     assert not torch.equal(extract(other, tiny_demo(), cache=cache)[LAYER], first)
     assert not torch.equal(extract(images, tiny_demo(seed=1), cache=cache)[LAYER], first)
     assert len(list(cache.iterdir())) == 3
+    monkeypatch.setattr(Demo, "software", ("transformers",))  # another version of a library may give other features
+    with monkeypatch.context() as patch:
+        patch.setattr("ldm.evaluation.features.version", lambda name: "0")
+        extract(images, tiny_demo(), cache=cache)
+        patch.setattr(Demo, "forward", lambda self, x: {LAYER: torch.zeros(len(x), 32)})
+        assert not torch.equal(extract(images, tiny_demo(), cache=cache)[LAYER], torch.zeros(37, 32))
+        patch.setattr("ldm.evaluation.features.version", lambda name: "1")
+        assert torch.equal(extract(images, tiny_demo(), cache=cache)[LAYER], torch.zeros(37, 32))
+    first = extract(images, tiny_demo(), cache=cache)[LAYER]
     order = torch.randperm(37, generator=torch.Generator().manual_seed(0)).numpy()
     np.savez(tmp_path / "a.npz", arrays(37)[order])
     monkeypatch.setattr(Demo, "forward", lambda self, x: pytest.fail("the network ran"))
     assert torch.equal(extract(images, tiny_demo(), cache=cache)[LAYER], first)
     again = extract(scan(NpzSet(tmp_path / "a.npz")), tiny_demo(), cache=cache)[LAYER]  # other names, order and container
     assert torch.equal(again, first[order])
+
+
+def test_pairs_are_measured_without_tf32(images: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    other = scan(FolderSet(folder(tmp_path / "truth", arrays(37, seed=2))))
+    over_pairs(images, other, lambda x, y: x.mean((1, 2, 3)) * (math.nan if torch.backends.cudnn.allow_tf32 else 1.0))
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_features_that_are_not_finite_are_an_error(images: Scan) -> None:

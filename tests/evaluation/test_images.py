@@ -48,6 +48,8 @@ def test_resizes_are_what_their_names_say() -> None:
     assert len(texts) == 5 and ("none", "none") in texts
     with pytest.raises(UserError, match="filter 'cubic' is unknown; there are bicubic"):
         Prepare(20, "cubic")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="--crop-first says when to crop in a resize: name its size"):
+        Prepare(crop_first=True)
 
 
 def test_a_half_written_image_is_an_error_and_the_overview_is_no_sample(tmp_path: Path) -> None:
@@ -74,6 +76,7 @@ def test_a_half_written_image_is_an_error_and_the_overview_is_no_sample(tmp_path
         ({"arr_0": X.astype(np.float32)}, "float32"),
         ({"arr_0": X.transpose(0, 3, 1, 2)}, r"expected uint8 N x H x W x 3"),
         ({"arr_0": X[:0]}, "expected uint8"),
+        ({"arr_0": np.array([1, None], dtype=object)}, "its arr_0 cannot be read"),
     ],
 )
 def test_another_layout_of_npz_is_refused(tmp_path: Path, stored: dict, message: str) -> None:

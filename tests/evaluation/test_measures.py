@@ -1,6 +1,7 @@
 """The wiring from images to records, with stand-ins for the networks whose weights are downloads."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from ldm.evaluation.extractors import Extractor
 from ldm.evaluation.images import FolderSet
 from ldm.evaluation.measures import measure
 from ldm.evaluation.nearest import nearest
+from ldm.evaluation.record import compare
 from ldm.evaluation.scan import scan
 from ldm.evaluation.subject import Options, Subject
+from ldm.evaluation.weightfiles import VGG16
 from ldm.files import file_sha256
 
 
@@ -38,6 +41,7 @@ class StandIn(Extractor):
 @pytest.fixture
 def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
     nets = {"inception": StandIn(1, "FID"), "vgg16": StandIn(2, "FD (VGG16)"), "dinov2": StandIn(3, "FD-DINOv2")}
+    nets["dinov2"].software = ("transformers",)
     monkeypatch.setattr("ldm.evaluation.subject.load_extractor", lambda name, given, place: nets[name])
     samples, reference = folder(tmp_path / "a", arrays(330, 1), caption="a dog"), folder(tmp_path / "b", arrays(310, 2), settings=None)
     options = Options(folder=tmp_path, groups=0, splits=3, kid_size=100, kid_subsets=5, neighbours=2)
@@ -60,9 +64,19 @@ def test_each_measure_looks_at_the_features_its_name_promises(subject: Subject) 
         "distance to the nearest image (stand-in 2)": float(nearest(v, w, 1)[0].mean()),
     }
     assert {name: record.value for name, record in records.items()} == pytest.approx(wanted, rel=1e-6)
+    assert {name for name, record in records.items() if "transformers" in record.software} == {"FD-DINOv2"}
     assert (records["FID"].extractor_sha256[0], records["FD-DINOv2"].extractor_sha256[0]) == ("1", "3")
     assert records["IS"].reference == "" and records["IS"].parameters["splits"] == 3 and records["FID"].reference_images == 310
-    assert records["KID"].class_balance == "4 classes, 82 to 83 of each"
+    assert records["KID"].class_balance.startswith("4 classes, 82 to 83 of each")
+
+
+def test_shares_over_other_weights_say_so(subject: Subject) -> None:
+    subject.extractor("vgg16").genuine = False
+    names = [record.metric for record in measure(subject, ["prec_recall", "prec_recall_adm"])]
+    other = " with weights that are not the published file"
+    assert names == [f"{what}, torch-fidelity (VGG16){other}" for what in ("precision", "recall")] + [
+        f"{what}, ADM (Inception)" for what in ("precision", "recall")
+    ]
 
 
 def test_pairs_are_needed_where_the_name_says_so(subject: Subject) -> None:
@@ -92,8 +106,14 @@ def test_lpips_and_clip_take_their_weights_from_the_folder(subject: Subject, tmp
     lpips, psim = measure(pair, ["lpips", "psim"])
     wanted = (torch.from_numpy(arrays(330, 1)).double() - torch.from_numpy(arrays(330, 3)).double()).abs().mean() / 127.5
     assert lpips.value == psim.value == pytest.approx(float(wanted), rel=1e-4)
-    assert (lpips.metric, psim.metric) == ("LPIPS (VGG16)", "PSIM: LPIPS (VGG16)")
+    other = "VGG16 with weights that are not the published file"
+    assert (lpips.metric, psim.metric) == (f"LPIPS ({other})", f"PSIM: LPIPS ({other})")
     assert lpips.extractor_sha256 == file_sha256(tmp_path / "vgg16-397923af.pth")
+    monkeypatch.setattr("ldm.evaluation.measures.VGG16", replace(VGG16, sha256=lpips.extractor_sha256))
+    assert [record.metric for record in measure(pair, ["lpips", "psim", "lpips"])] == ["LPIPS (VGG16)", "PSIM: LPIPS (VGG16)"]
+    small = [scan(FolderSet(folder(tmp_path / f"small{i}", arrays(2, i, size=15), settings=None))) for i in range(2)]
+    with pytest.raises(UserError, match="LPIPS takes images of 16 pixels and more, these are 15x15"):
+        measure(Subject(*small, subject.options), ["lpips"])
 
     class Scorer(nn.Module):
         name, resize, sha256 = "scorer", "none", "9"
@@ -107,13 +127,17 @@ def test_lpips_and_clip_take_their_weights_from_the_folder(subject: Subject, tmp
 
     (tmp_path / "clip-vit-base-patch16").mkdir()
     monkeypatch.setattr("ldm.evaluation.measures.ClipScorer", Scorer)
-    assert measure(subject, ["clip"])[0].value == len("a dog")
+    own = measure(subject, ["clip"])[0]
+    assert own.value == len("a dog")
     rows = [{"file_name": name, "caption": "cat" if i else "bird"} for i, name in enumerate(subject.samples.names)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     captions = tmp_path / "a" / "metadata.jsonl"
     captions.write_text(lines)
     told = Subject(subject.samples, None, Options(folder=tmp_path, captions=captions))
-    assert measure(told, ["clip"])[0].value == pytest.approx((4 + 3 * 329) / 330)
+    others = measure(told, ["clip"])[0]
+    assert others.value == pytest.approx((4 + 3 * 329) / 330)
+    with pytest.raises(UserError, match="parameters: scale=100, captions_sha256="):  # the same images, held against other captions
+        compare(own, others)
     with pytest.raises(UserError, match="CLIP score: 00000.png has no caption"):
         captions.write_text(lines.split("\n", 1)[1])
         measure(told, ["clip"])

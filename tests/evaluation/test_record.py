@@ -39,11 +39,22 @@ def test_json_out_and_in(tmp_path: Path) -> None:
     assert read_records(tmp_path / "r.json") == [A, replace(A, metric="KID", value=-1e-5)]
     with pytest.raises(MissingFile, match="nowhere.json"):
         read_records(tmp_path / "nowhere.json")
-    for change, message in (({"vlaue": 1}, "unknown field 'vlaue'"), ({"value": "5"}, "expected a number, got '5'")):
+    for change, message in (
+        ({"vlaue": 1}, "unknown field 'vlaue'"),
+        ({"value": "5"}, "expected a number, got '5'"),
+        ({"value": float("nan")}, "expected a number, got nan"),
+        ({"notes": 5}, "notes: expected sequence, got 5"),
+        ({"sampling": [1]}, r"sampling: expected mapping, got \[1\]"),
+        ({"metric": None}, "metric: expected text, got None"),
+        ({"samples": "5"}, "samples: expected int, got '5'"),
+    ):
         row = {"metric": "FID", "value": 1.0, "samples": 5, **change}
         (tmp_path / "bad.json").write_text(json.dumps({"records": [row]}))
         with pytest.raises(UserError, match=message):
             read_records(tmp_path / "bad.json")
+    (tmp_path / "bad.json").write_text('{"records": 5}')
+    with pytest.raises(UserError, match="records: expected a list, got int"):
+        read_records(tmp_path / "bad.json")
     (tmp_path / "bad.json").write_text("5")
     with pytest.raises(UserError, match="not a file of records"):
         read_records(tmp_path / "bad.json")
@@ -102,8 +113,6 @@ def test_a_set_says_how_it_was_made_or_is_refused() -> None:
     made = how_made(told, names, "set")
     assert (made.seed, made.sampler, made.steps, made.eta, made.scale, made.training_step) == (3, "ddim", 25, 0.0, 1.5, 7)
     assert made.checkpoint == "ab" * 32 and made.others == {"spacing": "uniform"} and made.class_balance == "3 classes, 2 of each"
-    assert how_made([{**one, "label": 0 if i else 1} for i, one in enumerate(told)], names, "").class_balance == "2 classes, 1 to 5 of each"
-    assert how_made([{"number": i, "caption": f"a {i // 2}"} for i in range(6)], names, "").class_balance == "3 captions"
     assert how_made([None] * 6, names, "set").steps is None
     for at, change, message in (
         (4, {"steps": 50}, "mixed settings: steps is 25 in 0.png and 50 in 4.png"),
@@ -118,3 +127,17 @@ def test_a_set_says_how_it_was_made_or_is_refused() -> None:
             how_made(mixed, names, "set")
     with pytest.raises(UserError, match="3.png does not say how it was made"):
         how_made([*told[:3], None, *told[4:]], names, "set")
+
+
+def test_another_balance_has_other_words() -> None:
+    def words(key: str, asked: list) -> str | None:
+        settings = [{"number": i, **({} if value is None else {key: value})} for i, value in enumerate(asked)]
+        return how_made(settings, [str(i) for i in range(len(asked))], "set").class_balance
+
+    assert words("label", [0, 1, 2, 2, 1, 0]) == "3 classes, 2 of each"
+    balances = [[0, 1, 2, 0, 1, 2], [0, 1, 3, 0, 1, 3], [7, 8, 9, 7, 8, 9], [0, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, None]]
+    assert len({words("label", one) for one in balances}) == len(balances)  # as many classes, equally often: yet not the same ones
+    assert words("label", balances[3]).startswith("2 classes, 1 to 5 of each (")
+    captions = [["a", "b", "c"], ["a", "b", "d"], ["a", "a", "b", "c"]]
+    assert len({words("caption", one) for one in captions}) == 3 and words("caption", ["c", "b", "a"]) == words("caption", captions[0])
+    assert words("caption", captions[0]).startswith("3 captions (") and words("label", [None, None]) == "no classes"
