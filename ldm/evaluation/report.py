@@ -17,6 +17,8 @@ from PIL import Image
 
 from ldm.errors import UserError
 from ldm.evaluation.curves import COLOURS, curve
+from ldm.evaluation.record import NAMES, Record, given
+from ldm.evaluation.record import shown as field
 from ldm.evaluation.runs import Run, differences, last
 
 TEMPLATE = """<!doctype html>
@@ -96,7 +98,7 @@ def render(runs: Sequence[Run], base: dict[str, Any] | None = None, grids: int =
             summary=summary(runs),
             between=[(path, *map(shown, values)) for path, values in differences(*(run.config for run in runs))],
             changes=[(run, None if b is None else [(p, *map(shown, v)) for p, v in differences(b, run.config)]) for run, b in bases],
-            metrics=[(run, [metric(record) for record in run.records]) for run in runs] if any(run.records for run in runs) else [],
+            metrics=[(run, [metric(*one) for one in run.records]) for run in runs] if any(run.records for run in runs) else [],
             channels=[(run, *channels(run)) for run in runs if channels(run)[1]],
             incidents=[(run, *incidents(run)) for run in runs],
             pictures=pictures(runs, grids),
@@ -132,13 +134,13 @@ def summary(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     return [one for one in rows if set(one[1:]) != {"-"}]
 
 
-def metric(record: dict[str, Any]) -> dict[str, Any]:
-    """A flat record: its name and value ahead, the rest is how it was measured."""
-    name = str(record.get("metric", record.get("name", record["file"])))
-    head = f"{name}: {shown(record['value'])}" if "value" in record else name
-    if record.get("spread") is not None:
-        head += f" ± {shown(record['spread'])}"
-    return {"head": head, "rows": [(key, shown(value)) for key, value in record.items() if key not in ("metric", "name", "value")]}
+def metric(file: str, record: Record) -> dict[str, Any]:
+    """A record: its number ahead, the rest is how it was measured."""
+    head = f"{record.metric}: {field(record.value)}" + ("" if record.spread is None else f" ± {field(record.spread)}")
+    known = [name for name in NAMES if name not in ("metric", "value", "spread") and given(record, name)]
+    unknown = [name for name in NAMES if name != "spread" and getattr(record, name) is None]
+    rows = [("file", file), *((name, field(getattr(record, name))) for name in known)]
+    return {"head": head, "rows": [*rows, ("not known", ", ".join(unknown))] if unknown else rows}
 
 
 def channels(run: Run) -> tuple[list[str], list[list[str]]]:
