@@ -16,7 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.evaluation.curves import COLOURS, curve
+from ldm.evaluation.curves import COLOURS, curve, drawable
 from ldm.evaluation.record import NAMES, Record, given
 from ldm.evaluation.record import shown as field
 from ldm.evaluation.runs import Run, differences, last
@@ -68,7 +68,7 @@ in 8-bit levels.</p><div class="side">{% for run, head, rows in channels %}<sect
 <h2>Configs</h2>{% for run, text in configs %}<details><summary>{{ run.name }}</summary><pre>{{ text }}</pre></details>{% endfor %}
 </body></html>
 """
-CHANNEL = re.compile(r"(.*)_(\d+)")
+CHANNEL = re.compile(r"validation_(.*)_(\d+)")  # of training, such names are of an optimizer or a group of its parameters
 WIDEST = 1040  # pixels of a picture in the report; larger ones are reduced
 INCIDENTS = 100  # shown per run
 
@@ -147,7 +147,7 @@ def channels(run: Run) -> tuple[list[str], list[list[str]]]:
     """Head and rows of a table of the numbers per channel, by channel."""
     found: dict[str, dict[int, float]] = {}
     for name, points in run.series.items():
-        if hit := CHANNEL.fullmatch(name.removeprefix("validation_")) if name.startswith("validation_") else None:
+        if hit := CHANNEL.fullmatch(name):
             found.setdefault(hit[1], {})[int(hit[2])] = last(points)
     count = max((max(values) + 1 for values in found.values()), default=0)
     rows = [[str(i), *(f"{values[i]:.3g}" if i in values else "" for values in found.values())] for i in range(count)]
@@ -199,11 +199,11 @@ def embed(path: Path) -> tuple[str, str, bool]:
 
 def curves(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
     """A chart per number, with all runs in it; numbers of single channels are in their table."""
-    names = dict.fromkeys(name for run in runs for name in run.series if not CHANNEL.fullmatch(name) or name.startswith("lr_"))
+    names = dict.fromkeys(name for run in runs for name in run.series if not CHANNEL.fullmatch(name))
     found = []
     for name in names:
         lines = {run.name: run.series.get(name, []) for run in runs}
         # ElementTree has escaped what is inside.
-        if any(value == value and abs(value) != float("inf") for points in lines.values() for _, value in points):
+        if any(map(drawable, lines.values())):
             found.append((name, Markup(curve(lines, name))))
     return found

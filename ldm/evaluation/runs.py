@@ -10,6 +10,7 @@ from typing import Any
 from ldm.config.load import read
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.record import Record, read_records
+from ldm.files import whole_lines
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,14 @@ def read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
     series: dict[str, list[tuple[int, float]]] = {}
     if not path.is_file():
         return series
-    with open(path, newline="", encoding="utf-8") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                step = int(row.pop("step"))
-                for name, text in row.items():
-                    if text:
-                        series.setdefault(name, []).append((step, float(text)))
-            except (KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{path}, line {line}: not a row of numbers that begins with a step ({error})") from error
+    for line, row in enumerate(csv.DictReader(whole_lines(path)), start=2):
+        try:
+            step = int(row.pop("step"))
+            for name, text in row.items():
+                if text:
+                    series.setdefault(name, []).append((step, float(text)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}, line {line}: not a row of numbers that begins with a step ({error})") from error
     return series
 
 
@@ -98,7 +98,8 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     """JSON objects, one per line, and the numbers of lines that are none: a kill cuts lines off. Nothing without the file."""
     found: list[dict[str, Any]] = []
     damaged = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n") if path.is_file() else [], start=1):
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for number, line in enumerate(text.split("\n"), start=1):
         try:
             content = json.loads(line) if line.strip() else {}
         except ValueError:

@@ -107,13 +107,26 @@ def test_wrong_runs_are_one_clear_line(script, tmp_path: Path) -> None:
     for name, content, message in (
         ("images/step-000900-samples.png", "no picture", "step-000900-samples.png: not a whole picture"),
         ("metrics.csv", "step,loss\n1,two\n", "metrics.csv, line 2"),
+        ("metrics.csv", b"step,loss\n1,\xff\n", "metrics.csv, line 2"),
         ("fd.record.json", "[1]", "fd.record.json: not a file of records"),
     ):
         before = (run / name).read_bytes() if (run / name).is_file() else None
-        (run / name).write_text(content)
+        (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         done = script("scripts/report.py", run)
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
         (run / name).unlink() if before is None else (run / name).write_bytes(before)
+
+
+def test_a_run_that_is_being_written_or_was_cut_off_is_read_as_far_as_it_goes(script, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "one")
+    (run / "metrics.csv").write_text("step,loss,gradient_norm_1,lr_1\n1,0.5,2,3\n2,1e308,2,3\n3,-1e308,2,3\n4,1e-")
+    (run / "incidents.jsonl").write_bytes(b'{"step": 1, "kind": "warning", "what": "\xff"}\n\xff\xfe')
+    done = script("scripts/report.py", run)
+    assert done.returncode == 0, done.stderr
+    page = (run / "report.html").read_text()
+    assert "1 x warning, 1 x unreadable line" in page
+    charts = re.findall('aria-label="([^"]*)"', page)
+    assert charts == ["loss", "gradient_norm_1", "lr_1"]  # numbers of optimizers are no channels
 
 
 def test_parts(tmp_path: Path) -> None:
@@ -125,6 +138,7 @@ def test_parts(tmp_path: Path) -> None:
     assert ticks(0, 10) == [0, 2, 4, 6, 8, 10] and log_ticks(-2.5, 1.2) == [0.01, 0.1, 1.0, 10.0]
     middle, below, above = thinned([(i, float(i % 2)) for i in range(1000)], 100)
     assert len(middle) == 100 and {v for _, v in middle} == {0.5} and {v for _, v in below} == {0.0} and {v for _, v in above} == {1.0}
+    assert curve({"a": [(1, 1e308), (2, -1e308), (3, 1e38), (4, -1e38), (5, 0.0)]}, "loss").count("<circle") == 3
     with pytest.raises(ValueError, match="no finite"):
         curve({"a": [(1, math.nan)]}, "loss")
 
