@@ -26,6 +26,7 @@ exit codes: 0 all is well; 2 a wrong config, flag or file; 3 only files that the
 
 
 RUN_FOLDER = "LDM_RUN_FOLDER"
+SEED = 23
 FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
 
 
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-t", "--train", action="store_true", help="train")
     p.add_argument("-r", "--resume", metavar="RUN", help="continue a run folder (or one of its checkpoints) with its own config")
     p.add_argument("-n", "--name", help="name of the run; the first config's name without it")
-    p.add_argument("-s", "--seed", type=int, help="of weights, data order and noise (default: the config's, else 23)")
+    p.add_argument("-s", "--seed", type=int, help=f"of weights, data order and noise (default: the config's, else {SEED})")
     p.add_argument("-l", "--logdir", default="logs", metavar="DIR", help="where run folders go (default: logs)")
     p.add_argument("--check", action="store_true", help="validate, count parameters, read a batch, run one narrow step; no training")
     p.add_argument("--json", metavar="FILE", help="with --check: write the findings there as well")
@@ -151,7 +152,7 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
 
     if problems := [*map(str, validate(config, trust)), *extras(config.data, trust)]:
         raise UserError("the config is wrong:\n  " + "\n  ".join(problems))
-    seed = int(config.data.setdefault("seed", 23))
+    seed = int(config.data.setdefault("seed", SEED))
     config.source.setdefault("seed", seed)
     if state is not None and seed != state["seed"]:
         raise UserError(f"--seed {seed}: this run has seed {state['seed']}, and its data order and noise depend on it")
@@ -210,10 +211,11 @@ def record_base(folder: Path, flags: argparse.Namespace) -> None:
     from ldm.interop.compvis import FOREIGN
 
     try:
-        text = load(flags.base, foreign=FOREIGN).to_yaml()
+        base = load(flags.base, foreign=FOREIGN)
     except UserError:  # they leave something to the command line
         return
-    write_text(folder / "base.yaml", text)
+    base.data.setdefault("seed", SEED)
+    write_text(folder / "base.yaml", base.to_yaml())
 
 
 def first_stage_record(module: Any, state: dict[str, Any] | None, flags: argparse.Namespace) -> dict[str, str] | None:

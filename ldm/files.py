@@ -1,12 +1,14 @@
 """Files that are whole or not there: written beside, flushed, renamed. And the two formats weights come in."""
 
 import hashlib
+import io
 import json
 import os
+import re
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,6 +38,26 @@ def write_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
     write_whole(path, write)
+
+
+def append_line(path: Path, line: str, durable: bool = False) -> None:
+    """One line at the end of a text file; one that a kill cut off stays alone. `durable`: it is on the disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        cut = False
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            cut = file.read(1) != b"\n"
+        file.write(b"\n" * cut + line.encode() + b"\n")
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+
+
+def whole_lines(path: Path) -> TextIO:
+    """The lines of a table that ends where a writer was killed, or still writes: without a last one that has no end."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return io.StringIO(text[: text.rfind("\n") + 1], newline="")
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -118,9 +140,9 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
 
 
 def step_of(path: Path) -> int:
-    """Training step in a checkpoint's name, -1 if there is none."""
-    digits = path.name.partition("step-")[2].partition(".")[0]
-    return int(digits) if digits.isdigit() else -1
+    """Training step in the name of a checkpoint or a grid of pictures, -1 if there is none."""
+    hit = re.search(r"step-([0-9]+)", path.name)
+    return int(hit[1]) if hit else -1
 
 
 def newest_weights(path: Path) -> Path:

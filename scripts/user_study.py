@@ -5,6 +5,7 @@ Files of the folders belong together by their names.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
+from ldm.evaluation.runs import read_lines  # noqa: E402
 from ldm.evaluation.study import QUESTIONS, Study, Votes, read_votes, shares  # noqa: E402
 from ldm.evaluation.study_server import StudyServer  # noqa: E402
 
@@ -51,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if flags.kind is None or flags.conditions is None:
         raise UserError("give --kind, --conditions and --method to hold a study, or --results FILE to read one; --help shows examples")
-    if flags.seconds < 0 or not 0 <= flags.port < 65536:
+    if not 0 <= flags.seconds < math.inf or not 0 <= flags.port < 65536:
         raise UserError(f"--seconds {flags.seconds:g} --port {flags.port}: expected at least 0, and a port below 65536")
     methods: dict[str, Path] = {}
     for word in flags.method:
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"--method {word!r}: expected NAME=DIR, each name once")
         methods[name] = Path(folder)
     study = Study(flags.kind, flags.conditions, methods, flags.truth, flags.seconds, flags.seed)
-    with StudyServer(study, Votes(flags.votes), flags.port) as server:
+    with StudyServer(study, Votes(flags.votes, flags.seconds), flags.port) as server:
         sys.stdout.write(f"task {study.task}, {len(study.pairs)} pairs per subject, votes go to {flags.votes}\nopen {server.address}\n")
         sys.stdout.flush()
         server.serve_forever()
@@ -74,6 +76,8 @@ def result(path: Path) -> str:
         raise UserError(f"{path}: no votes yet")
     lines = [f"task {s.task}, {s.kind}: {s.method} preferred to {s.rival} in {s.wins} of {s.votes} votes of {s.subjects} subjects, "
              f"{s.wins / s.votes:.1%} (95 % interval {s.low:.1%} to {s.high:.1%})" for s in shares(votes)]  # fmt: skip
+    if damaged := read_lines(path)[1]:
+        lines.append(f"{len(damaged)} unreadable lines are left out: {', '.join(map(str, damaged))}")
     seconds = f"pairs were seen for {votes[0].shown_seconds:g} seconds; the interval (Wilson) takes votes as independent"
     return "\n".join([*lines, seconds]) + "\n"
 

@@ -8,6 +8,7 @@ Points = Sequence[tuple[int, float]]
 
 COLOURS = ("#1f6fb4", "#d1495b", "#2e8b57", "#8e5ea2", "#c77800", "#2b8a9e", "#6b705c", "#b23a8f")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 240, 62, 10, 10, 28
+LARGEST = 1e300  # sums and ranges of larger numbers may be infinite
 BUCKETS = 300  # more points than this are drawn as their means, with the range behind
 
 
@@ -23,7 +24,7 @@ def curve(lines: Mapping[str, Points], title: str) -> str:
     Raises:
         ValueError: no finite value at all.
     """
-    finite = {name: [(s, v) for s, v in points if math.isfinite(v)] for name, points in lines.items()}
+    finite = {name: drawable(points) for name, points in lines.items()}
     values = [v for points in finite.values() for _, v in points]
     if not values:
         raise ValueError(f"{title}: no finite value to draw")
@@ -56,6 +57,11 @@ def curve(lines: Mapping[str, Points], title: str) -> str:
         for s, v in middle if len(middle) <= 30 else ():
             SubElement(svg, "circle", {"cx": f"{x(s):.1f}", "cy": f"{y(v):.1f}", "r": "2.5", "fill": colour})
     return tostring(svg, encoding="unicode")
+
+
+def drawable(points: Points) -> Points:
+    """Those of finite value."""
+    return [(s, v) for s, v in points if abs(v) < LARGEST]
 
 
 def thinned(points: Points, count: int) -> tuple[Points, Points, Points]:

@@ -16,7 +16,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.evaluation.curves import COLOURS, curve
+from ldm.evaluation.curves import COLOURS, curve, drawable
+from ldm.evaluation.record import NAMES, Record, given
+from ldm.evaluation.record import shown as field
 from ldm.evaluation.runs import Run, differences, last
 
 TEMPLATE = """<!doctype html>
@@ -66,7 +68,7 @@ in 8-bit levels.</p><div class="side">{% for run, head, rows in channels %}<sect
 <h2>Configs</h2>{% for run, text in configs %}<details><summary>{{ run.name }}</summary><pre>{{ text }}</pre></details>{% endfor %}
 </body></html>
 """
-CHANNEL = re.compile(r"(.*)_(\d+)")
+CHANNEL = re.compile(r"validation_(.*)_(\d+)")  # of training, such names are of an optimizer or a group of its parameters
 WIDEST = 1040  # pixels of a picture in the report; larger ones are reduced
 INCIDENTS = 100  # shown per run
 
@@ -96,7 +98,7 @@ def render(runs: Sequence[Run], base: dict[str, Any] | None = None, grids: int =
             summary=summary(runs),
             between=[(path, *map(shown, values)) for path, values in differences(*(run.config for run in runs))],
             changes=[(run, None if b is None else [(p, *map(shown, v)) for p, v in differences(b, run.config)]) for run, b in bases],
-            metrics=[(run, [metric(record) for record in run.records]) for run in runs] if any(run.records for run in runs) else [],
+            metrics=[(run, [metric(*one) for one in run.records]) for run in runs] if any(run.records for run in runs) else [],
             channels=[(run, *channels(run)) for run in runs if channels(run)[1]],
             incidents=[(run, *incidents(run)) for run in runs],
             pictures=pictures(runs, grids),
@@ -132,20 +134,20 @@ def summary(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     return [one for one in rows if set(one[1:]) != {"-"}]
 
 
-def metric(record: dict[str, Any]) -> dict[str, Any]:
-    """A flat record: its name and value ahead, the rest is how it was measured."""
-    name = str(record.get("metric", record.get("name", record["file"])))
-    head = f"{name}: {shown(record['value'])}" if "value" in record else name
-    if record.get("spread") is not None:
-        head += f" ± {shown(record['spread'])}"
-    return {"head": head, "rows": [(key, shown(value)) for key, value in record.items() if key not in ("metric", "name", "value")]}
+def metric(file: str, record: Record) -> dict[str, Any]:
+    """A record: its number ahead, the rest is how it was measured."""
+    head = f"{record.metric}: {field(record.value)}" + ("" if record.spread is None else f" ± {field(record.spread)}")
+    known = [name for name in NAMES if name not in ("metric", "value", "spread") and given(record, name)]
+    unknown = [name for name in NAMES if name != "spread" and getattr(record, name) is None]
+    rows = [("file", file), *((name, field(getattr(record, name))) for name in known)]
+    return {"head": head, "rows": [*rows, ("not known", ", ".join(unknown))] if unknown else rows}
 
 
 def channels(run: Run) -> tuple[list[str], list[list[str]]]:
     """Head and rows of a table of the numbers per channel, by channel."""
     found: dict[str, dict[int, float]] = {}
     for name, points in run.series.items():
-        if hit := CHANNEL.fullmatch(name.removeprefix("validation_")) if name.startswith("validation_") else None:
+        if hit := CHANNEL.fullmatch(name):
             found.setdefault(hit[1], {})[int(hit[2])] = last(points)
     count = max((max(values) + 1 for values in found.values()), default=0)
     rows = [[str(i), *(f"{values[i]:.3g}" if i in values else "" for values in found.values())] for i in range(count)]
@@ -197,11 +199,11 @@ def embed(path: Path) -> tuple[str, str, bool]:
 
 def curves(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
     """A chart per number, with all runs in it; numbers of single channels are in their table."""
-    names = dict.fromkeys(name for run in runs for name in run.series if not CHANNEL.fullmatch(name) or name.startswith("lr_"))
+    names = dict.fromkeys(name for run in runs for name in run.series if not CHANNEL.fullmatch(name))
     found = []
     for name in names:
         lines = {run.name: run.series.get(name, []) for run in runs}
         # ElementTree has escaped what is inside.
-        if any(value == value and abs(value) != float("inf") for points in lines.values() for _, value in points):
+        if any(map(drawable, lines.values())):
             found.append((name, Markup(curve(lines, name))))
     return found

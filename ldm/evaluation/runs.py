@@ -3,13 +3,14 @@
 import csv
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ldm.config.load import read
 from ldm.errors import MissingFile, UserError
+from ldm.evaluation.record import Record, read_records
+from ldm.files import whole_lines
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Run:
         series: by name, (step, value) in order; values may be NaN.
         pictures: by what they show, (step, file) in order.
         incidents: as written: `step`, `kind`, `what`.
-        records: flat JSON of metrics (`*.record.json`), each with its `file`.
+        records: of metrics (`*record*.json`), each with its file.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Run:
     series: dict[str, list[tuple[int, float]]]
     pictures: dict[str, list[tuple[int, Path]]]
     incidents: list[dict[str, Any]]
-    records: list[dict[str, Any]]
+    records: list[tuple[str, Record]]
 
     @property
     def steps(self) -> int:
@@ -59,7 +60,7 @@ def read_run(folder: Path) -> Run:
         series=read_series(folder / "metrics.csv"),
         pictures=find_pictures(folder / "images"),
         incidents=incidents,
-        records=list(read_records(folder)),
+        records=find_records(folder),
     )
 
 
@@ -72,15 +73,14 @@ def read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
     series: dict[str, list[tuple[int, float]]] = {}
     if not path.is_file():
         return series
-    with open(path, newline="", encoding="utf-8") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                step = int(row.pop("step"))
-                for name, text in row.items():
-                    if text:
-                        series.setdefault(name, []).append((step, float(text)))
-            except (KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{path}, line {line}: not a row of numbers that begins with a step ({error})") from error
+    for line, row in enumerate(csv.DictReader(whole_lines(path)), start=2):
+        try:
+            step = int(row.pop("step"))
+            for name, text in row.items():
+                if text:
+                    series.setdefault(name, []).append((step, float(text)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}, line {line}: not a row of numbers that begins with a step ({error})") from error
     return series
 
 
@@ -98,7 +98,8 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     """JSON objects, one per line, and the numbers of lines that are none: a kill cuts lines off. Nothing without the file."""
     found: list[dict[str, Any]] = []
     damaged = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n") if path.is_file() else [], start=1):
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for number, line in enumerate(text.split("\n"), start=1):
         try:
             content = json.loads(line) if line.strip() else {}
         except ValueError:
@@ -110,20 +111,14 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     return found, damaged
 
 
-def read_records(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every `*.record.json` in a run folder.
+def find_records(folder: Path) -> list[tuple[str, Record]]:
+    """Every record in the files of a run folder that `scripts/evaluate.py` wrote, with the file's name.
 
     Raises:
-        UserError: not a JSON object.
+        UserError: another file of such a name.
     """
-    for path in sorted(folder.rglob("*.record.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON ({error})") from error
-        if not isinstance(content, dict):
-            raise UserError(f"{path}: expected an object, got {type(content).__name__}")
-        yield {"file": str(path.relative_to(folder)), **content}
+    found = sorted(folder.rglob("*record*.json"))
+    return [(str(path.relative_to(folder)), record) for path in found for record in read_records(path)]
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:

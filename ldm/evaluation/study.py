@@ -6,17 +6,18 @@ not stated.
 """
 
 import json
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from scipy.stats import binomtest
 
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.runs import read_lines
+from ldm.files import append_line
 from ldm.seeding import derive
 
 QUESTIONS = {
@@ -50,7 +51,7 @@ class Study:
 
     Raises:
         MissingFile: a folder, or an image of a folder, is not there.
-        UserError: a wrong number of methods or names.
+        UserError: a wrong number of methods or names; images that cannot be read, or rivals of unlike sizes.
     """
 
     def __init__(
@@ -70,6 +71,12 @@ class Study:
             if lacking := sorted(self.conditions.keys() - files.keys()):
                 raise MissingFile(f"{name}: no image named {lacking[0]} ({len(lacking)} of {len(self.conditions)} are missing)")
         self.files = folders
+        for stem, path in self.conditions.items():
+            size_of(path)
+            sizes = {size_of(files[stem]): files[stem] for files in folders.values()}
+            if len(sizes) > 1:  # the sharper one would be known by that
+                told = ", ".join(f"{file} is {w}x{h}" for (w, h), file in sizes.items())
+                raise UserError(f"images that are held against each other must be of one size: {told}")
         self.pairs = {f"{kind}, {a} / {b}: {stem}": (stem, a, b) for stem in self.conditions for a, b in rivals}  # type: ignore[misc]
 
     def order(self, subject: str) -> list[str]:
@@ -104,6 +111,19 @@ def images_in(folder: Path) -> dict[str, Path]:
     return found
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height.
+
+    Raises:
+        UserError: not a picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except OSError as error:
+        raise UserError(f"{path}: not a picture ({error})") from error
+
+
 @dataclass(frozen=True)
 class Vote:
     """A line of the votes file."""
@@ -124,30 +144,28 @@ class Votes:
     """An append-only file of votes, one JSON object per line; a vote that was accepted is on the disk.
 
     Args:
-        path: of the file; what is in it counts.
+        path: of the file; what is in it counts. One that cannot be written is an error now, not at the first vote.
+        seconds: for which pairs are seen.
 
     Raises:
-        UserError: a damaged file. A last line that was cut off is no damage.
+        UserError: a file of other things, or of votes on pairs that were seen for another time.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seconds: float) -> None:
         self.path, self.lock = path, threading.Lock()
-        self.seen = {(vote.subject, vote.pair) for vote in read_votes(path)} if path.is_file() else set()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        open(path, "ab").close()
+        votes = read_votes(path)
+        if other := [vote.shown_seconds for vote in votes if vote.shown_seconds != seconds]:
+            raise UserError(f"{path}: has votes on pairs that were seen for {other[0]:g} seconds, not {seconds:g}: name another --votes")
+        self.seen = {(vote.subject, vote.pair) for vote in votes}
 
     def add(self, vote: Vote) -> bool:
         """Write a vote; False if this subject has decided this pair before, and the first vote stays."""
         with self.lock:
             if (vote.subject, vote.pair) in self.seen:
                 return False
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab+") as file:
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    cut = file.read(1) != b"\n"
-                    file.write(b"\n" if cut else b"")  # a line that a kill cut off stays alone
-                file.write(json.dumps(asdict(vote)).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_line(self.path, json.dumps(asdict(vote)), durable=True)
             self.seen.add((vote.subject, vote.pair))
             return True
 
@@ -155,19 +173,24 @@ class Votes:
 def read_votes(path: Path) -> list[Vote]:
     """The votes of a file; lines that a kill cut off are left out, as they were never accepted.
 
+    Of a subject's votes on one pair (two servers with one file) the first stays.
+
     Raises:
         MissingFile: no such file.
         UserError: a line that is JSON but no vote.
     """
     if not path.is_file():
         raise MissingFile(f"{path}: no such file of votes")
-    votes = []
+    votes: dict[tuple[str, str], Vote] = {}
     for number, content in enumerate(read_lines(path)[0], start=1):
         try:
-            votes.append(Vote(**content))
+            vote = Vote(**content)
+            if vote.chosen not in (vote.left, vote.right) or not isinstance(vote.shown_seconds, int | float):
+                raise TypeError(f"chosen {vote.chosen!r} of {vote.left!r} and {vote.right!r}, shown for {vote.shown_seconds!r} seconds")
+            votes.setdefault((vote.subject, vote.pair), vote)
         except TypeError as error:
             raise UserError(f"{path}, entry {number}: no vote ({error})") from error
-    return votes
+    return list(votes.values())
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #eee } butt
 <p id="buttons"></p><p id="count"></p>
 <script>
 const at = (id) => document.getElementById(id), wait = (ms) => new Promise((done) => setTimeout(done, ms));
-let subject = new URLSearchParams(location.search).get('subject') || localStorage.getItem('subject');
-if (!subject) { subject = crypto.randomUUID(); }
-localStorage.setItem('subject', subject);
+// In a cookie, which all ports share: the study may have another port when it goes on.
+const kept = document.cookie.match(/(?:^|; )subject=([^;]*)/);
+const subject = new URLSearchParams(location.search).get('subject') || (kept && decodeURIComponent(kept[1])) || crypto.randomUUID();
+document.cookie = 'subject=' + encodeURIComponent(subject) + '; max-age=31536000; path=/; SameSite=Strict';
 function choose(labels) {
   return new Promise((done) => {
     const finish = (label) => { at('buttons').replaceChildren(); document.onkeydown = null; done(label); };
@@ -54,10 +55,12 @@ async function next() {
     return at(side).decode();
   }));
   at('say').textContent = trial.question;
-  await post('/shown', {subject, pair: trial.pair});
-  at('images').classList.remove('hidden');
-  await wait(trial.seconds * 1000);
-  at('images').classList.add('hidden');
+  const {seconds} = await post('/shown', {subject, pair: trial.pair});  // less, down to none, if the page was loaded again
+  if (seconds > 0) {
+    at('images').classList.remove('hidden');
+    await wait(seconds * 1000);
+    at('images').classList.add('hidden');
+  }
   const chosen = await choose(['left', 'right']);
   await post('/vote', {subject, pair: trial.pair, chosen});
   return true;
@@ -108,15 +111,19 @@ class StudyServer(ThreadingHTTPServer):
         progress = {"done": len(order) - len(left), "all": len(order)}
         if not left:
             return progress
-        question = QUESTIONS[self.study.kind]
-        return {**progress, "number": left[0], "pair": str(left[0]), "question": question, "seconds": self.study.seconds}
+        return {**progress, "number": left[0], "pair": str(left[0]), "question": QUESTIONS[self.study.kind]}
+
+    def show(self, subject: str, number: object) -> float:
+        """The pair is seen from now on: for how many seconds, of which a page that is loaded again gets what is left."""
+        pair = self.trial(subject, number).pair
+        return max(0.0, self.shown.setdefault((subject, pair), time.monotonic()) + self.study.seconds - time.monotonic())
 
     def trial(self, subject: str, number: object) -> Trial:
         """The pair at a place of a subject's order."""
         order = self.study.order(subject)
-        if not (isinstance(number, str) and number.isdecimal() and int(number) < len(order)):
-            raise Refused(404, f"no pair {number!r}")
-        return self.study.trial(subject, order[int(number)])
+        if number not in map(str, range(len(order))):
+            raise Refused(404, f"no pair {str(number)[:20]!r}")
+        return self.study.trial(subject, order[int(str(number))])
 
     def take_vote(self, subject: str, body: dict[str, Any]) -> dict[str, Any]:
         """Write a vote; it must come after the pair was seen for its time."""
@@ -186,9 +193,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(400, f"not JSON: {error}") from error
         subject = _subject(body)
         if self.path == "/shown":
-            trial = self.server.trial(subject, body.get("pair"))
-            self.server.shown.setdefault((subject, trial.pair), time.monotonic())
-            return b"{}", "application/json"
+            return json.dumps({"seconds": self.server.show(subject, body.get("pair"))}).encode(), "application/json"
         if self.path == "/vote":
             return json.dumps(self.server.take_vote(subject, body)).encode(), "application/json"
         raise Refused(404, "no such page")

@@ -4,7 +4,6 @@ Stage two inherits all of it: a dead channel costs capacity, a codebook of which
 denoiser mends a decoder's colours.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -70,6 +69,9 @@ class Health:
 
     def warnings(self) -> dict[str, str]:
         """What looks wrong, in words, by kind."""
+        sick = {"latent": self.mean + self.std, "KL": self.kl, "reconstructions' colour": self.colour}
+        if broken := [name for name, numbers in sick.items() if numbers is not None and not bool(numbers.isfinite().all())]:
+            return {"not finite": f"of the {', '.join(broken)} not all numbers are finite: the weights or their average have diverged"}
         if self.overall_std < 1e-3:
             return {"latent": f"the latent's standard deviation is {self.overall_std:.2g}: the encoder may have collapsed"}
         found = {}
@@ -88,6 +90,9 @@ class Health:
         if codebook is not None and codebook[0] < 0.05 * codebook[2]:
             reach = "" if codebook[2] == 1.0 else f", where the images looked at could use {codebook[2]:.1%}"
             found["codebook"] = f"only {codebook[0]:.2%} of the codebook is in use{reach}: it may be collapsing"
+        if self.code_counts is not None and len(self.code_counts) > 1 and (most := self.code_counts.max() / self.code_counts.sum()) > 0.95:
+            # Rare codes may all occur now and then, and the share in use looks well.
+            found["one code"] = f"one code stands for {float(most):.1%} of all positions: the codebook may be collapsing"
         if float(self.colour.abs().max()) > 4.0:
             names = COLOURS.get(len(self.colour), tuple(map(str, range(len(self.colour)))))
             shifts = ", ".join(f"{name} {shift:+.1f}" for name, shift in zip(names, self.colour.tolist(), strict=True))
@@ -135,7 +140,7 @@ class HealthMeter:
         return Health(
             mean=mean,
             std=(square - mean.square()).clamp(min=0).sqrt(),
-            overall_std=math.sqrt(max(0.0, float(square.mean() - mean.mean().square()))),
+            overall_std=float((square.mean() - mean.mean().square()).clamp(min=0).sqrt()),  # keeps NaN, as max() does not
             kl=self.sums["kl"] / self.elements if "kl" in self.sums else None,
             code_counts=self.sums.get("codes"),
             colour=self.sums["colour"] / self.images,

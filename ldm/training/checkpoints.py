@@ -49,14 +49,13 @@ class Checkpoints(pl.Callback):
 
     def _set_aside(self, step: int) -> None:
         """Files of a later step belong to a branch that this run leaves: keep them, but out of its way."""
-        for path in self.folder.glob("step-*"):
-            if step_of(path) > step:
-                (self.folder / "abandoned").mkdir(exist_ok=True)
-                os.replace(path, self.folder / "abandoned" / path.name)
-        for path in (self.folder / "posthoc").glob("step-*"):
-            if step_of(path) > step:
-                (self.folder / "abandoned" / "posthoc").mkdir(parents=True, exist_ok=True)
-                os.replace(path, self.folder / "abandoned" / "posthoc" / path.name)
+        aside = self.folder / "abandoned"
+        pairs = ((self.folder, aside), (self.folder / "posthoc", aside / "posthoc"), (self.folder.parent / "images", aside / "images"))
+        for folder, to in pairs:
+            for path in folder.glob("step-*"):
+                if step_of(path) > step:
+                    to.mkdir(parents=True, exist_ok=True)
+                    os.replace(path, to / path.name)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)

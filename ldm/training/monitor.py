@@ -57,6 +57,8 @@ class Monitor(pl.Callback):
         """Evaluate and draw now."""
         if not self.cache:
             self.cache = self.data.validation_batches(self.batches)
+            for note in (note for batch in self.cache for note in batch["skipped"]):
+                self.records.incident(module.step, "skipped sample", f"of the validation data: {note}")
         module.eval()
         with trainer.precision_plugin.forward_context(), module.ema.applied() if module.ema else nullcontext():
             if validate:
@@ -67,7 +69,7 @@ class Monitor(pl.Callback):
 
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         batches = (to_device(batch, module.device) for batch in self.cache)
-        values, wrong = module.validate(batches, self.records.latest())
+        values, wrong = module.validate(batches, self.records.latest)
         self.records.write(trainer, module.step, {f"validation_{name}": value for name, value in values.items()})
         # Numbers of single channels are in the table; a line is to be read.
         said = [f"{name} {value:.4g}" for name, value in values.items() if not name.rpartition("_")[2].isdigit()]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ldm.data.batch import Batch
 from ldm.errors import UserError
-from ldm.files import write_text
+from ldm.files import append_line, whole_lines, write_text
 from ldm.training.memory import peak_memory
 from ldm.training.module import TrainingModule
 
@@ -31,8 +31,7 @@ class MetricsTable:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         if path.is_file():
-            with open(path, newline="", encoding="utf-8") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
+            self.rows = [row for row in csv.DictReader(whole_lines(path)) if int(row["step"]) <= start]
         self.columns = list(dict.fromkeys(key for row in self.rows for key in row)) or ["step"]
         if self.rows:
             self._rewrite()
@@ -76,6 +75,7 @@ class Records(pl.Callback):
         self.table: MetricsTable | None = None
         self.clock, self.images = time.perf_counter(), 0
         self.images_per_second = 0.0
+        self.latest: dict[str, float] = {}  # training scalars of the newest row
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Processes that were started apart from one another (torchrun, SLURM) may have named the folder differently.
@@ -108,27 +108,27 @@ class Records(pl.Callback):
 
     def incident(self, step: int, kind: str, text: str) -> None:
         """One line in `incidents.jsonl`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "incidents.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "kind": kind, "what": text}) + "\n")
+        append_line(self.folder / "incidents.jsonl", json.dumps({"step": step, "kind": kind, "what": text}))
 
     def report(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         if not self.sums:
             return
         means = self._means(trainer)
         elapsed = time.perf_counter() - self.clock
-        self.images_per_second = self.images / elapsed if elapsed > 0 else 0.0
+        # None since a pause, as where the last step was validated: then there is no speed to tell.
+        self.images_per_second = self.images / elapsed if self.images and elapsed > 0 else 0.0
+        speed = {"images_per_second": self.images_per_second} if self.images_per_second else {}
         self.sums, self.counts, self.images, self.clock = {}, {}, 0, time.perf_counter()
         if not all(map(torch.isfinite, map(torch.tensor, means.values()))):
             bad = [name for name, value in means.items() if value != value or abs(value) == float("inf")]
-            self.incident(module.step, "not finite", ", ".join(bad))
+            if trainer.is_global_zero:  # all devices know the same means
+                self.incident(module.step, "not finite", ", ".join(bad))
             raise UserError(
                 f"step {module.step}: {', '.join(bad)} is not finite. Nothing was saved since the last checkpoint; resume from it "
                 "with a lower learning rate, gradient_clip, or precision: 32-true"
             )
-        self.write(
-            trainer, module.step, means | module.rates() | {"images_per_second": self.images_per_second} | peak_memory(module.device)
-        )
+        self.latest = means
+        self.write(trainer, module.step, means | module.rates() | speed | peak_memory(module.device))
 
     def _means(self, trainer: pl.Trainer) -> dict[str, float]:
         """Means over the interval and over all devices; the only wait for the device."""
@@ -148,11 +148,6 @@ class Records(pl.Callback):
             self.table.add({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
         for logger in trainer.loggers:
             logger.log_metrics(values, step=step)
-
-    def latest(self) -> dict[str, float]:
-        """The newest value of every scalar in the last few rows."""
-        rows = self.table.rows[-3:] if self.table else []
-        return {key: float(value) for row in rows for key, value in row.items() if value not in ("", None)}
 
     def restart_clock(self) -> None:
         """After a pause (validation, pictures, saving), so that images/s speaks of training alone."""

@@ -6,6 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +87,29 @@ def fit(
     if state is not None and trainer.is_global_zero:
         records.incident(start, "resume", f"continued from step {start} {note}".strip())
     try:
-        trainer.fit(module, datamodule=data)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of memory at step {module.step}: set data.params.max_per_device below {data.batch_size // world // module.accumulate} "
-            f"(the global batch stays {data.batch_size}) or model...network.params.checkpointing=true ({str(error).splitlines()[0]})"
-        ) from error
+        with memory_in_words(module, data, world):
+            trainer.fit(module, datamodule=data)
     except UserError as error:
         if trainer.is_global_zero:
             records.incident(module.step, "ended", str(error))
         raise
     return module.step >= settings.steps
+
+
+@contextmanager
+def memory_in_words(module: TrainingModule, data: DataModule, world: int) -> Iterator[None]:
+    """What to do where a device's memory does not suffice.
+
+    Raises:
+        UserError: in its place.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of memory at step {module.step}: set data.params.max_per_device below {data.batch_size // world // module.accumulate} "
+            f"(the global batch stays {data.batch_size}) or model...network.params.checkpointing=true ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from ldm.evaluation.curves import curve, log_ticks, thinned, ticks
+from ldm.evaluation.record import Record, write_records
 from ldm.evaluation.runs import ABSENT, differences, read_lines
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -34,8 +35,7 @@ def make_run(folder: Path, width: int = 32, pictures: int = 9) -> Path:
     lines = [{"step": i, "kind": "skipped sample", "what": f"{NASTY} {i}"} for i in range(120)]
     lines += [{"step": 101, "kind": "not finite", "what": "loss"}, {"step": 60, "kind": "resume", "what": "continued from step 60"}]
     (folder / "incidents.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 7, "ki')
-    record = {"metric": "FD (demo features)", "value": 12.5, "spread": 0.3, "samples": 5000, "extractor": NASTY}
-    (folder / "fd.record.json").write_text(json.dumps(record))
+    write_records(folder / "fd.record.json", [Record("FD (demo features)", 12.5, 5000, spread=0.3, extractor=NASTY)])
     return folder
 
 
@@ -67,6 +67,24 @@ def test_a_report_says_what_the_run_folder_holds(script, tmp_path: Path) -> None
     assert not outside and "<script" not in page and "onerror=alert(1)&gt;" in page
 
 
+def test_what_evaluate_measures_is_in_the_report(script, tmp_path: Path) -> None:
+    """The file that scripts/evaluate.py writes into a run folder, as it writes it: every record of it with its protocol."""
+    run = make_run(tmp_path / "one")
+    for name, level in (("a", 100), ("b", 110)):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.new("RGB", (16, 16), (level, level, level + i)).save(tmp_path / name / f"{i}.png")
+    done = script(
+        "scripts/evaluate.py", tmp_path / "a", tmp_path / "b", "--metrics", "psnr,ssim", "--out", run / "record.json", "--cache", ""
+    )
+    assert done.returncode == 0, done.stderr
+    assert script("scripts/report.py", run).returncode == 0
+    text = " ".join(re.sub(r"<[^>]*>", " ", (run / "report.html").read_text()).split())
+    measured = {record["metric"]: record["value"] for record in json.loads((run / "record.json").read_text())["records"]}
+    assert len(measured) == 2 and all(f"{metric}: {value:.6g} " in text for metric, value in measured.items()), text
+    assert "protocol file record.json samples 2" in text and "not known" in text
+
+
 def test_several_runs_side_by_side(script, tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "one"), make_run(tmp_path / "two", width=64, pictures=0)]
     (runs[1] / "base.yaml").unlink()
@@ -89,13 +107,26 @@ def test_wrong_runs_are_one_clear_line(script, tmp_path: Path) -> None:
     for name, content, message in (
         ("images/step-000900-samples.png", "no picture", "step-000900-samples.png: not a whole picture"),
         ("metrics.csv", "step,loss\n1,two\n", "metrics.csv, line 2"),
-        ("fd.record.json", "[1]", "expected an object, got list"),
+        ("metrics.csv", b"step,loss\n1,\xff\n", "metrics.csv, line 2"),
+        ("fd.record.json", "[1]", "fd.record.json: not a file of records"),
     ):
         before = (run / name).read_bytes() if (run / name).is_file() else None
-        (run / name).write_text(content)
+        (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         done = script("scripts/report.py", run)
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
         (run / name).unlink() if before is None else (run / name).write_bytes(before)
+
+
+def test_a_run_that_is_being_written_or_was_cut_off_is_read_as_far_as_it_goes(script, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "one")
+    (run / "metrics.csv").write_text("step,loss,gradient_norm_1,lr_1\n1,0.5,2,3\n2,1e308,2,3\n3,-1e308,2,3\n4,1e-")
+    (run / "incidents.jsonl").write_bytes(b'{"step": 1, "kind": "warning", "what": "\xff"}\n\xff\xfe')
+    done = script("scripts/report.py", run)
+    assert done.returncode == 0, done.stderr
+    page = (run / "report.html").read_text()
+    assert "1 x warning, 1 x unreadable line" in page
+    charts = re.findall('aria-label="([^"]*)"', page)
+    assert charts == ["loss", "gradient_norm_1", "lr_1"]  # numbers of optimizers are no channels
 
 
 def test_parts(tmp_path: Path) -> None:
@@ -107,6 +138,7 @@ def test_parts(tmp_path: Path) -> None:
     assert ticks(0, 10) == [0, 2, 4, 6, 8, 10] and log_ticks(-2.5, 1.2) == [0.01, 0.1, 1.0, 10.0]
     middle, below, above = thinned([(i, float(i % 2)) for i in range(1000)], 100)
     assert len(middle) == 100 and {v for _, v in middle} == {0.5} and {v for _, v in below} == {0.0} and {v for _, v in above} == {1.0}
+    assert curve({"a": [(1, 1e308), (2, -1e308), (3, 1e38), (4, -1e38), (5, 0.0)]}, "loss").count("<circle") == 3
     with pytest.raises(ValueError, match="no finite"):
         curve({"a": [(1, math.nan)]}, "loss")
 

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def serve() -> Iterator:
     running = []
 
     def start(study: Study, votes: Path) -> StudyServer:
-        server = StudyServer(study, Votes(votes))
+        server = StudyServer(study, Votes(votes, study.seconds))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         running.append(server)
         return server
@@ -120,7 +121,17 @@ def test_what_is_refused(folders: dict[str, Path], serve, tmp_path: Path) -> Non
         assert ask(address, path, body)[0] == code, path
     assert ask(address, "vote", vote, **{"Content-Type": "text/plain"})[0] == 400
     assert ask(address, "trial?subject=anna", Host="evil.example")[0] == 403
-    assert not (tmp_path / "votes.jsonl").exists()
+    assert ask(address, "vote", {**vote, "pair": "9" * 5000})[0] == 404
+    assert read_votes(tmp_path / "votes.jsonl") == []
+
+
+def test_a_page_that_is_loaded_again_shows_a_pair_only_for_the_rest_of_its_time(folders: dict[str, Path], serve, tmp_path: Path) -> None:
+    address = serve(task(folders, 2, seconds=3600), tmp_path / "votes.jsonl").address
+    looked = {"subject": "anna", "pair": "0"}
+    first, again = (ask(address, "shown", looked)[1]["seconds"] for _ in range(2))
+    assert 3590 < again < first <= 3600
+    over = serve(task(folders, 2), tmp_path / "votes0.jsonl").address
+    assert [ask(over, "shown", looked)[1]["seconds"] for _ in range(2)] == [0, 0]
 
 
 def test_votes_survive_kills_and_come_once(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -155,11 +166,32 @@ def test_shares_and_their_interval() -> None:
         shares([vote(0), vote(1, 1.0)])
 
 
+def test_a_vote_counts_once_and_is_for_one_of_its_pair(script, tmp_path: Path) -> None:
+    def line(chosen: str, subject: str = "s") -> str:
+        vote = Vote("", subject, 2, "superres", "0", "a", "b", chosen, 3.0, 4.0)
+        return json.dumps(asdict(vote)) + "\n"
+
+    path = tmp_path / "votes.jsonl"
+    path.write_text(line("a") + line("b") + '{"time": "20\n' + line("b", "t"))  # as from two servers at once, and a cut line
+    assert [(vote.subject, vote.chosen) for vote in read_votes(path)] == [("s", "a"), ("t", "b")]
+    said = script("scripts/user_study.py", "--results", path).stdout
+    assert "a preferred to b in 1 of 2 votes" in said and "1 unreadable lines are left out: 3" in said
+    path.write_text(line("c"))
+    with pytest.raises(Exception, match="entry 1: no vote"):
+        read_votes(path)
+
+
 def test_wrong_words_are_one_clear_line(folders: dict[str, Path], script, tmp_path: Path) -> None:
     given = ["--kind", "superres", "--conditions", folders["conditions"]]
     ours, theirs = (["--method", f"{name}={folders[name]}"] for name in ("ours", "theirs"))
     (tmp_path / "few").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "few" / "0.png")
+    for name, size in (("large", 16), ("broken", 8)):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("RGB", (size, size)).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "broken" / "2.png").write_text("no picture")
+    (tmp_path / "old.jsonl").write_text(json.dumps(asdict(Vote("", "s", 2, "superres", "0", "a", "b", "a", 1.0, 4.0))) + "\n")
     for words, code, message in (
         ([], 2, "give --kind"),
         ([*given, *ours], 2, "task 2 compares two methods"),
@@ -168,6 +200,11 @@ def test_wrong_words_are_one_clear_line(folders: dict[str, Path], script, tmp_pa
         ([*given, *ours, "--truth", tmp_path / "nowhere"], 3, "no such folder"),
         ([*given, *ours, "--truth", tmp_path / "few"], 3, "ground truth: no image named 1 (3 of 4 are missing)"),
         ([*given, *ours, *theirs, "--seconds", -1], 2, "--seconds -1"),
+        ([*given, *ours, *theirs, "--seconds", "nan"], 2, "--seconds nan"),
+        ([*given, *ours, "--truth", tmp_path / "large"], 2, "must be of one size"),
+        ([*given, *ours, "--truth", tmp_path / "broken"], 2, "2.png: not a picture"),
+        ([*given, *ours, *theirs, "--votes", tmp_path / "old.jsonl"], 2, "has votes on pairs that were seen for 1 seconds, not 3"),
+        ([*given, *ours, *theirs, "--votes", tmp_path], 2, "Is a directory"),
         (["--results", tmp_path / "none.jsonl"], 3, "no such file of votes"),
     ):
         done = script("scripts/user_study.py", *words)
@@ -194,3 +231,22 @@ def test_the_page_in_a_browser(folders: dict[str, Path], serve, tmp_path: Path) 
     assert found["hidden"] and found["seen"] and all(found["seen"]), found
     votes = read_votes(tmp_path / "votes.jsonl")
     assert len(votes) == 4 and all(vote.answered_seconds >= 0.05 for vote in votes)
+
+
+@needs_browser
+def test_a_subject_is_the_same_at_another_port(folders: dict[str, Path], serve, tmp_path: Path) -> None:
+    """A study that is started again takes a free port; the browser still knows who looks."""
+    study, files = task(folders, 2, seconds=0.05), [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
+    first, second = (serve(study, path) for path in files)
+    script = f"""
+    const at = (id) => page.getElementById(id), port = page.location.port;
+    for (let i = 0; i < 3000 && !at('count').textContent.startsWith('2 of'); i++) {{
+      const button = page.querySelector('#buttons button');
+      if (button) {{ button.click(); }}
+      await wait(10);
+    }}
+    if (port === '{first.server_port}') {{ document.getElementById('page').src = '{second.address}'; return; }}
+    """
+    found = visit(tmp_path, first.address, script)
+    assert "error" not in found and "2 of 4 decided" in found["text"], found
+    assert len({vote.subject for path in files for vote in read_votes(path)}) == 1

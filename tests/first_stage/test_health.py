@@ -86,8 +86,21 @@ def test_every_warning_has_its_case() -> None:
     assert seen(z[:1], size=4096, codes=few).warnings() == {}
     red = torch.tensor([0.1, 0.0, -0.05])[:, None, None].expand(8, 3, 4, 4)
     assert "red +12.8, green +0.0, blue -6.4" in seen(z, red).warnings()["colour"]
+    often = torch.cat([torch.arange(64), torch.zeros(4032, dtype=torch.int64)]).view(1, 64, 64)  # all 64 are in use
+    assert "one code stands for 98.5%" in seen(z[:1], size=64, codes=often).warnings()["one code"]
     assert "has won" in balance_warnings({"discriminator_right": 0.999})["discriminator"]
     assert "wrong way" in balance_warnings({"discriminator_right": 0.3})["discriminator"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_is_no_collapse(bad: float) -> None:
+    z, x = normal(8, 4, 8, 8), torch.zeros(8, 3, 4, 4)
+    z[3, 2, 1, 1] = bad
+    assert list(seen(z).warnings()) == ["not finite"] and "of the latent not all" in seen(z).warnings()["not finite"]
+    x[0, 0, 0, 0] = math.nan  # a decoder alone; infinity is clipped
+    assert "reconstructions' colour" in seen(normal(8, 4, 8, 8), x).warnings()["not finite"]
+    posterior = DiagonalGaussian(z, torch.zeros_like(z))
+    assert "of the KL not all" in seen(normal(8, 4, 8, 8), posterior=posterior).warnings()["not finite"]
 
 
 def test_nothing_added_is_an_error() -> None:

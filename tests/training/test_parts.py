@@ -1,12 +1,20 @@
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
+from ldm.errors import UserError
+from ldm.evaluation.runs import read_lines, read_series
+from ldm.first_stage.health import balance_warnings
 from ldm.training import Muon, TrainerSettings, warmup_cosine, warmup_linear
 from ldm.training.datamodule import DataModule
 from ldm.training.ema import EMA
 from ldm.training.muon import orthogonalise
-from ldm.training.records import MetricsTable, clock
+from ldm.training.records import MetricsTable, Records, clock
+from ldm.training.run import memory_in_words
 
 
 def test_ema_follows_its_formula_and_swaps_back() -> None:
@@ -83,6 +91,55 @@ def test_metrics_table_widens_and_resumes(tmp_path) -> None:
     again = MetricsTable(tmp_path / "m.csv", 2)  # resumed from step 2: what came after is computed again
     again.add({"step": 3, "loss": "0.4"})
     assert (tmp_path / "m.csv").read_text().splitlines() == ["step,loss,psnr", "1,2,", "2,1,20", "3,0.4,"]
+
+
+def test_a_table_that_was_cut_off_goes_on(tmp_path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("step,loss\n10,0.5\n12,0.2")  # 120,0.25 it would have been
+    MetricsTable(path, 200).add({"step": 130, "loss": "0.1"})
+    assert read_series(path) == {"loss": [(10, 0.5), (130, 0.1)]}
+
+
+def test_incidents_of_a_run_that_was_cut_off_stay_apart(tmp_path) -> None:
+    path = tmp_path / "incidents.jsonl"
+    path.write_text('{"step": 7, "ki')
+    Records(tmp_path, 1, 0, 0.1).incident(8, "resume", "continued")
+    assert read_lines(path) == ([{"step": 8, "kind": "resume", "what": "continued"}], [1])
+
+
+def reporting(folder: Path, first: bool = True, **scalars: float) -> Records:
+    """Records that have just reported a step's scalars, on the first device or another."""
+    records = Records(folder, 1, 0, 0.1)
+    records.table = MetricsTable(folder / "metrics.csv", 0) if first else None
+    records.sums, records.counts = {name: torch.tensor(value) for name, value in scalars.items()}, dict.fromkeys(scalars, 1)
+    trainer = SimpleNamespace(world_size=1, loggers=[], is_global_zero=first)
+    records.report(trainer, SimpleNamespace(step=3, rates=dict, device=torch.device("cpu")))  # type: ignore[arg-type]
+    return records
+
+
+def test_one_device_tells_of_numbers_that_are_not_finite(tmp_path) -> None:
+    for first in (True, False, False):
+        with pytest.raises(UserError, match="loss is not finite"):
+            reporting(tmp_path, first, loss=math.nan, pixel=1.0)
+    assert read_lines(tmp_path / "incidents.jsonl")[0] == [{"step": 3, "kind": "not finite", "what": "loss"}]
+
+
+def test_training_scalars_stay_known_over_many_validations(tmp_path) -> None:
+    """Whoever validates more often than he reports must not take the discriminator's victory for its end."""
+    records = reporting(tmp_path, loss=1.0, discriminator_right=1.0)
+    for step in range(4, 9):
+        records.write(SimpleNamespace(loggers=[]), step, {"validation_psnr": 20.0})  # type: ignore[arg-type]
+    assert balance_warnings(records.latest)
+
+
+def test_no_images_since_a_pause_are_no_speed_of_zero(tmp_path) -> None:
+    assert "images_per_second" not in reporting(tmp_path, loss=1.0).table.rows[-1]
+
+
+def test_memory_that_does_not_suffice_is_told_in_words() -> None:
+    words = memory_in_words(SimpleNamespace(step=7, accumulate=2), SimpleNamespace(batch_size=12), 2)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="out of memory at step 7: set data.params.max_per_device below 3"), words:
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 @pytest.mark.parametrize(

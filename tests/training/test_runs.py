@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ldm.evaluation.runs import differences, read_run
 from ldm.files import read_checkpoint, read_weights
 
 TINY_FIRST = [
@@ -198,11 +199,19 @@ def test_going_back_to_an_older_checkpoint_sets_the_newer_ones_aside(first_stage
     more = ["trainer.params.steps=6", "trainer.params.checkpoint_every=2", "trainer.params.keep=9"]
     assert run("main.py", *second(tmp_path, first_stage, *more)).returncode == 0
     folder = only(tmp_path, "second")
+    (folder / "images").mkdir()
+    for step in (2, 6):
+        (folder / "images" / f"step-{step:06d}-samples.png").touch()
     done = run("main.py", "--resume", folder / "checkpoints" / "step-2.ckpt", "trainer.params.steps=4")
     assert done.returncode == 0, done.stderr
     checkpoints = folder / "checkpoints"
     assert sorted(p.name for p in checkpoints.glob("step-*.ckpt")) == ["step-2.ckpt", "step-4.ckpt"]
     assert (checkpoints / "abandoned" / "step-6.ckpt").is_file() and (checkpoints / "last").resolve().name == "step-4.ckpt"
+    # The report shows the pictures of the run's own branch.
+    assert [p.name for p in (folder / "images").iterdir()] == ["step-000002-samples.png"]
+    assert (checkpoints / "abandoned" / "images" / "step-000006-samples.png").is_file()
+    changed = {path for path, _ in differences(read_run(folder).base or {}, read_run(folder).config)}
+    assert "trainer.params.steps" in changed and "seed" not in changed, changed
 
 
 def test_a_resume_that_does_not_fit_is_refused_and_changes_nothing(first_stage: Path, run, tmp_path: Path) -> None:
