@@ -98,6 +98,9 @@ def test_settings_count_devices() -> None:
     assert TrainerSettings(1, devices="auto", accelerator="cpu").device_count() == 1
     with pytest.raises(ValueError, match="steps"):
         TrainerSettings(0)
+    for name in ("max_seconds", "checkpoint_seconds"):
+        with pytest.raises(ValueError, match=f"{name} must be positive"):
+            TrainerSettings(1, **{name: 0})
 
 
 def test_clock() -> None:
