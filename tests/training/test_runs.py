@@ -339,13 +339,13 @@ def test_a_time_limit_ends_a_run_as_finished_with_checkpoints_at_equal_spaces(fi
     folder = only(tmp_path, "second")
     files = sorted((folder / "checkpoints").glob("step-*.ema.safetensors"), key=lambda path: int(path.name[5:].split(".")[0]))
     seconds = [read_metadata(path)["seconds"] for path in files]
-    assert seconds == sorted(seconds) and seconds[-1] >= 2 and len(seconds) >= 2  # a busy machine may need more than a space for a step
+    assert seconds == sorted(seconds) and seconds[-1] >= 2  # how many there are depends on how long a step takes here
     assert len({int(value / 0.5) for value in seconds}) == len(seconds)
     last = int(files[-1].name[5:].split(".")[0])
     again = run("main.py", "--resume", folder)
     assert again.returncode == 0 and "nothing to do" in again.stderr
     assert state(folder, last)["step"] == last  # nothing was trained on top
-    more = run("main.py", "--resume", folder, "trainer.params.max_seconds=2.2")
+    more = run("main.py", "--resume", folder, f"trainer.params.max_seconds={seconds[-1] + 0.2}")
     assert more.returncode == 0, more.stderr
     newest = (folder / "checkpoints" / "last").resolve()
-    assert read_checkpoint(newest)["seconds"] >= 2.2 and read_checkpoint(newest)["step"] > last
+    assert read_checkpoint(newest)["seconds"] >= seconds[-1] + 0.2 and read_checkpoint(newest)["step"] > last
