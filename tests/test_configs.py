@@ -11,7 +11,7 @@ from ldm.check import Report, build_on_meta, count_parameters, without_checkpoin
 from ldm.config import Config, Trust, load, validate
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-RUNNABLE = sorted(p for folder in ("first_stage", "ldm", "demo", "own") for p in (CONFIGS / folder).glob("*.yaml"))
+RUNNABLE = sorted(p for folder in ("first_stage", "ldm", "demo", "demo/compression", "own") for p in (CONFIGS / folder).glob("*.yaml"))
 ZOO = sorted(p for folder in ("first_stage", "ldm") for p in (CONFIGS / folder).glob("*.yaml"))
 
 # Millions of parameters, of parts or of sums of parts: as printed in the paper's tables or, where the print is wrong or

@@ -26,14 +26,29 @@ def train(config: str, logs: Path, overrides: list[str]) -> tuple[Path, float]:
     Raises:
         UserError: if training failed (main.py has said why).
     """
-    command = ["main.py", "--base", f"configs/demo/{config}.yaml", "--train", "--logdir", str(logs.resolve()), *overrides]
+    seconds = run_main(["--base", f"configs/demo/{config}.yaml", "--train", "--logdir", str(logs.resolve()), *overrides], config)
+    return runs_of(config, logs)[-1], seconds
+
+
+def run_main(words: list[str], what: str) -> float:
+    """Run main.py; the seconds it took, start-up included.
+
+    Raises:
+        UserError: if it failed or was stopped.
+    """
+    command = ["main.py", *words]
     sys.stderr.write(f"\npython {' '.join(command)}\n")
     begun = time.perf_counter()
     code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
     if code:
-        raise UserError(f"training {config} ended with exit code {code}")
-    runs = [run for run in logs.resolve().iterdir() if run.name.split("_", 1)[-1] == config]
-    return max(runs, key=lambda run: run.stat().st_mtime), time.perf_counter() - begun
+        raise UserError(f"training {what} ended with exit code {code}")
+    return time.perf_counter() - begun
+
+
+def runs_of(config: str, logs: Path) -> list[Path]:
+    """Run folders of a demo config, finished or not, the newest last."""
+    found = [run for run in logs.resolve().glob("*") if run.name.split("_", 1)[-1] == Path(config).name]
+    return sorted(found, key=lambda run: run.stat().st_mtime)
 
 
 def load_run(run: Path) -> LoadedModel:

@@ -28,21 +28,31 @@ class Checkpoints(pl.Callback):
     Args:
         folder: of the run.
         every: steps between checkpoints.
+        seconds: of training between checkpoints, beside those; none is never.
         keep: full checkpoints to keep; weights are thinned alike.
         metadata: goes into both files: the resolved config, and where the first stage came from.
         state: full state of the run that is resumed; its optimizers, schedules and EMA are loaded once they exist.
     """
 
-    def __init__(self, folder: Path, every: int, keep: int, metadata: dict[str, Any], state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        keep: int,
+        metadata: dict[str, Any],
+        state: dict[str, Any] | None = None,
+        seconds: float | None = None,
+    ) -> None:
         self.folder, self.every, self.keep, self.metadata, self.state = folder / "checkpoints", every, keep, metadata, state
-        self.saved = -1
+        self.seconds = seconds
+        self.saved, self.saved_at = -1, 0.0
         self.after_save: Callable[[], None] = lambda: None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         if self.state is not None:
             pl_module.load_progress(self.state)
-            self.saved, self.state = pl_module.step, None
+            self.saved, self.saved_at, self.state = pl_module.step, pl_module.seconds, None
         if trainer.is_global_zero:
             write_text(self.folder.parent / "config.yaml", yaml.safe_dump(self.metadata["config"], sort_keys=False, allow_unicode=True))
             self._set_aside(pl_module.step)
@@ -59,8 +69,12 @@ class Checkpoints(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)
-        if pl_module._micro == 0 and pl_module.step % self.every == 0:
+        if pl_module._micro == 0 and (pl_module.step % self.every == 0 or self._due(pl_module)):
             self.save(trainer, pl_module)
+
+    def _due(self, module: TrainingModule) -> bool:
+        """Whether a multiple of `seconds` has passed since the last checkpoint."""
+        return self.seconds is not None and module.seconds // self.seconds > self.saved_at // self.seconds
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -76,7 +90,7 @@ class Checkpoints(pl.Callback):
                 "from it with a lower learning rate, gradient_clip, or precision: 32-true"
             )
         path = self.folder / f"step-{module.step}.ckpt"
-        metadata = {"ldm_checkpoint": FORMAT, "step": module.step, **self.metadata}
+        metadata = {"ldm_checkpoint": FORMAT, "step": module.step, "seconds": round(module.seconds, 3), **self.metadata}
         save_checkpoint(path, {**metadata, **module.full_state()})
         kind = "safetensors" if module.ema is None else "ema.safetensors"
         with module.ema.applied() if module.ema is not None else nullcontext():
@@ -84,7 +98,7 @@ class Checkpoints(pl.Callback):
         if module.posthoc is not None:
             self._save_snapshot(module.step, module.posthoc)
         self._point_last_at(path)
-        self.saved = module.step
+        self.saved, self.saved_at = module.step, module.seconds
         for suffix in ("ckpt", "safetensors"):
             for old in sorted(self.folder.glob(f"step-*.{suffix}"), key=step_of)[: -self.keep]:
                 old.unlink()

@@ -29,6 +29,7 @@ class TrainingModule(pl.LightningModule):
 
     Attributes:
         step: training steps done.
+        seconds: that they took, pauses for looking and saving included.
         run_seed, accumulate, gradient_clip: set by the trainer before fit.
         metrics: this step's scalars, on the device and detached.
     """
@@ -37,6 +38,7 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.step = 0
+        self.seconds = 0.0
         self.run_seed = 0
         self.accumulate = 1
         self.gradient_clip: float | None = None

@@ -160,10 +160,11 @@ class Progress(pl.Callback):
     Args:
         records: where the numbers come from.
         steps: of the whole run.
+        seconds: at which it ends, if before; none is no limit.
     """
 
-    def __init__(self, records: Records, steps: int) -> None:
-        self.records, self.steps = records, steps
+    def __init__(self, records: Records, steps: int, seconds: float | None = None) -> None:
+        self.records, self.steps, self.seconds = records, steps, seconds
         self.bar: Any = None
         self.begun, self.first = time.perf_counter(), 0
 
@@ -171,7 +172,7 @@ class Progress(pl.Callback):
         assert isinstance(pl_module, TrainingModule)
         self.begun, self.first = time.perf_counter(), pl_module.step
         if trainer.is_global_zero and sys.stderr.isatty():
-            self.bar = tqdm(total=self.steps, initial=pl_module.step, unit="step", dynamic_ncols=True)
+            self.bar = tqdm(total=self.steps if self.seconds is None else None, initial=pl_module.step, unit="step", dynamic_ncols=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -188,7 +189,10 @@ class Progress(pl.Callback):
             self.bar.set_postfix_str(text)
             return
         left = (time.perf_counter() - self.begun) / (step - self.first) * (self.steps - step)
-        sys.stderr.write(f"step {step}/{self.steps}: {text}, {clock(left)} left\n")
+        of_all = f"/{self.steps}"
+        if self.seconds is not None:
+            left, of_all = max(min(left, self.seconds - pl_module.seconds), 0.0), ""
+        sys.stderr.write(f"step {step}{of_all}: {text}, {clock(left)} left\n")
         sys.stderr.flush()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

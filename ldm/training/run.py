@@ -22,6 +22,7 @@ from ldm.training.module import TrainingModule
 from ldm.training.monitor import Monitor
 from ldm.training.records import Progress, Records
 from ldm.training.settings import TrainerSettings
+from ldm.training.timelimit import TimeLimit
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def fit(
     loggers: Iterable[Logger] = (),
     note: str = "",
 ) -> bool:
-    """Train until `settings.steps`, or until asked to stop.
+    """Train until `settings.steps` or `settings.max_seconds`, or until asked to stop.
 
     Args:
         module, data, settings: what, on what, how.
@@ -61,27 +62,32 @@ def fit(
         note: what was changed on resuming, for the record.
 
     Returns:
-        True when all steps are done, False when the run was stopped before.
+        True when all steps are done or the time is up, False when the run was stopped before.
     """
     start = 0
     if state is not None:
         module.load_weights(state["model"])
         module.step = start = int(state["step"])
+        module.seconds = float(state.get("seconds", 0.0))
     world = settings.world_size()
     module.run_seed, module.accumulate, module.gradient_clip = seed, data.accumulate(world), settings.gradient_clip
     data.plan(seed, start, settings.steps)
     if start >= settings.steps:
         log.info("nothing to do: step %d of %d is done", start, settings.steps)
         return True
+    limit = TimeLimit(settings.max_seconds)
+    if limit.over(module):
+        log.info("nothing to do: step %d was reached after %.0f seconds, the limit is %g", start, module.seconds, limit.seconds)
+        return True
     if settings.channels_last is True or (settings.channels_last == "auto" and settings.device_type() == "cuda"):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.device_type() == "cuda":
         torch.set_float32_matmul_precision("high")
     records = Records(folder, settings.log_every, start, settings.max_skipped)
-    checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state)
+    checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state, settings.checkpoint_seconds)
     checkpoints.after_save = records.restart_clock
     monitor = Monitor(folder, data, records, settings.validate_every, settings.images_every, settings.validation_batches)
-    own = [records, Progress(records, settings.steps), monitor, CleanStop(), checkpoints]
+    own = [limit, records, Progress(records, settings.steps, settings.max_seconds), monitor, CleanStop(), checkpoints]
     quiet_lightning()
     trainer = make_trainer(settings, folder, [*own, *callbacks], [TensorBoardLogger(folder, name="", version=""), *loggers])
     if state is not None and trainer.is_global_zero:
@@ -93,7 +99,7 @@ def fit(
         if trainer.is_global_zero:
             records.incident(module.step, "ended", str(error))
         raise
-    return module.step >= settings.steps
+    return module.step >= settings.steps or limit.over(module)
 
 
 @contextmanager

@@ -20,6 +20,8 @@ class TrainerSettings:
 
     Attributes:
         steps: training batches of the global size, that is, updates of the generator.
+        max_seconds: end earlier, as finished, once training has taken so long (all its parts together where it was resumed); none is
+            no limit. What comes out then depends on the machine, so the learning rate should not fall with the steps.
         devices: how many, or "auto" for all, or a list of numbers.
         accelerator: "auto", "cpu", "cuda", "mps".
         precision: of the forward and backward pass; "auto" is bf16 wherever the device computes it natively.
@@ -32,12 +34,14 @@ class TrainerSettings:
         validate_every: steps between passes over (a part of) the validation data; 0 is never.
         validation_batches: at most so many.
         checkpoint_every: steps between checkpoints; there is always one at the end.
+        checkpoint_seconds: seconds of training between checkpoints, beside those; none is never.
         keep: full checkpoints to keep.
         max_skipped: stop when more than this share of the samples had to be skipped.
         lightning: further arguments of Lightning's Trainer.
     """
 
     steps: int
+    max_seconds: float | None = None
     devices: int | str | list[int] = "auto"
     accelerator: str = "auto"
     precision: str = "auto"
@@ -50,6 +54,7 @@ class TrainerSettings:
     validate_every: int = 1000
     validation_batches: int = 8
     checkpoint_every: int = 1000
+    checkpoint_seconds: float | None = None
     keep: int = 2
     max_skipped: float = 0.1
     lightning: dict[str, Any] = field(default_factory=dict)
@@ -58,6 +63,9 @@ class TrainerSettings:
         for name in ("steps", "log_every", "checkpoint_every", "keep", "num_nodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("max_seconds", "checkpoint_seconds"):
+            if (seconds := getattr(self, name)) is not None and seconds <= 0:
+                raise ValueError(f"{name} must be positive, got {seconds}")
         if self.accelerator not in ("auto", "cpu", "cuda", "gpu", "mps"):
             raise ValueError(f"accelerator {self.accelerator!r} is unknown; there are auto, cpu, cuda, mps")
         if self.precision not in PRECISIONS:

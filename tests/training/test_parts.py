@@ -10,11 +10,13 @@ from ldm.errors import UserError
 from ldm.evaluation.runs import read_lines, read_series
 from ldm.first_stage.health import balance_warnings
 from ldm.training import Muon, TrainerSettings, warmup_cosine, warmup_linear
+from ldm.training.checkpoints import Checkpoints
 from ldm.training.datamodule import DataModule
 from ldm.training.ema import EMA
 from ldm.training.muon import orthogonalise
 from ldm.training.records import MetricsTable, Records, clock
 from ldm.training.run import memory_in_words
+from ldm.training.timelimit import TimeLimit
 
 
 def test_ema_follows_its_formula_and_swaps_back() -> None:
@@ -155,6 +157,24 @@ def test_settings_count_devices() -> None:
     assert TrainerSettings(1, devices="auto", accelerator="cpu").device_count() == 1
     with pytest.raises(ValueError, match="steps"):
         TrainerSettings(0)
+    for name in ("max_seconds", "checkpoint_seconds"):
+        with pytest.raises(ValueError, match=f"{name} must be positive"):
+            TrainerSettings(1, **{name: 0})
+
+
+def test_what_falls_due_by_the_clock(tmp_path: Path) -> None:
+    checkpoints, module = Checkpoints(tmp_path, 1000, 2, {}, seconds=10.0), SimpleNamespace(seconds=0.0)
+
+    def due(seconds: float) -> bool:
+        module.seconds = seconds
+        return checkpoints._due(module)
+
+    assert not due(9.9) and due(10.0) and due(35.0)
+    checkpoints.saved_at = 10.4
+    assert not due(19.9) and due(20.0)
+    module.seconds = 5.0
+    assert TimeLimit(5.0).over(module) and not TimeLimit(5.1).over(module) and not TimeLimit(None).over(module)
+    assert not Checkpoints(tmp_path, 1000, 2, {})._due(module)
 
 
 def test_clock() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ldm.evaluation.runs import differences, read_run
-from ldm.files import read_checkpoint, read_weights
+from ldm.files import read_checkpoint, read_metadata, read_weights
 
 TINY_FIRST = [
     "model.params.autoencoder.params.width=32",
@@ -338,3 +338,23 @@ def test_overfitting_a_handful_of_images(run, script, tmp_path: Path) -> None:
         distance = [float((image - images[k, 0]).square().mean()) for k in chosen]
         assert int(np.argmin(distance)) == i % 3 and min(distance) < 0.1, distance
         assert json.loads(Image.open(out / f"{i:05d}.png").text["ldm"])["label"] == i % 3
+
+
+def test_a_time_limit_ends_a_run_as_finished_with_checkpoints_at_equal_spaces(first_stage: Path, run, tmp_path: Path) -> None:
+    limited = ["trainer.params.steps=100000", "trainer.params.checkpoint_every=100000", "trainer.params.keep=100"]
+    words = second(tmp_path, first_stage, *limited, "trainer.params.max_seconds=2", "trainer.params.checkpoint_seconds=0.5")
+    done = run("main.py", *words)
+    assert done.returncode == 0 and "done. Weights" in done.stderr and "/100000" not in done.stderr, done.stderr
+    folder = only(tmp_path, "second")
+    files = sorted((folder / "checkpoints").glob("step-*.ema.safetensors"), key=lambda path: int(path.name[5:].split(".")[0]))
+    seconds = [read_metadata(path)["seconds"] for path in files]
+    assert seconds == sorted(seconds) and seconds[-1] >= 2  # how many there are depends on how long a step takes here
+    assert len({int(value / 0.5) for value in seconds}) == len(seconds)
+    last = int(files[-1].name[5:].split(".")[0])
+    again = run("main.py", "--resume", folder)
+    assert again.returncode == 0 and "nothing to do" in again.stderr
+    assert state(folder, last)["step"] == last  # nothing was trained on top
+    more = run("main.py", "--resume", folder, f"trainer.params.max_seconds={seconds[-1] + 0.2}")
+    assert more.returncode == 0, more.stderr
+    newest = (folder / "checkpoints" / "last").resolve()
+    assert read_checkpoint(newest)["seconds"] >= seconds[-1] + 0.2 and read_checkpoint(newest)["step"] > last

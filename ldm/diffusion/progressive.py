@@ -1,0 +1,76 @@
+"""Progressive coding with a diffusion model (Ho et al., 2020, Sec. 4.3): what it costs to send a latent, and how good a part is.
+
+Sender and receiver share the model. First z_T is sent, then z_s given z_t for ever smaller times, each at the price of a divergence:
+the KL of q(z_s | z_t, z_0) from the model's p(z_s | z_t), which has the same variance and the guessed clean latent in its mean.
+Whenever the receiver stops, it knows z_t and guesses the clean latent from it. The price is that of a code which random numbers
+shared by both sides reach in the limit; no file is written.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ldm.diffusion.guidance import Denoise
+from ldm.diffusion.schedule import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Received:
+    """The receiver at one time.
+
+    Attributes:
+        t: 0 to T-1.
+        nats: all that was sent up to here, `(B,)` float64.
+        z_0: the guess, `(B, c, h, w)`.
+    """
+
+    t: int
+    nats: Tensor
+    z_0: Tensor
+
+
+def code_times(T: int, steps: int) -> list[int]:
+    """`steps` times from T-1 down to 0, evenly spaced; T of them are the whole chain, as in Ho et al.
+
+    Raises:
+        ValueError: fewer than 2 or more than T.
+    """
+    if not 2 <= steps <= T:
+        raise ValueError(f"a code over {T} times has 2 to {T} steps, got {steps}")
+    return [round((T - 1) * (1 - i / (steps - 1))) for i in range(steps)]
+
+
+@torch.no_grad()
+def progressive(
+    denoise: Denoise, z_0: Tensor, schedule: NoiseSchedule, times: list[int], generator: torch.Generator | None = None
+) -> Iterator[Received]:
+    """Send latents, and look at what has arrived after every part.
+
+    The divergences are sampled: at each time z_t is drawn from q(z_t | z_0), one draw per latent. A step from t to s < t costs
+    (SNR_s - SNR_t) / 2 times the squared error of the guess: two normals of equal variance whose means differ by that error (Kingma et
+    al., 2021, Eq. 13-15; for s = t - 1, L_(t-1) of Ho et al.). Fewer steps than T are a code too, a somewhat dearer one.
+
+    Args:
+        denoise: the model, its conditioning inside: both sides know the condition, which is not counted.
+        z_0: `(B, c, h, w)` float32.
+        schedule: that the model was trained on.
+        times: falling, T-1 first.
+        generator: of the noise, on the CPU.
+
+    Yields:
+        One for each time. What comes after the last, the rest of z_0, costs without end where z_0 is not discrete: it is not counted.
+    """
+    squared = torch.cumprod(1.0 - schedule.betas, dim=0)  # float64
+    snr = squared / (1.0 - squared)
+    nats = schedule.prior_bits(z_0).double().cpu() * math.log(2.0) * z_0[0].numel()
+    for t, s in zip(times, [*times[1:], None], strict=True):
+        eps = torch.randn(z_0.shape, generator=generator).to(z_0)
+        when = torch.full((len(z_0),), t, device=z_0.device)
+        guess = denoise(schedule.add_noise(z_0, when, eps), when).z_0
+        yield Received(t, nats.clone(), guess)
+        if s is not None:
+            error = (guess.double() - z_0.double()).square().flatten(1).sum(dim=1).cpu()
+            nats = nats + 0.5 * (snr[s] - snr[t]) * error
