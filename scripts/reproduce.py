@@ -15,7 +15,7 @@ from ldm.evaluation.paper import Row, Table, asked  # noqa: E402
 from ldm.files import write_text  # noqa: E402
 from ldm.loading import pick_device  # noqa: E402
 from ldm.reproduction import show  # noqa: E402
-from ldm.reproduction.commands import Asked  # noqa: E402
+from ldm.reproduction.needs import Asked  # noqa: E402
 from ldm.reproduction.results import as_json, execute, values  # noqa: E402
 from ldm.reproduction.speed import Speeds, SpeedSettings, measure, pieces_of  # noqa: E402
 

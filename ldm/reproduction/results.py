@@ -13,8 +13,9 @@ from typing import Any
 from ldm.errors import UserError
 from ldm.evaluation.paper import Row, Table
 from ldm.files import fingerprint
-from ldm.reproduction.commands import Asked, Command, commands, own_model
+from ldm.reproduction.commands import Command, commands
 from ldm.reproduction.cost import training_costs
+from ldm.reproduction.needs import Asked, own_model
 from ldm.reproduction.sizes import config_of, counts
 from ldm.reproduction.speed import Speeds, printed_ratio
 from ldm.sources import read_source
@@ -148,9 +149,13 @@ def _measured(table: Table, row: Row, asked: Asked, command: Command, printed: s
 def _of_another_model(record: dict[str, Any], model: Path) -> str:
     """Why a record does not speak of a row's model as it is now; where the model is gone, the record is all there is."""
     measured = record.get("checkpoint")
-    if measured is None or not model.exists() or measured == _hash(model):
+    if measured is None or not model.exists():
         return ""
-    return f"is of other weights than {model} has now (SHA-256 {measured[:12]}..., now {_hash(model)[:12]}...)"
+    try:
+        now = _hash(model)
+    except UserError as error:
+        return f"cannot be held against the model ({error})"
+    return "" if measured == now else f"is of other weights than {model} has now (SHA-256 {measured[:12]}..., now {now[:12]}...)"
 
 
 @cache

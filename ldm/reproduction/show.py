@@ -4,8 +4,9 @@ import textwrap
 from collections.abc import Sequence
 
 from ldm.evaluation.paper import Row, Table, disagreements
-from ldm.reproduction.commands import Asked, Need, commands, needs_to_measure, needs_to_train, settings_text
+from ldm.reproduction.commands import commands, needs_to_measure, settings_text
 from ldm.reproduction.cost import sampling_cost, training_costs
+from ldm.reproduction.needs import Asked, Need, needs_to_train
 from ldm.reproduction.results import Value
 from ldm.reproduction.sizes import config_of
 from ldm.reproduction.speed import Speeds

@@ -10,9 +10,10 @@ import torch
 from ldm.errors import UserError
 from ldm.evaluation.paper import asked, figure, table
 from ldm.files import fingerprint, save_weights
-from ldm.reproduction.commands import Asked, Command, commands, needs_to_measure
+from ldm.reproduction.commands import Command, commands, needs_to_measure
 from ldm.reproduction.cost import Cost, sampling_cost, sampling_work, training_cost, training_costs
 from ldm.reproduction.narrow import narrowed
+from ldm.reproduction.needs import Asked
 from ldm.reproduction.results import find_record, values
 from ldm.reproduction.sizes import config_of, counts, on_meta, work
 from ldm.reproduction.speed import Speeds, SpeedSettings, measure, printed_ratio
