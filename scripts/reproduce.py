@@ -15,7 +15,7 @@ from ldm.evaluation.paper import Row, Table, asked  # noqa: E402
 from ldm.files import write_text  # noqa: E402
 from ldm.loading import pick_device  # noqa: E402
 from ldm.reproduction import show  # noqa: E402
-from ldm.reproduction.commands import Asked  # noqa: E402
+from ldm.reproduction.needs import Asked  # noqa: E402
 from ldm.reproduction.results import as_json, execute, values  # noqa: E402
 from ldm.reproduction.speed import Speeds, SpeedSettings, measure, pieces_of  # noqa: E402
 from ldm.reproduction.studies.command import STUDIES, add_flags, run_study  # noqa: E402
@@ -121,8 +121,12 @@ def places_from_flags(flags: argparse.Namespace, words: list[str]) -> Asked:
         raise UserError("--model goes with --row: it is the model of one row")
     if stray := [word for word in words if not word.startswith("paths.") or "=" not in word]:
         raise UserError(f"{stray[0]!r}: expected paths.NAME=DIR")
-    if min(flags.batch, flags.rounds, flags.speed_batch or 1) < 1:
+    if min(flags.batch, flags.rounds, 1 if flags.speed_batch is None else flags.speed_batch) < 1:
         raise UserError("--batch, --rounds and --speed-batch: expected at least 1")
+    if not (0 < (1 if flags.share is None else flags.share) <= 1 and 0 < flags.pixels <= 1):
+        raise UserError("--share and --pixels: expected more than 0 and at most 1")
+    if flags.plan and flags.json:
+        raise UserError("--json holds numbers, and --plan has none: leave one out")
     return Asked(Path(flags.models), flags.model, flags.weights, tuple(words), flags.batch, flags.device)
 
 
@@ -136,7 +140,7 @@ def reproduce(table: Table, rows: list[Row], places: Asked, flags: argparse.Name
         sys.stdout.write("\n".join(show.claim(table, speeds)) + "\n")
     run = sum(value.ours is not None for some in found.values() for value in some)
     total = sum(map(len, found.values()))
-    hint = "" if run == total else f"; what the rest needs: --{table.number.replace(' ', ' ')} --plan"
+    hint = "" if run == total else f"; what the rest needs: --{table.number} --plan"
     sys.stdout.write(f"\n{table.number}: {run} of {total} numbers run{hint}\n\n")
     return as_json(table, found, speeds)
 

@@ -20,6 +20,7 @@ from PIL import Image
 from test_task_scripts import config_of, made, photo
 
 from ldm.cli import processes
+from ldm.cli.conditions import read_rows
 from ldm.errors import UserError
 from ldm.files import save_weights
 from ldm.imagesets import ImageSet, write_adm
@@ -265,6 +266,15 @@ def test_captions_and_classes_from_a_file(models: dict[str, Path], script, tmp_p
 
 def notes(folder: Path, key: str) -> list[Any]:
     return [json.loads(Image.open(path).text["ldm"])[key] for path in ImageSet.read(folder).paths()]
+
+
+def test_only_the_ends_of_lines_end_a_condition(tmp_path: Path) -> None:
+    """U+2028 and U+0085 may stand in captions and in JSON strings; wrong lines are counted as an editor counts them."""
+    (tmp_path / "a.txt").write_text("one\u2028line\r\n\nan\x85other\n", encoding="utf-8", newline="")
+    assert read_rows(str(tmp_path / "a.txt")) == ["one\u2028line", "an\x85other"]
+    (tmp_path / "a.jsonl").write_text('{"caption": "one\u2028line"}\n\n{\n', encoding="utf-8")
+    with pytest.raises(UserError, match="line 3: not JSON"):
+        read_rows(str(tmp_path / "a.jsonl"))
 
 
 def test_layouts_and_label_maps_from_a_file(models: dict[str, Path], script, tmp_path: Path) -> None:

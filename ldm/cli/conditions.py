@@ -22,13 +22,21 @@ def read_lines(path: str) -> list[str]:
         MissingFile: nothing there.
         UserError: no text.
     """
+    return [line for _, line in numbered_lines(path)]
+
+
+def numbered_lines(path: str) -> list[tuple[int, str]]:
+    """Lines that are not empty, with their numbers in the file, as editors count them.
+
+    Only the ends of lines end one: captions and JSON strings may hold U+2028 and the like, at which `str.splitlines` cuts as well.
+    """
     if not Path(path).is_file():
         raise MissingFile(f"--from-file {path}: no such file")
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # read_text has made "\n" of "\r\n" and "\r"
     except UnicodeDecodeError as error:
         raise UserError(f"--from-file {path}: not UTF-8 text ({error})") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def read_rows(path: str) -> list[Row]:
@@ -43,7 +51,7 @@ def read_rows(path: str) -> list[Row]:
         content = read_json(path)
         rows = content if isinstance(content, list) else [content]
     elif path.endswith(".jsonl"):
-        rows = [_object(line, f"--from-file {path}, line {i}") for i, line in enumerate(read_lines(path), 1)]
+        rows = [_object(line, f"--from-file {path}, line {i}") for i, line in numbered_lines(path)]
     else:
         rows = list(read_lines(path))
     if not rows:

@@ -27,7 +27,7 @@ from ldm.cli.processes import side_by_side
 from ldm.cli.steer import steering_from_flags
 from ldm.data.images import to_tensor
 from ldm.errors import UserError
-from ldm.files import newest_weights
+from ldm.files import file_sha256, newest_weights
 from ldm.imagesets import NAME, PER_FOLDER, ImageSet, write_adm
 from ldm.loading import load_classifier, pick_devices
 from ldm.training.monitor import save_grid
@@ -106,7 +106,7 @@ def settings_of(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, i
         "width": size[1],
         "first_stage": str(getattr(job.model.first_stage, "sha256", "")) or "inside",
         "config": hash_of(job.loaded.config.get("model")),
-        **{f"content of --{key}": hash_of_file(newest_weights(path)) for key, path in files.items()},
+        **{f"content of --{key}": file_sha256(newest_weights(path)) for key, path in files.items()},
         "conditions": hash_of_conditions(asked, count),
     }
     if "label" in asked[0].entries:
@@ -126,12 +126,6 @@ def balance(labels: Sequence[int]) -> str:
 def hash_of(value: Any) -> str:
     """SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def hash_of_file(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_of_conditions(asked: Sequence[Asked], count: int) -> str:

@@ -4,55 +4,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ldm.config import load
 from ldm.errors import UserError
-from ldm.evaluation.paper import Row, Table, sources
-from ldm.first_stage.perceptual import VGG16
-from ldm.reproduction.sizes import config_file, config_of
+from ldm.evaluation.paper import Row, Table
+from ldm.reproduction.needs import (
+    Asked,
+    Need,
+    config_path,
+    configs,
+    lpips_weights,
+    model_need,
+    model_path,
+    own_model,
+    source_need,
+)
+from ldm.reproduction.sizes import config_of
 
 OUTPUTS = Path("outputs/reproduce")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user names instead of the places where things are looked for.
-
-    Attributes:
-        models: folder of trained models: first_stage/NAME.safetensors and ldm/NAME.safetensors.
-        model: run folder or file of the one row that is asked for.
-        weights: file of the Inception weights.
-        overrides: `paths.x=...` words for the configs.
-        batch: images at a time.
-        device: as the scripts take it.
-    """
-
-    models: Path = Path("models")
-    model: str = ""
-    weights: str = ""
-    overrides: tuple[str, ...] = ()
-    batch: int = 16
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Need:
-    """A file or folder that a row reads.
-
-    Attributes:
-        path: where it is looked for.
-        what: it is.
-        where: people get it.
-    """
-
-    path: Path
-    what: str
-    where: str
-
-    @property
-    def there(self) -> bool:
-        return self.path.exists()
 
 
 @dataclass(frozen=True)
@@ -64,25 +31,29 @@ class Command:
         words: of the command line, from the script on.
         record: file that a measuring command writes.
         names: printed name: name in the record.
+        samples: how many a record has to be of; 0 where the conditions decide.
+        needs: what it reads that no command of the row writes.
     """
 
     does: str
     words: tuple[str, ...]
     record: Path | None = None
     names: tuple[tuple[str, str], ...] = ()
+    samples: int = 0
+    needs: tuple[Need, ...] = ()
 
     def text(self) -> str:
         """As one types it."""
         return " ".join(["python", *(f'"{word}"' if " " in word else word for word in self.words)])
 
 
-# By kind of script: what it is given, and what its results are held against (names in sources.yaml; "train": the config's
-# training images). A name with {data} has one entry per data set.
-GIVEN = {"captions": "coco-captions", "superres": "low-res", "inpaint": "places-inputs", "layouts": "{data}-layouts"}
+# What results are held against (names in sources.yaml; "train": the config's training images). A name with {data} has one entry
+# per data set.
 AGAINST = {
     "coco-images": "coco-images",
     "validation": "imagenet-val-256",
     "places": "places-whole",
+    "places-val": "places-val-whole",
     "places-hard": "places-hard",
     "layout-images": "{data}-layout-images",
 }
@@ -90,72 +61,38 @@ AGAINST = {
 
 # A record's name: what scripts/evaluate.py calls the measure, where that is another word.
 MEASURES = {"precision": "prec_recall_adm", "recall": "prec_recall_adm", "r-fid": "rfid"}
-
-
-def model_path(config: str, asked: Asked) -> Path:
-    """Where the trained model of a config is looked for."""
-    return asked.models / f"{config}.safetensors"
-
-
-def own_model(row: Row, asked: Asked) -> Path:
-    """Where a row's model is looked for."""
-    return Path(asked.model) if asked.model else model_path(row.config, asked)
-
-
-def model_need(config: str, path: Path) -> Need:
-    """A trained model, with where the authors' own is, if they published it."""
-    released = sources()["released"].get(config)
-    train = f"train it: python main.py --base configs/{config}.yaml --train"
-    fetch = f", or fetch {released} and bring it there with python scripts/convert.py ... {path} --to ldm" if released else ""
-    return Need(path, f"trained model of configs/{config}.yaml", train + fetch)
-
-
-def source_need(kind: str, name: str, path: str = "") -> Need:
-    """Something of sources.yaml."""
-    entry = sources()[kind][name]
-    return Need(Path(path or entry["path"]), entry["what"], entry["where"])
-
-
-def needs_to_train(row: Row, asked: Asked) -> list[Need]:
-    """Data, first stage and starting weights of a row's training."""
-    found = []
-    for key, path in (config_of(row.config, asked.overrides).data.get("paths") or {}).items():
-        if key in ("first_stage", "start"):
-            folder = "first_stage" if key == "first_stage" else "ldm"
-            found.append(model_need(f"{folder}/{Path(path).stem}", Path(path)))
-        else:
-            found.append(source_need("data", key, str(path or lpips_weights())))
-    return found
-
-
-def lpips_weights() -> Path:
-    """Where VGG16's weights lie if nobody says otherwise: torchvision's cache."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / VGG16
+# The network of a measure, where that is not Inception: measures of one network share a command, so that where one's weights are
+# missing the others still run.
+NETWORKS = {"psnr": "pairs", "ssim": "pairs", "lpips": "vgg16", "psim": "vgg16"}
+NATIVE = ("coco-images", "layout-images")  # references that may lie as they were fetched, of any size
 
 
 def needs_to_measure(table: Table, row: Row, asked: Asked) -> list[Need]:
     """What has to be there before a row can be sampled and measured."""
+    steps = [command for command in commands(table, row, asked) if command.does != "train"]
+    return list(dict.fromkeys(need for command in steps for need in command.needs))
+
+
+def needs_to_sample(table: Table, row: Row, asked: Asked, given: str) -> tuple[Need, ...]:
+    """The models, and what they are given: `given` of sources.yaml, or images to reconstruct."""
     needs = [model_need(row.config, own_model(row, asked))]
     if row.classifier:
         needs.append(model_need(row.classifier, model_path(row.classifier, asked)))
-    if given := given_to(table, row):
-        needs.append(source_need("conditions", given))
-    for part in table.protocol_of(row).measure:
-        needs += [source_need("conditions", part["given"])] if "given" in part else []
-        needs += _reference_needs(part["against"], row, asked)
-    weights = source_need("weights", "inception", asked.weights)
-    return [*needs, weights] if table.protocol_of(row).measure else needs
+    if row.sampling.get("guider") == "lpips":
+        needs.append(source_need("data", "vgg16", str(lpips_weights())))
+    if table.protocol_of(row).maker == "reconstruct":
+        needs.append(source_need("data", "imagenet", config_path("imagenet", "imagenet256", asked)))
+    return (*needs, *([source_need("conditions", given)] if given else []))
 
 
 def given_to(table: Table, row: Row) -> str:
     """Name in sources.yaml of what a row's model is given; empty where it needs nothing."""
-    return GIVEN.get(table.protocol_of(row).maker, "").format(data=row.data.lower())
+    return table.protocol_of(row).given.format(data=row.data.lower())
 
 
 def _reference_needs(against: str, row: Row, asked: Asked) -> list[Need]:
     if against == "originals":  # of the reconstructions: they are written beside them
-        path = config_path("imagenet", "imagenet256", asked)
-        return [source_need("data", "imagenet", path)]
+        return []
     if against == "train" and not row.config.startswith("ldm/sr-"):
         paths = config_of(row.config, asked.overrides).data.get("paths") or {}
         return [source_need("data", key, path) for key, path in paths.items() if key not in ("first_stage", "start", "bert")]
@@ -167,29 +104,24 @@ def reference_name(against: str, row: Row) -> str:
     return "imagenet-train-256" if against == "train" else AGAINST[against].format(data=row.data.lower())
 
 
-def config_path(key: str, data: str, asked: Asked) -> str:
-    """A path of a data config, with the user's words over it."""
-    words = dict(word.split("=", 1) for word in asked.overrides if "=" in word)
-    return words.get(f"paths.{key}") or str(load([config_file(f"data/{data}")]).data["paths"][key])
-
-
 def commands(table: Table, row: Row, asked: Asked) -> list[Command]:
     """Train, sample, measure: what turns a row into numbers. Figures sample and measure at each of their points."""
-    found = [training(row, asked)]
+    found = [training(config, asked) for config in configs(row)]
     if not table.protocol_of(row).samples:
         return found
     folder = OUTPUTS / table.number.replace(" ", "-") / row.row
     for point, name in points(table, row):
         sampled: set[str] = set()
         for part in table.protocol_of(row).measure:
-            names = tuple((printed, name) for printed, name in part["names"].items() if printed in row.paper or not row.paper)
+            names = [(printed, name) for printed, name in part["names"].items() if printed in row.paper or not row.paper]
             given = part.get("given") or given_to(table, row)
             samples = folder / name / ("samples" if given == given_to(table, row) else f"samples-{given}")
             if names and given not in sampled:
                 found.append(sampling(table, point, asked, samples, given))
                 sampled.add(given)
-            if names:
-                found.append(measuring(table.protocol_of(row).samples, part, names, point, asked, samples))
+            for network in dict.fromkeys(NETWORKS.get(name, "") for _, name in names):
+                some = tuple(pair for pair in names if NETWORKS.get(pair[1], "") == network)
+                found.append(measuring(table.protocol_of(row).samples, part, some, network, point, asked, samples))
     return found
 
 
@@ -200,21 +132,21 @@ def points(table: Table, row: Row) -> list[tuple[Row, str]]:
     return [(replace(row, sampling={**row.sampling, "steps": steps}), f"steps-{steps}") for steps in table.points["steps"]]
 
 
-def training(row: Row, asked: Asked) -> Command:
-    """Of a row's model."""
-    paths = config_of(row.config, asked.overrides).data.get("paths") or {}
+def training(name: str, asked: Asked) -> Command:
+    """Of a config's model."""
+    paths = config_of(name, asked.overrides).data.get("paths") or {}
     words = [f"paths.{key}={path}" for key, path in paths.items() if path]
-    return Command("train", ("main.py", "--base", f"configs/{row.config}.yaml", "--train", *words))
+    return Command("train", ("main.py", "--base", f"configs/{name}.yaml", "--train", *words))
 
 
 def sampling(table: Table, row: Row, asked: Asked, folder: Path, source: str) -> Command:
     """Of a row's images into a folder, from what `source` names in sources.yaml; empty where the model is given nothing."""
     protocol, model, settings = table.protocol_of(row), str(own_model(row, asked)), row.sampling
-    count, maker = str(protocol.samples), protocol.maker
+    count, maker, needs = str(protocol.samples), protocol.maker, needs_to_sample(table, row, asked, source)
     shared = ["--outdir", str(folder), "--batch", str(asked.batch), "--device", asked.device]
     if maker == "reconstruct":
         data = config_path("imagenet", "imagenet256", asked)
-        return Command("sample", ("scripts/reconstruct.py", model, f"{data}/val", "--n", count, "--resize", "256", *shared))
+        return Command("sample", ("scripts/reconstruct.py", model, f"{data}/val", "--n", count, "--resize", "256", *shared), needs=needs)
     shared = ["--steps", str(settings["steps"]), "--eta", f"{settings['eta']:g}", "--seed", "0", *shared]
     scale = ["--scale", f"{settings['scale']:g}"] if "scale" in settings else []
     given = str(source_need("conditions", source).path) if source else ""
@@ -240,19 +172,26 @@ def sampling(table: Table, row: Row, asked: Asked, folder: Path, source: str) ->
             words = ["scripts/inpaint.py", model, "--indir", given, "--n", "1"]
         case _:
             raise UserError(f"{table.number}: nothing to sample")
-    return Command("sample", (*words, *scale, *shared))
+    return Command("sample", (*words, *scale, *shared), needs=needs)
 
 
-def measuring(count: int, part: dict[str, Any], names: tuple[tuple[str, str], ...], row: Row, asked: Asked, samples: Path) -> Command:
-    """Of samples, against one reference; the whole set has to be there, unless it is a part of the conditions."""
-    record = samples.parent / f"record-{part['against']}.json"
-    weights = str(source_need("weights", "inception", asked.weights).path)
+def measuring(
+    count: int, part: dict[str, Any], names: tuple[tuple[str, str], ...], network: str, row: Row, asked: Asked, samples: Path
+) -> Command:
+    """Of samples, against one reference with one network; the whole set has to be there, unless it is a part of the conditions."""
+    record = samples.parent / f"record-{part['against']}{'-' if network else ''}{network}.json"
     metrics = ",".join(dict.fromkeys(MEASURES.get(name, name) for _, name in names))
     made = samples / "reconstructions" if part["against"] == "originals" else samples
-    whole = [] if part.get("given") else ["--n", str(count)]
-    extra = ["--metrics", metrics, "--extractor", "inception", "--weights", weights, *whole, "--out", str(record)]
+    wanted = 0 if part.get("given") else count
+    needs, extra = _reference_needs(part["against"], row, asked), ["--metrics", metrics]
+    if network == "":
+        weights = source_need("weights", "inception", asked.weights)
+        needs, extra = [*needs, weights], [*extra, "--extractor", "inception", "--weights", str(weights.path)]
+    elif network == "vgg16":
+        needs.append(source_need("weights", "vgg16"))
+    extra += [*(["--n", str(wanted)] if wanted else []), "--out", str(record)]
     words = ("scripts/evaluate.py", str(made), *reference_words(part["against"], row, samples, asked), *extra)
-    return Command("measure", words, record, names)
+    return Command("measure", words, record, names, wanted, tuple(needs))
 
 
 def reference_words(against: str, row: Row, folder: Path, asked: Asked) -> list[str]:
@@ -261,7 +200,8 @@ def reference_words(against: str, row: Row, folder: Path, asked: Asked) -> list[
         return [str(folder / "originals")]
     if against == "train" and not row.config.startswith("ldm/sr-"):
         return [f"configs/{row.config}.yaml", *asked.overrides]
-    return [str(source_need("conditions", reference_name(against, row)).path)]
+    resize = ["--resize", str(row.sampling.get("size", 256))] if against in NATIVE else []
+    return [str(source_need("conditions", reference_name(against, row)).path), *resize]
 
 
 def settings_text(row: Row) -> str:

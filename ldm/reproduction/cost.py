@@ -91,6 +91,15 @@ def training_cost(row: Row) -> Cost:
     return Cost(operations / rate / SECONDS, f"{operations:.2g} operations at the {rate / 1e12:.3g} TFLOP/s of table 18's {anchor}")
 
 
+def training_costs(row: Row) -> list[Cost]:
+    """Of a row's model, and of the classifier that guides it."""
+    if not row.classifier:
+        return [training_cost(row)]
+    days = next(other.paper["classifier_compute"] for other in table("18").rows if other.classifier == row.classifier)
+    how = f"the classifier: table 18 prints {days:g} V100-days, at {V100_PER_A100} per A100-day"
+    return [training_cost(row), Cost(days / V100_PER_A100, how)]
+
+
 def sampling_cost(asked: Table, row: Row) -> Cost:
     """Of all samples of a protocol; of a figure, of every point."""
     count = asked.protocol_of(row).samples

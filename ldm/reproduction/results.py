@@ -4,17 +4,21 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
 from ldm.evaluation.paper import Row, Table
-from ldm.reproduction.commands import Asked, Command, commands, needs_to_measure
-from ldm.reproduction.cost import training_cost
+from ldm.files import fingerprint
+from ldm.reproduction.commands import Command, commands
+from ldm.reproduction.cost import training_costs
+from ldm.reproduction.needs import Asked, own_model
 from ldm.reproduction.sizes import config_of, counts
 from ldm.reproduction.speed import Speeds, printed_ratio
+from ldm.sources import read_source
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPUTE = ("generator_compute", "classifier_compute", "overall_compute")
@@ -68,7 +72,8 @@ def values(table: Table, row: Row, asked: Asked, speeds: Speeds | None, execute:
         elif name in SETTINGS and table.protocol.name == "sizes":
             found.append(Value(name, paper, float(_at(config_of(row.config).data, SETTINGS[name])), f"configs/{row.config}.yaml"))
         elif name in COMPUTE:
-            found.append(Value(name, paper, None, f"not run: a training of {training_cost(row).text()}"))
+            costs = "; ".join(cost.text() for cost in training_costs(row))
+            found.append(Value(name, paper, None, f"not run: a training of {costs}"))
         elif name in table.speed.get("columns", {}):
             found.append(_speed(table, row, name, speeds))
     return [*found, *_quality(table, row, asked, execute)]
@@ -96,45 +101,67 @@ def _speed(table: Table, row: Row, column: str, speeds: Speeds | None) -> Value:
 
 
 def _quality(table: Table, row: Row, asked: Asked, execute: Execute) -> list[Value]:
-    """Values that need samples: run where everything is there."""
-    steps = [command for command in commands(table, row, asked) if command.does != "train"]
-    if not steps:
-        return []
-    missing = [need for need in needs_to_measure(table, row, asked) if not need.there]
-    reason = "" if not missing else "not run: missing " + ", ".join(dict.fromkeys(str(need.path) for need in missing))
-    sampled: Command | None = None
-    found = []
-    for command in steps:
+    """Values that need samples: each is run where all that it needs is there, or read where it was measured before."""
+    found: list[Value] = []
+    finished: dict[Command, str] = {}
+    sampled: tuple[Command, ...] = ()
+    for command in commands(table, row, asked):
         if command.does == "sample":
-            sampled = command
+            sampled = (command,)
+        if command.record is None:
             continue
-        assert command.record is not None
-        if not reason and not command.record.is_file():
-            try:
-                for one in (sampled, command):
-                    if one is not None:
-                        execute(one)
-                        sampled = None
-            except UserError as error:
-                reason = f"not run: {error}"
-        found += [_measured(table, row, command, printed, name, reason) for printed, name in command.names]
+        reason = "" if command.record.is_file() else _run((*sampled, command), finished, execute)
+        found += [_measured(table, row, asked, command, printed, name, reason) for printed, name in command.names]
     return found
 
 
-def _measured(table: Table, row: Row, command: Command, printed: str, name: str, reason: str) -> Value:
-    label = printed if not table.points or command.record is None else f"{printed}, {command.record.parent.name.replace('-', ' ')}"
-    paper, std = row.paper.get(printed), row.paper.get(f"{printed}_std")
-    if reason:
-        return Value(label, paper, None, reason, paper_std=std)
+def _run(steps: Sequence[Command], finished: dict[Command, str], execute: Execute) -> str:
+    """Run what has not been tried yet; returns why that is impossible, or "". `finished` has what became of each that was tried."""
+    if missing := dict.fromkeys(str(need.path) for step in steps for need in step.needs if not need.there):
+        return "not run: missing " + ", ".join(missing)
+    for step in steps:
+        if step not in finished:
+            try:
+                execute(step)
+                finished[step] = ""
+            except UserError as error:
+                finished[step] = f"not run: {error}"
+        if finished[step]:
+            return finished[step]
+    return ""
+
+
+def _measured(table: Table, row: Row, asked: Asked, command: Command, printed: str, name: str, reason: str) -> Value:
     assert command.record is not None
-    record = find_record(command.record, name)
+    label = f"{printed}, {command.record.parent.name.replace('-', ' ')}" if table.points else printed
+    paper, std = row.paper.get(printed), row.paper.get(f"{printed}_std")
+    record = None if reason else find_record(command.record, name)
     if record is None:
-        return Value(label, paper, None, f"not run: {command.record} has no {name}", paper_std=std)
+        return Value(label, paper, None, reason or f"not run: {command.record} has no {name}", paper_std=std)
+    if reason := _of_another_model(record, own_model(row, asked)):
+        return Value(label, paper, None, f"not run: {command.record} {reason}; remove {command.record.parent}", paper_std=std)
     count = record["samples"]
-    wanted = table.protocol_of(row).samples
-    fewer = f", the protocol has {wanted}" if count != wanted else ""
+    fewer = f", the protocol has {command.samples}" if command.samples not in (0, count) else ""
     how = f"{record['metric']}, {count} samples{fewer}; {command.record}"
     return Value(label, paper, float(record["value"]), how, paper_std=std)
+
+
+def _of_another_model(record: dict[str, Any], model: Path) -> str:
+    """Why a record does not speak of a row's model as it is now; where the model is gone, the record is all there is."""
+    measured = record.get("checkpoint")
+    if measured is None or not model.exists():
+        return ""
+    try:
+        now = _hash(model)
+    except UserError as error:
+        return f"cannot be held against the model ({error})"
+    return "" if measured == now else f"is of other weights than {model} has now (SHA-256 {measured[:12]}..., now {now[:12]}...)"
+
+
+@cache
+def _hash(model: Path) -> str:
+    """SHA-256 of the weights that the sampling scripts take of a file or run folder."""
+    return fingerprint(read_source(str(model)).weights.chosen())
 
 
 def find_record(path: Path, name: str) -> dict[str, Any] | None:
@@ -152,7 +179,7 @@ def find_record(path: Path, name: str) -> dict[str, Any] | None:
 
 
 def execute(command: Command) -> None:
-    """Run a command in the repository; its progress is shown.
+    """Run a command in the repository. At a terminal its progress and its errors are shown as they come.
 
     Raises:
         UserError: it failed.
@@ -162,11 +189,11 @@ def execute(command: Command) -> None:
     if command.record is not None:
         command.record.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.write(f"{command.text()}\n")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / command.words[0]), *command.words[1:]], stderr=subprocess.PIPE, text=True, check=False
-    )
+    words = [sys.executable, str(ROOT / command.words[0]), *command.words[1:]]
+    caught = None if sys.stderr.isatty() else subprocess.PIPE  # a progress bar needs the terminal itself
+    done = subprocess.run(words, stderr=caught, text=True, check=False)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        last = ((done.stderr or "").strip().splitlines() or ["its message is above" if caught is None else "no message"])[-1]
         raise UserError(f"{command.words[0]} ended with {done.returncode}: {last}")
 
 

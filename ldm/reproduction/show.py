@@ -4,8 +4,9 @@ import textwrap
 from collections.abc import Sequence
 
 from ldm.evaluation.paper import Row, Table, disagreements
-from ldm.reproduction.commands import Asked, Need, commands, needs_to_measure, needs_to_train, settings_text
-from ldm.reproduction.cost import sampling_cost, training_cost
+from ldm.reproduction.commands import commands, needs_to_measure, settings_text
+from ldm.reproduction.cost import sampling_cost, training_costs
+from ldm.reproduction.needs import Asked, Need, needs_to_train
 from ldm.reproduction.results import Value
 from ldm.reproduction.sizes import config_of
 from ldm.reproduction.speed import Speeds
@@ -45,7 +46,8 @@ def plan(table: Table, row: Row, asked: Asked) -> list[str]:
         lines += _needs("to measure", needs_to_measure(table, row, asked), training)
     for command in commands(table, row, asked):
         lines.append(f"  {command.does:<12}{command.text()}")
-    lines += _field("cost", f"training {training_cost(row).text()}")
+    for cost in training_costs(row):
+        lines += _field("cost", f"training {cost.text()}")
     lines += _field("cost", f"sampling {sampling_cost(table, row).text()}") if samples else []
     return lines
 

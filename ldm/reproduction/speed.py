@@ -110,7 +110,7 @@ def measure(table: Table, rows: list[Row], settings: SpeedSettings, after: Calla
     try:
         seconds = in_turn(pieces, settings.rounds, settings.device, after)
     except torch.OutOfMemoryError as error:
-        raise UserError(f"not enough memory for {settings.text()}: take a smaller --batch or --share") from error
+        raise UserError(f"not enough memory for {settings.text()}: take a smaller --speed-batch or --share") from error
     for column, kind in table.speed["columns"].items():
         speeds.seconds[column] = {row.row: _per_image(kind, row, seconds, settings.batch) for row in rows if column in row.paper}
     return speeds

@@ -65,6 +65,14 @@ def test_the_same_row_has_the_same_scores_in_every_table_that_repeats_it() -> No
                 assert {k: v for k, v in row.paper.items() if k not in but} == {k: other[k] for k in row.paper if k not in but}
 
 
+def test_a_shape_that_is_not_stated_is_so_in_every_table() -> None:
+    shapes: dict[str, set[str]] = {}
+    for one in TABLES:
+        for row in one.rows:
+            shapes.setdefault(row.row, set()).add(row.shape)
+    assert not {name: some for name, some in shapes.items() if len(some) > 1}
+
+
 def test_every_config_of_the_sweeps_and_first_stages_stands_in_a_table() -> None:
     named = {row.config for one in TABLES for row in one.rows}
     never = {"first_stage/vq-f32-c32", "ldm/landscapes-uncond", "ldm/bsr-ldm4", "ldm/imagenet-ldm8-noisy-classifier"}

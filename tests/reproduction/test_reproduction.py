@@ -9,9 +9,11 @@ import torch
 
 from ldm.errors import UserError
 from ldm.evaluation.paper import asked, figure, table
-from ldm.reproduction.commands import Asked, Command, commands, needs_to_measure
-from ldm.reproduction.cost import Cost, sampling_cost, sampling_work, training_cost
+from ldm.files import fingerprint, save_weights
+from ldm.reproduction.commands import Command, commands, needs_to_measure
+from ldm.reproduction.cost import Cost, sampling_cost, sampling_work, training_cost, training_costs
 from ldm.reproduction.narrow import narrowed
+from ldm.reproduction.needs import Asked
 from ldm.reproduction.results import find_record, values
 from ldm.reproduction.sizes import config_of, counts, on_meta, work
 from ldm.reproduction.speed import Speeds, SpeedSettings, measure, printed_ratio
@@ -37,8 +39,8 @@ def test_every_row_has_commands_with_flags_that_exist_and_a_cost(one, root: Path
     for row in one.rows:
         steps = commands(one, row, Asked())
         protocol = one.protocol_of(row)
-        assert [s.does for s in steps][:1] == ["train"] and (len(steps) > 1) == bool(protocol.samples)
-        text = " ".join(steps[1].words) if protocol.samples else ""
+        assert steps[0].does == "train" and any(s.does == "measure" for s in steps) == bool(protocol.samples)
+        text = next((" ".join(s.words) for s in steps if s.does == "sample"), "")
         assert not row.sampling or not protocol.samples or f"--eta {row.sampling['eta']:g}" in text
         if one.number.startswith("table") and row.sampling and protocol.samples:
             assert f"--steps {row.sampling['steps']} " in text
@@ -157,6 +159,46 @@ def test_a_row_runs_where_everything_is_there_and_says_why_not_where_it_is_not(t
     assert all(v.ours is None and "a reason" in v.how for v in values(one, other, Asked(), None, fails))
 
 
+def test_what_lacks_nothing_runs_though_the_rest_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Table 8 without Inception and VGG16: PSNR and SSIM come out; the images are made once."""
+    one, ran = table("8"), []
+    row = one.find("vq-f4")
+    everything(one, row, Asked(), monkeypatch, tmp_path)
+    for name in ("weights-inception-2015-12-05-6726825d.pth", "vgg16-397923af.pth"):
+        (tmp_path / "models/metrics" / name).unlink()
+
+    def pretend(command: Command) -> None:
+        ran.append(command.does)
+        if command.record is not None:
+            command.record.parent.mkdir(parents=True, exist_ok=True)
+            rows = [{"metric": name, "value": 2.0, "samples": 50000} for name in ("PSNR", "SSIM", "PSIM: LPIPS (VGG16)")]
+            command.record.write_text(json.dumps({"records": rows}))
+
+    found = {value.name: value for value in values(one, row, Asked(), None, pretend)}
+    assert {name for name, value in found.items() if value.ours is not None} == {"psnr", "ssim"} and ran == ["sample", "measure"]
+    assert "missing models/metrics/vgg16" in found["psim"].how and "missing models/metrics/weights-inception" in found["r_fid"].how
+    (tmp_path / "models/metrics/vgg16-397923af.pth").touch()
+    found = {value.name: value for value in values(one, row, Asked(), None, pretend)}
+    assert found["psim"].ours == found["psnr"].ours == 2.0
+    (tmp_path / "models/first_stage/vq-f4.safetensors").unlink()
+    assert {value.name: value.ours for value in values(one, row, Asked(), None, pretend)}["psnr"] == 2.0, "a record is read"
+
+
+def test_a_record_of_other_weights_is_not_taken_for_this_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = table("1")
+    row, weights = one.find("celebahq-ldm4"), {"w": torch.ones(2)}
+    save_weights(tmp_path / "mine.safetensors", weights, {"config": {}})
+    record = commands(one, row, Asked())[-1].record
+    assert record is not None
+    record.parent.mkdir(parents=True)
+    for checkpoint, ours in ((fingerprint(weights), 6.0), ("0" * 64, None)):
+        record.write_text(json.dumps({"records": [{"metric": "FID", "value": 6.0, "samples": 50000, "checkpoint": checkpoint}]}))
+        found = {value.name: value for value in values(one, row, Asked(model="mine.safetensors"), None, lambda _: None)}
+        assert found["fid"].ours == ours
+    assert "of other weights than mine.safetensors" in found["fid"].how
+
+
 def test_records_of_other_things_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text("[]")
@@ -167,9 +209,46 @@ def test_records_of_other_things_are_refused(tmp_path: Path) -> None:
 def test_hard_crops_are_sampled_and_measured_apart() -> None:
     one = table("7")
     steps = commands(one, one.find("inpaint-ldm4-vq"), Asked())
-    assert [s.does for s in steps] == ["train", "sample", "measure", "sample", "measure"]
-    assert "data/places-512" in steps[1].words and "data/places-512-hard" in steps[3].words
-    assert steps[3].words[steps[3].words.index("--outdir") + 1] == steps[4].words[1] != steps[2].words[1]
+    assert [s.does for s in steps] == ["train", "sample", "measure", "measure", "sample", "measure", "measure"]
+    assert "data/places-512" in steps[1].words and "data/places-512-hard" in steps[4].words
+    assert steps[4].words[steps[4].words.index("--outdir") + 1] == steps[5].words[1] == steps[6].words[1] != steps[2].words[1]
+    assert [s.samples for s in steps if s.does == "measure"] == [30000, 30000, 0, 0]  # how many are hard, the crops decide
+
+
+def test_each_number_has_the_weights_and_references_that_it_needs_and_no_others() -> None:
+    def needs(number: str, name: str, printed: str) -> set[str]:
+        steps = commands(table(number), table(number).find(name), Asked())
+        (command,) = [step for step in steps if printed in dict(step.names)]
+        return {need.path.name for need in command.needs}
+
+    inception, vgg16 = "weights-inception-2015-12-05-6726825d.pth", "vgg16-397923af.pth"
+    assert (needs("8", "vq-f4", "r_fid"), needs("8", "vq-f4", "psim"), needs("8", "vq-f4", "psnr")) == ({inception}, {vgg16}, set())
+    assert needs("7", "inpaint-ldm4-vq", "all_lpips") == {"places-512-whole", vgg16}
+    assert needs("5", "sr-ldm4", "psnr") == {"imagenet-val-256"} and needs("5", "sr-ldm4", "fid_train") == {"imagenet-train-256", inception}
+    guided = needs_to_measure(table("5"), table("5").find("sr-ldm4-guided-50"), Asked())
+    assert vgg16 in {need.path.name for need in guided}, "its guider is LPIPS"
+
+
+def test_validation_and_test_crops_of_inpainting_are_not_mixed() -> None:
+    """App. E.2.2: 2000 validation images (table 6) and 30000 test images (table 7), both at 512."""
+    for number, folder, count in (("6", "data/places-val-512", "2000"), ("7", "data/places-512", "30000")):
+        row = table(number).find("inpaint-ldm4-vq")
+        sample, measure = commands(table(number), row, Asked())[1:3]
+        assert sample.words[sample.words.index("--indir") + 1] == folder and measure.words[2] == f"{folder}-whole"
+        assert measure.words[measure.words.index("--n") + 1] == count and row.sampling["size"] == 512
+
+
+def test_photographs_as_they_were_fetched_are_brought_to_the_size_of_the_samples() -> None:
+    for number, name, size in (("2", "text-ldm8-kl", "256"), ("9", "layout-oi-ldm4", "256"), ("9", "layout-oi-ldm4-512", "512")):
+        words = commands(table(number), table(number).find(name), Asked())[-1].words
+        assert words[words.index("--resize") + 1] == size
+
+
+def test_a_guiding_classifier_is_trained_and_paid_for() -> None:
+    row = table("10").find("imagenet-ldm8-g-4.8M")
+    trained = [step.words[2] for step in commands(table("10"), row, Asked()) if step.does == "train"]
+    assert trained == ["configs/ldm/imagenet-ldm8-4.8M.yaml", "configs/ldm/imagenet-ldm8-noisy-classifier.yaml"]
+    assert [cost.days for cost in training_costs(row)] == [training_cost(row).days, pytest.approx(12 / 2.2)]
 
 
 def test_figures_go_through_their_points() -> None:
@@ -189,6 +268,14 @@ def test_the_script_plans_counts_and_refuses(script, tmp_path: Path) -> None:
     assert {v["name"]: round(v["gap"], 2) for v in rows}["n_params_M"] == 9.92
     none = script("scripts/reproduce.py", "--table", "1")
     assert none.returncode == 0 and "0 of 12 numbers run" in none.stdout and "not run: missing" in none.stdout
-    for words in (["--table", "4"], [], ["--table", "1", "--model", "x"], ["--table", "1", "stray"], ["--table", "1", "--row", "nobody"]):
+    odd = [["--table", "6", *flag] for flag in (["--share", "0"], ["--share", "-0.25"], ["--pixels", "nan"], ["--plan", "--json", "x"])]
+    for words in (
+        ["--table", "4"],
+        [],
+        ["--table", "1", "--model", "x"],
+        ["--table", "1", "stray"],
+        ["--table", "1", "--row", "nobody"],
+        *odd,
+    ):
         wrong = script("scripts/reproduce.py", *words)
         assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1, wrong.stderr

@@ -63,6 +63,7 @@ class Protocol:
         open: what the paper does not say.
         samples: number of images; 0 where none are made.
         maker: kind of script that makes them.
+        given: what the model is given, a name of sources.yaml; empty where nothing is.
         reference: what they are held against, in words.
         measure: `{"against": which reference, "names": {printed name: name of the metric}}`.
     """
@@ -72,6 +73,7 @@ class Protocol:
     open: str
     samples: int = 0
     maker: str = ""
+    given: str = ""
     reference: str = ""
     measure: tuple[dict[str, Any], ...] = ()
 
