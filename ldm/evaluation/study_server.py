@@ -121,7 +121,7 @@ class StudyServer(ThreadingHTTPServer):
     def trial(self, subject: str, number: object) -> Trial:
         """The pair at a place of a subject's order."""
         order = self.study.order(subject)
-        if number not in map(str, range(len(order))):
+        if str(number) not in map(str, range(len(order))):
             raise Refused(404, f"no pair {str(number)[:20]!r}")
         return self.study.trial(subject, order[int(str(number))])
 
