@@ -100,8 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
             open_images(flags.reference, flags, Prepare(flags.resize, flags.filter, flags.crop_first), "REFERENCE"), flags.workers
         )
     refuse_generated(flags, samples, reference)
-    records = measure(Subject(samples, reference, options), names)
-    write_records(Path(flags.out), records)
+    records = measure(Subject(samples, reference, options), names, keep=lambda some: write_records(Path(flags.out), some))
     sys.stdout.writelines(f"{record}\n" for record in records)
     for note in dict.fromkeys(note for record in records for note in record.notes):
         sys.stdout.write(f"note: {note}\n")

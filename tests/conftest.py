@@ -16,6 +16,14 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+LONG = ("test_runs.py", "test_readme.py", "test_studies.py", "test_demo_tasks.py", "test_task_scripts.py")  # most seconds in one file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: two processes take whole files, and none should wait at the end for one that the other has begun."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any connection but to this machine is an error: tests must not depend on what is out there."""

@@ -39,7 +39,12 @@ def run_main(words: list[str], what: str) -> float:
     command = ["main.py", *words]
     sys.stderr.write(f"\npython {' '.join(command)}\n")
     begun = time.perf_counter()
-    code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:  # it has heard Ctrl-C as well, and saves what it has
+        process.wait()
+        raise
     if code:
         raise UserError(f"training {what} ended with exit code {code}")
     return time.perf_counter() - begun

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -63,7 +64,12 @@ def shares(s: Subject, name: str | None, variant: str) -> list[Record]:
 
 def prec_recall(s: Subject) -> list[Record]:
     """torch-fidelity's variant: VGG16 features. With the demo extractor, its features."""
-    return shares(s, "demo", "demo features") if s.options.extractor == "demo" else shares(s, "vgg16", "torch-fidelity (VGG16)")
+    return shares(s, name := vgg16_or_demo(s), "demo features" if name == "demo" else "torch-fidelity (VGG16)")
+
+
+def vgg16_or_demo(s: Subject) -> str:
+    """Whose features serve where the paper has VGG16's."""
+    return "demo" if s.options.extractor == "demo" else "vgg16"
 
 
 def prec_recall_adm(s: Subject) -> list[Record]:
@@ -74,30 +80,42 @@ def prec_recall_adm(s: Subject) -> list[Record]:
 def lpips(s: Subject, title: str = "LPIPS") -> list[Record]:
     """LPIPS over VGG16; with the demo extractor, a perceptual distance over its features."""
     reference, device = s.against(), s.options.devices[0]
-    if s.options.extractor == "demo":
-        demo = s.extractor("demo")
-        assert isinstance(demo, Demo)
+    demo = net_of_pairs(s)
+    if isinstance(demo, Demo):
         value = over_pairs(s.samples, reference, lambda x, y: perceptual_distance(demo.net.cpu(), x.cpu(), y.cpu()))
         return [s.record("perceptual distance (demo features)", value, told(demo))]
-    file = VGG16.find(s.options.weights if s.options.extractor == "vgg16" else None, s.options.folder)
     if min(s.samples.size) < SMALLEST:
         raise UserError(f"{title} takes images of {SMALLEST} pixels and more, these are {s.samples.size[0]}x{s.samples.size[1]}")
-    net, sha256 = LPIPS(str(file)).to(device), file_sha256(file)
+    net, sha256 = LPIPS(str(demo)).to(device), file_sha256(demo)
     value = over_pairs(s.samples, reference, torch.no_grad()(net), device)
     network = "VGG16" if VGG16.genuine(sha256) else f"VGG16 {OTHER}"
     return [s.record(f"{title} ({network})", value, ("VGG16 with the heads of lpips 0.1", "none", sha256), "lpips")]
 
 
+def net_of_pairs(s: Subject) -> Demo | Path:
+    """The network that LPIPS is over: VGG16's file, or the demo extractor."""
+    if s.options.extractor == "demo":
+        demo = s.extractor("demo")
+        assert isinstance(demo, Demo)
+        return demo
+    return VGG16.find(s.options.weights if s.options.extractor == "vgg16" else None, s.options.folder)
+
+
+def clip_folder(s: Subject) -> Path:
+    """Where CLIP lies."""
+    return CLIP.find(None, s.options.folder, "--weights-folder")
+
+
 def clip(s: Subject) -> list[Record]:
     """CLIP score of samples and their captions."""
-    scorer = ClipScorer(CLIP.find(None, s.options.folder, "--weights-folder")).to(s.options.devices[0])
+    scorer = ClipScorer(clip_folder(s)).to(s.options.devices[0])
     value = clip_score(s.samples, captions_of(s.samples, s.options.captions), scorer)
     return [alone(s.record("CLIP score", value, (scorer.name, scorer.resize, scorer.sha256), "transformers"))]
 
 
 def nearest_images(s: Subject) -> list[Record]:
     """Distance to the nearest image of the reference, and a picture of the nearest ones."""
-    name = "demo" if s.options.extractor == "demo" else "vgg16"
+    name = vgg16_or_demo(s)
     ours, theirs = s.layers(name)
     distances, indices = nearest(ours, theirs, min(s.options.neighbours, len(theirs)), device=exact(s.options.devices[0]))
     if s.options.picture is not None:
@@ -131,18 +149,38 @@ METRICS: dict[str, Callable[[Subject], list[Record]]] = {
     "label_map": lambda s: [alone(s.record(title, value)) for title, value in map_agreement(s.samples)],
 }
 ALONE = ("is", "clip", "layout", "label_map")  # need no reference
+NETWORKS: dict[str, Callable[[Subject], object]] = {
+    **dict.fromkeys(("fid", "rfid", "is", "kid"), Subject.extractor),
+    **dict.fromkeys(("prec_recall", "nearest"), lambda s: s.extractor(vgg16_or_demo(s))),
+    **dict.fromkeys(("lpips", "psim"), net_of_pairs),
+    "prec_recall_adm": lambda s: s.extractor("inception"),
+    "fd_dinov2": lambda s: s.extractor("dinov2"),
+    "clip": clip_folder,
+}
 
 
-def measure(subject: Subject, names: Sequence[str]) -> list[Record]:
+def measure(subject: Subject, names: Sequence[str], keep: Callable[[list[Record]], None] | None = None) -> list[Record]:
     """All records of some measures, each once: two names may mean one measure, as lpips and psim over the demo features do.
+
+    The networks of all measures are looked for before anything is measured.
+
+    Args:
+        subject: samples and what they are held against.
+        names: of METRICS.
+        keep: called with all records there are, after every measure: what fails later takes nothing away.
 
     Raises:
         UserError: an unknown measure, or one that cannot be taken; MissingFile where weights are missing.
     """
     if unknown := [name for name in names if name not in METRICS]:
         raise UserError(f"measure {unknown[0]!r} is unknown; there are {', '.join(METRICS)}")
+    for name in dict.fromkeys(names):
+        if name in NETWORKS:
+            NETWORKS[name](subject)
     found: dict[str, Record] = {}
     for name in dict.fromkeys(names):
         for record in METRICS[name](subject):
             found.setdefault(record.metric, record)
+        if keep is not None:
+            keep(list(found.values()))
     return list(found.values())

@@ -11,13 +11,13 @@ from ldm.evaluation.scan import Scan
 from ldm.files import write_whole
 
 
-def nearest(samples: Tensor, among: Tensor, k: int = 10, block: int = 1024, device: str = "cpu") -> tuple[Tensor, Tensor]:
+def nearest(samples: Tensor, among: Tensor, k: int = 10, block: int = 4096, device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Euclidean distances to, and numbers of, the k nearest of `among`.
 
     Args:
         samples, among: features `(N, d)` and `(M, d)`.
         k: at most M.
-        block: rows at a time.
+        block: rows of either at a time, which bounds the memory.
         device: that computes.
 
     Returns:
@@ -28,13 +28,21 @@ def nearest(samples: Tensor, among: Tensor, k: int = 10, block: int = 1024, devi
     """
     if not 1 <= k <= len(among):
         raise UserError(f"{k} nearest images of {len(among)}: expected 1 to {len(among)}")
-    there = among.double().to(device)
     found = []
     for rows in samples.split(block):
-        # by differences, not by products: the distance of an image to its copy is exactly 0
-        distances = torch.cdist(rows.double().to(device), there, compute_mode="donot_use_mm_for_euclid_dist")
-        found.append(distances.topk(k, dim=1, largest=False))
-    return torch.cat([one.values for one in found]).cpu(), torch.cat([one.indices for one in found]).cpu()
+        here, best = rows.double().to(device), None
+        for first in range(0, len(among), block):
+            there = among[first : first + block].double().to(device)
+            # by differences, not by products: the distance of an image to its copy is exactly 0
+            distances = torch.cdist(here, there, compute_mode="donot_use_mm_for_euclid_dist")
+            numbers = torch.arange(first, first + len(there), device=device).expand_as(distances)
+            if best is not None:
+                distances, numbers = torch.cat([best[0], distances], dim=1), torch.cat([best[1], numbers], dim=1)
+            near = distances.topk(min(k, distances.shape[1]), dim=1, largest=False)
+            best = near.values, numbers.gather(1, near.indices)
+        assert best is not None
+        found.append(best)
+    return torch.cat([one[0] for one in found]).cpu(), torch.cat([one[1] for one in found]).cpu()
 
 
 def draw_nearest(samples: Scan, reference: Scan, indices: Tensor, path: Path, rows: int = 8) -> None:

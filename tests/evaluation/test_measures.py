@@ -9,13 +9,13 @@ import torch
 from imagesets import arrays, folder
 from torch import Tensor, nn
 
-from ldm.errors import UserError
+from ldm.errors import MissingFile, UserError
 from ldm.evaluation.distances import frechet_distance, inception_score, kernel_distance, precision_recall
 from ldm.evaluation.extractors import Extractor
 from ldm.evaluation.images import FolderSet
 from ldm.evaluation.measures import measure
 from ldm.evaluation.nearest import nearest
-from ldm.evaluation.record import compare
+from ldm.evaluation.record import Record, compare
 from ldm.evaluation.scan import scan
 from ldm.evaluation.subject import Options, Subject
 from ldm.evaluation.weightfiles import VGG16
@@ -68,6 +68,20 @@ def test_each_measure_looks_at_the_features_its_name_promises(subject: Subject) 
     assert (records["FID"].extractor_sha256[0], records["FD-DINOv2"].extractor_sha256[0]) == ("1", "3")
     assert records["IS"].reference == "" and records["IS"].parameters["splits"] == 3 and records["FID"].reference_images == 310
     assert records["KID"].class_balance.startswith("4 classes, 82 to 83 of each")
+
+
+def test_networks_are_looked_for_first_and_what_is_measured_is_kept(subject: Subject, tmp_path: Path) -> None:
+    kept: list[list[str]] = []
+
+    def keep(records: list[Record]) -> None:
+        kept.append([record.metric for record in records])
+
+    with pytest.raises(MissingFile, match="vgg16"):
+        measure(subject, ["fid", "lpips"], keep)
+    assert kept == [] and subject.known == {}, "features were extracted before a missing file was named"
+    with pytest.raises(UserError, match="subsets of 500"):
+        measure(replace(subject, options=replace(subject.options, kid_size=500)), ["fid", "kid"], keep)
+    assert kept == [["FID"]]
 
 
 def test_shares_over_other_weights_say_so(subject: Subject) -> None:
