@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, StrMethodFormatter
+from matplotlib.ticker import AutoLocator, LogLocator, StrMethodFormatter
 
 from ldm.evaluation.curves import COLOURS
 from ldm.files import write_whole
@@ -53,6 +53,9 @@ def draw_chart(path: Path, lines: Mapping[str, Line], x: Axis, y: Axis, title: s
         if axis.log:
             scale("log")
             ruler.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = sorted(ruler.get_view_interval())
+            if sum(low <= tick <= high for tick in ruler.get_majorticklocs()) < 2:  # 2.1 to 4.8
+                ruler.set_major_locator(AutoLocator())
             ruler.set_major_formatter(StrMethodFormatter("{x:g}"))
             ruler.set_minor_locator(LogLocator(subs=()))
         ruler.set_label_text(axis.label + (", logarithmic" if axis.log else ""))
