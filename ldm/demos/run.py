@@ -1,5 +1,6 @@
 """What all demos do: train a config with main.py, and sample the result."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -40,11 +41,14 @@ def run_main(words: list[str], what: str) -> float:
     sys.stderr.write(f"\npython {' '.join(command)}\n")
     begun = time.perf_counter()
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT)
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # it saves what it has, and is not left running alone
     try:
         code = process.wait()
-    except KeyboardInterrupt:  # it has heard Ctrl-C as well, and saves what it has
+    except KeyboardInterrupt:  # it has heard Ctrl-C as well, and saves
         process.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if code:
         raise UserError(f"training {what} ended with exit code {code}")
     return time.perf_counter() - begun

@@ -1,6 +1,5 @@
 """What came out for a row, beside what the paper prints; what was not run says why."""
 
-import json
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 from ldm.errors import UserError
 from ldm.evaluation.paper import Row, Table
+from ldm.evaluation.record import Record, read_records
 from ldm.files import fingerprint
 from ldm.reproduction.commands import Command, commands
 from ldm.reproduction.cost import training_costs
@@ -140,15 +140,15 @@ def _measured(table: Table, row: Row, asked: Asked, command: Command, printed: s
         return Value(label, paper, None, reason or f"not run: {command.record} has no {name}", paper_std=std)
     if reason := _of_another_model(record, own_model(row, asked)):
         return Value(label, paper, None, f"not run: {command.record} {reason}; remove {command.record.parent}", paper_std=std)
-    count = record["samples"]
+    count = record.samples
     fewer = f", the protocol has {command.samples}" if command.samples not in (0, count) else ""
-    how = f"{record['metric']}, {count} samples{fewer}; {command.record}"
-    return Value(label, paper, float(record["value"]), how, paper_std=std)
+    how = f"{record.metric}, {count} samples{fewer}; {command.record}"
+    return Value(label, paper, record.value, how, paper_std=std)
 
 
-def _of_another_model(record: dict[str, Any], model: Path) -> str:
+def _of_another_model(record: Record, model: Path) -> str:
     """Why a record does not speak of a row's model as it is now; where the model is gone, the record is all there is."""
-    measured = record.get("checkpoint")
+    measured = record.checkpoint
     if measured is None or not model.exists():
         return ""
     try:
@@ -164,18 +164,14 @@ def _hash(model: Path) -> str:
     return fingerprint(read_source(str(model)).weights.chosen())
 
 
-def find_record(path: Path, name: str) -> dict[str, Any] | None:
+def find_record(path: Path, name: str) -> Record | None:
     """The record of a metric in a file that scripts/evaluate.py wrote: FID is "FID", not "FD (demo features)".
 
     Raises:
         UserError: another file.
     """
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))["records"]
-        hits = [one for one in records if re.match(rf"{re.escape(name)}\b", one["metric"], flags=re.I)]
-        return max(hits, key=lambda one: "adm" in one["metric"].lower()) if hits else None
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path}: not a file of records ({type(error).__name__}: {error})") from error
+    hits = [one for one in read_records(path) if re.match(rf"{re.escape(name)}\b", one.metric, flags=re.I)]
+    return max(hits, key=lambda one: "adm" in one.metric.lower()) if hits else None
 
 
 def execute(command: Command) -> None:

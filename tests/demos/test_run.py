@@ -1,0 +1,44 @@
+"""Trainings that demos start are stopped with them, and may save."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ldm.demos import run
+from ldm.errors import UserError
+
+STAND_IN = """
+import pathlib, signal, sys, time
+def save(*_):
+    time.sleep(0.5)
+    pathlib.Path("saved").touch()
+    sys.exit(1)
+signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGINT, save)
+pathlib.Path("pid").write_text(str(__import__("os").getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, UserError), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_stopped_demo_lets_its_training_save(number: int, error: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "main.py").write_text(STAND_IN)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    pid = tmp_path / "pid"
+
+    def stop() -> None:
+        while not (pid.is_file() and pid.read_text()):
+            time.sleep(0.02)
+        if number == signal.SIGINT:  # the terminal tells all processes of a command
+            os.kill(int(pid.read_text()), number)
+        os.kill(os.getpid(), number)
+
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(error):
+        run.run_main([], "a stand-in")
+    assert (tmp_path / "saved").is_file() and signal.getsignal(signal.SIGTERM) == before
