@@ -38,4 +38,4 @@ types: $(READY)
 	$(PY) -m mypy
 
 test: lint types
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -16,12 +16,12 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-LONG = ("test_runs.py", "test_readme.py", "test_studies.py", "test_demo_tasks.py", "test_task_scripts.py")  # most seconds in one file
+LONG = ("test_runs.py", "test_readme.py", "test_task_data.py", "test_tasks.py", "test_demo_tasks.py", "test_demo_measures.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first: two processes take whole files, and none should wait at the end for one that the other has begun."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    """The longest files first: two processes take whole files, and neither should wait at the end for one that the other has begun."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(autouse=True)
