@@ -102,9 +102,9 @@ def measure_inpaint(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
         save_grid(torch.cat([x[pick] for x in shown]), outdir / f"inpaint-{name}.png", columns=SHOWN)
         pictures[f"Inpainting of {name}: hole, mean fill, blur, sample, original"] = outdir / f"inpaint-{name}.png"
     own = others["photographs"]
-    best = min(own[kind]["frechet"] for kind in ("mean_fill", "blur"))
-    metric = f"Frechet distance inside the hole on held-out photograph patches, over {EXTRACTOR}"
-    return Measured(metric, own["sample"]["frechet"], best, "the better of mean fill and blur", False, others, pictures)
+    best = min(own[kind]["perceptual"] for kind in ("mean_fill", "blur"))
+    metric = f"perceptual distance to the original inside the hole on held-out photograph patches, over {EXTRACTOR}"
+    return Measured(metric, own["sample"]["perceptual"], best, "the better of mean fill and blur", False, others, pictures)
 
 
 def compare_filled(filled: Tensor, truth: Tensor, mask: Tensor) -> dict[str, float]:
