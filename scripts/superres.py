@@ -4,8 +4,7 @@ import argparse
 import math
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -27,6 +26,7 @@ from ldm.steering import Steering  # noqa: E402
 
 EXAMPLES = """
 Every image is enlarged by the factor that the model was trained for; what has to be added to its borders is cut off again.
+A result has the name of its image, below the folder that was named; as .png, with a number behind it where --n asks for several.
 Images are read upright, as 8 bit, with white behind what is transparent, and keep their colour profile. Those of one size that
 follow one another are enlarged together, --batch at a time; with --window, one at a time, --batch windows of it.
 
@@ -56,8 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     job = Job.open(flags)
     part = job.part_for("low_res", "low-resolution images")
     channels = job.model.first_stage.image_channels if part.encode_first else part.concat_channels
-    flags.images = files_of(flags.images)
-    unit = size_multiple(job.model) // math.gcd(size_multiple(job.model), factor_of(job, part))
+    found = files_of(flags.images)
+    if own := [name for name, image in found.items() if (job.outdir / f"{name}.png").resolve() == Path(image).resolve()]:
+        raise UserError(f"--outdir {flags.outdir}: {own[0]}.png would overwrite the image that it is made from: name another folder")
+    names, flags.images = list(found), list(found.values())
+    unit = size_multiple(job.model) // math.gcd(size_multiple(job.model), factor_of(job))
     sizes = [padded_size(read_picture(path, channels), unit) for path in flags.images]  # a wrong image is known before sampling
     windows = job.windows()
     planned = rounds(sizes, flags.n, 1 if windows else flags.batch)
@@ -65,44 +68,52 @@ def main(arguments: list[str] | None = None) -> int:
         for results in planned:
             given = {place: read_picture(flags.images[place], channels) for place, _ in results}
             low = torch.cat([pad_to(to_tensor(given[place])[None], unit) for place, _ in results])
-            enlarge(job, factor_of(job, part), results, given, low, Steering(windows=windows, on_step=on_step))
+            enlarge(job, names, results, given, low, Steering(windows=windows, on_step=on_step))
     sys.stdout.write(f"{flags.n * len(flags.images)} images in {job.outdir}\n")
     return 0
 
 
-def files_of(words: list[str]) -> list[str]:
-    """Files as they are named, and all images of a folder in the order of their names.
+def files_of(words: list[str]) -> dict[str, str]:
+    """Files as they are named, and all images of a folder in the order of their names; each with the name of its results.
 
     Raises:
         MissingFile: a folder without images.
+        UserError: two images whose results would have one name.
     """
-    found: list[str] = []
+    found: dict[str, str] = {}
     broken: list[str] = []
     for path in map(Path, words):
-        inside = [str(path / name) for name in sorted(files_below(path, SUFFIXES, broken))] if path.is_dir() else [str(path)]
+        inside = sorted(files_below(path, SUFFIXES, broken)) if path.is_dir() else [path.name]
         if not inside:
             raise MissingFile(f"{path}: no image in it" + "".join(f"; {one}" for one in broken[:1]))
-        found += inside
+        for file in inside:
+            name, image = str(PurePosixPath(file).with_suffix("")), str(path / file if path.is_dir() else path)
+            if name in found:
+                raise UserError(
+                    f"{found[name]} and {image}: their results would both be named {name}.png; name a folder for each (--outdir)"
+                )
+            found[name] = image
     return found
 
 
-def enlarge(job: Job, factor: int, results: list[Result], given: dict[int, Image.Image], low: Tensor, steering: Steering) -> None:
+def enlarge(job: Job, names: list[str], results: list[Result], given: dict[int, Image.Image], low: Tensor, steering: Steering) -> None:
     """Results for images of one size; `low` has them padded, `(B, C, h, w)`."""
-    flags = job.flags
+    flags, factor = job.flags, factor_of(job)
     if flags.guide_scale:
         steering = replace(steering, guides=[image_guide(job, low, steering.windows)])
     size = (low.shape[2] * factor, low.shape[3] * factor)
     images = job.sample({"low_res": low}, [place * flags.n + i for place, i in results], size, steering)
     for (place, i), image in zip(results, images, strict=True):
-        path, picture = Path(flags.images[place]), given[place]
-        note = job.record(low_res=str(path), candidate=i, factor=factor)
-        name = f"{place:03d}-{path.stem}" + (f"-{i:02d}" if flags.n > 1 else "")
+        picture = given[place]
+        note = job.record(low_res=flags.images[place], candidate=i, factor=factor)
+        name = names[place] + (f"-{i:02d}" if flags.n > 1 else "")
         cut = image[:, : picture.height * factor, : picture.width * factor]
         job.write(f"{name}.png", cut, note, like=picture)
 
 
-def factor_of(job: Job, part: Any) -> int:
+def factor_of(job: Job) -> int:
     """How much larger than its low-resolution image a model's image is."""
+    part = job.part_for("low_res", "low-resolution images")
     return 1 if part.encode_first else job.model.first_stage.factor * part.enlarge // (part.factor * part.fold)
 
 

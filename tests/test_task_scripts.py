@@ -348,8 +348,8 @@ def test_any_size_is_enlarged(models: dict[str, Path], script, tmp_path: Path, n
     small = photo(tmp_path / "small.png", *size, mode="RGBA")
     done = script("scripts/superres.py", models[name], small, "--n", 2, *FAST, "--guide-scale", 0.1, "--outdir", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["000-small-00.png", "000-small-01.png"]
-    assert Image.open(tmp_path / "out" / "000-small-01.png").size == (size[0] * factor, size[1] * factor)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["small-00.png", "small-01.png"]
+    assert Image.open(tmp_path / "out" / "small-01.png").size == (size[0] * factor, size[1] * factor)
 
 
 def test_images_of_one_size_go_together_and_come_out_as_alone(models: dict[str, Path], script, tmp_path: Path) -> None:
@@ -367,7 +367,19 @@ def test_images_of_one_size_go_together_and_come_out_as_alone(models: dict[str, 
 def test_padding_changes_nothing_that_fits_and_windows_work(models: dict[str, Path], script, tmp_path: Path) -> None:
     image = photo(tmp_path / "a.png", 20, 16)
     done = script("scripts/superres.py", models["superres"], image, *FAST, "--window", 16, "--outdir", tmp_path / "out")
-    assert done.returncode == 0 and Image.open(tmp_path / "out" / "000-a.png").size == (40, 32), done.stderr
+    assert done.returncode == 0 and Image.open(tmp_path / "out" / "a.png").size == (40, 32), done.stderr
+
+
+def test_results_have_the_names_of_their_images(models: dict[str, Path], script, tmp_path: Path) -> None:
+    for name in ("b.png", "sub/a.jpg"):
+        photo(tmp_path / "in" / name, 8, 8)
+    run = ["scripts/superres.py", models["superres"]]
+    assert script(*run, tmp_path / "in", *FAST, "--outdir", tmp_path / "out").returncode == 0
+    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == ["b.png", "sub/a.png"]
+    twice = script(*run, tmp_path / "in" / "b.png", tmp_path / "in", *FAST, "--outdir", tmp_path / "two")
+    assert twice.returncode == 2 and "both be named b.png" in twice.stderr and "Traceback" not in twice.stderr
+    onto = script(*run, tmp_path / "in", *FAST, "--overwrite", "--outdir", tmp_path / "in")
+    assert onto.returncode == 2 and "b.png would overwrite the image" in onto.stderr
 
 
 # inpainting

@@ -4,12 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # a Gaussian of one pixel's standard deviation, nearly
+LEAST = 1e-3  # share of known pixels that an average needs
+
 
 def fill_smoothly(image: Tensor, hole: Tensor) -> Tensor:
-    """The hole in the colours around it, by a pyramid of averages over known pixels (pull-push; Gortler et al., 1996, Sec. 3.4).
+    """The hole in the colours around it: each pixel takes the narrowest Gaussian average that reaches known pixels.
 
-    Going up, each level averages 2x2 pixels by how much of them is known; coming back, what is unknown takes the bilinear
-    enlargement of the level above. The work is linear in the number of pixels, whatever the size of the hole.
+    The averages are those of a pyramid (normalised convolution; Knutsson and Westin, 1993), each level twice as wide as the one
+    below it, so that the work is linear in the number of pixels, whatever the size of the hole. Near its border colours change
+    as they do outside; blending the levels instead (pull-push) made all of the hole flatter.
 
     Args:
         image: `(B, C, H, W)`; inside the hole it has no effect.
@@ -19,18 +23,25 @@ def fill_smoothly(image: Tensor, hole: Tensor) -> Tensor:
         `(B, C, H, W)`: the image where it is known. Without any known pixel: zeros.
     """
     known = 1 - hole
-    return _fill(image * known, known)
+    return torch.lerp(_average(image * known, known), image, known)
 
 
-def _fill(sums: Tensor, weight: Tensor) -> Tensor:
-    """Values of a level, from the sum of what is known in a pixel and its weight, in [0, 1]."""
+def _average(sums: Tensor, weight: Tensor) -> Tensor:
+    """Averages at every pixel of a level, from the sum of what is known in it and its weight, in [0, 1]."""
     height, width = weight.shape[2:]
-    own = sums / weight.clamp(min=1e-6)
+    reach = _smoothed(weight)
+    own = _smoothed(sums) / reach.clamp(min=1e-6)
     if max(height, width) == 1:
         return own
-    half = [F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (sums, weight)]
-    reach = (4 * half[1]).clamp(max=1)  # one known pixel of four says enough for all
-    above = _fill(half[0] * reach / half[1].clamp(min=1e-6), reach)
+    half = (F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (sums, weight))
     # The rows and columns that ceil_mode adds at an odd border lie outside of this level.
-    enlarged = F.interpolate(above, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
-    return torch.lerp(enlarged, own, weight)
+    above = F.interpolate(_average(*half), scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
+    return torch.where(reach > LEAST, own, above)
+
+
+def _smoothed(x: Tensor) -> Tensor:
+    """`(B, C, h, w)` by the binomial filter along both axes, with zeros outside; in its own precision, also under autocast."""
+    height, width = x.shape[2:]
+    x = F.pad(x, (2, 2, 2, 2))
+    x = torch.stack([share * x[:, :, i : i + height] for i, share in enumerate(BINOMIAL)]).sum(0)
+    return torch.stack([share * x[..., i : i + width] for i, share in enumerate(BINOMIAL)]).sum(0)
