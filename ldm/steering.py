@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldm.conditioning.fill import fill_smoothly
 from ldm.data.batch import Batch
 from ldm.diffusion.guidance import Denoise
 from ldm.diffusion.sampling import Hooks, known_region, last_part
@@ -23,7 +24,8 @@ class Steering:
         against: batch entries that guidance steers away from, see `LatentDiffusion.denoiser`.
         start: images to begin with, noised, instead of noise alone.
         strength: share of the steps that are made from there, more than 0 and at most 1.
-        known: images whose pixels outside the hole are kept (known-region replacement, for models that read no mask).
+        known: images whose pixels outside the hole are kept (known-region replacement, for models that read no mask); those
+            inside have no effect.
         hole: `(B or 1, 1, H, W)`, 1 where the model is free; goes with `known`.
         windows: evaluate network, encoder and decoder in overlapping windows.
         guides: functions from a denoiser to a denoiser, applied one after the other.
@@ -62,8 +64,10 @@ class Steering:
         """What happens around every step, and with the clean latent after the last; `like` has the latent's device."""
         hooks, finish = NO_HOOKS, lambda z_0: z_0
         if self.known is not None and self.hole is not None:
-            known = model.encode_condition(self.known.to(like.device), windows=self.windows).float()
-            hole = latent_hole(self.hole.to(like.device), model.first_stage.factor)
+            hole = self.hole.to(like.device)
+            given = fill_smoothly(self.known.to(like.device), hole)  # an encoder looks beyond a cell: what is in the hole would show
+            known = model.encode_condition(given, windows=self.windows).float()
+            hole = latent_hole(hole, model.first_stage.factor)
             hooks = known_region(known, hole, model.schedule, noise)
 
             def finish(z_0: Tensor) -> Tensor:

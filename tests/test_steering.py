@@ -54,6 +54,15 @@ def test_known_latents_are_kept(sampler: str) -> None:
     assert (out - image)[~outside].abs().mean() > 0.01 and (out[0] - out[1]).abs().max() > 0.01
 
 
+def test_what_a_hole_hides_has_no_effect() -> None:
+    model, hole = make(), torch.zeros(1, 1, 16, 16)
+    hole[..., 5:11, 4:] = 1
+    image = torch.rand(2, 3, 16, 16) * 2 - 1
+    image[1] = torch.where(hole[0] > 0, image[1], image[0])
+    out = generate(model, {}, [0, 0], (16, 16), SamplerSettings(steps=3), steering=Steering(known=image, hole=hole))
+    assert torch.equal(out[0], out[1]) and out.std() > 0.01
+
+
 def test_the_model_sees_the_known_region_at_every_step() -> None:
     model, image = make(pixels=True), torch.ones(1, 2, 8, 8)
     hole, seen = torch.zeros(1, 1, 8, 8), []

@@ -30,7 +30,7 @@ def _average(sums: Tensor, weight: Tensor) -> Tensor:
     """Averages at every pixel of a level, from the sum of what is known in it and its weight, in [0, 1]."""
     height, width = weight.shape[2:]
     reach = _smoothed(weight)
-    own = _smoothed(sums) / reach.clamp(min=1e-6)
+    own = _smoothed(sums) / reach.clamp(min=torch.finfo(reach.dtype).tiny)  # one known pixel of a large image weighs very little
     if max(height, width) == 1:
         return own
     half = (F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (sums, weight))

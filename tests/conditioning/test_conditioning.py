@@ -85,6 +85,9 @@ def test_a_hole_takes_the_colours_around_it() -> None:
     assert float(left.min()) >= -0.5 and float(left.max()) <= 0.25 and float(left[0, 0, 9, 2]) < float(left[0, 0, 9, 8])
     assert torch.allclose(fill_smoothly(torch.full_like(image, 0.7), hole), torch.full_like(image, 0.7))
     assert torch.equal(fill_smoothly(image, torch.ones_like(hole)), torch.zeros_like(image)), "nothing is known"
+    large, hole = torch.full((1, 1, 512, 512), 0.7), torch.ones(1, 1, 512, 512)
+    hole[..., 3, 5] = 0
+    assert torch.allclose(fill_smoothly(large, hole), large), "a single known pixel"
 
 
 def test_a_masked_image_is_filled_before_it_is_encoded() -> None:
