@@ -5,10 +5,9 @@ Known pixels come out as they went in, to the bit.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -19,9 +18,9 @@ from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import Asked, classes_and_prompts, part_reading, reads, together  # noqa: E402
 from ldm.cli.flags import add_condition_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
-from ldm.cli.pairs import Read, make_pairs, pasted, read_pairs  # noqa: E402
+from ldm.cli.pairs import Pair, Read, make_pairs, pasted, read_pairs  # noqa: E402
 from ldm.cli.pictures import pad_to  # noqa: E402
-from ldm.cli.rounds import Result, padded_size, rounds  # noqa: E402
+from ldm.cli.rounds import Result, number_of, padded_size, rounds  # noqa: E402
 from ldm.data.images import to_image, to_tensor  # noqa: E402
 from ldm.data.masks import Kind  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
@@ -67,7 +66,13 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"this model reads {reads(job.model)}, not masks: --known inpaints with a model that was not trained for it")
     asked = classes_and_prompts(flags, job.model, also=("mask", "masked_image"))
     pairs, windows = asked_pairs(job, Path(flags.indir)), job.windows()
-    sizes = [padded_size(read().image, size_multiple(job.model)) for read in pairs]  # a wrong pair is known before sampling
+    sizes = []
+    for place, read in enumerate(pairs):  # a wrong pair, and a picture in the way, are known before sampling
+        sizes.append(padded_size((pair := read()).image, size_multiple(job.model)))
+        for i in range(flags.n):
+            job.check_free(*result_of(job, pair, (place, i), asked))
+        if flags.masks is not None:
+            job.check_free(*mask_of(job, pair))
     planned = rounds(sizes, flags.n, 1 if windows else flags.batch)
     with job.progress(len(planned)) as on_step:
         for results in planned:
@@ -82,28 +87,43 @@ def asked_pairs(job: Job, folder: Path) -> list[Read]:
     return read_pairs(folder, channels) if flags.masks is None else make_pairs(folder, channels, flags.masks, flags.seed)
 
 
-def fill(job: Job, results: list[Result], pairs: Sequence[Read], asked: list[Asked], steering: Steering) -> None:
+def result_of(job: Job, pair: Pair, result: Result, asked: list[Asked]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of a result."""
+    number = number_of(result, job.flags.n)
+    name = pair.name + (f"-{result[1]:02d}" if job.flags.n > 1 else "")
+    note = asked[number % len(asked)].note
+    return f"{name}.png", job.record(**pair.note, **note, candidate=result[1], noise=number, known=job.flags.known)
+
+
+def mask_of(job: Job, pair: Pair) -> tuple[str, dict[str, Any]]:
+    """Name and settings of a generated mask."""
+    return f"{pair.name}_mask.png", {"masks": job.flags.masks, "seed": job.flags.seed}
+
+
+def fill(job: Job, results: list[Result], pairs: list[Read], asked: list[Asked], steering: Steering) -> None:
     """Results for images of one size, and generated masks."""
     flags, multiple = job.flags, size_multiple(job.model)
     given = {place: pairs[place]() for place, _ in results}
-    holes = {place: pad_to(torch.from_numpy(pair.hole).float()[None, None], multiple, 0.0) for place, pair in given.items()}
+    # holes are mirrored like the images: what is to go would otherwise come back as known beside them
+    holes = {place: pad_to(torch.from_numpy(pair.hole).float()[None, None], multiple) for place, pair in given.items()}
     images = {place: pad_to(to_tensor(pair.image)[None], multiple) for place, pair in given.items()}
     hole, image = (torch.cat([found[place] for place, _ in results]) for found in (holes, images))
     if flags.known:
         steering = replace(steering, known=image, hole=hole)
-    numbers = [place * flags.n + i for place, i in results]
-    chosen = [asked[number % len(asked)] for number in numbers]
+    numbers = [number_of(result, job.flags.n) for result in results]
     # the hole of the masked image is black, as the original makes it
-    batch = together(chosen) | {"mask": hole, "masked_image": torch.where(hole > 0, -1.0, image)}
+    batch = together([asked[number % len(asked)] for number in numbers]) | {
+        "mask": hole,
+        "masked_image": torch.where(hole > 0, -1.0, image),
+    }
     sampled = job.sample(batch, numbers, (image.shape[2], image.shape[3]), steering)
-    for (place, i), one, picture in zip(results, chosen, sampled, strict=True):
-        pair = given[place]
-        note = job.record(image=pair.name, **one.note, candidate=i, known=flags.known)
-        name = pair.name + (f"-{i:02d}" if flags.n > 1 else "")
-        job.write(f"{name}.png", pasted(pair, to_image(picture)), note, like=pair.image)
+    for result, picture in zip(results, sampled, strict=True):
+        pair = given[result[0]]
+        name, note = result_of(job, pair, result, asked)
+        job.write(name, pasted(pair, to_image(picture)), note, like=pair.image)
         if flags.masks is not None:
-            masks = {"masks": flags.masks, "seed": flags.seed}
-            job.write(f"{pair.name}_mask.png", Image.fromarray(pair.hole), masks)
+            name, note = mask_of(job, pair)
+            job.write(name, Image.fromarray(pair.hole), note)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Enlarge images of any size with a super-resolution model."""
 
 import argparse
+import logging
 import math
 import sys
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -15,8 +17,8 @@ from torch import Tensor  # noqa: E402
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.flags import add_guider_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
-from ldm.cli.pictures import pad_to, read_picture  # noqa: E402
-from ldm.cli.rounds import Result, padded_size, rounds  # noqa: E402
+from ldm.cli.pictures import file_note, pad_to, read_picture  # noqa: E402
+from ldm.cli.rounds import Result, number_of, padded_size, rounds  # noqa: E402
 from ldm.cli.steer import image_guide  # noqa: E402
 from ldm.data.images import SUFFIXES, to_tensor  # noqa: E402
 from ldm.data.reading import files_below  # noqa: E402
@@ -24,9 +26,12 @@ from ldm.errors import MissingFile, UserError  # noqa: E402
 from ldm.generation import size_multiple  # noqa: E402
 from ldm.steering import Steering  # noqa: E402
 
+log = logging.getLogger(__name__)
+
 EXAMPLES = """
 Every image is enlarged by the factor that the model was trained for; what has to be added to its borders is cut off again.
 A result has the name of its image, below the folder that was named; as .png, with a number behind it where --n asks for several.
+Of a folder in which --outdir lies, the images in --outdir are left out: they are results.
 Images are read upright, as 8 bit, with white behind what is transparent, and keep their colour profile. Those of one size that
 follow one another are enlarged together, --batch at a time; with --window, one at a time, --batch windows of it.
 
@@ -55,13 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("--guider lpips: give --guide-scale as well (1 is the paper's)")
     job = Job.open(flags)
     part = job.part_for("low_res", "low-resolution images")
-    channels = job.model.first_stage.image_channels if part.encode_first else part.concat_channels
-    found = files_of(flags.images)
-    if own := [name for name, image in found.items() if (job.outdir / f"{name}.png").resolve() == Path(image).resolve()]:
-        raise UserError(f"--outdir {flags.outdir}: {own[0]}.png would overwrite the image that it is made from: name another folder")
+    channels = job.model.first_stage.image_channels if part.encode_first else part.concat_channels // part.fold**2
+    found = files_of(flags.images, job.outdir)
     names, flags.images = list(found), list(found.values())
     unit = size_multiple(job.model) // math.gcd(size_multiple(job.model), factor_of(job))
     sizes = [padded_size(read_picture(path, channels), unit) for path in flags.images]  # a wrong image is known before sampling
+    check_names(job, names)
     windows = job.windows()
     planned = rounds(sizes, flags.n, 1 if windows else flags.batch)
     with job.progress(len(planned)) as on_step:
@@ -73,8 +77,25 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def files_of(words: list[str]) -> dict[str, str]:
+def check_names(job: Job, names: list[str]) -> None:
+    """Whether all results may be written, before there are any.
+
+    Raises:
+        UserError: one would overwrite a given image, or a picture that was made with other settings.
+    """
+    given = {Path(image).resolve() for image in job.flags.images}
+    for place in range(len(names)):
+        for i in range(job.flags.n):
+            name, note = result_of(job, names, (place, i))
+            if (job.outdir / name).resolve() in given:
+                raise UserError(f"--outdir {job.outdir}: {name} would overwrite the image of that name: name another folder")
+            job.check_free(name, note)
+
+
+def files_of(words: list[str], outdir: Path) -> dict[str, str]:
     """Files as they are named, and all images of a folder in the order of their names; each with the name of its results.
+
+    Earlier results in `outdir`, where that lies in a folder that is named, are left out.
 
     Raises:
         MissingFile: a folder without images.
@@ -83,7 +104,7 @@ def files_of(words: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     broken: list[str] = []
     for path in map(Path, words):
-        inside = sorted(files_below(path, SUFFIXES, broken)) if path.is_dir() else [path.name]
+        inside = images_below(path, outdir, broken) if path.is_dir() else [path.name]
         if not inside:
             raise MissingFile(f"{path}: no image in it" + "".join(f"; {one}" for one in broken[:1]))
         for file in inside:
@@ -93,7 +114,15 @@ def files_of(words: list[str]) -> dict[str, str]:
                     f"{found[name]} and {image}: their results would both be named {name}.png; name a folder for each (--outdir)"
                 )
             found[name] = image
+    for one in broken:
+        log.warning("left out: %s", one)
     return found
+
+
+def images_below(folder: Path, outdir: Path, broken: list[str]) -> list[str]:
+    """Names of the images below a folder, without those in `outdir`, unless that is the folder itself."""
+    below = outdir.resolve().relative_to(folder.resolve()).as_posix() if folder.resolve() in outdir.resolve().parents else None
+    return sorted(name for name in files_below(folder, SUFFIXES, broken) if below is None or not name.startswith(f"{below}/"))
 
 
 def enlarge(job: Job, names: list[str], results: list[Result], given: dict[int, Image.Image], low: Tensor, steering: Steering) -> None:
@@ -102,13 +131,19 @@ def enlarge(job: Job, names: list[str], results: list[Result], given: dict[int, 
     if flags.guide_scale:
         steering = replace(steering, guides=[image_guide(job, low, steering.windows)])
     size = (low.shape[2] * factor, low.shape[3] * factor)
-    images = job.sample({"low_res": low}, [place * flags.n + i for place, i in results], size, steering)
-    for (place, i), image in zip(results, images, strict=True):
-        picture = given[place]
-        note = job.record(low_res=flags.images[place], candidate=i, factor=factor)
-        name = names[place] + (f"-{i:02d}" if flags.n > 1 else "")
-        cut = image[:, : picture.height * factor, : picture.width * factor]
-        job.write(f"{name}.png", cut, note, like=picture)
+    images = job.sample({"low_res": low}, [number_of(result, job.flags.n) for result in results], size, steering)
+    for result, image in zip(results, images, strict=True):
+        picture = given[result[0]]
+        name, note = result_of(job, names, result)
+        job.write(name, image[:, : picture.height * factor, : picture.width * factor], note, like=picture)
+
+
+def result_of(job: Job, names: list[str], result: Result) -> tuple[str, dict[str, Any]]:
+    """Name and settings of a result."""
+    place, i = result
+    file = file_note("low_res", job.flags.images[place])
+    note = job.record(**file, candidate=i, noise=number_of(result, job.flags.n), factor=factor_of(job))
+    return names[place] + (f"-{i:02d}" if job.flags.n > 1 else "") + ".png", note
 
 
 def factor_of(job: Job) -> int:

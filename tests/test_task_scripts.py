@@ -13,6 +13,7 @@ from PIL import Image
 
 from ldm.cli.steer import in_proportion
 from ldm.config import Trust, build
+from ldm.evaluation.made import how_made
 from ldm.files import save_weights
 from ldm.interop.compvis.recorded import read_case
 
@@ -380,6 +381,36 @@ def test_results_have_the_names_of_their_images(models: dict[str, Path], script,
     assert twice.returncode == 2 and "both be named b.png" in twice.stderr and "Traceback" not in twice.stderr
     onto = script(*run, tmp_path / "in", *FAST, "--overwrite", "--outdir", tmp_path / "in")
     assert onto.returncode == 2 and "b.png would overwrite the image" in onto.stderr
+    photo(tmp_path / "to" / "sub" / "a.png", 8, 8)
+    onto = script(*run, tmp_path / "in", tmp_path / "to" / "sub", *FAST, "--overwrite", "--outdir", tmp_path / "to")
+    assert onto.returncode == 2 and "sub/a.png would overwrite the image" in onto.stderr
+
+
+def test_results_in_the_folder_of_the_images_are_not_enlarged_again(models: dict[str, Path], script, tmp_path: Path) -> None:
+    for name in ("b.png", "out-takes/a.png"):
+        photo(tmp_path / "in" / name, 8, 8)
+    for _ in range(2):
+        done = script("scripts/superres.py", models["superres"], tmp_path / "in", *FAST, "--outdir", tmp_path / "in" / "out")
+        assert done.returncode == 0 and "2 images" in done.stdout, done.stderr
+    names = {p.relative_to(tmp_path / "in").as_posix() for p in (tmp_path / "in").rglob("*.png")}
+    assert names == {"b.png", "out-takes/a.png", "out/b.png", "out/out-takes/a.png"}
+    found = [text_of(tmp_path / "in" / "out" / name) for name in ("b.png", "out-takes/a.png")]
+    assert [one["noise"] for one in found] == [0, 1] and how_made(found, ["b", "a"], "out").seed == 0  # settings of one set
+
+
+def test_a_result_with_other_noise_or_of_another_image_is_another(models: dict[str, Path], script, tmp_path: Path) -> None:
+    a, b = photo(tmp_path / "a.png", 8, 8), photo(tmp_path / "b.png", 8, 8)
+
+    def answer(*images: Path) -> tuple[int, str]:
+        done = script("scripts/superres.py", models["superres"], *images, *FAST, "--outdir", tmp_path / "out")
+        return done.returncode, done.stderr
+
+    assert answer(a) == answer(a) == (0, "")
+    code, message = answer(b, a)  # a is the second now, and has the noise of the second
+    assert code == 2 and "a.png is there, made with other settings" in message
+    assert not (tmp_path / "out" / "b.png").exists(), "found out after sampling"
+    Image.fromarray(255 - np.asarray(Image.open(a))).save(a)
+    assert answer(a)[0] == 2
 
 
 # inpainting
@@ -396,7 +427,12 @@ def pair(folder: Path, name: str, width: int, height: int, mode: str = "RGB") ->
 
 @pytest.mark.parametrize(
     "name,more",
-    [("inpaint", []), ("unconditional", ["--known"]), ("inpaint", ["--known", "--window", 8]), ("label", ["--known", "--classes", 2])],
+    [
+        ("inpaint", ["--precision", "bf16"]),
+        ("unconditional", ["--known"]),
+        ("inpaint", ["--known", "--window", 8]),
+        ("label", ["--known", "--classes", 2]),
+    ],
 )
 def test_known_pixels_come_out_as_they_went_in(models: dict[str, Path], script, tmp_path: Path, name: str, more: list[str]) -> None:
     holes = {
@@ -415,6 +451,38 @@ def test_known_pixels_come_out_as_they_went_in(models: dict[str, Path], script, 
             assert result.shape == before.shape and np.array_equal(result[~hole], before[~hole])
             assert np.any(result[hole] != before[hole])
         assert np.any(results[0] != results[1])
+    made = sorted((tmp_path / "out").iterdir())
+    assert len(made) == 9 and how_made([text_of(path) for path in made], [path.name for path in made], "out").seed == 0
+
+
+@pytest.mark.parametrize("name,more", [("inpaint", []), ("unconditional", ["--known"])])
+def test_what_lies_in_a_hole_has_no_effect(models: dict[str, Path], script, tmp_path: Path, name: str, more: list[str]) -> None:
+    hole = np.zeros((15, 21), dtype=bool)
+    hole[6:, 9:] = True  # at two borders, beyond which the image is mirrored
+    before = np.asarray(Image.open(photo(tmp_path / "photo.png", 21, 15)))
+    results = []
+    for inside in (0, 255):
+        folder = tmp_path / str(inside)
+        folder.mkdir()
+        Image.fromarray(np.where(hole[..., None], inside, before).astype(np.uint8)).save(folder / "x.png")
+        Image.fromarray(hole).save(folder / "x_mask.png")
+        done = script("scripts/inpaint.py", models[name], "--indir", folder, *FAST, *more, "--outdir", folder / "out")
+        assert done.returncode == 0, done.stderr
+        results.append(pixels(folder / "out" / "x.png"))
+    assert np.array_equal(*results)
+
+
+def test_a_result_of_another_mask_is_another(models: dict[str, Path], script, tmp_path: Path) -> None:
+    pair(tmp_path / "in", "x", 16, 16)
+
+    def code() -> int:
+        return script("scripts/inpaint.py", models["inpaint"], "--indir", tmp_path / "in", *FAST, "--outdir", tmp_path / "out").returncode
+
+    assert code() == 0 and code() == 0
+    found = text_of(tmp_path / "out" / "x.png")
+    assert found["image"] == str(tmp_path / "in" / "x.png") and found["mask"] == str(tmp_path / "in" / "x_mask.png") and found["noise"] == 0
+    Image.new("L", (16, 16), 255).save(tmp_path / "in" / "x_mask.png")
+    assert code() == 2
 
 
 def test_images_without_masks_get_generated_ones(models: dict[str, Path], script, tmp_path: Path) -> None:
@@ -453,7 +521,8 @@ def test_a_recorded_compvis_checkpoint_inpaints_and_samples(script, tmp_path: Pa
 def test_rescaled_latents_show_their_content_later(models: dict[str, Path], script, tmp_path: Path) -> None:
     for i in range(3):
         photo(tmp_path / "in" / f"{i}.png", 40 + i, 40)
-    words = ["--images", tmp_path / "in", "--size", 16, "--outdir", tmp_path / "out", "--device", "cpu"]
+    (tmp_path / "in" / ".hidden.png").write_bytes(b"no picture")
+    words = ["--indir", tmp_path / "in", "--size", 16, "--outdir", tmp_path / "out", "--device", "cpu"]
     done = script("scripts/rescale_effect.py", models["unconditional"], *words)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "effect.json").read_text())
@@ -517,10 +586,10 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("inpaint", "inpaint", ["--indir", "nowhere"], 3, "nowhere: no such folder"),
     ("inpaint", "inpaint", ["--indir", "configs"], 3, "expected pairs x.png and x_mask.png"),
     ("inpaint", "unconditional", ["--indir", "configs"], 2, "--known inpaints with a model"),
-    ("rescale_effect", "unconditional", ["--images", "configs", "--size", 16], 3, "no folder with images"),
-    ("rescale_effect", "unconditional", ["--images", "docs", "--size", 17], 2, "no multiple"),
-    ("rescale_effect", "unconditional", ["--images", "docs", "--size", 0], 2, "--size 0 --large 0: expected at least 1"),
-    ("rescale_effect", "unconditional", ["--images", "docs", "--size", 16, "--n", 0], 2, "--n 0"),
+    ("rescale_effect", "unconditional", ["--indir", "configs", "--size", 16], 3, "no folder with images"),
+    ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 17], 2, "no multiple"),
+    ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 0], 2, "--size 0 --large 0: expected at least 1"),
+    ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 16, "--n", 0], 2, "--n 0"),
 ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ldm.cli.pictures import read_mask, read_picture
+from ldm.cli.pictures import file_note, read_mask, read_picture
 from ldm.data.images import SUFFIXES
 from ldm.data.masks import Kind, mask
 from ldm.errors import MissingFile, UserError
@@ -21,11 +21,12 @@ HALF_WHITE = 128  # of 255: from here on a pixel belongs to the hole
 
 @dataclass
 class Pair:
-    """An image and its hole, `(H, W)` bool."""
+    """An image and its hole, `(H, W)` bool; `note` names the files and their content."""
 
     name: str
     image: Image.Image
     hole: np.ndarray
+    note: dict[str, str]
 
 
 Read = Callable[[], Pair]  # a folder may be larger than memory: pairs are read when they are needed
@@ -62,7 +63,7 @@ def make_pair(path: Path, channels: int, kind: Kind, seed: int) -> Pair:
         hole = mask(kind, (picture.height, picture.width), generator(seed, "mask", path.name))
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
-    return Pair(path.stem, picture, hole[0].numpy() > 0)
+    return Pair(path.stem, picture, hole[0].numpy() > 0, file_note("image", path))
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -112,4 +113,4 @@ def read_pair(name: str, image: Path, mask: Path, channels: int) -> Pair:
     hole = white >= HALF_WHITE
     if not hole.any():
         raise UserError(f"{mask}: nothing in it is white (its brightest pixel is {white.max()} of 255), so there is nothing to fill")
-    return Pair(name, picture, hole)
+    return Pair(name, picture, hole, file_note("image", image) | file_note("mask", mask))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ldm.data.images import UnreadableImage, read_image, to_image, visible
 from ldm.errors import MissingFile, UserError
-from ldm.files import write_whole
+from ldm.files import file_sha256, write_whole
 
 
 def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
@@ -47,6 +47,11 @@ def read_mask(path: Path) -> np.ndarray:
     return np.asarray(picture)
 
 
+def file_note(key: str, path: str | Path) -> dict[str, str]:
+    """What a result says about a file that it is made from: its name, and its content, which may change under that name."""
+    return {key: str(path), f"{key}_sha256": file_sha256(Path(path))}
+
+
 def cover(image: Image.Image, height: int, width: int) -> Image.Image:
     """Scale an image until it covers a size (antialiased bicubic), and cut what is over evenly."""
     scale = max(height / image.height, width / image.width)
@@ -55,19 +60,14 @@ def cover(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def pad_to(x: Tensor, multiple: int, value: float | None = None) -> Tensor:
-    """Enlarge `(B, C, H, W)` to the right and below until `multiple` divides its sides.
+def pad_to(x: Tensor, multiple: int) -> Tensor:
+    """Enlarge `(B, C, H, W)` to the right and below until `multiple` divides its sides; cut its original size out again after use.
 
-    Args:
-        x: any tensor; cut its original size out again after use.
-        multiple: of both sides.
-        value: to fill with; without it the image is mirrored, or repeats its border where it is too small for that.
+    The image is mirrored, or repeats its border where it is too small for that.
     """
     down, right = (-x.shape[2]) % multiple, (-x.shape[3]) % multiple
     if not (down or right):
         return x
-    if value is not None:
-        return F.pad(x, (0, right, 0, down), value=value)
     return F.pad(x, (0, right, 0, down), mode="reflect" if down < x.shape[2] and right < x.shape[3] else "replicate")
 
 

@@ -13,6 +13,11 @@ def padded_size(picture: Image.Image, multiple: int) -> tuple[int, int]:
     return picture.height + (-picture.height) % multiple, picture.width + (-picture.width) % multiple
 
 
+def number_of(result: Result, n: int) -> int:
+    """Of a result among all of a command, `n` for each image: its noise follows from it."""
+    return result[0] * n + result[1]
+
+
 def rounds(sizes: Sequence[tuple[int, int]], n: int, batch: int) -> list[list[Result]]:
     """All results in their order, `n` for each image, at most `batch` at a time and only of one size at a time."""
     results = [(place, i) for place in range(len(sizes)) for i in range(n)]
