@@ -1,6 +1,5 @@
 """`main.py --check` for many configs: one line each with its exit code and the parameters of its parts."""
 
-import argparse
 import json
 import logging
 import sys
@@ -10,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.check import check  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.config import Trust, load  # noqa: E402
 from ldm.interop.compvis import FOREIGN  # noqa: E402
 
@@ -24,7 +24,7 @@ exit codes: 0 none is wrong (files may be missing: code 3 in the table); 1 one i
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    p = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("configs", nargs="+", type=Path, metavar="YAML")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the findings there as well")
     flags = p.parse_args(arguments)

@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.record import PROTOCOL, Record, compare, read_records  # noqa: E402
 
@@ -27,9 +28,7 @@ exit codes: 0 shown; 2 the protocols differ, or a wrong file or flag; 3 a file i
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("a", metavar="A", help="records of one set of samples (.json)")
     p.add_argument("b", metavar="B", help="records of another")
     p.add_argument("--ignore", nargs="+", action="extend", default=[], metavar="FIELD", help="parts of the protocol that may differ")

@@ -1,12 +1,12 @@
 """Convert a model between this project, CompVis/latent-diffusion and diffusers, weight by weight and exactly."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.convert import to_compvis, to_diffusers, to_ldm, whole  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.sources import read_source  # noqa: E402
@@ -25,7 +25,7 @@ exit codes: 0 converted; 2 cannot be converted, with the reason; 3 a file is mis
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    p = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("source", metavar="IN", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
     p.add_argument("target", metavar="OUT", type=Path, help="ldm: a .safetensors file or a folder; compvis, diffusers: a folder")
     p.add_argument("--to", required=True, choices=["ldm", "compvis", "diffusers"], help="what to write")

@@ -26,10 +26,10 @@ NOT_USED = "LPIPS and the patch discriminator are switched off in the demos: the
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = Parser(__doc__)
     p.add_argument("demo", choices=["digits", "text"], help="handwritten digits by class, or coloured shapes by caption")
     p.add_argument("--outdir", help="where to write (default: outputs/demo or outputs/demo-text)")
-    p.add_argument("--samples", type=int, default=1000, help="digits to measure, or prompts of each kind times three (default: 1000)")
+    p.add_argument("--n", "--samples", type=int, default=1000, help="samples to measure, of text for each kind of prompts (default: 1000)")
     p.add_argument("overrides", nargs="*", default=[], metavar="key.sub=value", help="passed on to both training commands")
     return p
 
@@ -37,14 +37,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_intermixed_args(arguments)
-    if flags.samples < 40:
-        raise UserError(f"--samples {flags.samples}: expected at least 40")
+    if flags.n < 40:
+        raise UserError(f"--n {flags.n}: expected at least 40")
     outdir = output_folder(flags.outdir or {"digits": "outputs/demo", "text": "outputs/demo-text"}[flags.demo])
     first, first_seconds = train(f"{flags.demo}-first-stage", outdir / "logs", flags.overrides)
     second, second_seconds = train(flags.demo, outdir / "logs", [*flags.overrides, f"paths.first_stage={first}"])
     loaded = load_run(second)
     begun = time.perf_counter()
-    results, numbers, pictures = MEASURES[flags.demo](loaded, outdir, flags.samples)
+    results, numbers, pictures = MEASURES[flags.demo](loaded, outdir, flags.n)
     summary = {
         "training_seconds": round(first_seconds + second_seconds, 1),
         "first_stage_seconds": round(first_seconds, 1),

@@ -32,11 +32,11 @@ INTRO = (
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = Parser(__doc__)
     known = ",".join(TASKS)
     p.add_argument("--only", default=known, metavar="TASK,...", help=f"some of the tasks (default: {known})")
     p.add_argument("--outdir", default="outputs/demo-tasks", help="where to write (default: outputs/demo-tasks)")
-    p.add_argument("--samples", type=int, default=960, help="samples to measure a task with (default: 960)")
+    p.add_argument("--n", "--samples", type=int, default=960, help="samples to measure a task with (default: 960)")
     p.add_argument("--again", action="store_true", help="train and measure again what is finished; first stages only with other overrides")
     p.add_argument("overrides", nargs="*", default=[], metavar="key.sub=value", help="passed on to every training command")
     return p
@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_intermixed_args(arguments)
-    if flags.samples < 40:
-        raise UserError(f"--samples {flags.samples}: expected at least 40")
+    if flags.n < 40:
+        raise UserError(f"--n {flags.n}: expected at least 40")
     wanted = flags.only.split(",")
     if unknown := sorted(set(wanted) - set(TASKS)):
         raise UserError(f"--only {unknown[0]}: no such task; there are {', '.join(TASKS)}")
@@ -77,7 +77,7 @@ def refuse_others(outdir: Path, name: str, flags: argparse.Namespace) -> None:
     for kind in (TASKS[name].first_stage, name):
         found = read(record_file(outdir, kind))
         made = found | found.get("others", {})
-        for key, here in (("overrides", flags.overrides), ("asked_samples", flags.samples)):
+        for key, here in (("overrides", flags.overrides), ("asked_samples", flags.n)):
             if made.get(key, here) != here:
                 what = f"{kind} was made with {key.replace('_', ' ')} {made[key]}, not {here}"
                 raise UserError(f"--outdir {outdir}: {what}: name another folder, or add --again")
@@ -94,13 +94,13 @@ def run_task(name: str, outdir: Path, flags: argparse.Namespace) -> dict[str, An
     first, first_seconds = first_stage(TASKS[name].first_stage, outdir, flags)
     run, seconds = train(name, outdir / "logs", [*flags.overrides, f"paths.first_stage={first}"])
     loaded, begun = load_run(run), time.perf_counter()
-    record = TASKS[name].measure(loaded, outdir, flags.samples).record()
+    record = TASKS[name].measure(loaded, outdir, flags.n).record()
     record["training_seconds"] = round(seconds, 1)
     record["others"] |= {
         "first_stage": TASKS[name].first_stage,
         "first_stage_seconds": first_seconds,
         "sampling_and_measuring_seconds": round(time.perf_counter() - begun, 1),
-        "asked_samples": flags.samples,
+        "asked_samples": flags.n,
         "overrides": flags.overrides,
         **setting(loaded),
         "run": str(run),

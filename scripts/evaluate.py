@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.measuring import open_images, options_from_flags, refuse_generated, wanted  # noqa: E402
 from ldm.evaluation.extractors import EXTRACTORS  # noqa: E402
 from ldm.evaluation.images import FILTERS, Prepare  # noqa: E402
@@ -52,9 +53,7 @@ exit codes: 0 done; 2 wrong images, flags or files; 3 a weight file or image fol
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("samples", metavar="SAMPLES", help="folder of images, or an .npz with arr_0 (uint8, N x H x W x 3)")
     p.add_argument("reference", metavar="REFERENCE", nargs="?", help="folder, .npz, or the .yaml of a config: its data set")
     p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes to the reference's config, as paths.images=my/photos")
@@ -78,7 +77,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--k", type=int, default=3, help="neighbours of precision and recall (default: 3)")
     p.add_argument("--captions", metavar="JSONL", help="metadata.jsonl with the samples' captions (default: the samples say)")
     p.add_argument("--neighbours", type=int, default=10, help="nearest images that are shown of each sample (default: 10)")
-    p.add_argument("--devices", default="auto", help="one process each: auto (all GPUs, else the CPU), or as cuda:0,cuda:1 or cpu,cpu")
+    p.add_argument(
+        "--device", "--devices", default="auto", help="one process each: auto (all GPUs, else the CPU), or as cuda:0,cuda:1 or cpu,cpu"
+    )
     p.add_argument("--batch", type=int, default=64, help="images at a time on a device (default: 64)")
     p.add_argument("--workers", type=int, default=0, help="processes that read images, per device (default: 0)")
     p.add_argument(

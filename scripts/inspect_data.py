@@ -38,7 +38,7 @@ SHOWN = 10  # broken files; all of them go into broken.txt
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("-b", "--base", nargs="+", action="extend", required=True, metavar="YAML", help="configs, merged left to right")
     p.add_argument("--n", type=int, default=16, help="samples in the picture (default: 16)")
     p.add_argument("--limit", type=int, default=1000, help="samples to read, spread over the set; 0 reads all (default: 1000)")

@@ -1,12 +1,12 @@
 """Run recorded cases of the public reference through this project's code, and print how far apart the two are."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.interop.compvis.recorded import Row, cases_in, judge, read_case, runner_for, unsupported  # noqa: E402
 
@@ -20,7 +20,7 @@ exit codes: 0 every case agrees; 1 one does not, or is of a kind that this proje
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    p = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("folder", metavar="DIR", type=Path, help="NAME.json beside NAME.safetensors")
     folder = p.parse_args(arguments).folder
     rows = []

@@ -1,6 +1,5 @@
 """Make the average of any length from the snapshots of a run, after training (EDM2)."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
 from ldm.files import newest_weights, read_metadata, read_weights, save_weights, step_of  # noqa: E402
 from ldm.posthoc import coefficients  # noqa: E402
@@ -22,7 +22,7 @@ example: train with model.params.posthoc_lengths="[0.05, 0.1]", then
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    p = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("run", metavar="RUN", type=Path, help="a run folder with snapshots (checkpoints/posthoc/)")
     p.add_argument("target", metavar="OUT", type=Path, help="weights file to write (.safetensors)")
     p.add_argument(

@@ -14,6 +14,7 @@ import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.measuring import open_images  # noqa: E402
 from ldm.cli.pictures import write_png  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
@@ -38,9 +39,7 @@ FOLDERS = ("originals", "reconstructions")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("model", metavar="MODEL", help="a run folder of stage one, its weights, a CompVis checkpoint or a diffusers folder")
     p.add_argument("images", metavar="IMAGES", help="folder, .npz, or the .yaml of a config: its data set")
     p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes to the config of IMAGES")

@@ -1,12 +1,12 @@
 """Write what happened in one or several runs into one HTML file that needs nothing else: config, curves, pictures, incidents."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.config import load  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.report import render  # noqa: E402
@@ -23,9 +23,7 @@ examples
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; one that still trains is read as far as it is")
     p.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/report.html, or outputs/report.html)")
     p.add_argument("--base", metavar="YAML", help="compare configs with this one (default: what each run was started from)")

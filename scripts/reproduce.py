@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tqdm import tqdm  # noqa: E402
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.paper import Row, Table, asked  # noqa: E402
 from ldm.files import write_text  # noqa: E402
@@ -48,9 +49,7 @@ examples
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    p = Parser(__doc__, EXAMPLES)
     what = p.add_argument_group("what")
     what.add_argument("--table", nargs="+", action="extend", default=[], metavar="N", help="numbers of tables")
     what.add_argument("--figure", nargs="+", action="extend", default=[], metavar="N", help="numbers of figures")

@@ -22,6 +22,7 @@ from ldm.cli.flags import Parser, add_model_flags  # noqa: E402
 from ldm.cli.job import output_folder  # noqa: E402
 from ldm.cli.pictures import cover, read_picture  # noqa: E402
 from ldm.data.images import SUFFIXES, to_tensor  # noqa: E402
+from ldm.data.reading import files_below  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
 from ldm.evaluation.signal import coarse_variance, share_before  # noqa: E402
 from ldm.files import write_text  # noqa: E402
@@ -32,17 +33,17 @@ from ldm.training.monitor import save_grid  # noqa: E402
 
 EXAMPLES = """
 example
-  python scripts/rescale_effect.py logs/<run> --images my/photos --size 256 --large 512
+  python scripts/rescale_effect.py logs/<run> --indir my/photos --size 256 --large 512
 """
 SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)  # of T, whose noise the picture shows
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p = Parser(__doc__, EXAMPLES)
     add_model_flags(p)
     p.set_defaults(batch=1, precision="fp32")
-    p.add_argument("--images", required=True, metavar="DIR", help="folder of images to encode")
+    p.add_argument("--indir", "--images", required=True, metavar="DIR", help="folder of images to encode")
     p.add_argument("--n", type=int, default=16, help="images that are looked at (default: 16)")
     p.add_argument("--size", type=int, default=256, help="side of the images in training (default: 256)")
     p.add_argument("--large", type=int, help="side beyond the trained one (default: twice --size)")
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     model = load_from_flags(flags).model
     for side in (flags.size, large):
         latent_shape(model, (side, side))
-    files = images_in(Path(flags.images))[: flags.n]
+    files = images_in(Path(flags.indir))[: flags.n]
     outdir = output_folder(flags.outdir)  # known to be one before the long part
     found: dict[str, Any] = {}
     for side in (flags.size, large):
@@ -84,9 +85,9 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         MissingFile: no folder, or none in it.
     """
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    files = [folder / name for name in sorted(files_below(folder, SUFFIXES, []))] if folder.is_dir() else []
     if not files:
-        raise MissingFile(f"--images {folder}: no folder with images")
+        raise MissingFile(f"--indir {folder}: no folder with images")
     return files
 
 

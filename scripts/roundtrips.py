@@ -3,7 +3,6 @@
 With diffusers installed, its own classes and scheduler also make images from the same start noise as ours.
 """
 
-import argparse
 import importlib.util
 import json
 import sys
@@ -18,6 +17,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.conditioning import Conditioner  # noqa: E402
 from ldm.convert import built, to_compvis, to_diffusers, to_ldm, whole  # noqa: E402
 from ldm.data.batch import Batch  # noqa: E402
@@ -38,7 +38,7 @@ LARGEST = 1e-4
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    p = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("folder", metavar="DIR", type=Path, help="recorded cases; those of whole models are used")
     folder = p.parse_args(arguments).folder
     torch.set_num_threads(1)  # the models are tiny

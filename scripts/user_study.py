@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import run_script  # noqa: E402
+from ldm.cli.flags import Parser  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.runs import read_lines  # noqa: E402
 from ldm.evaluation.study import QUESTIONS, Study, Votes, read_votes, shares  # noqa: E402
@@ -30,9 +31,7 @@ with the same flags it goes on where everyone was.
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    p = Parser(__doc__, EXAMPLES)
     p.add_argument("--results", type=Path, metavar="FILE", help="print the shares that these votes give, and end")
     p.add_argument("--kind", choices=sorted(QUESTIONS), help="which question is asked")
     p.add_argument("--conditions", type=Path, metavar="DIR", help="the low resolution or masked images")

@@ -113,6 +113,12 @@ def test_wrong_flags_are_one_clear_line(digits: Path, script, tmp_path: Path, mo
     assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in Path("scripts").glob("*.py")))
+def test_an_unknown_flag_is_one_line(script, name: str) -> None:
+    done = script(f"scripts/{name}", "--frobnicate")
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1, done.stderr
+
+
 def test_an_outdir_that_is_a_file(digits: Path, script, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = script("scripts/sample.py", digits, "--n", 1, "--steps", 1, "--outdir", tmp_path / "file")

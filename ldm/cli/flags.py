@@ -20,7 +20,10 @@ WITH = {"strength": "init", "guider": "guide", "guide_scale": "guide", "classifi
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line; the usage, a screen long here, is left to --help."""
+    """Says what is wrong in one line; the usage, a screen long here, is left to --help, which keeps the lines of its texts."""
+
+    def __init__(self, description: str | None, epilog: str | None = None) -> None:
+        super().__init__(description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         flags = super().parse_args(*args, **kwargs)
@@ -49,7 +52,7 @@ def script_parser(description: str | None, examples: str, scale: float = 1.0) ->
 
     Help shows the flags that a script adds itself first: they stand outside the groups.
     """
-    parser = Parser(description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(description, examples)
     p = parser.add_argument_group("how to sample")
     p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=number, help="of DDIM: 0 is deterministic (default: the config's, else 0)")

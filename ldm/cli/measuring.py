@@ -44,7 +44,7 @@ def options_from_flags(flags: argparse.Namespace) -> Options:
         extractor=flags.extractor,
         weights=flags.weights,
         folder=Path(flags.weights_folder),
-        devices=devices(flags.devices),
+        devices=devices(flags.device),
         batch=flags.batch,
         workers=flags.workers,
         cache=Path(flags.cache) if flags.cache else None,

@@ -70,7 +70,7 @@ def test_what_was_made_otherwise_is_not_mixed_in(script, record: dict, words: li
         ("demo", ["numbers"], "argument demo: invalid choice: 'numbers'"),
         ("demo", [], "the following arguments are required: demo (--help"),
         ("inspect_data", [], "the following arguments are required: -b/--base"),
-        ("rescale_effect", ["logs/run"], "the following arguments are required: --images"),
+        ("rescale_effect", ["logs/run"], "the following arguments are required: --indir"),
     ],
 )
 def test_wrong_flags_are_one_line(script, name: str, words: list[object], says: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def sets(tmp_path: Path) -> tuple[Path, Path, list[object]]:
     samples = folder(tmp_path / "samples", arrays(48, 1))
     reference = folder(tmp_path / "reference", arrays(60, 2, wide=70.0), settings=None)
     weights = tiny_file(tmp_path / "demo.safetensors")
-    return samples, reference, ["--extractor", "demo", "--weights", weights, "--cache", tmp_path / "cache", "--devices", "cpu"]
+    return samples, reference, ["--extractor", "demo", "--weights", weights, "--cache", tmp_path / "cache", "--device", "cpu"]
 
 
 def by_name(path: Path) -> dict[str, Record]:
@@ -77,7 +77,7 @@ def test_pairs(script, sets, tmp_path: Path) -> None:
         (["--metrics", "fids"], 2, "'fids' is unknown; there are fid, rfid"),
         (["--metrics", "clip"], 3, "CLIP ViT-B/16 is missing"),
         (["--extractor", "inception", "--weights", "nowhere.pth"], 3, "SHA-256 begins with 6726825d"),
-        (["--devices", "cuda:99"], 2, "device 'cuda:99' cannot be used"),
+        (["--device", "cuda:99"], 2, "device 'cuda:99' cannot be used"),
         (["ALONE"], 2, "fid holds samples against a reference"),
         (["NOWHERE"], 3, "nowhere: no such folder"),
         (["kid"], 2, "'kid' would change a config, and "),
