@@ -16,7 +16,7 @@ from ldm.interop import compvis, diffusers
 from ldm.interop.compvis import export, state
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import first_stage_source, load_strictly
-from ldm.sources import PRETRAINED, Source, unwrap
+from ldm.sources import PRETRAINED, Source, trained_size, unwrap
 
 
 def whole(source: Source, first_stage: str | None = None) -> Source:
@@ -103,15 +103,8 @@ def constant(source: Source, params: dict[str, Any]) -> None:
 
 def latent_size(source: Source, model: LatentDiffusion) -> int:
     """Of training, if the config still knows it."""
-    size = image_size(source.config)
+    size = trained_size(source.config)
     return 256 // model.first_stage.factor if size is None else size // model.first_stage.factor
-
-
-def image_size(config: Mapping[str, Any]) -> int | None:
-    """Side of the training images, if the config says it."""
-    data = ((config.get("data") or {}).get("params") or {}).get("train") or {}
-    size = (data.get("params") or {}).get("size") if isinstance(data, dict) else None
-    return int(size) if size else None
 
 
 def plain(value: Any) -> Any:
@@ -132,4 +125,4 @@ def to_diffusers(source: Source, target: Path, raw: bool = False, size: int | No
         raw: the weights as they were trained instead of their average.
         size: image size of the pipeline; that of the training data without it.
     """
-    return diffusers.write_folder(built(source, raw), source.node, target, size or image_size(source.config))
+    return diffusers.write_folder(built(source, raw), source.node, target, size or trained_size(source.config))

@@ -151,9 +151,9 @@ def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSe
         raise UserError(f"sampler {settings.sampler} divides by alpha, which this model's schedule ends with as 0: use ddim or dpm_solver")
     if settings.scale == 1.0 or not model.conditioner.reads or steering.against or model.conditioner.drop_rate:
         return
-    _warn_once("this model was trained without dropped conditions (drop_rate 0): guidance has no trained null condition")
+    _warn_once("the model's config has no drop_rate: guidance needs a model that was trained with dropped conditions")
     try:
-        model.conditioner.null(condition, model.encode_condition)
+        model.conditioner.drop(condition, [True] * len(condition[model.conditioner.reads[0]]))
     except ValueError as error:
         raise UserError(str(error)) from error
 

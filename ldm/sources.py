@@ -67,6 +67,23 @@ def _params(config: Mapping[str, Any]) -> dict[str, Any]:
     return params if isinstance(params, dict) else {}
 
 
+def trained_size(config: Mapping[str, Any]) -> int | None:
+    """Side of the images that a config trains on, in pixels, none if its data does not say: of the data set itself, of the one below
+    masks or degradations (`images`), or of the first of several (`sets`).
+    """
+    data = config.get("data")
+    return _size_of((data.get("params") or {}).get("train")) if isinstance(data, dict) else None
+
+
+def _size_of(dataset: Any) -> int | None:
+    params = dataset.get("params") if isinstance(dataset, dict) else None
+    if not isinstance(params, dict):
+        return None
+    if isinstance(params.get("size"), int):
+        return int(params["size"])
+    return next((size for inner in (params.get("images"), *(params.get("sets") or ())) if (size := _size_of(inner)) is not None), None)
+
+
 def unwrap(node: dict[str, Any]) -> dict[str, Any]:
     """A latent diffusion model's node with the plain node of its first stage, if it is known."""
     stage = node["params"].get("first_stage", {})

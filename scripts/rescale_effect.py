@@ -19,7 +19,7 @@ from tqdm import tqdm  # noqa: E402
 
 from ldm.cli import load_from_flags, run_script  # noqa: E402
 from ldm.cli.flags import Parser, add_model_flags  # noqa: E402
-from ldm.cli.job import output_folder  # noqa: E402
+from ldm.cli.job import UNKNOWN_SIZE, output_folder  # noqa: E402
 from ldm.cli.pictures import cover, read_picture  # noqa: E402
 from ldm.data.images import SUFFIXES, to_tensor  # noqa: E402
 from ldm.data.reading import files_below  # noqa: E402
@@ -29,6 +29,7 @@ from ldm.files import write_text  # noqa: E402
 from ldm.generation import latent_shape  # noqa: E402
 from ldm.latent_diffusion import LatentDiffusion  # noqa: E402
 from ldm.seeding import generator, normal  # noqa: E402
+from ldm.sources import trained_size  # noqa: E402
 from ldm.training.monitor import save_grid  # noqa: E402
 
 EXAMPLES = """
@@ -45,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(batch=1, precision="fp32")
     p.add_argument("--indir", "--images", required=True, metavar="DIR", help="folder of images to encode")
     p.add_argument("--n", type=int, default=16, help="images that are looked at (default: 16)")
-    p.add_argument("--size", type=int, default=256, help="side of the images in training (default: 256)")
+    p.add_argument("--size", type=int, help="side of the images in training (default: what the model's config says, else 256)")
     p.add_argument("--large", type=int, help="side beyond the trained one (default: twice --size)")
     return p
 
@@ -53,22 +54,24 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    large = 2 * flags.size if flags.large is None else flags.large
     if flags.n < 1:
         raise UserError(f"--n {flags.n}: expected at least 1")
-    if min(flags.size, large) < 1:
-        raise UserError(f"--size {flags.size} --large {large}: expected at least 1")
-    if large % flags.size:
-        raise UserError(f"--large {large} is no multiple of --size {flags.size}")
-    model = load_from_flags(flags).model
-    for side in (flags.size, large):
+    loaded = load_from_flags(flags)
+    model = loaded.model
+    size = (trained_size(loaded.config) or UNKNOWN_SIZE) if flags.size is None else flags.size
+    large = 2 * size if flags.large is None else flags.large
+    if min(size, large) < 1:
+        raise UserError(f"--size {size} --large {large}: expected at least 1")
+    if large % size:
+        raise UserError(f"--large {large} is no multiple of --size {size}")
+    for side in (size, large):
         latent_shape(model, (side, side))
     files = images_in(Path(flags.indir))[: flags.n]
     outdir = output_folder(flags.outdir)  # known to be one before the long part
     found: dict[str, Any] = {}
-    for side in (flags.size, large):
+    for side in (size, large):
         z = encoded(model, files, side)
-        found[str(side)] = numbers(model, z, side // flags.size)
+        found[str(side)] = numbers(model, z, side // size)
     lines = [f"{'size':>6} {'latents':>12} {'variance':>9} {'at the scale of the layout':>27} {'noise outweighs it for':>23}"]
     for side, rows in found.items():
         lines += [f"{side:>6} {r['latents']:>12} {r['variance']:9.3f} {r['coarse']:27.3f} {r['share_before']:22.1%}" for r in rows]
@@ -80,15 +83,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Image files of a folder, sorted.
+    """Image files below a folder, sorted.
 
     Raises:
         MissingFile: no folder, or none in it.
     """
-    files = [folder / name for name in sorted(files_below(folder, SUFFIXES, []))] if folder.is_dir() else []
+    broken: list[str] = []
+    files = sorted(files_below(folder, SUFFIXES, broken)) if folder.is_dir() else []
     if not files:
-        raise MissingFile(f"--indir {folder}: no folder with images")
-    return files
+        raise MissingFile(f"--indir {folder}: no folder with images" + "".join(f"; {one}" for one in broken[:1]))
+    return [folder / file for file in files]
 
 
 @torch.no_grad()

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--from-file", metavar="FILE", help="a text file with one prompt per line")
     p.add_argument("--negative", metavar="TEXT", help="what not to show: guidance away from this instead of from no caption")
     p.add_argument("--n", "--n_samples", type=int, default=4, help="images per prompt (default: 4)")
+    p.add_argument("--n_iter", type=int, default=1, help="as in the original script: so many times --n images per prompt (default: 1)")
     add_size_flags(p)
     add_start_flags(p)
     add_set_flags(p)
@@ -42,13 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
     prompts = all_prompts(flags)
+    if flags.n_iter < 1:
+        raise UserError(f"--n_iter {flags.n_iter}: expected at least 1")
     job = Job.open(flags, SCALE)
     job.part_for("caption", "captions")
     check_captions(job.model, prompts, "--prompt")
     check_captions(job.model, [flags.negative or ""], "--negative")
     need_scale(flags, job.settings.scale)
     size = job.size()
-    asked = [Asked({"caption": text}, {"caption": text}) for text in prompts for _ in range(flags.n)]
+    asked = [Asked({"caption": text}, {"caption": text}) for text in prompts for _ in range(flags.n * flags.n_iter)]
     return make_set(job, asked, len(asked), size, steering_from_flags(job, size))
 
 

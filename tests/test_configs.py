@@ -9,6 +9,7 @@ import pytest
 
 from ldm.check import Report, build_on_meta, count_parameters, without_checkpoints
 from ldm.config import Config, Trust, load, validate
+from ldm.sources import trained_size
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 RUNNABLE = sorted(p for folder in ("first_stage", "ldm", "demo", "demo/compression", "own") for p in (CONFIGS / folder).glob("*.yaml"))
@@ -194,3 +195,8 @@ def test_the_vocabulary_of_the_text_demo_is_that_of_the_scenes() -> None:
 
     params = load([CONFIGS / "demo/text.yaml"]).data["model"]["params"]["model"]["params"]["conditioner"]["params"]
     assert sorted(params["tokenizer"]["params"]["words"]) == sorted(WORDS)
+
+
+def test_the_size_in_training_is_found_below_masks_degradations_and_mixtures() -> None:
+    assert {trained_size(load([path]).data) for path in RUNNABLE if path.parent.name == "demo"} == {32}
+    assert {trained_size(config) for config in ({}, {"data": None}, {"data": {"params": {"train": {"params": {}}}}})} == {None}

@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 import yaml
 from PIL import Image
 
+from ldm.cli.asked import refuse_others
 from ldm.cli.steer import in_proportion
 from ldm.config import Trust, build
+from ldm.errors import UserError
 from ldm.evaluation.made import how_made
 from ldm.files import save_weights
 from ldm.interop.compvis.recorded import read_case
@@ -187,6 +190,14 @@ def test_other_right_flags(models: dict[str, Path], script, tmp_path: Path, more
     assert done.returncode == 0, done.stderr
 
 
+def test_rounds_are_counted_as_in_the_original_script(models: dict[str, Path], script, tmp_path: Path) -> None:
+    words = ["--prompt", "a red circle", "--prompt", "a circle", "--ddim_eta", "0.0", "--n_samples", 1, "--n_iter", 2, "--scale", "5.0"]
+    done = script("scripts/txt2img.py", models["caption"], *words, "--ddim_steps", 2, "--device", "cpu", "--outdir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = [text_of(tmp_path / f"{i:05d}.png")["caption"] for i in range(4)]
+    assert found == ["a red circle"] * 2 + ["a circle"] * 2 and not (tmp_path / "00004.png").exists()
+
+
 def test_a_folder_keeps_its_pictures_unless_told_otherwise(models: dict[str, Path], script, tmp_path: Path) -> None:
     def again(prompt: str, *more: str) -> tuple[int, str]:
         done = script("scripts/txt2img.py", models["caption"], "--prompt", prompt, "--n", 1, *FAST, *more, "--outdir", tmp_path)
@@ -285,6 +296,26 @@ def test_classifier_guidance_changes_what_it_should(models: dict[str, Path], scr
         assert done.returncode == 0, done.stderr
         assert text_of(guided / "00000.png")["label"] == 3
         assert np.any(pixels(guided / "00000.png") != pixels(plain / "00000.png"))
+
+
+@pytest.mark.parametrize(
+    "reads,known,message",
+    [
+        (
+            ("label", "caption"),
+            ("caption",),
+            "reads label, which this script has no flag for: use scripts/sample.py with --classes and --prompt",
+        ),
+        (("low_res", "caption"), ("low_res",), "reads caption, which this script has no flag for"),
+        (("low_res", "caption"), ("label", "caption"), "reads low_res, which this script has no flag for: use scripts/superres.py"),
+        (("embedding",), ("label", "caption"), "reads embedding, which this script has no flag for"),
+    ],
+)
+def test_no_script_sends_to_itself(reads: tuple[str, ...], known: tuple[str, ...], message: str) -> None:
+    model: Any = SimpleNamespace(conditioner=SimpleNamespace(reads=reads))
+    with pytest.raises(UserError) as caught:
+        refuse_others(model, known)
+    assert str(caught.value) == f"this model {message}"
 
 
 # layouts and label maps
@@ -522,11 +553,11 @@ def test_rescaled_latents_show_their_content_later(models: dict[str, Path], scri
     for i in range(3):
         photo(tmp_path / "in" / f"{i}.png", 40 + i, 40)
     (tmp_path / "in" / ".hidden.png").write_bytes(b"no picture")
-    words = ["--indir", tmp_path / "in", "--size", 16, "--outdir", tmp_path / "out", "--device", "cpu"]
+    words = ["--indir", tmp_path / "in", "--outdir", tmp_path / "out", "--device", "cpu"]
     done = script("scripts/rescale_effect.py", models["unconditional"], *words)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "effect.json").read_text())
-    assert found.keys() == {"16", "32"}
+    assert found.keys() == {"16", "32"}  # what the model was trained on, and twice that
     for plain, divided in found.values():
         assert abs(divided["variance"] - 1) < 1e-3
         assert (plain["variance"] > 1) == (plain["share_before"] < divided["share_before"]) or plain["share_before"] == divided[
@@ -574,6 +605,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("sample", "classifier", [], 2, "holds a classifier, expected"),
     ("layout2img", "layout", ["nowhere.json"], 3, "nowhere.json: no such file"),
     ("layout2img", "layout", ["README.md"], 2, "README.md: not JSON"),
+    ("txt2img", "caption", ["--prompt", "a", "--n_iter", 0], 2, "--n_iter 0: expected at least 1"),
     ("layout2img", "label", ["README.md"], 2, "this model reads label, not boxes"),
     ("semantic", "semantic", ["nowhere.png"], 3, "nowhere.png: no such label map"),
     ("semantic", "semantic", ["docs/images/demo-text.png"], 2, "is a RGB image, expected class indices"),
@@ -620,6 +652,15 @@ def test_wrong_layouts(models: dict[str, Path], script, tmp_path: Path, layout: 
     (tmp_path / "layout.json").write_text(json.dumps(layout))
     done = script("scripts/layout2img.py", models["layout"], tmp_path / "layout.json", "--outdir", tmp_path)
     assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
+def test_layouts_are_not_cut_into_windows(models: dict[str, Path], script, tmp_path: Path) -> None:
+    (tmp_path / "layout.json").write_text('{"boxes": [{"label": 3, "box": [0, 0, 1, 1]}]}')
+    words = [tmp_path / "layout.json", "--H", 32, "--W", 32, "--n", 1, *FAST, "--outdir", tmp_path / "out"]
+    done = script("scripts/layout2img.py", models["layout"], *words, "--window", 16)
+    assert done.returncode == 2 and "each window would show them all" in done.stderr, done.stderr
+    done = script("scripts/layout2img.py", models["layout"], *words)
+    assert done.returncode == 0 and Image.open(tmp_path / "out" / "00000.png").size == (32, 32), done.stderr
 
 
 def test_wrong_label_maps(models: dict[str, Path], script, tmp_path: Path) -> None:

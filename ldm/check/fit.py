@@ -2,12 +2,11 @@
 
 from torch import nn
 
-from ldm.conditioning import ClassEmbedding, LabelMap, LabelVector, LayoutTransformer
-from ldm.data.batch import UNLABELLED, Batch, check_sample, collate
+from ldm.data.batch import Batch, check_sample, collate
 from ldm.errors import MissingFile, UserError
 from ldm.first_stage.base import FirstStage
-from ldm.networks import NoisyClassifier
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
+from ldm.training.classes import class_fits
 from ldm.training.module import TrainingModule
 
 LOOKS = 32  # samples that are read
@@ -65,25 +64,6 @@ def stage_one_of(module: TrainingModule) -> FirstStage:
         return module.first_stage
     assert isinstance(module, AutoencoderTraining)
     return module.autoencoder
-
-
-def class_fits(batch: Batch, module: nn.Module) -> list[str]:
-    """Class indices beyond those that a part was built for."""
-    wrong = []
-    for part in module.modules():
-        if isinstance(part, ClassEmbedding | LabelVector | NoisyClassifier) and "label" in batch:
-            classes = part.classes if isinstance(part, NoisyClassifier) else part.num_classes
-            if int(batch["label"].max()) >= classes:
-                wrong.append(f"class {int(batch['label'].max())} in the data, {type(part).__name__} knows 0 to {classes - 1}")
-        if isinstance(part, LayoutTransformer) and "box_labels" in batch:
-            highest = max((int(labels.max()) for labels in batch["box_labels"] if len(labels)), default=-1)
-            if highest >= part.boxes.classes:
-                wrong.append(f"box class {highest} in the data, the tokenizer's vocabulary has tokens for 0 to {part.boxes.classes - 1}")
-        if isinstance(part, LabelMap) and "segmentation" in batch:
-            labels = batch["segmentation"][batch["segmentation"] != UNLABELLED]
-            if labels.numel() and int(labels.max()) >= part.num_classes:
-                wrong.append(f"label {int(labels.max())} in the label maps, the conditioner knows 0 to {part.num_classes - 1} and 255")
-    return wrong
 
 
 def condition_fits(batch: Batch, conditioner: nn.Module) -> list[str]:

@@ -14,6 +14,7 @@ from ldm.data.tasks import WithTask
 from ldm.errors import MissingFile
 from ldm.seeding import StepRandom
 from ldm.shrink import WIDTH, shrink
+from ldm.sources import trained_size
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
 from ldm.training.module import TrainingModule
 
@@ -54,10 +55,7 @@ def describe(value: Any) -> str:
 
 def made_up_batch(module: TrainingModule, config: Config) -> Batch:
     """Two samples of the size that the config's data would have."""
-    params = (config.data["data"].get("params") or {}).get("train") or {}
-    while isinstance(inner := (params.get("params") or {}).get("images"), dict):
-        params = inner  # below masks or degradations
-    size = (params.get("params") or {}).get("size", 256)
+    size = trained_size(config.data) or MADE_UP
     if not isinstance(module, ClassifierTraining):  # which was built for one size
         # Nothing is known of the data, so a larger picture would show no more and only cost time.
         size = min(size, MADE_UP // 2 if isinstance(module, AutoencoderTraining) else MADE_UP)

@@ -70,11 +70,15 @@ def reads(model: LatentDiffusion) -> str:
     return ", ".join(model.conditioner.reads) or "no condition"
 
 
-def advice(model: LatentDiffusion) -> str:
-    """The script for a model, at the end of a message."""
-    if not model.conditioner.reads:
+def advice(model: LatentDiffusion, known: Sequence[str] = ()) -> str:
+    """The script for a model, at the end of a message; nothing if that is the one that knows `known`, which cannot do it."""
+    found = model.conditioner.reads
+    if not found:
         return ": use scripts/sample.py"
-    return next((f": use scripts/{script}" for key, script in SCRIPTS.items() if key in model.conditioner.reads), "")
+    key = next((key for key in SCRIPTS if key in found), "")
+    if key == "caption" and "label" in found and "label" not in known:
+        return ": use scripts/sample.py with --classes and --prompt"
+    return f": use scripts/{SCRIPTS[key]}" if key and key not in known else ""
 
 
 def refuse_others(model: LatentDiffusion, known: Sequence[str]) -> None:
@@ -84,7 +88,7 @@ def refuse_others(model: LatentDiffusion, known: Sequence[str]) -> None:
         UserError: names what, and the script for it.
     """
     if others := [key for key in model.conditioner.reads if key not in known]:
-        raise UserError(f"this model reads {', '.join(others)}, which this script has no flag for{advice(model)}")
+        raise UserError(f"this model reads {', '.join(others)}, which this script has no flag for{advice(model, known)}")
 
 
 def classes_and_prompts(flags: argparse.Namespace, model: LatentDiffusion, classes: int = 0, also: Sequence[str] = ()) -> list[Asked]:

@@ -26,9 +26,11 @@ from ldm.errors import UserError
 from ldm.generation import SamplerSettings, generate, latent_shape
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import LoadedModel, precision_context
+from ldm.sources import trained_size
 from ldm.steering import Steering
 
 Steer = Callable[[Batch], Steering]  # for the conditions of one batch
+UNKNOWN_SIZE = 256  # of images, in pixels, where the data of a model's config does not say it: the paper's
 ALWAYS = (
     "seed",
     "precision",
@@ -95,9 +97,7 @@ class Job:
 
     def size(self) -> tuple[int, int]:
         """Height and width: the flags, else the size in training."""
-        data = (self.loaded.config.get("data") or {}).get("params") or {}
-        params = (data.get("train") or {}).get("params") or {}
-        trained = params.get("size") or ((params.get("images") or {}).get("params") or {}).get("size", 256)
+        trained = trained_size(self.loaded.config) or UNKNOWN_SIZE
         height, width = (trained if asked is None else asked for asked in (self.flags.height, self.flags.width))
         latent_shape(self.model, (height, width))  # a wrong size is known before anything else is read
         return height, width
@@ -112,6 +112,8 @@ class Job:
             if self.flags.overlap is not None:
                 raise UserError("--overlap goes with --window")
             return None
+        if "boxes" in self.model.conditioner.reads:  # a window would be asked for the whole layout, all boxes at their places in it
+            raise UserError("--window: boxes are places in the whole image, and each window would show them all: leave it out")
         f, factor = self.model.first_stage.factor, self.model.network.factor
         if self.flags.window < 2 * f * factor and self.flags.overlap is None:
             raise UserError(f"--window {self.flags.window}: expected at least {2 * f * factor}, so that half of it can overlap")

@@ -40,7 +40,7 @@ class PretrainedText(Conditioner):
         import transformers
 
         self.source, self.length, self.drop_rate = source, length, drop_rate
-        self.config = self._fetch(transformers.AutoConfig.from_pretrained, "config.json")
+        self.config = self._fetch(transformers.AutoConfig.from_pretrained, ("config.json",))
         if self.config.model_type not in ENCODERS:
             raise UserError(f"text encoder {source!r} is a {self.config.model_type!r} model; expected CLIP or T5")
         self.config = getattr(self.config, "text_config", self.config)  # CLIP's with its image half
@@ -63,7 +63,7 @@ class PretrainedText(Conditioner):
 
     def missing(self) -> list[MissingFile]:
         """What has to be fetched before use, as `--check` lists it."""
-        found = [any(self._has(name) for name in names) for names in (WEIGHTS, TOKENIZERS)]
+        found = [self._has(names) for names in (WEIGHTS, TOKENIZERS)]
         return [] if all(found) else [self._absent(" or ".join((WEIGHTS, TOKENIZERS)[found.index(False)]))]
 
     def load(self) -> None:
@@ -73,7 +73,7 @@ class PretrainedText(Conditioner):
             MissingFile: they are neither here nor to be downloaded.
         """
         if not self.loaded:
-            read = self._fetch(self._kind.from_pretrained, WEIGHTS[0], use_safetensors=True, dtype=torch.float32)
+            read = self._fetch(self._kind.from_pretrained, WEIGHTS, use_safetensors=True, dtype=torch.float32)
             self.encoder = read.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -104,35 +104,39 @@ class PretrainedText(Conditioner):
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
-            self._tokenizer = self._fetch(AutoTokenizer.from_pretrained, TOKENIZERS[0])
+            self._tokenizer = self._fetch(AutoTokenizer.from_pretrained, TOKENIZERS)
         return self._tokenizer
 
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
         return {**batch, "caption": ["" if gone else text for text, gone in zip(batch["caption"], where, strict=True)]}
 
-    def _has(self, name: str) -> bool:
+    def _has(self, names: Sequence[str]) -> bool:
+        """Whether one of these files is there."""
         if Path(self.source).is_dir():
-            return (Path(self.source) / name).is_file()
+            return any((Path(self.source) / name).is_file() for name in names)
         from huggingface_hub import try_to_load_from_cache
 
-        return isinstance(try_to_load_from_cache(self.source, name), str)
+        return any(isinstance(try_to_load_from_cache(self.source, name), str) for name in names)
 
     def _absent(self, name: str) -> MissingFile:
+        if not Path(self.source).exists() and (self.source[:1] in "./~" or self.source.count("/") > 1):  # no name that the hub allows
+            return MissingFile(f"text encoder {self.source!r}: no such folder")
         where = "in that folder" if Path(self.source).is_dir() else "on this machine"
         advice = f"fetch it: hf download {self.source} --local-dir DIR, and set source: to DIR"
         advice = f"put it into {self.source}" if Path(self.source).is_dir() else advice
         return MissingFile(f"text encoder {self.source!r}: {name} is not {where}; {advice}")
 
-    def _fetch(self, read: Callable[..., Any], name: str, **options: Any) -> Any:
-        """From the folder or the hub's cache, or by a download; `read` is a `from_pretrained`."""
+    def _fetch(self, read: Callable[..., Any], names: Sequence[str], **options: Any) -> Any:
+        """From the folder or the hub's cache, or by a download; `read` is a `from_pretrained` that needs one of these files."""
         for local in (True, False):
             try:
                 return read(self.source, local_files_only=local, **options)
             except Exception as error:  # transformers raises many kinds; each means that the file cannot be had
-                if Path(self.source).is_dir() and self._has(name):
+                if Path(self.source).is_dir() and self._has(names):
+                    name = next(name for name in names if self._has([name]))
                     raise UserError(f"text encoder {self.source!r}: {name} cannot be read ({str(error).splitlines()[0][:200]})") from error
                 reason = error
-        raise self._absent(name) from reason
+        raise self._absent(names[0]) from reason
 
 
 def _without_encoder(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:

@@ -15,6 +15,7 @@ from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.posthoc import PowerAverages
 from ldm.seeding import StepRandom, derive
+from ldm.training.classes import class_fits
 from ldm.training.ema import EMA
 
 OptimizerFactory = Callable[..., Optimizer]
@@ -96,6 +97,18 @@ class TrainingModule(pl.LightningModule):
             self.posthoc.restart()
 
     # The step.
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Refuse class indices that the model was not built for, while they are on the CPU, where looking costs nothing.
+
+        `--check` looks at a few samples. One class too many would train as the null class, and another be an error of the device.
+        In label maps such indices are no class, which `LabelMap` says.
+        """
+        labels = {key: batch[key] for key in ("label", "box_labels") if key in batch}
+        for name, part in self.parts().items():
+            if name in ("conditioner", "classifier") and (wrong := class_fits(labels, part)):
+                raise UserError(f"step {self.step}: {wrong[0]}")
+        return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         if self._micro == 0:

@@ -92,6 +92,12 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"junk")
     with pytest.raises(UserError, match="cannot be read"):
         PretrainedText(str(tmp_path), 6).load()
+    (tmp_path / "model.safetensors").rename(tmp_path / "model.safetensors.index.json")  # of shards that are not there
+    with pytest.raises(UserError, match="model.safetensors.index.json cannot be read"):
+        PretrainedText(str(tmp_path), 6).load()
+    for gone in (str(tmp_path / "gone"), "./gone"):
+        with pytest.raises(MissingFile, match="gone': no such folder$"):
+            PretrainedText(gone)
 
 
 def test_other_encoders_and_lengths_are_refused(tmp_path: Path) -> None:

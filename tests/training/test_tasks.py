@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ldm.check.fit import class_fits
 from ldm.conditioning import ClassEmbedding, LabelMap, LayoutTransformer, Rescaler
 from ldm.conditioning.layout import BoxTokenizer
 from ldm.data import Digits
@@ -18,6 +18,7 @@ from ldm.loading import load_model, starting_weights
 from ldm.networks import NoisyClassifier, UNet
 from ldm.seeding import StepRandom
 from ldm.training import ClassifierTraining, DiffusionTraining
+from ldm.training.classes import class_fits
 
 
 def adam(parameters) -> torch.optim.Optimizer:
@@ -136,3 +137,32 @@ def test_box_classes_beyond_the_vocabulary_are_found_before_training() -> None:
         "box class 63 in the data, the tokenizer's vocabulary has tokens for 0 to 62"
         in class_fits({"box_labels": [torch.tensor([63])]}, c)[0]
     )
+
+
+@torch.no_grad()
+def test_a_label_map_takes_no_more_memory_than_its_one_hot_map_in_float32() -> None:
+    made = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                made.append(out.numel() * out.element_size())
+            return out
+
+    labels = torch.randint(0, 50, (2, 32, 32))
+    with Watch():
+        LabelMap(50, Rescaler(50, 3, stages=2))({"segmentation": labels}, None)
+    whole = labels.numel() * 50 * 4
+    assert max(made) == whole
+
+
+def test_a_class_too_many_does_not_train_as_the_null_class() -> None:
+    training = DiffusionTraining(model(), adam)
+
+    def handed_over(*labels: int) -> list[int]:  # as the trainer does before a batch goes to the device
+        return training._call_batch_hook("on_before_batch_transfer", {"label": torch.tensor(labels)}, 0)["label"].tolist()
+
+    assert handed_over(0, 9) == [0, 9]
+    with pytest.raises(UserError, match="step 0: class 10 in the data, ClassEmbedding knows 0 to 9"):
+        handed_over(0, 10)  # the null class's own number
