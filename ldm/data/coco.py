@@ -178,7 +178,9 @@ def fractions(bbox: Any, image: dict[str, Any]) -> tuple[float, float, float, fl
     Raises:
         TypeError, ValueError, OverflowError: not four numbers, a negative size, or nothing of it inside the image.
     """
-    x, y, w, h = map(float, bbox) if isinstance(bbox, list) else ()
+    if not isinstance(bbox, list):
+        raise TypeError(f"bbox is {type(bbox).__name__}, no list")
+    x, y, w, h = (float(v) for v in bbox)
     width, height = float(image["width"]), float(image["height"])
     if not (w >= 0 and h >= 0):
         raise ValueError(f"a box of {w:g}x{h:g} pixels")
