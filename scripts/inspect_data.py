@@ -7,14 +7,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from torch.utils.data import Dataset  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.data import open_data  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.config import Trust  # noqa: E402
+from ldm.data import Mixed  # noqa: E402
 from ldm.data.batch import check_sample  # noqa: E402
+from ldm.data.reading import Reading  # noqa: E402
+from ldm.data.tasks import WithTask  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.draw import Names, sheet  # noqa: E402
 from ldm.evaluation.inventory import Inventory, spread  # noqa: E402
@@ -68,18 +70,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[str]:
     """Print what a data set holds and draw some of it; returns what is broken."""
-    files = innermost(dataset)
-    names: Names = getattr(files, "class_names", {})
-    left_out = list(getattr(files, "broken", ()))
+    files = sources(dataset)
+    names: Names = {key: known for one in files for key, known in getattr(one, "class_names", {}).items()}
+    left_out = [line for one in files for line in getattr(one, "broken", ())]
     found, shown = Inventory(), []
     wanted = set(spread(len(dataset), n))
     chosen = sorted({*spread(len(dataset), limit or len(dataset)), *wanted})
     for i in tqdm(chosen, desc=name, unit="sample", disable=None, leave=False):
         sample = read(dataset, i)
-        found.add(sample, files.original_size(i) if hasattr(files, "original_size") and "skipped" not in sample else None)
+        found.add(sample, None if "skipped" in sample else stored_size(dataset, i))
         shown += [sample] if i in wanted and "skipped" not in sample else []
     broken = left_out + found.broken
-    title = f"{name}: {type(files).__name__}, {len(dataset)} samples, {len(left_out)} entries left out"
+    title = f"{name}: {' and '.join(type(one).__name__ for one in files)}, {len(dataset)} samples, {len(left_out)} entries left out"
     text = [title, f"  read          {len(chosen)}, of which {len(found.broken)} cannot be read", *found.lines(names)]
     text += [f"  broken        {line}" for line in broken[:SHOWN]]
     text += [f"  broken        and {len(broken) - SHOWN} more, in broken.txt"] if len(broken) > SHOWN else []
@@ -104,10 +106,19 @@ def read(dataset: Any, index: int) -> dict[str, Any]:
     return sample
 
 
-def innermost(dataset: Any) -> Any:
-    """The data set that reads the files, below those that add masks or degradations."""
-    inside = getattr(dataset, "images", None)
-    return innermost(inside) if isinstance(inside, Dataset) else dataset
+def sources(dataset: Any) -> list[Any]:
+    """The data sets that read the files, below those that mix them or add masks or degradations."""
+    inside = dataset.sets if isinstance(dataset, Mixed) else [dataset.images] if isinstance(dataset, WithTask) else []
+    return [source for one in inside for source in sources(one)] if inside else [dataset]
+
+
+def stored_size(dataset: Any, index: int) -> tuple[int, int] | None:
+    """Width and height of a sample's stored picture, where that is known."""
+    if isinstance(dataset, WithTask):
+        return stored_size(dataset.images, index)
+    if isinstance(dataset, Mixed):
+        return stored_size(*dataset.find(index))
+    return dataset.original_size(index) if isinstance(dataset, Reading) else None
 
 
 if __name__ == "__main__":

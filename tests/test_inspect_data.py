@@ -71,6 +71,19 @@ def test_the_data_of_a_training_config_with_names_of_classes(script, tmp_path: P
     assert (tmp_path / "out" / "validation.png").is_file()
 
 
+def test_what_is_left_out_of_mixed_sets_is_reported(script, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        annotated(tmp_path / name)
+    node = "{{target: ldm.data.AnnotatedFolder, params: {{root: {}, size: 32, give: []}}}}"
+    sets = ", ".join(node.format(tmp_path / name) for name in ("one", "two"))
+    config = tmp_path / "mixed.yaml"
+    config.write_text(f"data: {{params: {{batch_size: 2, train: {{target: ldm.data.Mixed, params: {{sets: [{sets}]}}}}}}}}\n")
+    done = script(SCRIPT, "--base", config, "--outdir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "train: AnnotatedFolder and AnnotatedFolder, 12 samples, 4 entries left out" in done.stdout, done.stdout
+    assert "stored        60x40 (10)" in done.stdout and all(f"{name}/metadata.jsonl:7" in done.stdout for name in ("one", "two"))
+
+
 def test_help_for_a_newcomer(script) -> None:
     done = script(SCRIPT, "--help")
     assert done.returncode == 0 and "examples" in done.stdout and "exit codes" in done.stdout and "broken.txt" in done.stdout

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ldm.data.images import UnreadableImage, read_image, to_image, visible
+from ldm.data.maps import brightness
 from ldm.errors import MissingFile, UserError
 from ldm.files import file_sha256, write_whole
 
@@ -40,11 +41,12 @@ def read_mask(path: Path) -> np.ndarray:
         MissingFile: nothing there.
         UserError: it cannot be read, or has transparent pixels, which could mean either.
     """
-    picture = read_picture(path, 1)
-    with Image.open(path) as stored:
-        if stored.has_transparency_data and np.asarray(stored.convert("RGBA"))[..., 3].min() < 255:
-            raise UserError(f"{path}: has transparent pixels; a mask is white where the hole is and black elsewhere")
-    return np.asarray(picture)
+    if not path.is_file():
+        raise MissingFile(f"{path}: no such image")
+    try:
+        return brightness(path)
+    except UnreadableImage as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def file_note(key: str, path: str | Path) -> dict[str, str]:

@@ -21,7 +21,8 @@ def read_array(path: Path, channels: int, values: tuple[float, float] | None = N
     """A picture of `channels` channels, first or last (a leading axis of 1 is dropped, as in CelebA-HQ's files).
 
     Args:
-        values: what becomes -1 and 1; without it the range of an integer type, and [-1, 1] itself for floats.
+        values: what becomes -1 and 1; without it the range of an integer type of 8 or 16 bit, and [-1, 1] itself for floats.
+            The range of longer integers would make everything grey: they are refused without it.
 
     Returns:
         `(H, W, channels)` float32 in [-1, 1]; or an 8-bit image where it is one, so that it goes the way of any photograph.
@@ -34,6 +35,8 @@ def read_array(path: Path, channels: int, values: tuple[float, float] | None = N
         return Image.fromarray(np.ascontiguousarray(array[..., 0] if channels == 1 else array))
     if array.dtype.kind not in "uif" and array.dtype != bool:
         raise UnreadableImage(f"an array of {array.dtype}, expected numbers")
+    if array.dtype.kind in "ui" and array.dtype.itemsize > 2 and values is None:
+        raise UnreadableImage(f"an array of {array.dtype}, whose range is not known: set values: [low, high]")
     low, high = values or ((np.iinfo(array.dtype).min, np.iinfo(array.dtype).max) if array.dtype.kind in "ui" else (-1.0, 1.0))
     found = (float(array.min()), float(array.max()))
     if not (low - 1e-4 * (high - low) <= found[0] and found[1] <= high + 1e-4 * (high - low)):  # catches NaN too

@@ -26,6 +26,7 @@ KEYS = {
     "skipped": "list of 'sample: reason' that this sample stands in for",
 }
 UNLABELLED = 255  # in label maps
+MOST_CLASSES = 2**31  # a larger class index is a mistake, and no tensor takes any number
 RANGES = {"image": (-1.0, 1.0), "masked_image": (-1.0, 1.0), "low_res": (-1.0, 1.0), "mask": (0.0, 1.0), "boxes": (0.0, 1.0)}
 LISTS = ("caption", "id", "boxes", "box_labels", "draw", "skipped")
 

@@ -1,6 +1,7 @@
 """COCO as it is downloaded: `train2017/`, `annotations/*.json` and, for label maps, `stuffthingmaps/`."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy as np
 from ldm.data.annotated import Annotated, Give, Record
 from ldm.data.boxtable import BoxTable
 from ldm.data.geometry import Crop
-from ldm.data.reading import files_below, first_of, require
+from ldm.data.reading import files_below, first_of, is_text, require, shown
 from ldm.errors import UserError
 
 SIZES = {"id": 0, "width": 1, "height": 1}  # keys of an image and their least values
@@ -82,7 +83,7 @@ class Coco(Annotated):
         path = require(self.root / "annotations" / f"{kind}_{self.name}.json", "annotations of COCO")
         try:
             content = json.loads(path.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not JSON ({error})") from error
         keys = ("images", "annotations") if kind == "captions" else ("images", "annotations", "categories")
         for key in keys:
@@ -94,24 +95,28 @@ class Coco(Annotated):
     def _images(self, file: Any) -> Iterable[dict[str, Any]]:
         """Entries whose picture is there, in the order of their names, each once."""
         path, content = file
-        seen: set[int] = set()
+        seen: set[int | str] = set()
         there = files_below(self.folder, (), self.broken)
         for image in sorted(content["images"], key=lambda image: str(image.get("file_name"))):
-            if not all(isinstance(image.get(key), int) and image[key] >= least for key, least in SIZES.items()):
-                self.broken.append(f"{path}: image {image.get('id')}: expected id, file_name, width and height")
-            elif image.get("file_name") not in there:
-                self.broken.append(f"{path}: image {image['id']}: no {image.get('file_name')} in {self.folder}")
-            elif image["id"] in seen:
-                self.broken.append(f"{path}: image {image['id']}: a second one of this id")
+            name, sizes = image.get("file_name"), all(isinstance(image.get(k), int) and image[k] >= least for k, least in SIZES.items())
+            if not sizes or not isinstance(name, str):
+                self.broken.append(f"{path}: image {image.get('id')!r}: expected id, file_name, width and height")
+            elif name not in there:
+                self.broken.append(f"{path}: image {image['id']}: no {shown(name)} in {self.folder}")
+            elif image["id"] in seen or name in seen:
+                self.broken.append(f"{path}: image {image['id']}: a second one of this {'id' if image['id'] in seen else f'file, {name}'}")
             else:
-                seen.add(image["id"])
+                seen |= {image["id"], name}
                 yield {key: image[key] for key in ("id", "file_name", "width", "height")}
 
     def _read_captions(self, file: tuple[Path, dict[str, Any]]) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
         for entry in file[1]["annotations"]:
-            if isinstance(entry.get("caption"), str) and entry.get("image_id") in self._number:
-                found.setdefault(entry["image_id"], []).append(entry["caption"].strip())
+            image, caption = entry.get("image_id"), entry.get("caption")
+            if not isinstance(image, int) or not isinstance(caption, str) or not is_text(caption):
+                self.broken.append(f"{file[0]}: annotation {entry.get('id')!r}: expected an image_id and a caption in UTF-8")
+            elif image in self._number:
+                found.setdefault(image, []).append(caption.strip())
         return found
 
     def _read_boxes(self, files: list[tuple[Path, dict[str, Any]]], groups: bool, min_area: float) -> None:
@@ -130,7 +135,7 @@ class Coco(Annotated):
                         continue  # of a picture that is not there, which was counted
                     box = fractions(entry["bbox"], self.images[self._number[image]])
                     label = rank[category] + len(rank) * int(groups and bool(entry.get("iscrowd")))
-                except (KeyError, TypeError, ValueError) as error:
+                except (KeyError, TypeError, ValueError, OverflowError) as error:
                     self.broken.append(f"{path}: annotation {entry.get('id')}: expected a bbox and a known category ({error})")
                     continue
                 if (box[2] - box[0]) * (box[3] - box[1]) > min_area:
@@ -171,12 +176,16 @@ def fractions(bbox: Any, image: dict[str, Any]) -> tuple[float, float, float, fl
     """COCO's [x, y, width, height] in pixels -> xyxy as fractions, clipped to the image.
 
     Raises:
-        ValueError: not four numbers, or a negative size.
+        TypeError, ValueError, OverflowError: not four numbers, a negative size, or nothing of it inside the image.
     """
+    if not isinstance(bbox, list):
+        raise TypeError(f"bbox is {type(bbox).__name__}, no list")
     x, y, w, h = (float(v) for v in bbox)
+    width, height = float(image["width"]), float(image["height"])
     if not (w >= 0 and h >= 0):
         raise ValueError(f"a box of {w:g}x{h:g} pixels")
-    width, height = float(image["width"]), float(image["height"])
+    if not (math.isfinite(x + y + w + h) and x < width and y < height and (x >= 0 or x + w > 0) and (y >= 0 or y + h > 0)):
+        raise ValueError(f"the box {bbox} is outside the image of {width:g}x{height:g} pixels")
     x0, x1 = (min(max(v / width, 0.0), 1.0) for v in (x, x + w))
     y0, y1 = (min(max(v / height, 0.0), 1.0) for v in (y, y + h))
     return x0, y0, x1, y1

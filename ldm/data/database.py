@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ldm.data.annotated import Annotated, Picture, Record
-from ldm.data.geometry import Crop
+from ldm.data.geometry import Crop, UnreadableImage
 from ldm.data.images import read_image
 from ldm.data.reading import require
 from ldm.errors import MissingFile, UserError
@@ -30,7 +30,7 @@ class LSUNDatabase(Annotated):
 
     Raises:
         MissingFile: no such folder or database, or the package lmdb is not installed.
-        UserError: an empty or broken database.
+        UserError: an empty or broken database, or one that was not copied whole.
     """
 
     def __init__(
@@ -50,8 +50,12 @@ class LSUNDatabase(Annotated):
         if not (folder / "data.mdb").is_file():
             raise MissingFile(f"LSUNDatabase: no {folder / 'data.mdb'}: expected LSUN's unpacked zip; `category` is its name for the scene")
         self.folder = folder
-        with database(folder).begin() as entries:
-            self.keys = np.array([bytes(key) for key in entries.cursor().iternext(keys=True, values=False)])
+        opened = database(folder)
+        try:
+            with opened.begin() as entries:
+                self.keys = np.array([bytes(key) for key in entries.cursor().iternext(keys=True, values=False)])
+        except Exception as error:  # of the package, which need not be there
+            raise UserError(f"{self.what}: the database {folder} is damaged: {error}") from error
         if not len(self.keys):
             raise UserError(f"{self.what}: the database {folder} is empty")
 
@@ -63,9 +67,17 @@ class LSUNDatabase(Annotated):
         return Record(name, self.folder / name)
 
     def stored(self, record: Record) -> io.BytesIO:
-        """The image file of a record."""
-        with database(self.folder).begin() as entries:
-            return io.BytesIO(entries.get(record.name.encode("ascii", "replace")) or b"")
+        """The image file of a record.
+
+        Raises:
+            UnreadableImage: a damaged page.
+        """
+        opened = database(self.folder)
+        try:
+            with opened.begin() as entries:
+                return io.BytesIO(entries.get(record.name.encode("ascii", "replace")) or b"")
+        except Exception as error:  # of the package, which need not be there
+            raise UnreadableImage(f"cannot be read ({error})") from error
 
     def picture(self, record: Record) -> Picture:
         return read_image(self.stored(record), self.channels)
@@ -100,6 +112,11 @@ def open_database(folder: Path) -> Any:
     except ImportError as error:
         raise MissingFile("LSUNDatabase: the package lmdb is not installed: pip install lmdb") from error
     try:
-        return lmdb.open(str(folder), readonly=True, lock=False, readahead=False, max_readers=512)
+        handle = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, max_readers=512)
+        size, whole = (folder / "data.mdb").stat().st_size, (handle.info()["last_pgno"] + 1) * handle.stat()["psize"]
     except lmdb.Error as error:
         raise UserError(f"LSUNDatabase: {folder} is no database: {error}") from error
+    if size < whole:  # reading behind the end would kill the process, without a word
+        handle.close()
+        raise UserError(f"LSUNDatabase: {folder / 'data.mdb'} has {size} of {whole} bytes: it was not copied whole")
+    return handle

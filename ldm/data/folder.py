@@ -10,7 +10,7 @@ from ldm.data.batch import Sample
 from ldm.data.geometry import Crop, UnreadableImage
 from ldm.data.images import SUFFIXES, fit, read_image, square, to_tensor
 from ldm.data.metadata import read_metadata
-from ldm.data.reading import Reading, files_below, of_split, read_text
+from ldm.data.reading import Reading, files_below, of_split, read_text, shown
 from ldm.errors import MissingFile, UserError
 from ldm.seeding import generator
 
@@ -84,7 +84,7 @@ class ImageFolder(Reading):
             raise UserError(f"{self.what}: labels come from subfolders, but {loose[0]!r} lies in none")
         classes = sorted({name.split("/")[0] for name in names})
         folders = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and entry.name[0] != ".")
-        self.broken += [f"{self.root / name}: no image in it, so it is no class" for name in folders if name not in classes]
+        self.broken += [f"{self.root / shown(name)}: no image in it, so it is no class" for name in folders if name not in classes]
         self.class_names["label"] = classes
         return {name: i for i, name in enumerate(classes)}
 

@@ -24,12 +24,13 @@ class RecordList(Annotated):
         return self.records[index]
 
     def choose(self, split: Split, held_out: float) -> None:
-        """Keep the records of a split: by a hash of each file's name.
+        """Report what was left out, then keep the records of a split: by a hash of each file's name.
 
         Raises:
             UserError: none is left.
         """
         total = len(self.records)
+        self.report_broken(total, total + len(self.broken))
         chosen = set(of_split([record.file or record.name for record in self.records], split, held_out))
         self.records = [record for record in self.records if (record.file or record.name) in chosen]
         if not self.records:
@@ -80,7 +81,6 @@ class AnnotatedFolder(RecordList):
             raise UserError(f"{what}: classes: unknown key {min(stray)!r} (known: label, boxes, segmentation)")
         metadata = require(require(Path(root), "annotated folder") / "metadata.jsonl", "list of images")
         self.records, self.broken = read_metadata(metadata, self.give, known)
-        self.report_broken(len(self.records), len(self.records) + len(self.broken))
         self.choose(split, held_out)
 
 
@@ -120,19 +120,18 @@ class PairedFolders(RecordList):
         pairs = [(name, str(Path(name).with_suffix(".png").as_posix())) for name in images]
         self.records = [Record(name, Path(root) / name, segmentation=Path(maps) / label) for name, label in pairs if label in there]
         self.broken += [f"{Path(root) / name}: no label map {label} in {maps}" for name, label in pairs if label not in there]
-        self.report_broken(len(self.records), len(images))
         self.choose(split, held_out)
 
 
 class ArrayFolder(RecordList):
     """Images of any number of channels: .npy, .npz and .tif files below a folder, nested as you like.
 
-    Channels lie first or last. Integers are mapped to [-1, 1] by the range of their type.
+    Channels lie first or last. Integers of 8 and 16 bit are mapped to [-1, 1] by the range of their type.
 
     Args:
         root: the folder.
         channels: of every array.
-        values: what becomes -1 and 1; needed for floats that are not in [-1, 1] yet.
+        values: what becomes -1 and 1; needed for floats that are not in [-1, 1] yet, and for integers above 16 bit.
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".

@@ -32,7 +32,8 @@ class ImageNet(RecordList):
     `ILSVRC2012_{train,validation}/data/<synset>`, or Kaggle's `ILSVRC/Data/CLS-LOC/{train,val}`, or training synsets without a
     folder around them). Validation images without synset folders get their classes from `LOC_val_solution.csv`,
     `validation_synset.txt` or the unpacked `ILSVRC2012_devkit_t12`. Where only the validation set is there, its own synsets are
-    ranked. A `synset_human.txt` or `LOC_synset_mapping.txt` in the folder names the classes.
+    ranked. Synsets without images keep their rank and are counted in `broken`, as are images in no synset's folder. A
+    `synset_human.txt` or `LOC_synset_mapping.txt` in the folder names the classes.
 
     Args:
         root: the folder.
@@ -73,6 +74,10 @@ class ImageNet(RecordList):
                 self.records.append(Record(name, folder / name, label=rank[synset]))
             elif answers is not None:
                 self.broken.append(f"{folder / name}: of {synset}, which is not among the {len(rank)} classes")
+            elif folder != Path(root):  # where other things may lie
+                self.broken.append(f"{folder / name}: in no synset's folder")
+        filled = {record.name.split("/")[0] for record in self.records}
+        self.broken += [f"{folder / name}: no image in it" for name in synsets_of(folder) if name not in filled]
         self.report_broken(len(self.records), len(names))
 
 
@@ -99,7 +104,9 @@ def _read_devkit(truth: Path, meta: Path) -> Mapping[str, str]:
         synsets = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in np.atleast_1d(loadmat(meta, squeeze_me=True)["synsets"])}
         numbers = [int(line) for line in read_text(truth).split()]
         return {f"ILSVRC2012_val_{i:08}": synsets[number] for i, number in enumerate(numbers, 1)}
-    except (ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged meta.mat fails in many ways
         raise UserError(f"{truth.parent}: expected ground truth and meta.mat of {DEVKIT} ({error})") from error
 
 

@@ -60,17 +60,17 @@ class ListedImages(RecordList):
             raise UserError(f"{self.what}: no image in it" + (hint if any(self.root.rglob("data.mdb")) else ""))
         if names is None:
             self.records = [Record(name, self.root / name) for name in sorted(there)]
-            self.choose(split, held_out)
         else:
             self.records = [Record(name, self.root / name) for name in self._named(Path(names), there)]
-            self.report_broken(len(self.records), len(self.records) + len(self.broken))
+            split = "all"
+        self.choose(split, held_out)
 
     def _named(self, names: Path, there: set[str]) -> list[str]:
         """The files that a list names, each once, in its order."""
         plain = {name.rpartition("/")[2]: name for name in there}
         counts = Counter(name.rpartition("/")[2] for name in there)
         found: dict[str, None] = {}
-        for line, word in enumerate(listed(names), 1):
+        for line, word in listed(names):
             name = PurePosixPath(word).as_posix()
             if name not in there and counts[name] == 1:
                 name = plain[name]

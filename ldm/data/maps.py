@@ -34,16 +34,33 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """A mask as int64 `(H, W)`: 1 (to be filled) where the image is at least half as bright as it could be.
 
     Raises:
-        UnreadableImage: no such file, another size, or a mask that is dark but not black everywhere, as one of 0 and 1 is.
+        UnreadableImage: no such file, another size, transparent pixels, or a mask that is dark but not black everywhere, as
+            one of 0 and 1 is, or one of 0 and 255 in 16 bit.
     """
     try:
-        grey = np.asarray(read_image(path, 1))
+        grey = brightness(path)
+        if (brightest := int(grey.max())) < 128:
+            with Image.open(path) as stored:
+                brightest = max(brightest, int(np.asarray(stored).max())) if stored.mode.startswith("I;16") else brightest
+            if brightest:
+                raise UnreadableImage(f"has values 0 to {brightest}, expected white where something is to be filled")
     except UnreadableImage as error:
         raise UnreadableImage(f"mask {path.name} {error}") from error
     _same_size(grey, path, size, "mask")
-    if 0 < (brightest := int(grey.max())) < 128:
-        raise UnreadableImage(f"mask {path.name} has values 0 to {brightest}, expected white (255) where something is to be filled")
     return (grey >= 128).astype(np.int64)
+
+
+def brightness(path: Path) -> np.ndarray:
+    """The pixels of a mask, `(H, W)` uint8.
+
+    Raises:
+        UnreadableImage: it cannot be read, or has transparent pixels, which could mean either.
+    """
+    grey = np.asarray(read_image(path, 1))
+    with Image.open(path) as stored:
+        if stored.has_transparency_data and np.asarray(stored.convert("RGBA"))[..., 3].min() < 255:
+            raise UnreadableImage("has transparent pixels; a mask is white where the hole is and black elsewhere")
+    return grey
 
 
 def _numbers(path: Path, what: str) -> np.ndarray:

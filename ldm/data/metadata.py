@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ldm.data.annotated import Record
-from ldm.data.reading import read_text
+from ldm.data.batch import MOST_CLASSES
+from ldm.data.reading import is_text, read_text, shown
 
 KEYS = ("file_name", "caption", "label", "boxes", "segmentation", "mask")
 EDGE = 1e-6  # by which a box may leave the picture through rounding
@@ -100,11 +101,11 @@ def parse_boxes(value: Any, classes: int | None) -> tuple[np.ndarray, np.ndarray
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) or isinstance(value, float) and math.isfinite(value)
 
 
 def _class(value: Any, key: str, classes: int | None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or (classes is not None and value >= classes):
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < (MOST_CLASSES if classes is None else classes):
         expected = "a class index" if classes is None else f"0 to {classes - 1}"
         raise BadLine(f"{key}: expected {expected}, got {value!r}")
     return value
@@ -113,6 +114,8 @@ def _class(value: Any, key: str, classes: int | None) -> int:
 def _text(row: Mapping[str, Any], key: str) -> str:
     if not isinstance(row[key], str) or (key != "caption" and not row[key]):
         raise BadLine(f"{key}: expected a string, got {row[key]!r}")
+    if key == "caption" and not is_text(row[key]):  # an escaped half of a character
+        raise BadLine(f"caption: {row[key][:200]!r} is not UTF-8 text")
     return str(row[key])
 
 
@@ -124,5 +127,5 @@ def _file(row: Mapping[str, Any], key: str, root: Path) -> Path:
     except (ValueError, OSError):  # too long for a name
         there = False
     if not there:
-        raise BadLine(f"{key}: no such file: {row[key][:200].encode('utf-8', 'backslashreplace').decode()}")
+        raise BadLine(f"{key}: no such file: {shown(row[key][:200])}")
     return path

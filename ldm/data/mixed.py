@@ -29,15 +29,16 @@ class Mixed(Dataset[Sample]):
     def __len__(self) -> int:
         return self.length
 
-    def _find(self, index: int) -> tuple[Any, int]:
+    def find(self, index: int) -> tuple[Any, int]:
+        """The set of a sample, and its number there."""
         one: Any = self.sets[index % len(self.sets)]
         return one, index // len(self.sets) % len(one)
 
     def __getitem__(self, index: int) -> Sample:
-        one, place = self._find(index)
+        one, place = self.find(index)
         return one[place]
 
     def varied(self, index: int, seed: int, place: int) -> Sample:
         """Sample `index` as it is at a place in the run's order."""
-        one, at = self._find(index)
+        one, at = self.find(index)
         return one.varied(at, seed, place) if hasattr(one, "varied") else one[at]

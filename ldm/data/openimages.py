@@ -1,7 +1,8 @@
 """OpenImages as it is downloaded: folders of images, and one long table of boxes."""
 
 import csv
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,8 @@ class OpenImages(Annotated):
     `oidv6-train-annotations-bbox.csv`) and `class-descriptions-boxable.csv` (or `oidv7-class-descriptions-boxable.csv`); the
     tables may lie in `annotations/`; "validation" and "test" are like "train". Classes are the
     ranks of the label names (`/m/...`) in sorted order, as in taming-transformers, whose filters these are, too. Rows that
-    cannot be used are left out and counted in `broken` with file and line.
+    cannot be used are left out and counted in `broken` with file and line, classes that nothing describes and second pictures
+    of one id by their names.
 
     Args:
         root: the folder.
@@ -66,34 +68,43 @@ class OpenImages(Annotated):
         table = first_of(folder, [*names, *(f"annotations/{name}" for name in names)], "boxes of OpenImages")
         places = [place + name for name in DESCRIPTIONS for place in ("", "annotations/")]
         described = first_of(folder, places, "classes of OpenImages")
-        rank = self._read_classes(described, classes, groups)
+        described_names, rank = self._read_classes(described, classes, groups)
         below = parts if self.folder == folder else [""]
         found = {part: files_below(self.folder / part, SUFFIXES, self.broken) for part in below}
-        self.files = sorted(f"{part}/{name}" if part else name for part, names in found.items() for name in names)
+        self.files = self._once(sorted(f"{part}/{name}" if part else name for part, names in found.items() for name in names))
         self.boxes = BoxTable()
-        self._read_boxes(table, rank, groups, min_area)
+        self._read_boxes(table, rank, described_names, groups, min_area)
         self.boxes.sort(len(self.files))
         counts = self.boxes.counts()
         self.chosen = np.flatnonzero((counts >= objects[0]) & (counts <= objects[1]))
         self.report_broken(len(self.chosen), len(self.files))
 
-    def _read_classes(self, described: Path, chosen: str | None, groups: bool) -> dict[str, int]:
-        """Class index by label name."""
+    def _once(self, files: list[str]) -> list[str]:
+        """The first file of each id; the table could mean any."""
+        first: dict[str, str] = {}
+        for name in files:
+            if first.setdefault(Path(name).stem, name) != name:
+                self.broken.append(f"{self.folder / name}: a second picture of this id, beside {first[Path(name).stem]}")
+        return list(first.values())
+
+    def _read_classes(self, described: Path, chosen: str | None, groups: bool) -> tuple[Collection[str], dict[str, int]]:
+        """All label names that are described, and the class index of those that are used."""
         names = {row[0]: row[1] for _, row in rows(described) if len(row) == 2 and row[0] != "LabelName"}
         if not names:
             raise UserError(f"{described}: expected lines like /m/011k07,Tortoise")
         if chosen is not None:
-            lines = set(listed(Path(chosen)))
+            lines = {line for _, line in listed(Path(chosen))}
             if strange := sorted(lines - set(names) - set(names.values())):
                 raise UserError(f"{chosen}: {strange[0]!r} is no class of {described.name}")
-            names = {label: name for label, name in names.items() if lines & {label, name}}
-        order = sorted(names, key=lambda label: (label == LAST, label))
+        used = [label for label in names if chosen is None or lines & {label, names[label]}]
+        order = sorted(used, key=lambda label: (label == LAST, label))
         self.class_names["boxes"] = [names[label] for label in order] + [f"{names[label]} (group)" for label in order if groups]
-        return {label: i for i, label in enumerate(order)}
+        return names.keys(), {label: i for i, label in enumerate(order)}
 
-    def _read_boxes(self, table: Path, rank: dict[str, int], groups: bool, min_area: float) -> None:
+    def _read_boxes(self, table: Path, rank: dict[str, int], described: Collection[str], groups: bool, min_area: float) -> None:
         number = {Path(name).stem: i for i, name in enumerate(self.files)}
         absent: set[str] = set()
+        unknown: Counter[str] = Counter()
         lines = rows(table)
         header = next(lines, (0, []))[1]
         if lacking := [name for name in COLUMNS if name not in header]:
@@ -110,9 +121,12 @@ class OpenImages(Annotated):
                 continue
             if image not in number:
                 absent.add(image)
+            elif label not in described:
+                unknown[label] += 1
             elif label in rank and (box[2] - box[0]) * (box[3] - box[1]) >= min_area:
                 self.boxes.add(number[image], rank[label] + len(rank) * int(groups and group == "1"), box)
         self.broken += [f"{table}: image {image}: not in {self.folder}" for image in sorted(absent)]
+        self.broken += [f"{table}: class {label}: not described; it has {n} boxes" for label, n in sorted(unknown.items())]
 
     def __len__(self) -> int:
         return len(self.chosen)

@@ -107,38 +107,48 @@ def first_of(root: Path, names: Sequence[str], what: str) -> Path:
 def files_below(root: Path, suffixes: Collection[str], broken: list[str]) -> set[str]:
     """Relative names (with forward slashes) of the files below a folder.
 
-    Links are followed, but not back into a folder that holds them. What is hidden (`.ipynb_checkpoints`, `._a.jpg`) is left out.
+    Links are followed, but not back into a folder that the way to them has been through. What is hidden (`.ipynb_checkpoints`,
+    `._a.jpg`) is left out.
 
     Args:
         suffixes: in small letters, with their dots; none: every file counts.
         broken: gets a line for each folder that cannot be read and each name that is not UTF-8 (no report could show it).
     """
     found: set[str] = set()
-    waiting = [""]
+    waiting: list[tuple[str, tuple[Path, ...]]] = [("", ())]  # a folder, and the real folders of the links on the way to it
     while waiting:
-        prefix = waiting.pop()
+        prefix, links = waiting.pop()
         try:
             entries = sorted(os.scandir(root / prefix), key=lambda entry: entry.name)
         except OSError as error:
-            broken.append(f"{root / prefix}: cannot be read ({error.strerror})")
+            broken.append(f"{shown(str(root / prefix))}: cannot be read ({error.strerror})")
             continue
         for entry in entries:
             name = prefix + entry.name
             if entry.name[0] == ".":
                 continue
-            if entry.is_dir():
-                waiting += [] if _leads_back(entry) else [name + "/"]
-            elif (entry.is_file() or entry.is_symlink()) and (not suffixes or Path(name).suffix.lower() in suffixes):
+            if _is_folder(entry):
+                passed = (*links, Path(entry.path).parent.resolve()) if entry.is_symlink() else links
+                waiting += [] if entry.is_symlink() and _leads_back(entry, passed) else [(name + "/", passed)]
+            elif (entry.is_symlink() or entry.is_file()) and (not suffixes or Path(name).suffix.lower() in suffixes):
                 if is_text(name):
                     found.add(name)
                 else:
-                    broken.append(f"{root}/{ascii(name)[1:-1]}: a name that is not UTF-8")
+                    broken.append(f"{root}/{shown(name)}: a name that is not UTF-8")
     return found
 
 
-def _leads_back(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder is a link to a folder that it lies in."""
-    return entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve())
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _leads_back(entry: os.DirEntry[str], passed: Sequence[Path]) -> bool:
+    """Whether a link leads to a folder that holds one of these real folders."""
+    target = Path(entry.path).resolve()
+    return any(folder.is_relative_to(target) for folder in passed)
 
 
 def is_text(name: str) -> bool:
@@ -148,6 +158,11 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def shown(name: str) -> str:
+    """A name as any report can show it: what is not UTF-8 as its code."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def held_out_names(names: Sequence[str], share: float) -> set[str]:
@@ -164,15 +179,15 @@ def of_split(names: Sequence[str], split: Split, share: float) -> list[str]:
     return [name for name in names if (split == "validation") == (name in held)]
 
 
-def listed(path: Path) -> list[str]:
-    """Lines of a list file, without empty ones.
+def listed(path: Path) -> list[tuple[int, str]]:
+    """Lines of a list file with their numbers, without empty ones.
 
     Raises:
         MissingFile: no such file.
         UserError: not text, or empty.
     """
     require(path, "list of images")
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
     if not lines:
         raise UserError(f"{path}: an empty list of images")
     return lines

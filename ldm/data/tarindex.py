@@ -4,16 +4,18 @@ import json
 import logging
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from webdataset.tariterators import base_plus_ext
 
-from ldm.data.reading import is_text
+from ldm.data.batch import MOST_CLASSES
+from ldm.data.reading import is_text, shown
 from ldm.files import write_text
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # bytes, of tar
+FORM = 2  # of the index; one of another form is made anew
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def index_shard(path: Path, cache: bool = True) -> ShardIndex:
     """
     stored = path.with_name(path.name + ".index.json")
     found = path.stat()
-    stamp = [found.st_size, found.st_mtime_ns]
+    stamp = [FORM, found.st_size, found.st_mtime_ns]
     try:
         content = json.loads(stored.read_text(encoding="utf-8"))
         if content["stamp"] == stamp:
@@ -63,15 +65,18 @@ def read_headers(path: Path) -> ShardIndex:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                key, suffix = base_plus_ext(member.name)
-                if not member.isfile() or not key or "/." in "/" + member.name:
+                name = PurePosixPath(member.name).as_posix()  # `tar c .` writes ./name
+                key, suffix = base_plus_ext(name)
+                if member.isdir() or not key or "/." in "/" + name:
                     continue
-                if not is_text(member.name):
-                    broken.append(f"{path}/{ascii(member.name)[1:-1]}: a name that is not UTF-8")
+                if not is_text(name):
+                    broken.append(f"{path}/{shown(name)}: a name that is not UTF-8")
+                elif not member.isfile():
+                    broken.append(f"{path}/{name}: a link or a device, expected a file")
                 elif member.offset_data + member.size > size:
-                    broken.append(f"{path}/{member.name}: the shard ends within it")
+                    broken.append(f"{path}/{name}: the shard ends within it")
                 elif suffix.lower() in samples.get(key, {}):
-                    broken.append(f"{path}/{member.name}: a second one of this name")
+                    broken.append(f"{path}/{name}: a second one of this name")
                 else:
                     samples.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
             damage = _after(path, tar.offset, size)
@@ -107,5 +112,22 @@ def caption_in(data: bytes, suffix: str) -> Any:
     text = data.decode("utf-8-sig")
     if suffix == "txt":
         return text.strip()
-    row = json.loads(text)
-    return row.get("caption") if isinstance(row, dict) else None
+    try:
+        row = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON of too many levels") from error
+    caption = row.get("caption") if isinstance(row, dict) else None
+    if isinstance(caption, str) and not is_text(caption):  # an escaped half of a character
+        raise ValueError(f"caption {caption[:200]!r}: not UTF-8 text")
+    return caption
+
+
+def class_in(data: bytes) -> int:
+    """The class index of a .cls member.
+
+    Raises:
+        ValueError: none.
+    """
+    if not 0 <= (label := int(data)) < MOST_CLASSES:
+        raise ValueError(f"class {label}: expected an index from 0")
+    return label

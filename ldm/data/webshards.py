@@ -14,7 +14,7 @@ from ldm.data.geometry import Crop, UnreadableImage
 from ldm.data.images import read_image
 from ldm.data.reading import Split, held_out_names
 from ldm.data.shardnames import ShardNames
-from ldm.data.tarindex import ShardIndex, caption_in, index_shard, read_member
+from ldm.data.tarindex import ShardIndex, caption_in, class_in, index_shard, read_member
 from ldm.errors import MissingFile, UserError
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -107,7 +107,7 @@ class WebShards(Annotated):
                 caption = caption_in(self._member(index, 1), TEXTS[int(self.places[index, -1])])
                 captions = (caption,) if isinstance(caption, str) else ()
             if "label" in self.give:
-                label = int(self._member(index, 2))
+                label = class_in(self._member(index, 2))
         except (OSError, ValueError) as error:
             raise UnreadableImage(f"its caption or class cannot be read ({error})") from error
         return Record(self.names[index], Path(str(index)), label=label, captions=captions)

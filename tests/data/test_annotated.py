@@ -101,6 +101,9 @@ def test_boxes_are_clipped_and_dropped_by_what_is_left() -> None:
         (line("gone.png"), "file_name: no such file: gone.png"),
         (line(segmentation="gone.png"), "segmentation: no such file"),
         (line(label=5), "label: expected 0 to 4, got 5"),
+        (line(label=-1), "label: expected 0 to 4, got -1"),
+        (line(caption="\ud800"), "caption: .*is not UTF-8 text"),
+        (line(boxes=[{"label": 0, "box": [0, 0, 1, 10**400]}]), r"boxes\[0\].*leaves the picture"),
         (line(label="dog"), "label: expected 0 to 4, got 'dog'"),
         (line(caption=3), "caption: expected a string"),
         (line(boxes=[{"label": 0, "box": [0, 0, 1.2, 1]}]), r"boxes\[0\].*leaves the picture"),
@@ -136,6 +139,12 @@ def test_bad_maps_count_when_their_image_is_read(tmp_path: Path, bad: Any, reaso
     assert sample["id"] == "a.png" and "metadata.jsonl:1: " in sample["skipped"][0] and reason in sample["skipped"][0]
     with pytest.raises(UserError, match="none of its 1 images can be read"):
         AnnotatedFolder(folder(tmp_path, [bad]), 16, EVERYTHING, classes={"segmentation": 10})[0]
+
+
+def test_numbers_that_no_tensor_takes_are_no_classes(tmp_path: Path) -> None:
+    bad = [line(label=10**30), line(boxes=[{"label": 10**30, "box": [0, 0, 1, 1]}])]
+    data = AnnotatedFolder(folder(tmp_path, [*bad, line()]), 16, EVERYTHING)
+    assert len(data) == 1 and all("label: expected a class index" in reason for reason in data.broken) and len(data.broken) == 2
 
 
 def test_a_file_named_twice_gets_two_ids(tmp_path: Path) -> None:

@@ -70,3 +70,14 @@ def test_what_is_broken_is_skipped_and_what_is_missing_is_named(tmp_path: Path, 
     monkeypatch.setitem(__import__("sys").modules, "lmdb", None)
     with pytest.raises(MissingFile, match="pip install lmdb"):
         LSUNDatabase(str(tmp_path), 32, "train", "cat")
+
+
+def test_a_database_that_was_not_copied_whole_is_named(tmp_path: Path) -> None:
+    """Reading behind its end would be a bus error."""
+    file = build(tmp_path / "church_outdoor_train_lmdb", 8) / "data.mdb"
+    with lmdb.open(str(file.parent)) as database, database.begin(write=True) as entries:
+        entries.put(b"long", bytes(100_000))
+    file.write_bytes(file.read_bytes()[:40960])
+    with pytest.raises(UserError, match="data.mdb has 40960 of .* bytes: it was not copied whole"):
+        LSUNDatabase(str(file.parent), 32)
+    assert LSUNDatabase(str(build(tmp_path / "whole", 8)), 32).original_size(7) == (48, 40)

@@ -10,6 +10,7 @@ from miniatures import coco, openimages, picture
 
 from ldm.data import Coco, OpenImages
 from ldm.data.batch import check_sample, collate
+from ldm.data.reading import is_text
 from ldm.errors import MissingFile, UserError
 
 
@@ -107,8 +108,9 @@ def test_coco_entries_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     """Numbers from 0 are as good as any; what comes twice, lies outside or is upside down is not."""
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 40} for i in (0, 1, 1)]
     bad = [{"bbox": [30, 20, -12, -12]}, {"image_id": [1]}, {"category_id": 7}]
-    unseen = [{"bbox": [30, 20, 0, 10]}, {"bbox": [100, 100, 40, 40]}, {"bbox": [float("nan"), 1, 4, 4]}]
-    rows = [{"id": i, "image_id": 0, "category_id": 1, "bbox": [50, 20, 40, 40]} | row for i, row in enumerate([{}, *bad, *unseen])]
+    bad += [{"bbox": box} for box in ([100, 100, 40, 40], [-9, 1, 9, 4], [float("nan"), 1, 4, 4], [10**400, 1, 4, 4], "1234")]
+    unseen = {"bbox": [30, 20, 0, 10]}
+    rows = [{"id": i, "image_id": 0, "category_id": 1, "bbox": [50, 20, 40, 40]} | row for i, row in enumerate([{}, *bad, unseen])]
     (tmp_path / "annotations").mkdir()
     for i in (0, 1):
         picture(tmp_path / "train2017" / f"{i}.jpg", i)
@@ -118,13 +120,46 @@ def test_coco_entries_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
         (tmp_path / "annotations" / f"{kind}_train2017.json").write_text(json.dumps(content | {"annotations": found}))
     data = Coco(str(tmp_path), 32, stuff=False)
     assert len(data) == 2 and np.allclose(data.record(0).boxes, [[50 / 60, 0.5, 1, 1]])
-    assert "image 1: a second one" in data.broken[0] and len(data.broken) == 4
-    assert all(f"annotation {i}: expected a bbox" in data.broken[i] for i in (1, 2, 3))
+    assert "image 1: a second one of this id" in data.broken[0] and len(data.broken) == 9
+    assert all(f"annotation {i}: expected a bbox" in data.broken[i] for i in range(1, 9))
+    assert "outside the image of 60x40 pixels" in data.broken[4]
     spoken = Coco(str(tmp_path), 32, give=["caption"])
     assert len(spoken) == 1 and "1.jpg: no caption" in spoken.broken[-1]
     (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(content | {"annotations": [], "categories": [{"id": 1}]}))
     with pytest.raises(UserError, match="categories: expected id and name"):
         Coco(str(tmp_path), 32, stuff=False)
+
+
+def test_coco_images_and_captions_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
+    """A file under two ids, names that are none, captions of nothing and captions that are no text."""
+    names = ["0.jpg", "0.jpg", ["0.jpg"], None, "\ud800.jpg"]
+    images = [{"id": i, "file_name": name, "width": 60, "height": 40} for i, name in enumerate(names)]
+    wrong = [{"image_id": [0], "caption": "x"}, {"image_id": 0, "caption": None}, {"image_id": 0, "caption": "\ud800"}]
+    picture(tmp_path / "train2017" / "0.jpg")
+    (tmp_path / "annotations").mkdir()
+    file = tmp_path / "annotations" / "captions_train2017.json"
+    file.write_text(json.dumps({"images": images, "annotations": [*wrong, {"image_id": 0, "caption": "good"}]}))
+    data = Coco(str(tmp_path), 32, give=["caption"])
+    assert [data[i]["caption"] for i in range(len(data))] == ["good"] and data.broken == [*filter(is_text, data.broken)]
+    reasons = ["a second one of this file, 0.jpg", "image 4: no \\ud800.jpg", "image 2: expected", "image 3: expected"]
+    assert all(any(reason in line for line in data.broken) for reason in reasons) and len(data.broken) == 4 + 3
+    assert sum("expected an image_id and a caption" in line for line in data.broken) == 3
+    file.write_text("[" * 100000)
+    with pytest.raises(UserError, match="not JSON"):
+        Coco(str(tmp_path), 32, give=["caption"])
+
+
+def test_openimages_says_what_nothing_describes_and_what_comes_twice(tmp_path: Path) -> None:
+    openimages(tmp_path)
+    table = tmp_path / "train-annotations-bbox.csv"
+    table.write_text(table.read_text() + "0000000000000000,xclick,/m/other,1,0.1,0.5,0.2,0.6,0,0,0,0,0\n" * 2)
+    picture(tmp_path / "train" / "again" / "0000000000000000.png", 5)
+    data = OpenImages(str(tmp_path), 32)
+    assert data.files == ["0000000000000000.jpg", "0000000000000001.jpg"] and len(data.record(0).boxes) == 2
+    assert "class /m/other: not described; it has 2 boxes" in data.broken[-1]
+    assert "again/0000000000000000.png: a second picture of this id, beside 0000000000000000.jpg" in data.broken[0]
+    (tmp_path / "some.txt").write_text("Dog\n")
+    assert not any("/m/01yrx" in line for line in OpenImages(str(tmp_path), 32, classes=str(tmp_path / "some.txt")).broken)
 
 
 def test_openimages_as_its_archives_unpack(tmp_path: Path) -> None:

@@ -73,9 +73,22 @@ def devkit(folder: Path, truth: list[int]) -> None:
     (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{number}\n" for number in truth))
 
 
+def test_imagenet_says_which_synsets_are_empty_and_which_images_have_none(tmp_path: Path) -> None:
+    for name in ("train/n00000002/a.JPEG", "train/cats/b.JPEG", "train/c.JPEG"):
+        picture(tmp_path / name)
+    (tmp_path / "train" / "n00000001").mkdir()
+    data = ImageNet(str(tmp_path), 32)
+    assert len(data) == 1 and data[0]["label"] == 1
+    reasons = ["c.JPEG: in no synset's folder", "cats/b.JPEG: in no synset's folder", "n00000001: no image in it"]
+    assert data.broken == [f"{tmp_path}/train/{reason}" for reason in reasons]
+
+
 def test_imagenet_answers_that_are_none(tmp_path: Path) -> None:
     picture(tmp_path / "val" / f"{VALIDATION}1.JPEG")
     devkit(tmp_path / "ILSVRC2012_devkit_t12" / "data", [7])
+    with pytest.raises(UserError, match="expected ground truth and meta.mat"):
+        ImageNet(str(tmp_path), 32, split="validation")
+    (tmp_path / "ILSVRC2012_devkit_t12" / "data" / "meta.mat").write_bytes(b"")
     with pytest.raises(UserError, match="expected ground truth and meta.mat"):
         ImageNet(str(tmp_path), 32, split="validation")
     (tmp_path / "LOC_val_solution.csv").write_text("nothing\n")

@@ -23,6 +23,18 @@ def test_links_are_followed_but_not_back(tmp_path: Path) -> None:
     assert "gone.jpg: cannot be read" in data[2]["skipped"][0]
 
 
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    picture(tmp_path / "a" / "1.jpg")
+    picture(tmp_path / "b" / "2.jpg")
+    (tmp_path / "a" / "x").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "y").symlink_to(tmp_path / "a")
+    (tmp_path / "self.jpg").symlink_to("self.jpg")
+    (tmp_path / "self").symlink_to("self")
+    data = ImageFolder(str(tmp_path), 32)
+    assert data.names == ["a/1.jpg", "a/x/2.jpg", "b/2.jpg", "b/y/1.jpg", "self.jpg"] and not data.broken
+    assert "self.jpg: cannot be read" in data[4]["skipped"][0]
+
+
 def test_what_is_hidden_or_no_file_does_not_count(tmp_path: Path) -> None:
     for name in ("a/1.png", "a/.ipynb_checkpoints/1-checkpoint.png", ".thumbnails/1.png", "__MACOSX/._1.png", "a/folder.png/2.png"):
         picture(tmp_path / name)
@@ -45,6 +57,11 @@ def test_names_that_are_not_text_are_counted(tmp_path: Path) -> None:
     data = ImageFolder(str(tmp_path), 32)
     assert data.names == ["\u6f22\u5b57 \U0001f388.jpg"] and data[0]["id"] == data.names[0]
     assert data.broken == [f"{tmp_path}/caf\\udce9.jpg: a name that is not UTF-8"]
+    picture(tmp_path / "class" / "a.jpg")
+    (tmp_path / "\u6f22\u5b57 \U0001f388.jpg").unlink()
+    os.unlink(os.fsencode(tmp_path) + b"/caf\xe9.jpg")
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    assert ImageFolder(str(tmp_path), 32, labels=True).broken == [f"{tmp_path}/caf\\udce9: no image in it, so it is no class"]
 
 
 def test_folders_that_cannot_be_read_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

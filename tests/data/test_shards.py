@@ -102,6 +102,33 @@ def test_damaged_shards_and_members_are_counted_by_name(tmp_path: Path) -> None:
     assert "has no caption" in data[data.names.index("00003/f")]["skipped"][0]
 
 
+def test_shards_that_tar_made_of_the_folder_itself(tmp_path: Path) -> None:
+    """`tar c .` writes ./name; an index of an older form, without them, does not stay."""
+    shard(tmp_path / "0.tar", {"./0.jpg": encoded(0), "./0.txt": b"a", "./deep/./1.jpg": encoded(1), "./deep/1.txt": b"b", "./.x.jpg": b""})
+    stat = (tmp_path / "0.tar").stat()
+    old = {"stamp": [stat.st_size, stat.st_mtime_ns], "samples": {}, "broken": []}
+    (tmp_path / "0.tar.index.json").write_text(json.dumps(old))
+    data = WebShards(str(tmp_path), 32)
+    assert list(data.names) == ["0/0", "0/deep/1"] and [data[i]["caption"] for i in range(2)] == ["a", "b"] and not data.broken
+
+
+def test_members_that_are_nothing_are_counted(tmp_path: Path) -> None:
+    members = {f"{i}.jpg": encoded(i) for i in range(5)}
+    members |= {"0.json": b'{"caption": "\\ud800"}', "1.json": b"[" * 100000, "2.txt": b"x", "3.txt": b"x", "4.txt": b"good"}
+    classes = (b"1", b"1", b"-1", b"9" * 30, b"3")
+    shard(tmp_path / "0.tar", members | {f"{i}.cls": content for i, content in enumerate(classes)})
+    with tarfile.open(tmp_path / "0.tar", "a") as tar:
+        link = tarfile.TarInfo("5.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "4.jpg"
+        tar.addfile(link)
+    data = WebShards(str(tmp_path), 32, give=["caption", "label"])
+    assert len(data) == 5 and data.broken == [f"{tmp_path}/0.tar/5.jpg: a link or a device, expected a file"]
+    sample = data[0]
+    assert sample["caption"] == "good" and sample["label"] == 3 and len(sample["skipped"]) == 4
+    for reason, line in zip(("not UTF-8", "too many levels", "class -1", "class 999"), sample["skipped"], strict=True):
+        assert reason in line
+
+
 def test_a_damaged_header_loses_only_what_follows(tmp_path: Path) -> None:
     laion(tmp_path)
     path = tmp_path / "00000.tar"
