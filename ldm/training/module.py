@@ -104,7 +104,7 @@ class TrainingModule(pl.LightningModule):
         `--check` looks at a few samples. One class too many would train as the null class, and another be an error of the device.
         In label maps such indices are no class, which `LabelMap` says.
         """
-        labels = {key: batch[key] for key in ("label", "box_labels") if key in batch}
+        labels: Batch = {key: batch[key] for key in ("label", "box_labels") if key in batch}
         for name, part in self.parts().items():
             if name in ("conditioner", "classifier") and (wrong := class_fits(labels, part)):
                 raise UserError(f"step {self.step}: {wrong[0]}")
