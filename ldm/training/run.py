@@ -153,6 +153,7 @@ def quiet_lightning() -> None:
         ".*val_dataloader.*",
         ".*LeafSpec.*",
         ".*in eval mode.*",
+        ".*on_before_batch_transfer.*",  # the data module has none of its own
         ".*before `optimizer.step.*",
     ):
         warnings.filterwarnings("ignore", text)
