@@ -85,22 +85,22 @@ def compare_enlarged(truth: Tensor, low: Tensor, drawn: Tensor, again: Tensor) -
     return found, torch.cat([x[pick] for x in (blocks, smooth, drawn[0], drawn[1], truth)])
 
 
-def measure_inpaint(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
-    """Fill holes of held-out images; plausible inside the hole, against the mean colour and a blur."""
+def measure_inpaint(loaded: LoadedModel, outdir: Path, count: int, name: str = "inpaint") -> Measured:
+    """Fill holes of held-out images; plausible inside the hole, against the mean colour and a blur. `name` begins those of pictures."""
     sets = held_out(count // 8)
     others: dict[str, Any] = {"masks": "thick", "masks_per_image": len(MASKS), **extractor_record()}
     pictures = {}
-    for name, images in sets.items():
+    for kind, images in sets.items():
         batches = [whole(Inpainting(images, "thick", seed)) for seed in MASKS]
         batch = {key: torch.cat([b[key] for b in batches]) for key in ("image", "mask", "masked_image")}
         image, mask = batch["image"], batch["mask"]
         filled = torch.where(mask > 0, sample(loaded, batch, len(image), SIZE, seed=0), image)
         fills = {"sample": filled, "mean_fill": fill_mean(image, mask), "blur": fill_blur(image, mask)}
-        others[name] = {"images": len(image), **{kind: compare_filled(x, image, mask) for kind, x in fills.items()}}
+        others[kind] = {"images": len(image), **{way: compare_filled(x, image, mask) for way, x in fills.items()}}
         pick = torch.linspace(0, len(image) - 1, SHOWN).long()
         shown = [batch["masked_image"], *(fills[key] for key in ("mean_fill", "blur", "sample")), image]
-        save_grid(torch.cat([x[pick] for x in shown]), outdir / f"inpaint-{name}.png", columns=SHOWN)
-        pictures[f"Inpainting of {name}: hole, mean fill, blur, sample, original"] = outdir / f"inpaint-{name}.png"
+        save_grid(torch.cat([x[pick] for x in shown]), (file := outdir / f"{name}-{kind}.png"), columns=SHOWN)
+        pictures[f"{name}, {kind}: hole, mean fill, blur, sample, original"] = file
     own = others["photographs"]
     best = min(own[kind]["perceptual"] for kind in ("mean_fill", "blur"))
     metric = f"perceptual distance to the original inside the hole on held-out photograph patches, over {EXTRACTOR}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ldm.demos.conditions import measure_caption, measure_class, measure_layout, measure_semantic
@@ -29,3 +30,5 @@ TASKS = {
     "superres": Task("Super-resolution", PICTURES, measure_superres),
     "inpaint": Task("Inpainting", PICTURES, measure_inpaint),
 }
+# What ten minutes do not do, for `--only`.
+LONGER = {"inpaint-long": Task("Inpainting, trained longer", PICTURES, partial(measure_inpaint, name="inpaint-long"))}
