@@ -129,7 +129,7 @@ def summarise(outdir: Path) -> None:
         how = f"{record['metric']}; {better} is better; baseline {record['baseline']:.3f}: {record['baseline_is']}"
         rows.append((ALL[name].title, f"{record['value']:.3f}", f"{how}; stage two trained in {record['training_seconds']:.0f} s"))
         pictures |= {caption: outdir / file for caption, file in record["pictures"].items()}
-        sys.stdout.write(f"{name:<10}{record['value']:<9.3f}baseline {record['baseline']:<9.3f}{better} is better\n")
+        sys.stdout.write(f"{name:<14}{record['value']:<9.3f}baseline {record['baseline']:<9.3f}{better} is better\n")
     write_page(outdir / "index.html", "Every task of the paper in small", INTRO, rows, pictures)
 
 
