@@ -11,9 +11,9 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 endif
 
-.PHONY: demo demo-text demo-tasks test lint types help
+.PHONY: demo demo-text demo-tasks test test-all lint types help
 help:
-	@echo "make demo | demo-text | demo-tasks | test | lint | types     (VENV= uses the interpreter that is there)"
+	@echo "make demo | demo-text | demo-tasks | test | test-all | lint | types     (VENV= uses the interpreter that is there)"
 
 $(VENV)/.ready: setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed, found " + sys.version.split()[0] + "; name one with PYTHON=...")'
@@ -39,3 +39,7 @@ types: $(READY)
 
 test: lint types
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The same and what takes longer: many kills, many processes, long trainings.
+test-all: lint types
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m ""
