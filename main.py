@@ -83,14 +83,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def pin_first_stage(state: dict[str, Any], overrides: list[str]) -> None:
-    """A resumed run goes on with the very file it began with, though its first stage's run may have gone further."""
-    used = (state.get("first_stage") or {}).get("path")
-    if used and not any(word.startswith("paths.") for word in overrides):
-        node = state["source"]["model"]["params"]["model"]["params"]["first_stage"]
-        node["params"]["checkpoint"] = used
-
-
 def gpu_list(text: str) -> str:
     """ "0,1" or "0," -> "[0, 1]"; "2" -> 2 devices."""
     return f"[{','.join(part for part in text.split(',') if part)}]" if "," in text else text
@@ -102,6 +94,7 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
     from ldm.errors import UserError
     from ldm.files import newest_checkpoint, read_checkpoint
     from ldm.interop.compvis import FOREIGN
+    from ldm.portable import pin_first_stage
 
     trust = Trust(tuple(flags.trust))
     state = None
@@ -114,7 +107,8 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
             raise UserError("--name: a resumed run keeps its folder and its name")
         if checkpoint.parent.name != "checkpoints":
             raise UserError(f"--resume {flags.resume}: lies in no run folder (expected RUN/checkpoints/{checkpoint.name})")
-        pin_first_stage(state, overrides)
+        if not flags.first_stage:
+            pin_first_stage(state, checkpoint, overrides)
     elif not flags.base:
         raise UserError("no config: give --base CONFIG.yaml (or --resume RUN); --help shows examples")
     if flags.first_stage:
@@ -169,8 +163,8 @@ def train(flags: argparse.Namespace, config: Any, trust: Any, state: dict[str, A
     if wrong := sample_problems(data, module)[1]:
         raise UserError("the data does not fit the model:\n  " + "\n  ".join(wrong))
     prepare_weights(module)
-    metadata = {"config": config.data, "source": config.source, "first_stage": first_stage_record(module, state, flags)}
     folder = run_folder(flags, config)
+    metadata = {"config": config.data, "source": config.source, "first_stage": first_stage_of(module, folder, state, flags)}
     if rank_zero_only.rank != 0:
         logging.getLogger().setLevel(logging.WARNING)  # one process speaks for all
     elif state is None:
@@ -218,20 +212,20 @@ def record_base(folder: Path, flags: argparse.Namespace) -> None:
     write_text(folder / "base.yaml", base.to_yaml())
 
 
-def first_stage_record(module: Any, state: dict[str, Any] | None, flags: argparse.Namespace) -> dict[str, str] | None:
-    """Path and hash of the frozen first stage, held against those of the run that is resumed."""
+def first_stage_of(module: Any, folder: Path, state: dict[str, Any] | None, flags: argparse.Namespace) -> dict[str, str] | None:
+    """The record of the frozen first stage, held against that of the run that is resumed."""
     from ldm.errors import UserError
+    from ldm.portable import first_stage_record
 
-    stage = getattr(getattr(module, "model", None), "first_stage", None)
-    if not getattr(stage, "sha256", None):
-        return None
+    stage = getattr(getattr(module, "model", module), "first_stage", None)
+    record = first_stage_record(stage, folder)
     before = ((state or {}).get("first_stage") or {}).get("sha256")
-    if before not in (None, stage.sha256) and not flags.allow_other_first_stage:
+    if record is not None and before not in (None, record["sha256"]) and not flags.allow_other_first_stage:
         raise UserError(
-            f"{stage.checkpoint}: not the first stage this run was trained with (its SHA-256 differs); name the right one with "
+            f"{record['path']}: not the first stage this run was trained with (its SHA-256 differs); name the right one with "
             "--first-stage, or allow it with --allow-other-first-stage"
         )
-    return {"path": stage.checkpoint, "sha256": stage.sha256}
+    return record
 
 
 def prepare_weights(module: Any) -> None:

@@ -16,6 +16,7 @@ from ldm.interop import compvis, diffusers
 from ldm.interop.compvis import export, state
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import first_stage_source, load_strictly
+from ldm.portable import find_first_stage
 from ldm.sources import PRETRAINED, Source, trained_size, unwrap
 
 
@@ -35,9 +36,7 @@ def whole(source: Source, first_stage: str | None = None) -> Source:
     node = copy.deepcopy(source.node)
     stage = node["params"]["first_stage"]
     if stage.get("target") == PRETRAINED:
-        path = first_stage or source.trained_with.get("path") or (stage.get("params") or {}).get("checkpoint")
-        if not path:
-            raise UserError(f"{source.path}: its first stage is not named: give it with --first-stage")
+        path = first_stage or find_first_stage(source.path, source.trained_with, stage)
         named = (stage.get("params") or {}).get("model")
         with torch.device("meta"):
             architecture = build(named, Trust(), "first_stage") if named else None
@@ -46,7 +45,9 @@ def whole(source: Source, first_stage: str | None = None) -> Source:
         expected = source.trained_with.get("sha256")
         tensors = inner.weights.chosen()
         if expected and fingerprint(tensors) != expected:
-            raise UserError(f"{path}: not the first stage that {source.path} was trained with (its SHA-256 differs)")
+            raise UserError(
+                f"{path}: not the first stage that {source.path} was trained with (its SHA-256 differs): name that with --first-stage"
+            )
         source.weights.tensors |= {f"first_stage.{name}": value for name, value in tensors.items()}
     elif first_stage:
         raise UserError(f"--first-stage: {source.path} has its first stage inside")

@@ -15,6 +15,7 @@ from ldm.files import fingerprint
 from ldm.first_stage.base import FirstStage
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.networks import NoisyClassifier
+from ldm.portable import find_first_stage, nodes_of
 from ldm.sources import PRETRAINED, Source, read_source
 
 
@@ -141,7 +142,7 @@ def load_model(
     part = node["params"].get("first_stage", {})
     outside = part.get("target") == PRETRAINED
     if outside:
-        part["params"]["checkpoint"] = first_stage or source.trained_with.get("path") or part["params"].get("checkpoint")
+        part["params"]["checkpoint"] = first_stage or find_first_stage(file, source.trained_with, part, trust)
     elif first_stage:
         raise UserError(f"--first-stage: {file} has its first stage inside")
     model = build(node, trust or Trust(), "model.params.model")
@@ -162,21 +163,11 @@ def _set_tokenizer(node: dict[str, Any], folder: str, file: Path) -> None:
     Raises:
         UserError: a model without either.
     """
-    found = _nodes(node["params"].get("conditioner"), ("ldm.conditioning.BertTokenizer", "ldm.conditioning.PretrainedText"))
+    found = nodes_of(node["params"].get("conditioner"), ("ldm.conditioning.BertTokenizer", "ldm.conditioning.PretrainedText"))
     if not found:
         raise UserError(f"--tokenizer: {file} has no BERT tokenizer, and no CLIP or T5 encoder")
     for part in found:
         part.setdefault("params", {})["source"] = folder
-
-
-def _nodes(node: Any, targets: tuple[str, ...]) -> list[dict[str, Any]]:
-    """All nodes of a config, at any depth, that name one of these classes."""
-    if isinstance(node, list):
-        return [found for item in node for found in _nodes(item, targets)]
-    if not isinstance(node, dict):
-        return []
-    below = [found for item in node.values() for found in _nodes(item, targets)]
-    return [node, *below] if node.get("target") in targets else below
 
 
 def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: bool = False, raw: bool = False) -> NoisyClassifier:

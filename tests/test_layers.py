@@ -20,6 +20,7 @@ LAYERS = [
     {"ldm.training", "ldm.evaluation"},
     {"ldm.interop"},
     {"ldm.sources"},
+    {"ldm.portable"},
     {"ldm.loading", "ldm.shrink"},
     {"ldm.check", "ldm.cli", "ldm.convert", "ldm.demos"},
     {"ldm.reproduction"},
