@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from test_task_scripts import config_of, made, photo
 
-from ldm.cli import processes
+from ldm import processes
 from ldm.cli.conditions import read_rows
 from ldm.errors import UserError
 from ldm.files import save_weights
@@ -202,12 +202,13 @@ def test_overwriting_leaves_nothing_of_the_old_set(models: dict[str, Path], scri
 
 
 def test_one_command_at_a_time(models: dict[str, Path], script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ldm.cli import lock
+    from ldm import lock
+    from ldm.cli import sets
 
-    monkeypatch.setattr(lock, "PATIENCE", 0.1)
-    with lock.alone_in(tmp_path):
+    monkeypatch.setattr(sets, "PATIENCE", 0.1)
+    with lock.alone_in(tmp_path, "the test"):
         done = script("scripts/sample.py", *arguments(models["label"], tmp_path))
-    assert done.returncode == 2 and "another command is writing there" in done.stderr and not pictures(tmp_path)
+    assert done.returncode == 2 and f"another command (process {os.getpid()} on" in done.stderr and not pictures(tmp_path)
 
 
 def test_the_array_for_adm(models: dict[str, Path], whole: Path, script) -> None:

@@ -14,6 +14,7 @@ from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import MissingFile, UserError
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device, pick_devices, precision_context
+from ldm.stops import interrupting
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS, and as the CPU say it
 WITH = {"strength": "init", "guider": "guide", "guide_scale": "guide", "classifier_scale": "classifier"}  # idle without the other flag
@@ -166,7 +167,8 @@ def run_script(main: Callable[[list[str] | None], int], arguments: list[str] | N
     """Run a script's main; a user's mistake becomes one line and exit code 2 or 3."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return main(arguments)
+        with interrupting():
+            return main(arguments)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -21,17 +21,18 @@ from ldm import __version__
 from ldm.cli.asked import Asked, together
 from ldm.cli.flags import load_from_flags
 from ldm.cli.job import Job, Steer
-from ldm.cli.lock import alone_in, beside_others
 from ldm.cli.pictures import beside, write_png
-from ldm.cli.processes import side_by_side
 from ldm.cli.steer import steering_from_flags
 from ldm.data.images import to_tensor
 from ldm.errors import UserError
 from ldm.files import file_sha256, newest_weights
 from ldm.imagesets import NAME, PER_FOLDER, ImageSet, write_adm
 from ldm.loading import load_classifier, pick_devices
+from ldm.lock import alone_in, beside_others
+from ldm.processes import side_by_side
 from ldm.training.monitor import save_grid
 
+PATIENCE = 10.0  # seconds: the processes of a command that was killed take a moment to notice
 SHOWN = 64  # images in a grid
 ROUNDING = ("batch", "version")  # of a PNG's record: these change pixels by rounding alone
 
@@ -64,7 +65,7 @@ def make_set(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, int]
     if count < 1:
         raise UserError(f"--n {count}: expected at least 1")
     devices = devices_of(job)
-    with alone_in(job.outdir):
+    with alone_in(job.outdir, f"--outdir {job.outdir}", PATIENCE):
         plan = Plan(asked, size, ImageSet(job.outdir, count, settings_of(job, asked, count, size)))
         there = begin(plan.images, job, len(devices))
         batch = job.flags.batch
@@ -198,7 +199,7 @@ def make_share(packed: bytes, firsts: Sequence[int], device: str, threads: int, 
     torch.set_num_threads(threads)
     flags, settings, plan = pickle.loads(packed)  # from the command itself
     flags.device = device
-    with beside_others(plan.images.folder):
+    with beside_others(plan.images.folder, f"--outdir {plan.images.folder}"):
         loaded = load_from_flags(flags)
         job = Job(flags, loaded, settings, plan.images.folder)
         named = getattr(flags, "classifier", None)

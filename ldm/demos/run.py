@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings, generate
 from ldm.loading import LoadedModel, load_model, pick_device, precision_context
+from ldm.stops import answered
 from ldm.training.settings import native_cpu_bf16
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,20 +36,24 @@ def run_main(words: list[str], what: str) -> float:
     """Run main.py; the seconds it took, start-up included.
 
     Raises:
-        UserError: if it failed or was stopped.
+        UserError: if it failed.
+        KeyboardInterrupt: if it was stopped, and has saved.
     """
     command = ["main.py", *words]
     sys.stderr.write(f"\npython {' '.join(command)}\n")
     begun = time.perf_counter()
+    stopped: list[int] = []
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT)
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # it saves what it has, and is not left running alone
-    try:
+
+    def stop(number: int, frame: Any) -> None:
+        stopped.append(number)
+        if number != signal.SIGINT:  # Ctrl-C it has heard as well
+            process.terminate()  # it saves what it has, and is not left running alone
+
+    with answered(stop):
         code = process.wait()
-    except KeyboardInterrupt:  # it has heard Ctrl-C as well, and saves
-        process.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if stopped:
+        raise KeyboardInterrupt
     if code:
         raise UserError(f"training {what} ended with exit code {code}")
     return time.perf_counter() - begun

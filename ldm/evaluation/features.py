@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -20,6 +19,7 @@ from ldm.evaluation.extractors import Extractor
 from ldm.evaluation.images import ImageSet
 from ldm.evaluation.scan import Scan, loaded, stacked
 from ldm.files import read_weights, save_weights
+from ldm.processes import side_by_side
 
 Features = dict[str, Tensor]  # by layer, (N, d) float32, a row per image that counts
 
@@ -72,7 +72,7 @@ def over_devices(scan: Scan, extractor: Extractor, devices: Sequence[str], batch
         return of_numbers(scan.images, scan.kept, extractor, devices[0], batch, workers, show=True)
     with tempfile.TemporaryDirectory() as folder:
         work = (devices, scan.images, scan.kept, extractor.cpu(), batch, workers, folder)
-        multiprocessing.spawn(shard, work, nprocs=len(devices))  # type: ignore[no-untyped-call]
+        side_by_side(shard, [(rank, *work) for rank in range(len(devices))])
         parts = [load_file(Path(folder) / f"{rank}.safetensors") for rank in range(len(devices))]
     whole = {}
     for name, first in parts[0].items():

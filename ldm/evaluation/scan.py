@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ldm.data.loader import Loader
 from ldm.errors import UserError
 from ldm.evaluation.images import DataOfConfig, ImageSet
 
@@ -28,9 +29,9 @@ class Pixels(Dataset[Any]):
         return self.images[self.numbers[index]]
 
 
-def loaded(images: ImageSet, numbers: Sequence[int], batch: int, workers: int) -> DataLoader[Any]:
+def loaded(images: ImageSet, numbers: Sequence[int], batch: int, workers: int) -> Loader:
     """Lists of images, in the order of `numbers`."""
-    return DataLoader(Pixels(images, numbers), batch_size=batch, num_workers=workers, collate_fn=list)
+    return Loader(Pixels(images, numbers), batch_size=batch, num_workers=workers, collate_fn=list)
 
 
 def stacked(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from ldm.errors import UserError
 from ldm.files import save_checkpoint, save_weights, step_of, write_text
 from ldm.posthoc import PowerAverages
+from ldm.stops import Requests
 from ldm.training.module import TrainingModule
 
 log = logging.getLogger(__name__)
@@ -118,21 +120,30 @@ class Checkpoints(pl.Callback):
 
 
 class CleanStop(pl.Callback):
-    """Ctrl-C and SIGTERM end the run after the step in hand, so that it is saved; a second one ends it at once."""
+    """Ctrl-C, SIGTERM and the like end the run after the step in hand, so that it is saved; a second Ctrl-C ends it at once."""
 
     def __init__(self) -> None:
         self.asked = False
-        self.previous: dict[int, Any] = {}
+        self.begun = False
+        self.requests = Requests()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.previous[number] = signal.signal(number, self._ask)
+        self.begun = True
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.answer)  # Lightning has just set its own, which waits for the other devices
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+    def answer(self, number: int, frame: FrameType | None) -> None:
+        """Take note of a signal.
+
+        Raises:
+            KeyboardInterrupt: the run is to end at once, or has not begun.
+        """
+        first = not self.requests.name
+        if self.requests.insists(number) or (first and not self.begun):
             raise KeyboardInterrupt
-        self.asked = True
-        log.warning("stopping after this step (once more to stop at once)")
+        if first:
+            self.asked = True
+            log.warning("%s: stopping after this step (Ctrl-C once more to stop at once)", self.requests.name)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -147,7 +158,3 @@ class CleanStop(pl.Callback):
         if stop:
             self.asked = True
             trainer.should_stop = True
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)

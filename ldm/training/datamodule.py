@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ldm.data.batch import Batch, Sample, check_sample, collate
+from ldm.data.loader import Loader
 from ldm.data.order import Key, StepBatches
 from ldm.errors import UserError
 
@@ -88,14 +89,12 @@ class DataModule(pl.LightningDataModule):
         varied = Varied(self.train, self.seed)
         return (collate([varied[key] for key in keys]) for keys in self._order(0, 1))
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> Loader:
         assert self.trainer is not None
         batches = self._order(self.start, self.steps)
         pin = self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
         # Lightning iterates it once: what it calls an epoch is the rest of the run.
-        return DataLoader(
-            Varied(self.train, self.seed), batch_sampler=batches, collate_fn=collate, pin_memory=pin, **self._worker_options()
-        )  # type: ignore[arg-type]
+        return Loader(Varied(self.train, self.seed), batch_sampler=batches, collate_fn=collate, pin_memory=pin, **self._worker_options())
 
     def validation_batches(self, count: int) -> list[Batch]:
         """The first `count` batches of the validation set, or else of the training set; always the same."""

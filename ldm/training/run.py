@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from ldm.config import Trust
 from ldm.errors import UserError
+from ldm.stops import answered
 from ldm.training.checkpoints import Checkpoints, CleanStop
 from ldm.training.datamodule import DataModule
 from ldm.training.module import TrainingModule
@@ -87,19 +88,23 @@ def fit(
     checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state, settings.checkpoint_seconds)
     checkpoints.after_save = records.restart_clock
     monitor = Monitor(folder, data, records, settings.validate_every, settings.images_every, settings.validation_batches)
-    own = [limit, records, Progress(records, settings.steps, settings.max_seconds), monitor, CleanStop(), checkpoints]
+    stop = CleanStop()
+    own = [limit, records, Progress(records, settings.steps, settings.max_seconds), monitor, stop, checkpoints]
     quiet_lightning()
     trainer = make_trainer(settings, folder, [*own, *callbacks], [TensorBoardLogger(folder, name="", version=""), *loggers])
     if state is not None and trainer.is_global_zero:
         records.incident(start, "resume", f"continued from step {start} {note}".strip())
     try:
-        with memory_in_words(module, data, world):
+        with answered(stop.answer), memory_in_words(module, data, world):
             trainer.fit(module, datamodule=data)
     except UserError as error:
         if trainer.is_global_zero:
             records.incident(module.step, "ended", str(error))
         raise
-    return module.step >= settings.steps or limit.over(module)
+    done = module.step >= settings.steps or limit.over(module)
+    if not done and trainer.is_global_zero:
+        records.incident(module.step, "stopped", f"asked to by {stop.requests.name or 'another process'}, and saved")
+    return done
 
 
 @contextmanager

@@ -164,18 +164,26 @@ def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, 
     assert "resume" in (cut / "incidents.jsonl").read_text()
 
 
-def test_ctrl_c_saves_and_prints_the_resume_command(first_stage: Path, tmp_path: Path) -> None:
-    words = second(tmp_path, first_stage, "trainer.params.steps=100000", "trainer.params.checkpoint_every=100000")
-    process = subprocess.Popen([sys.executable, "main.py", *words], stderr=subprocess.PIPE, text=True)
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+@pytest.mark.parametrize("name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGHUP", "SIGUSR1"))])
+def test_a_stop_saves_and_prints_the_resume_command(name: str, first_stage: Path, tmp_path: Path) -> None:
+    """Sent to the whole group and, as `timeout` does, twice: the loader's processes go on until the step is done."""
+    more = ["trainer.params.steps=100000", "trainer.params.checkpoint_every=100000", "data.params.workers=1"]
+    process = subprocess.Popen(
+        [sys.executable, "main.py", *second(tmp_path, first_stage, *more)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("step "):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.Signals[name])
+            os.killpg(process.pid, signal.Signals[name])
             break
     rest = process.stderr.read()
     assert process.wait(timeout=60) == 130, rest
-    assert "python main.py --resume" in rest
-    assert (only(tmp_path, "second") / "checkpoints" / "last").exists()
+    assert "python main.py --resume" in rest and name in rest and "Traceback" not in rest
+    run = only(tmp_path, "second")
+    assert (run / "checkpoints" / "last").exists()
+    assert json.loads((run / "incidents.jsonl").read_text().splitlines()[-1])["kind"] == "stopped"
 
 
 def test_a_resumed_run_takes_overrides_where_others_refer_to_them(first_stage: Path, run, tmp_path: Path) -> None:

@@ -10,18 +10,19 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ldm.errors import UserError
+from ldm.stops import leave_to_parent, unheard
 
 Tick = Callable[[], None]
 START = "spawn"  # CUDA does not survive a fork
 
 
-def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], on_step: Tick) -> None:
-    """Call `work(*share, on_step)` for every share, each in a process of its own, and wait for all.
+def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], on_step: Tick | None = None) -> None:
+    """Call `work(*share, on_step=...)` for every share, each in a process of its own, and wait for all.
 
     Args:
         work: a function of a module, for it is imported again in the new process.
         shares: arguments that can be pickled.
-        on_step: called here as often as it is called there.
+        on_step: called here as often as it is called there; without one, `work` gets none.
 
     Raises:
         UserError: the first one that a process raised, or a process that ended otherwise.
@@ -32,8 +33,9 @@ def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], o
     try:
         for share in shares:
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_in_process, args=(work, share, theirs), daemon=True)
-            process.start()
+            process = context.Process(target=_in_process, args=(work, share, theirs, on_step is not None))
+            with unheard():
+                process.start()
             theirs.close()  # the other end is the process's alone: when that is gone, reading from ours ends
             processes.append(process)
             ends[ours] = process
@@ -47,6 +49,7 @@ def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], o
                 else:
                     if said is not None:
                         raise said
+                    assert on_step is not None
                     on_step()
     finally:
         for process in processes:
@@ -63,13 +66,13 @@ def _check(process: Any) -> None:
         raise UserError(f"one of the processes {how}{more}; what is written is whole, and the same command goes on from there")
 
 
-def _in_process(work: Callable[..., None], share: tuple[Any, ...], end: Connection) -> None:
+def _in_process(work: Callable[..., None], share: tuple[Any, ...], end: Connection, tells: bool) -> None:
     """What a process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the command, which ends its processes
+    leave_to_parent()  # the command ends its processes
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
-        work(*share, on_step=lambda: end.send(None))
-    except UserError as error:
+        work(*share, **({"on_step": lambda: end.send(None)} if tells else {}))
+    except (UserError, RuntimeError, MemoryError) as error:  # the command puts them in words, as its own
         end.send(error)
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # the command is gone

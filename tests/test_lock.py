@@ -1,0 +1,64 @@
+"""One owner of a folder at a time, named; the lock goes with its owner, whatever that leaves running."""
+
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ldm import lock
+from ldm.errors import UserError
+
+pytestmark = pytest.mark.skipif(lock.fcntl is None, reason="needs POSIX locks")
+
+
+def owning(folder: Path, more: str = "") -> "subprocess.Popen[str]":
+    """A process that holds the lock of a folder."""
+    code = "import os, sys, time\nfrom pathlib import Path\nfrom ldm.lock import alone_in\n"
+    code += f"with alone_in(Path({str(folder)!r}), 'x'):\n    {more}\n    print(flush=True)\n    time.sleep(60)\n"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_the_owner_is_named_and_its_death_frees_the_folder_though_its_worker_lives(tmp_path: Path) -> None:
+    """A loader's worker notices the death of a killed process seconds later, and a requeued job is there before."""
+    worker = "worker = os.fork(); worker or time.sleep(20); print(worker)"
+    process = owning(tmp_path, worker)
+    try:
+        with (
+            pytest.raises(UserError, match=rf"RUN: another command \(process {process.pid} on .*\) is at work there"),
+            lock.alone_in(tmp_path, "RUN"),
+        ):
+            pass
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with lock.alone_in(tmp_path, "RUN"):
+        assert (tmp_path / ".lock").read_text().split()[0] == str(os.getpid())
+
+
+def test_a_refused_command_leaves_the_owner_its_name(tmp_path: Path) -> None:
+    with lock.alone_in(tmp_path, "RUN"):
+        for _ in range(2):
+            with pytest.raises(UserError, match=f"process {os.getpid()} on"), lock.alone_in(tmp_path, "RUN"):
+                pass
+    with lock.alone_in(tmp_path, "RUN"):
+        pass
+
+
+def test_a_file_system_without_locks_is_said_and_not_in_the_way(tmp_path: Path, monkeypatch, caplog) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    with caplog.at_level(logging.WARNING), lock.alone_in(tmp_path, "RUN"):
+        pass
+    assert [record.getMessage() for record in caplog.records] == [
+        "RUN: cannot be locked (No locks available): see to it that no other command writes there"
+    ]
