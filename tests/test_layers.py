@@ -23,7 +23,7 @@ LAYERS = [
     {"ldm.portable"},
     {"ldm.loading", "ldm.shrink"},
     {"ldm.check", "ldm.cli", "ldm.convert", "ldm.demos"},
-    {"ldm.reproduction"},
+    {"ldm.program", "ldm.reproduction"},
 ]
 PURE = {"ldm.nn", "ldm.diffusion"}  # torch, einops and the standard library only
 LIGHTNING = {"ldm.training"}

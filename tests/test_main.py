@@ -58,6 +58,8 @@ def test_help_shows_examples(capsys) -> None:
         (["--base", DIGITS, "--train", "trainer.params.strategy=foo"], 2, "strategy 'foo' is unknown"),
         (["--base", DIGITS, "--train", "trainer.params.lightning.foo=1"], 2, "takes no 'foo'"),
         (["--base", DIGITS, "--train", "trainer.params.lightning.devices=1"], 2, "'devices' is set by this project"),
+        (["--base", DIGITS, "--train", "sampling.sampler=dimm"], 2, "sampler 'dimm' is unknown"),
+        (["--base", DIGITS, "--train", "sampling.eta=-3"], 2, "eta must not be negative"),
         (["--base", DIGITS, "--train", "callbacks.x=5"], 2, "callbacks.x: expected a node that builds a Callback"),
         (["--base", DIGITS, "--train", "--trust", "nosuchpkg", "model.target=nosuchpkg.X"], 2, "cannot be imported"),
     ],

@@ -31,7 +31,8 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
     inner, checkpoint = params.get("model"), params.get("checkpoint")
     if not checkpoint:
         report.missing.append(
-            f"{path}.params.checkpoint: the trained first stage: train one, then set it to its run folder or weights file"
+            f"{path}.params.checkpoint: the trained first stage's checkpoint is not set: train one, then give its run folder or "
+            "weights file (--first-stage FILE)"
         )
         return copy.deepcopy(inner)
     try:

@@ -1,30 +1,42 @@
 """What a check found, for people and for programs."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 
 @dataclass
 class Report:
-    """What a check found; `exit_code` is 0, 2 or 3 as in docs/."""
+    """What a check found; `exit_code` is 0, 2 or 3 as in docs/.
+
+    Attributes:
+        problems, missing: what has to be changed, and what files have to be there, before training.
+        downloads: further missing files, which training fetches itself where there is a network.
+        warnings: what may be meant so.
+        start: names and shapes of the weights to begin with.
+        built: what was built for real on the way, by its key in the config.
+    """
 
     problems: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    downloads: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     parameters: dict[str, int] = field(default_factory=dict)
     learning_rate: dict[str, Any] = field(default_factory=dict)
     batch: dict[str, str] = field(default_factory=dict)
     step: dict[str, float] = field(default_factory=dict)
     start: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    built: dict[str, Any] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
-        return 2 if self.problems else 3 if self.missing else 0
+        return 2 if self.problems else 3 if self.missing or self.downloads else 0
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        findings = {key: value for key, value in asdict(self).items() if key != "start"}
+        findings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("start", "built", "downloads")}
+        findings["missing"] = self.missing + self.downloads
         path.write_text(json.dumps({"exit_code": self.exit_code, **findings}, indent=2) + "\n", encoding="utf-8")
 
     def text(self) -> str:
@@ -40,7 +52,7 @@ class Report:
             lines += [f"  {key:<14}{text}" for key, text in self.batch.items()]
         if self.step:
             lines.append("one step at shrunken width: " + ", ".join(f"{key} {value:.4g}" for key, value in self.step.items()))
-        for title, entries in (("wrong:", self.problems), ("missing:", self.missing)):
+        for title, entries in (("warnings:", self.warnings), ("wrong:", self.problems), ("missing:", self.missing + self.downloads)):
             if entries:
                 lines += [title, *(f"  {entry}" for entry in entries)]
         verdict = {0: "ready", 2: "not ready: the config is wrong", 3: "the config is right, but files are missing"}

@@ -23,11 +23,12 @@ def check(config: Config, trust: Trust) -> Report:
     check_sampling(config.data, report)
     settings = build_or_report(config.data["trainer"], "trainer", trust, report)
     data = build_or_report(config.data["data"], "data", trust, report)
+    report.built = {"trainer": settings, "data": data}
     model_node = without_checkpoints(config.data["model"], "model", report)
     module = build_on_meta(model_node, config, trust, report)
     if isinstance(module, TrainingModule):
         report.parameters = count_parameters(module)
-        report.missing += [f"{path}: {error}" for path, error in missing_files(module)]
+        report.downloads += [f"{path}: {error}" for path, error in missing_files(module)]
         check_steps(module, config.data, report)
         check_start(module, report)
         if isinstance(data, DataModule) and isinstance(settings, TrainerSettings):

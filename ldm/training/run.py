@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ldm.config import Trust
 from ldm.errors import UserError
@@ -26,6 +27,16 @@ from ldm.training.settings import TrainerSettings
 from ldm.training.timelimit import TimeLimit
 
 log = logging.getLogger(__name__)
+
+
+def process_number() -> int:
+    """Of this process among those of the run, as torchrun, SLURM or Lightning say in the environment; 0 is the one that speaks."""
+    return int(getattr(rank_zero_only, "rank", None) or 0)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of torch, NumPy and Python."""
+    pl.seed_everything(seed, verbose=False)
 
 
 def new_folder(logdir: Path, name: str) -> Path:

@@ -1,0 +1,87 @@
+"""From the words of the command line to the one thing that was asked for."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from ldm.program.words import gpu_list, parser
+
+FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    words = sys.argv[1:] if arguments is None else arguments
+    flags = parser().parse_intermixed_args(words)
+    # `--base a.yaml key=value`: what follows --base is only a file if it does not look like an override.
+    overrides = [w for w in flags.base if "=" in w and not Path(w).is_file()] + flags.overrides
+    flags.base = [w for w in flags.base if w not in overrides]
+    if stray := [w for w in flags.overrides if "=" not in w]:
+        sys.stderr.write(f"error: {stray[0]!r}: expected key.sub=value (configs go behind --base)\n")
+        return 2
+    if flags.gpus is not None:
+        sys.stderr.write("note: --gpus is an alias; use trainer.params.devices=...\n")
+        overrides.append(f"trainer.params.devices={gpu_list(flags.gpus)}")
+    from ldm.errors import UserError  # torch is only imported once the words make sense
+
+    try:
+        return run(flags, overrides)
+    except UserError as error:
+        # One from a loader's process carries that process's stack trace; its last line is the message.
+        text = str(error).rstrip().rpartition("UserError: ")[2] if "Original Traceback" in str(error) else str(error)
+        sys.stderr.write(f"error: {text}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
+    except OSError as error:  # no permission, disk full: the message names the file
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+
+
+def run(flags: argparse.Namespace, overrides: list[str]) -> int:
+    """Load the config, then do the one thing that was asked for."""
+    from ldm.config import Trust, load
+    from ldm.errors import UserError
+    from ldm.files import newest_checkpoint, read_checkpoint
+    from ldm.interop.compvis import FOREIGN
+    from ldm.portable import pin_first_stage
+
+    trust = Trust(tuple(flags.trust))
+    state = None
+    if flags.json and not flags.check:
+        raise UserError("--json goes with --check")
+    if flags.resume:
+        checkpoint = newest_checkpoint(Path(flags.resume))
+        state = read_checkpoint(checkpoint)
+        if flags.name:
+            raise UserError("--name: a resumed run keeps its folder and its name")
+        if checkpoint.parent.name != "checkpoints":
+            raise UserError(f"--resume {flags.resume}: lies in no run folder (expected RUN/checkpoints/{checkpoint.name})")
+        if not flags.first_stage:
+            pin_first_stage(state, checkpoint, overrides)
+    elif not flags.base:
+        raise UserError("no config: give --base CONFIG.yaml (or --resume RUN); --help shows examples")
+    if flags.first_stage:
+        overrides = [*overrides, f"{FIRST_STAGE}={flags.first_stage}"]
+    if flags.seed is not None:
+        overrides = [*overrides, f"seed={flags.seed}"]
+    config = load(flags.base, overrides, None if state is None else state["source"], foreign=FOREIGN)
+    if flags.print_config:
+        sys.stdout.write(config.to_yaml())
+        return 0
+    if flags.check:
+        from ldm.check import check
+
+        report = check(config, trust)
+        sys.stdout.write(report.text() + "\n")
+        if flags.json:
+            report.write(Path(flags.json))
+        return report.exit_code
+    if not flags.train and state is None:
+        raise UserError("nothing to do: add --train, --check or --print-config")
+    from ldm.program.train import train
+
+    return train(flags, config, trust, state, overrides)
