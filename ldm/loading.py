@@ -1,7 +1,6 @@
 """From a path to a model: the one place that reads models, above everything that knows what a model is."""
 
 import copy
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,15 +239,3 @@ def pick_devices(names: str = "auto") -> list[torch.device]:
     if names in ("auto", "cuda") and devices[0].type == "cuda":
         return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
     return devices
-
-
-def precision_context(name: str, device: torch.device) -> Any:
-    """Autocast for "bf16" and "fp16", nothing for "fp32".
-
-    Raises:
-        UserError: an unknown precision.
-    """
-    kinds = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if name not in kinds:
-        raise UserError(f"precision {name!r} is unknown; there are {', '.join(kinds)}")
-    return torch.autocast(device.type, kinds[name]) if kinds[name] else nullcontext()

@@ -15,6 +15,7 @@ from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.paper import Row, Table, asked  # noqa: E402
 from ldm.files import write_text  # noqa: E402
 from ldm.loading import pick_device  # noqa: E402
+from ldm.precision import for_sampling  # noqa: E402
 from ldm.reproduction import show  # noqa: E402
 from ldm.reproduction.needs import Asked  # noqa: E402
 from ldm.reproduction.results import as_json, execute, values  # noqa: E402
@@ -72,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     speed.add_argument("--share", type=float, help=f"of every width (default: 1 on a GPU, {CPU_SHARE:g} on a CPU)")
     speed.add_argument("--pixels", type=float, default=1.0, help="share of every image side (default: 1)")
     speed.add_argument("--speed-batch", type=int, help="images at a time (default: 8 on a GPU, 1 on a CPU)")
-    speed.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
+    speed.add_argument("--precision", default="fp32", help="fp32, bf16, fp16, auto: what the device multiplies fastest (default: fp32)")
     add_flags(p)
     return p
 
@@ -154,7 +155,7 @@ def timed(table: Table, rows: list[Row], flags: argparse.Namespace) -> Speeds | 
     on_gpu = device.type != "cpu"
     share = flags.share or (1.0 if on_gpu else CPU_SHARE)
     batch = flags.speed_batch or (8 if on_gpu else 1)
-    settings = SpeedSettings(device, share, flags.rounds, batch, flags.precision, flags.pixels)
+    settings = SpeedSettings(device, share, flags.rounds, batch, for_sampling(flags.precision, device), flags.pixels)
     chosen = with_speed if against in with_speed else [against, *with_speed]
     with tqdm(total=pieces_of(table, chosen) * (flags.rounds + 1), unit="piece", desc="speed", disable=not sys.stderr.isatty()) as bar:
         return measure(table, chosen, settings, bar.update)

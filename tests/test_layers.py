@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up. A module imports only from lines below its own, or from its own package.
 LAYERS = [
     {"ldm.errors", "ldm.seeding", "ldm.posthoc", "ldm.stops"},
-    {"ldm.files", "ldm.lock", "ldm.processes"},
+    {"ldm.files", "ldm.lock", "ldm.precision", "ldm.processes"},
     {"ldm.config", "ldm.nn", "ldm.data.batch", "ldm.imagesets"},
     {"ldm.networks", "ldm.diffusion"},
     {"ldm.first_stage", "ldm.conditioning", "ldm.data"},

@@ -13,7 +13,8 @@ from ldm.config import Trust
 from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import MissingFile, UserError
 from ldm.generation import SamplerSettings
-from ldm.loading import LoadedModel, load_model, pick_device, pick_devices, precision_context
+from ldm.loading import LoadedModel, load_model, pick_device, pick_devices
+from ldm.precision import for_sampling
 from ldm.stops import interrupting
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS, and as the CPU say it
@@ -66,7 +67,7 @@ def script_parser(description: str | None, examples: str, scale: float = 1.0) ->
     p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")
     p.add_argument("--plms", action="store_const", const="plms", dest="sampler", help="the same as --sampler plms")
     p.add_argument("--batch", type=int, default=16, help="images, or windows of them, at a time (default: 16)")
-    p.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16 (default: fp32)")
+    p.add_argument("--precision", default="fp32", help="fp32, bf16, fp16, auto: what the device multiplies fastest (default: fp32)")
     p.add_argument("--seed", type=int, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
     add_model_flags(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace pictures in --outdir that were made with other settings")
@@ -145,7 +146,7 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     if flags.config is not None and not Path(flags.config).is_file():
         raise MissingFile(f"--config {flags.config}: no such file")
     device = pick_devices(flags.device)[0] if hasattr(flags, "processes") else pick_device(flags.device)
-    precision_context(flags.precision, device)  # an unknown one is known before anything is read
+    flags.precision = for_sampling(flags.precision, device)  # what is recorded is what was computed in
     loaded = load_model(
         flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw, flags.tokenizer
     )

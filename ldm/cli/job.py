@@ -25,7 +25,8 @@ from ldm.diffusion.windows import Windows
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings, generate, latent_shape
 from ldm.latent_diffusion import LatentDiffusion
-from ldm.loading import LoadedModel, precision_context
+from ldm.loading import LoadedModel
+from ldm.precision import sampling_context
 from ldm.sources import trained_size
 from ldm.steering import Steering
 
@@ -176,7 +177,7 @@ class Job:
             UserError: they are not finite, or memory does not suffice.
         """
         try:
-            with precision_context(self.flags.precision, self.model.scale.device):
+            with sampling_context(self.flags.precision, self.model.scale.device):
                 images = generate(self.model, batch, numbers, size, self.settings, self.flags.seed, steering).cpu()
         except RuntimeError as error:
             if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from ldm.errors import UserError
 from ldm.generation import SamplerSettings, generate
-from ldm.loading import LoadedModel, load_model, pick_device, precision_context
+from ldm.loading import LoadedModel, load_model, pick_device
+from ldm.precision import for_sampling, sampling_context
 from ldm.stops import answered
-from ldm.training.settings import native_cpu_bf16
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH = 100
@@ -90,16 +90,10 @@ def sample(loaded: LoadedModel, condition: Mapping[str, Any], count: int, size: 
         for first in range(0, count, BATCH):
             numbers = range(first, min(first + BATCH, count))
             part = {key: condition[key][numbers.start : numbers.stop] for key in reads}
-            with precision_context(precision(device), device):
+            with sampling_context("auto", device):
                 images.append(generate(model, part, numbers, (size, size), settings, seed).cpu())
             bar.update(len(numbers))
     return torch.cat(images)
-
-
-def precision(device: torch.device) -> str:
-    """That in which a device samples: bf16 where it multiplies it in hardware."""
-    bf16 = device.type == "cuda" or (device.type == "cpu" and native_cpu_bf16())
-    return "bf16" if bf16 else "fp32"
 
 
 @torch.no_grad()
@@ -116,7 +110,7 @@ def setting(loaded: LoadedModel) -> dict[str, Any]:
         "training_steps": loaded.step,
         "sampling": loaded.config["sampling"],
         "device": str(loaded.model.scale.device),
-        "precision": precision(loaded.model.scale.device),
+        "precision": for_sampling("auto", loaded.model.scale.device),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "weights_sha256": loaded.sha256,

@@ -9,6 +9,7 @@ from torch import Tensor
 from ldm.diffusion.guidance import Denoise, shifted
 from ldm.diffusion.parameterization import Prediction
 from ldm.diffusion.schedule import NoiseSchedule
+from ldm.precision import no_autocast
 
 Transform = Callable[[Tensor], Tensor]  # T: images (B, C, H, W) -> what is compared with the target
 LogP = Callable[[Tensor], Tensor]  # images D(z_0) (B, C, H, W) -> log p(y | image) (B,), up to a constant
@@ -50,7 +51,7 @@ def reduced_to(height: int, width: int) -> Transform:
     def transform(x: Tensor) -> Tensor:
         if x.shape[2:] == (height, width):
             return x
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x.device):
             rows, columns = (reduction(old, new).to(x.device) for old, new in zip(x.shape[2:], (height, width), strict=True))
             return rows @ x.float() @ columns.T
 

@@ -13,11 +13,11 @@ from ldm.data.metadata import read_metadata
 from ldm.errors import UserError
 from ldm.evaluation.distances import Value
 from ldm.evaluation.extractors import transformer
-from ldm.evaluation.features import full_float32
 from ldm.evaluation.images import Prepare
 from ldm.evaluation.made import digest
 from ldm.evaluation.scan import Scan, stacked
 from ldm.evaluation.weightfiles import folder_sha256
+from ldm.precision import exact
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images, in [0, 1]
 
@@ -87,7 +87,7 @@ def clip_score(samples: Scan, captions: list[str], scorer: ClipScorer, batch: in
     """Mean over images, with its standard error; its parameters tell which captions, and how often."""
     firsts = range(0, len(samples), batch)
     numbers = [range(first, min(first + batch, len(samples))) for first in firsts]
-    with full_float32():
+    with exact(next(scorer.net.parameters()).device):
         scores = torch.cat([scorer(samples.batch(some), [captions[i] for i in some]) for some in numbers]).double()
     spread = float(scores.std() / len(scores) ** 0.5) if len(scores) > 1 else None
     return Value(float(scores.mean()), spread, "standard error over images", {"scale": 100, "captions_sha256": digest(Counter(captions))})

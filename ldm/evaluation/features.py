@@ -4,8 +4,7 @@ Rows depend on the images alone: not on the batch, the number of processes, or t
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,26 +18,16 @@ from ldm.evaluation.extractors import Extractor
 from ldm.evaluation.images import ImageSet
 from ldm.evaluation.scan import Scan, loaded, stacked
 from ldm.files import read_weights, save_weights
+from ldm.precision import exact
 from ldm.processes import side_by_side
 
 Features = dict[str, Tensor]  # by layer, (N, d) float32, a row per image that counts
 
 
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Without TF32, which would make a GPU's values differ from a CPU's; convolutions use it unless told not to."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
 @torch.no_grad()
 def of_batch(extractor: Extractor, x: Tensor, device: torch.device) -> Features:
     """Features of `(B, 3, H, W)` uint8 on the CPU, in full float32."""
-    with full_float32(), torch.autocast(device.type, enabled=False):
+    with exact(device):
         return {name: value.float().cpu() for name, value in extractor(x.to(device)).items()}
 
 

@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from ldm.errors import UserError
 from ldm.evaluation.distances import Value
-from ldm.evaluation.features import full_float32
 from ldm.evaluation.restoration import BORDER, psnr, ssim
 from ldm.evaluation.scan import Scan
+from ldm.precision import exact
 
 PairMeasure = Callable[[Tensor, Tensor], Tensor]  # (B, 3, H, W) in [-1, 1] twice -> (B,)
 
@@ -79,7 +79,7 @@ def over_pairs(samples: Scan, reference: Scan, measure: PairMeasure, device: str
     Raises:
         UserError: images that do not pair, or a pair of identical images where that has no finite value.
     """
-    with full_float32():
+    with exact(torch.device(device)):
         parts = [measure(x.to(device), y.to(device)).double().cpu() for x, y in batches(samples, reference, batch)]
     values = torch.cat(parts)
     if not torch.isfinite(values).all():

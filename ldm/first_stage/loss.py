@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ldm.first_stage.base import Reconstruction
 from ldm.first_stage.perceptual import LPIPS
 from ldm.networks.discriminator import PatchDiscriminator
+from ldm.precision import no_autocast
 
 
 class PixelLoss(nn.Module):
@@ -87,7 +88,7 @@ class AutoencoderLoss(nn.Module):
 
         `weights`, broadcastable to x, weigh the reconstruction errors of samples or regions against one another.
         """
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x.device):
             x, image = x.float(), y.image.float()
             error = self.pixel(x, image)
             logs = {"pixel": error.detach().mean()}

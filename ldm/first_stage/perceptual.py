@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm.errors import MissingFile, UserError
+from ldm.precision import no_autocast
 
 VGG16 = "vgg16-397923af.pth"  # torchvision's name for VGG16_Weights.IMAGENET1K_V1
 
@@ -86,5 +87,5 @@ class LPIPS(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         if not self.loaded:
             self.load()
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x.device):
             return self.net(x.float(), y.float()).flatten()  # type: ignore[no-any-return]

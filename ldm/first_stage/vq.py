@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.networks.autoencoder import Decoder, Encoder
+from ldm.precision import exact
 
 
 class Codebook(nn.Module):
@@ -28,8 +29,8 @@ class Codebook(nn.Module):
         nn.init.uniform_(self.embedding.weight, -1.0 / size, 1.0 / size)
 
     def codes(self, z: Tensor) -> Tensor:
-        """`(B, c, h, w)` -> nearest codes `(B, h, w)`; in float32, because bf16 distances confuse near codes."""
-        with torch.autocast(z.device.type, enabled=False):
+        """`(B, c, h, w)` -> nearest codes `(B, h, w)`; in full float32, because narrower distances confuse near codes."""
+        with exact(z.device):
             flat = rearrange(z.float(), "b c h w -> (b h w) c")
             e = self.embedding.weight.float()
             distance = flat.square().sum(1, keepdim=True) + e.square().sum(1) - 2.0 * flat @ e.T

@@ -43,16 +43,23 @@ def train(flags: argparse.Namespace, config: Config, trust: Trust, state: dict[s
     prepare_weights(module)
     folder = run_folder(flags, config)
     metadata = {"config": config.data, "source": config.source, "first_stage": first_stage_of(module, folder, state, flags)}
+    auto = settings.precision == "auto"
+    settings, difference = settings.decided((state or {}).get("auto_precision"))
+    if auto:
+        metadata["auto_precision"] = settings.precision
     if process_number() != 0:
         logging.getLogger().setLevel(logging.WARNING)  # one process speaks for all
     elif state is None:
         record_base(folder, flags)
     logging.info("run folder: %s", folder)
-    logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.resolved_precision(), settings.device_type())
+    logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.precision, settings.device_type())
+    if difference:
+        logging.warning("note: %s", difference)
+    note = " ".join([*flags.base, *overrides, f"({difference})" * bool(difference)])
     callbacks = build(config.data.get("callbacks") or {}, trust, "callbacks").values()
     loggers = build(config.data.get("loggers") or {}, trust, "loggers").values()
     try:
-        done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, " ".join([*flags.base, *overrides]))
+        done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note)
     finally:
         os.environ.pop(RUN_FOLDER, None)
     if not done:

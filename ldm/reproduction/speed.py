@@ -21,7 +21,7 @@ from ldm.errors import UserError
 from ldm.evaluation.paper import Row, Table
 from ldm.first_stage import LPIPS
 from ldm.generation import latent_shape, to_device
-from ldm.loading import precision_context
+from ldm.precision import sampling_context
 from ldm.reproduction.narrow import narrowed
 from ldm.reproduction.sizes import config_of
 from ldm.reproduction.timing import Piece, Ratio, Seconds, in_turn, ratio
@@ -157,11 +157,11 @@ def _pieces(kind: str, row: Row, module: DiffusionTraining, guide: ClassifierTra
         denoise = _guided(model.denoiser(batch, scale), row, model, batch, guide, settings)
 
     def step() -> None:
-        with torch.no_grad(), precision_context(settings.precision, settings.device):
+        with torch.no_grad(), sampling_context(settings.precision, settings.device):
             denoise(z, t)
 
     def once() -> None:
-        with torch.no_grad(), precision_context(settings.precision, settings.device):
+        with torch.no_grad(), sampling_context(settings.precision, settings.device):
             model.denoiser(batch, scale)
             model.decode(z)
 
@@ -192,7 +192,7 @@ def _training_step(module: DiffusionTraining, batch: Batch, settings: SpeedSetti
     random = StepRandom(0, 0, batch["id"])
 
     def train() -> None:
-        with precision_context(settings.precision, settings.device):
+        with sampling_context(settings.precision, settings.device):
             module.update(batch, random)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from ldm import precision
 from ldm.config import Trust
 from ldm.errors import UserError
 from ldm.stops import answered
@@ -93,8 +94,7 @@ def fit(
         return True
     if settings.channels_last is True or (settings.channels_last == "auto" and settings.device_type() == "cuda"):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if settings.device_type() == "cuda":
-        torch.set_float32_matmul_precision("high")
+    precision.faster_float32(torch.device(settings.device_type()))
     records = Records(folder, settings.log_every, start, settings.max_skipped)
     checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state, settings.checkpoint_seconds)
     checkpoints.after_save = records.restart_clock
@@ -144,7 +144,7 @@ def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Cal
         max_epochs=1,
         devices=settings.devices,
         accelerator=settings.accelerator,
-        precision=settings.resolved_precision(),  # type: ignore[arg-type]
+        precision=settings.decided()[0].precision,  # type: ignore[arg-type]
         strategy=strategy,
         num_nodes=settings.num_nodes,
         use_distributed_sampler=False,

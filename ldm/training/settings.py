@@ -2,15 +2,15 @@
 
 import inspect
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 
+from ldm import precision
 from ldm.errors import UserError
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 OURS = ("max_epochs", "max_steps", "devices", "accelerator", "precision", "strategy", "num_nodes", "callbacks", "logger")
 
 
@@ -68,8 +68,8 @@ class TrainerSettings:
                 raise ValueError(f"{name} must be positive, got {seconds}")
         if self.accelerator not in ("auto", "cpu", "cuda", "gpu", "mps"):
             raise ValueError(f"accelerator {self.accelerator!r} is unknown; there are auto, cpu, cuda, mps")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision {self.precision!r} is unknown; there are {', '.join(PRECISIONS)}")
+        if self.precision not in precision.TRAINING:
+            raise ValueError(f"precision {self.precision!r} is unknown; there are {', '.join(precision.TRAINING)}")
         if not re.fullmatch("auto|(ddp|fsdp)[a-z_]*", self.strategy):
             raise ValueError(f"strategy {self.strategy!r} is unknown; there are auto, ddp, ddp_find_unused_parameters_true, ...")
         if self.gradient_clip is not None and self.gradient_clip <= 0:
@@ -125,24 +125,17 @@ class TrainerSettings:
         """Processes in all."""
         return self.device_count() * self.num_nodes
 
-    def resolved_precision(self) -> str:
-        """`precision` with "auto" decided for this machine."""
-        if self.precision != "auto":
-            return self.precision
-        kind = self.device_type()
-        if kind == "cuda":
-            return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-        return "bf16-mixed" if kind == "cpu" and native_cpu_bf16() else "32-true"
+    def decided(self, kept: str | None = None) -> tuple["TrainerSettings", str]:
+        """Itself with "auto" precision decided for this machine, and what is to be said of it.
 
-
-def native_cpu_bf16() -> bool:
-    """Whether this CPU multiplies bf16 numbers in hardware; without, bf16 only costs."""
-    return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
-
-
-def _cpu_flags() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next((line for line in file if line.startswith("flags")), "")
-    except OSError:  # not Linux
-        return ""
+        Args:
+            kept: what "auto" was decided to be when the run began, if it is resumed; that holds wherever the device multiplies so.
+        """
+        device = torch.device(self.device_type())
+        here = precision.for_training(self.precision, device)
+        if self.precision != "auto" or kept is None or kept == here:
+            return replace(self, precision=here), ""
+        if kept == "32-true":
+            return replace(self, precision=kept), ""
+        told = f"the run began in {kept}, which this {device.type} does not multiply in hardware: goes on in {here}"
+        return replace(self, precision=here), told

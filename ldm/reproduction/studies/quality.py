@@ -14,7 +14,7 @@ from torch import Tensor
 from ldm.data.scenes import PLACED, Scenes
 from ldm.demos.conditions import caption_of
 from ldm.demos.measured import rounded
-from ldm.demos.run import BATCH, precision, reconstructed, sample, setting
+from ldm.demos.run import BATCH, reconstructed, sample, setting
 from ldm.evaluation.distances import frechet
 from ldm.evaluation.extractors import load_demo
 from ldm.evaluation.features import of_batch
@@ -22,6 +22,7 @@ from ldm.evaluation.restoration import psnr
 from ldm.evaluation.scenes import share_right
 from ldm.files import fingerprint, read_metadata, step_of, write_text
 from ldm.loading import LoadedModel, load_model, pick_device
+from ldm.precision import for_sampling
 from ldm.reproduction.studies.settings import REFERENCE, SPEEDS, STEPS, Study
 from ldm.reproduction.studies.stages import run_of
 from ldm.training.monitor import save_grid
@@ -145,7 +146,7 @@ def measure_samples(bench: Bench, factor: int, file: Path, steps: int) -> dict[s
             "images_per_second": bench.samples / seconds,
             "batch": min(BATCH, bench.samples),
             "seed": 0,
-            "precision": precision(loaded.model.scale.device),
+            "precision": for_sampling("auto", loaded.model.scale.device),
             **setting(loaded),
         }
 

@@ -68,7 +68,7 @@ def read_case(folder: Path, name: str) -> Case:
         prefix, _, rest = key.partition(".")
         if prefix not in parts:
             raise UserError(f"{folder / name}: tensor {key!r} is neither sd., in. nor out.")
-        parts[prefix][rest] = value.float() if value.dtype == torch.float16 else value
+        parts[prefix][rest] = value.float() if value.is_floating_point() and value.itemsize < 4 else value
     if missing := [key for key in ("target", "params", "tolerance") if key not in facts]:
         raise UserError(f"{folder / name}.json: not a recorded case ({', '.join(missing)} missing)")
     if not parts["out"]:
