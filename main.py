@@ -2,7 +2,11 @@
 
 import sys
 
-from ldm.program.main import main
+from ldm.threads import choose_waiting
+
+choose_waiting()
+
+from ldm.program.main import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,6 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ldm.threads import choose_waiting  # noqa: E402
+
+choose_waiting()
+
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.measuring import open_images, options_from_flags, refuse_generated, wanted  # noqa: E402

@@ -11,6 +11,10 @@ from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ldm.threads import choose_waiting  # noqa: E402
+
+choose_waiting()
+
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 

@@ -7,6 +7,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ldm.threads import choose_waiting  # noqa: E402
+
+choose_waiting()
+
 from tqdm import tqdm  # noqa: E402
 
 from ldm.cli import run_script  # noqa: E402

@@ -3,9 +3,13 @@
 import sys
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ldm.threads import choose_waiting  # noqa: E402
+
+choose_waiting()
+
+import torch  # noqa: E402
 
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402

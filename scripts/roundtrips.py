@@ -10,11 +10,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-from torch import Tensor
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ldm.threads import choose_waiting  # noqa: E402
+
+choose_waiting()
+
+import torch  # noqa: E402
+import yaml  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402

@@ -10,6 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ldm.threads import choose_waiting  # noqa: E402
+
+choose_waiting()
+
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import Asked, classes_and_prompts  # noqa: E402
 from ldm.cli.conditions import conditions, read_rows  # noqa: E402

@@ -6,6 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ldm.threads import choose_waiting  # noqa: E402
+
+choose_waiting()
+
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import classes_and_prompts, each_with  # noqa: E402
 from ldm.cli.flags import add_condition_flags, add_set_flags, add_size_flags  # noqa: E402

@@ -1,0 +1,19 @@
+"""How OpenMP's threads wait for one another: chosen by the programs before torch loads.
+
+By default a thread that has finished its part spins for several milliseconds. Beside another busy program the thread that it waits
+for may not even be running, and a training step takes up to twenty times as long; sleeping at once costs up to a third on an idle
+machine. The count lies between the two; `benchmarks/waiting.py` measures it on both.
+"""
+
+import os
+
+WAITING = {"GOMP_SPINCOUNT": "1000"}
+
+
+def choose_waiting() -> None:
+    """Set the waiting policy of the OpenMP runtime that torch will load, unless the user has chosen one.
+
+    Without effect once torch is loaded, and where OpenMP is not GNU's.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ.update(WAITING)

@@ -1,0 +1,47 @@
+"""The waiting policy of OpenMP's threads is chosen before torch loads, by every program, unless the user chose."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ldm.threads import WAITING, choose_waiting
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = [ROOT / "main.py", *sorted((ROOT / "scripts").glob("*.py"))]
+EARLY = {"ldm.threads"}  # what may be imported before
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_every_program_chooses_before_anything_can_load_torch(path: Path) -> None:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Expr) and ast.unparse(node.value) == "choose_waiting()":
+            return
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        early = [name for name in names if name.split(".")[0] not in sys.stdlib_module_names and name not in EARLY]
+        assert not early, f"{path.name} imports {early[0]} before choose_waiting()"
+    pytest.fail(f"{path.name} never calls choose_waiting()")
+
+
+def test_choosing_loads_no_torch_and_reaches_the_environment_of_the_process() -> None:
+    code = "import os, sys, ldm.threads as t; t.choose_waiting(); print('torch' in sys.modules, os.environ['GOMP_SPINCOUNT'])"
+    environment = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", WAITING["GOMP_SPINCOUNT"]]
+
+
+@pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "active"), ("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "7")])
+def test_the_users_choice_stays(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv(name, value)
+    choose_waiting()
+    assert {key: os.environ.get(key) for key in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")} == {
+        "OMP_WAIT_POLICY": None,
+        "GOMP_SPINCOUNT": None,
+        name: value,
+    }
