@@ -39,7 +39,7 @@ def whole(source: Source, first_stage: str | None = None) -> Source:
         path = first_stage or find_first_stage(source.path, source.trained_with, stage)
         named = (stage.get("params") or {}).get("model")
         with torch.device("meta"):
-            architecture = build(named, Trust(), "first_stage") if named else None
+            architecture = build(named, Trust().for_model(), "first_stage") if named else None
         inner = first_stage_source(path, architecture)
         node = unwrap(node) if (stage["params"] or {}).get("model") else {**node, "params": {**node["params"], "first_stage": inner.node}}
         expected = source.trained_with.get("sha256")
@@ -70,7 +70,7 @@ def to_ldm(source: Source, target: Path) -> list[str]:
 
 def built(source: Source, raw: bool = False) -> Any:
     """The model itself, with its weights, in eval mode."""
-    model = build(source.node, Trust(), "model")
+    model = build(source.node, Trust().for_model(), "model")
     load_strictly(model, source.weights.chosen(raw), source.path)
     return model.eval()
 
@@ -78,7 +78,7 @@ def built(source: Source, raw: bool = False) -> Any:
 def to_compvis(source: Source, target: Path) -> list[str]:
     """`model.ckpt` and `config.yaml`, as the original code reads them."""
     with torch.device("meta"):
-        model = build(source.node, Trust(), "model")
+        model = build(source.node, Trust().for_model(), "model")
     params = source.config["model"]["params"]
     if isinstance(model, LatentDiffusion):
         if source.node["params"].get("scale") != "std":

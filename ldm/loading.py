@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from ldm.latent_diffusion import LatentDiffusion
 from ldm.networks import NoisyClassifier
 from ldm.portable import find_first_stage, nodes_of
 from ldm.sources import PRETRAINED, Source, read_source
+
+T = TypeVar("T")
 
 
 def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -> FirstStage:
@@ -34,9 +36,8 @@ def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -
         raise MissingFile("the first stage's checkpoint is not set: give a run folder of stage one or its weights file")
     source = first_stage_source(checkpoint, model)
     if model is None:
-        built = build(source.node, Trust(), "model.params.autoencoder")
-        assert isinstance(built, FirstStage)
-        model = built
+        built = build(source.node, Trust().for_model(), "model.params.autoencoder")
+        model = expect(FirstStage, built, source.path, "model.params.autoencoder")
     weights = source.weights.chosen()
     load_strictly(model, weights, source.path)
     model.checkpoint = str(source.path)  # type: ignore[assignment]
@@ -70,6 +71,17 @@ def starting_weights(checkpoint: str | None = None) -> dict[str, Tensor]:
         raise MissingFile("the weights to fine-tune are not set: give a run folder of stage two or its weights file")
     weights = read_source(checkpoint).weights.chosen()
     return {name: value for name, value in weights.items() if name.startswith(("network.", "conditioner.")) or name == "scale"}
+
+
+def expect(kind: type[T], built: Any, path: Path, where: str) -> T:
+    """What a checkpoint's config built, if it is of the right kind.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(built, kind):
+        raise UserError(f"{path}: {where} of the config inside builds a {type(built).__name__}, expected a {kind.__name__}")
+    return built
 
 
 def load_strictly(module: nn.Module, weights: dict[str, Tensor], path: Path, ignore: str = "") -> None:
@@ -144,7 +156,8 @@ def load_model(
         part["params"]["checkpoint"] = first_stage or find_first_stage(file, source.trained_with, part, trust)
     elif first_stage:
         raise UserError(f"--first-stage: {file} has its first stage inside")
-    model = build(node, trust or Trust(), "model.params.model")
+    trust = (trust or Trust()).for_model(PRETRAINED)
+    model = expect(LatentDiffusion, build(node, trust, "model.params.model"), file, "model.params.model")
     found, expected = str(getattr(model.first_stage, "sha256", "")), str(source.trained_with.get("sha256") or "")
     if expected and found != expected and not allow_other_first_stage:
         raise UserError(
@@ -187,7 +200,9 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
     if "classifier" not in params:
         kind = "a latent diffusion model" if source.stage_two else what_else(source)
         raise UserError(f"{source.path}: holds {kind}, expected a classifier on noisy latents")
-    classifier = build(params["classifier"], Trust(), "model.params.classifier")
+    trust = Trust().for_model()
+    classifier = build(params["classifier"], trust, "model.params.classifier")
+    classifier = expect(NoisyClassifier, classifier, source.path, "model.params.classifier")
     load_strictly(classifier, source.weights.chosen(raw), source.path)
     model = guided.model
     ours, theirs = str(getattr(model.first_stage, "sha256", "")), str(source.trained_with.get("sha256") or "")
@@ -199,7 +214,7 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
             f"{source.path}: for {classifier.in_channels} channels scaled by {scale:g}; the model's latents have "
             f"{model.first_stage.channels} scaled by {float(model.scale):g}"
         )
-    schedule = build(params["schedule"], Trust(), "model.params.schedule") if "schedule" in params else model.schedule
+    schedule = build(params["schedule"], trust, "model.params.schedule") if "schedule" in params else model.schedule
     if schedule.T != model.schedule.T or not torch.allclose(schedule.betas, model.schedule.betas, rtol=1e-4):
         raise UserError(f"{source.path}: trained with another noise schedule than the model's, so it knows other noise at each step")
     return classifier.to(model.scale.device).requires_grad_(False).eval()  # type: ignore[no-any-return]

@@ -144,7 +144,7 @@ def _hash(path: Path, node: Mapping[str, Any], trust: Trust | None) -> str:
     named = (node.get("params") or {}).get("model")
     try:
         with torch.device("meta"):
-            architecture = build(named, trust or Trust(), "first_stage") if named and path.suffix in PICKLES else None
+            architecture = build(named, (trust or Trust()).for_model(), "first_stage") if named and path.suffix in PICKLES else None
         return fingerprint(read_source(str(path), stage=architecture).weights.chosen())
     except UserError:
         return ""

@@ -137,7 +137,7 @@ def _pickle(path: Path, config: str | None, stage: FirstStage | None) -> Source:
     translated = load([yaml], foreign=compvis.FOREIGN).data
     source = Source(path, translated, Weights({}), step)
     with torch.device("meta"):
-        model = build(unwrap(source.node) if source.stage_two else source.node, Trust(), "model")
+        model = build(unwrap(source.node) if source.stage_two else source.node, Trust().for_model(PRETRAINED), "model")
     if isinstance(model, LatentDiffusion):
         params = _params(translated)
         learned = ((params.get("objective") or {}).get("params") or {}).get("log_variances") is not None

@@ -20,7 +20,7 @@ def open_data(files: list[str], overrides: list[str], trust: Trust) -> tuple[Dat
         raise UserError(f"{files[-1]}: has no data:")
     if problems := [str(p) for p in validate(config, trust) if p.path.split(".")[0] == "data"]:
         raise UserError("the config is wrong:\n  " + "\n  ".join(problems))
-    data = build(config.data["data"], trust, "data")
+    data = build(config.data["data"], trust.for_data(), "data")
     if not isinstance(data, DataModule):
         raise UserError(f"data: expected a DataModule, got {type(data).__name__}")
     return data, config.data["data"]

@@ -40,7 +40,7 @@ class PretrainedText(Conditioner):
         import transformers
 
         self.source, self.length, self.drop_rate = source, length, drop_rate
-        self.config = self._fetch(transformers.AutoConfig.from_pretrained, ("config.json",))
+        self.config = self._fetch(transformers.AutoConfig.from_pretrained, ("config.json",), trust_remote_code=False)
         if self.config.model_type not in ENCODERS:
             raise UserError(f"text encoder {source!r} is a {self.config.model_type!r} model; expected CLIP or T5")
         self.config = getattr(self.config, "text_config", self.config)  # CLIP's with its image half
@@ -104,7 +104,7 @@ class PretrainedText(Conditioner):
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
-            self._tokenizer = self._fetch(AutoTokenizer.from_pretrained, TOKENIZERS)
+            self._tokenizer = self._fetch(AutoTokenizer.from_pretrained, TOKENIZERS, trust_remote_code=False)
         return self._tokenizer
 
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:

@@ -8,7 +8,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 PUBLIC = (  # packages whose `__all__` may be named
@@ -26,6 +26,17 @@ SINGLE = (
     "ldm.loading.pretrained",
     "ldm.loading.starting_weights",
 )
+MODEL = (  # what a model, or a classifier, is made of
+    "ldm.conditioning",
+    "ldm.diffusion",
+    "ldm.first_stage",
+    "ldm.latent_diffusion",
+    "ldm.networks",
+    "ldm.nn",
+    "torch.nn",
+)
+DATA = ("ldm.data", "ldm.training.DataModule")
+OUTSIDE = "ldm.loading.pretrained"  # a part whose weights lie in another file
 KINDS = {  # package -> dotted names of the base classes, one of which a class from there must have
     "torch.optim": ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
     "torch.nn": ("torch.nn.Module",),
@@ -40,9 +51,19 @@ class Trust:
 
     Attributes:
         packages: further packages, all of whose classes and functions may be named (`--trust`).
+        only: the packages, classes and functions beside those that are enough for what is built; empty: all that configs may name.
     """
 
     packages: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+    def for_model(self, *more: str) -> "Trust":
+        """For the config inside a checkpoint, from which a script builds a model and nothing else; `more` may be named as well."""
+        return replace(self, only=(*MODEL, *more))
+
+    def for_data(self) -> "Trust":
+        """For the config of a run whose data is read, and nothing else."""
+        return replace(self, only=DATA)
 
     def resolve(self, target: str) -> Callable[..., Any]:
         """The class or function behind a dotted name.
@@ -55,6 +76,10 @@ class Trust:
             raise ValueError(f"{target!r} is not a dotted name of a class or function")
         if any(part.startswith("_") for part in parts):
             raise ValueError(f"{target!r} is private")
+        if self.only and not any(f"{target}.".startswith(f"{name}.") for name in (*self.only, *self.packages)):
+            raise ValueError(
+                f"{target!r} is not needed for this: of a checkpoint's config, {', '.join(self.only)} are built and nothing else"
+            )
         for packages, resolve in ((self.packages, _anything), (("ldm",), _ours), (tuple(KINDS), _kind)):
             if any(target.startswith(package + ".") for package in packages):
                 return resolve(target, packages)
@@ -80,8 +105,8 @@ def _kind(target: str, packages: tuple[str, ...]) -> Callable[..., Any]:
     found = _callable(_lookup(target), target)
     package = max((p for p in packages if target.startswith(p + ".")), key=len)
     bases = tuple(_lookup(base) for base in KINDS[package])
-    # An attribute path can leave the package through something it imported; what counts is what the thing is.
-    if not (inspect.isclass(found) and issubclass(found, bases)):
+    # An attribute path can leave the package through something it imported; what counts is what the thing is, and where it was made.
+    if not (inspect.isclass(found) and issubclass(found, bases) and found.__module__.startswith(package)):
         raise ValueError(
             f"{target!r} is not in an allowed package: of {package}, configs name {' and '.join(b.__name__ for b in bases)} classes"
         )

@@ -94,6 +94,8 @@ def _check_node(node: dict[str, Any], path: str, trust: Trust) -> Iterator[tuple
     except ValueError as error:
         yield f"{path}.target", str(error)
         return
+    if str(node["target"]).startswith("pytorch_lightning.") and path.partition(".")[0] not in ("callbacks", "loggers"):
+        yield f"{path}.target", f"{node['target']} belongs below callbacks: or loggers:"
     yield from _check_params(target, str(node["target"]), params or {}, bool(node.get("partial")), path, trust)
 
 

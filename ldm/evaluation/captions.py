@@ -39,7 +39,7 @@ class ClipScorer(nn.Module):
 
         self.net = transformer(CLIPModel, folder, "CLIP")
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds for a file that is not there
             raise UserError(f"{folder}: CLIP's tokenizer cannot be read ({(str(error).splitlines() or ['?'])[0][:150]})") from error
         config = self.net.config

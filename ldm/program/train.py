@@ -15,6 +15,7 @@ from ldm.interop.compvis import FOREIGN
 from ldm.portable import first_stage_record
 from ldm.program.words import SEED
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, TrainerSettings
+from ldm.training.inside import kept_inside
 from ldm.training.module import TrainingModule
 from ldm.training.run import extras, fit, new_folder, process_number, seed_everything
 
@@ -56,8 +57,8 @@ def train(flags: argparse.Namespace, config: Config, trust: Trust, state: dict[s
     if difference:
         logging.warning("note: %s", difference)
     note = " ".join([*flags.base, *overrides, f"({difference})" * bool(difference)])
-    callbacks = build(config.data.get("callbacks") or {}, trust, "callbacks").values()
-    loggers = build(config.data.get("loggers") or {}, trust, "loggers").values()
+    extra = config.data if state is None else kept_inside(config, folder, trust)
+    callbacks, loggers = (build(extra.get(key) or {}, trust, key).values() for key in ("callbacks", "loggers"))
     try:
         done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note)
     finally:

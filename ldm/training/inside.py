@@ -1,0 +1,93 @@
+"""What a resumed run's own config may write to: its folder. The run may be a stranger's."""
+
+import inspect
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from ldm.config import Config, Trust
+from ldm.errors import UserError
+
+log = logging.getLogger(__name__)
+KINDS = ("callbacks", "loggers")
+PLACES = ("save_dir", "dirpath", "root_dir", "log_dir", "dir", "exclude_batches_path")  # of Lightning's callbacks and loggers
+FOUND = "the run's config"  # origin of what the run says itself; other words are the user's own
+
+
+def kept_inside(config: Config, folder: Path, trust: Trust) -> dict[str, Any]:
+    """The config of a resumed run, in which callbacks and loggers write below the run's folder.
+
+    A folder that the run's own config names elsewhere is replaced by `RUN/callbacks/<name>` or `RUN/loggers/<name>`, with a note;
+    what the user says (an override, a further config) stays as it is.
+
+    Raises:
+        UserError: another value of the run's own config that could lead out of the folder, or a link in the folder that does.
+    """
+    refuse_links(folder)
+    data = dict(config.data)
+    for kind in KINDS:
+        if isinstance(data.get(kind), dict):
+            data[kind] = {name: _node(node, f"{kind}.{name}", config, folder, trust) for name, node in data[kind].items()}
+    return data
+
+
+def refuse_links(folder: Path) -> None:
+    """A table or ledger that is a link would be written through it.
+
+    Raises:
+        UserError: names the link.
+    """
+    for path in folder.iterdir():
+        if path.is_symlink() and not path.is_dir() and not is_inside(path, folder):
+            raise UserError(f"{path}: a link that leads out of the run folder, which a resumed run would write through: remove it")
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder, links followed."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _node(node: Any, path: str, config: Config, folder: Path, trust: Trust) -> Any:
+    if not isinstance(node, dict) or "target" not in node:
+        return node
+    kind, _, name = path.partition(".")
+    place = folder / kind / (name if _harmless(name) else "other")
+    params = {key: _value(value, f"{path}.params.{key}", config, folder, place) for key, value in (node.get("params") or {}).items()}
+    if kind == "loggers" and "save_dir" not in params and "save_dir" in inspect.signature(trust.resolve(str(node["target"]))).parameters:
+        params["save_dir"] = str(place)  # Lightning's own default is the working directory
+    if str(place) in params.values() and not is_inside(place, folder):
+        raise UserError(f"{place}: a link that leads out of the run folder: remove it")
+    return {**node, "params": params}
+
+
+def _value(value: Any, path: str, config: Config, folder: Path, place: Path) -> Any:
+    """A value of the run's config, at any depth, that leads nowhere else."""
+    if isinstance(value, list):
+        return [_value(item, f"{path}.{i}", config, folder, place) for i, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {key: _value(item, f"{path}.{key}", config, folder, place) for key, item in value.items()}
+    if not isinstance(value, str) or config.origin(path) != FOUND:
+        return value
+    if path.rpartition(".")[2] in PLACES:
+        if is_inside(Path(value), folder):
+            return value
+        log.warning(
+            "%s: %s lies outside the run folder; what it writes goes to %s (an override may name another place)", path, value, place
+        )
+        return str(place)
+    if not _harmless(value):
+        raise UserError(
+            f"{path}: {value!r} could lead out of the run folder, in which a resumed run writes; if it is meant, say it as an override"
+        )
+    return value
+
+
+def _harmless(text: str) -> bool:
+    """Whether a text, taken as part of a path, stays below it; an address of a server is no path."""
+    if text.startswith(("http://", "https://")):
+        return True
+    kinds = (PurePosixPath(text), PureWindowsPath(text))
+    leads = any(path.anchor or ".." in path.parts for path in kinds)
+    return not (leads or text.startswith("~") or "$" in text or text.lower().startswith("file:"))

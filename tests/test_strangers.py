@@ -1,0 +1,159 @@
+"""A checkpoint or a run folder from a stranger: what its config says builds a model, and writes nowhere else."""
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import main as program
+from ldm.config import Config, Trust, build, load
+from ldm.errors import UserError
+from ldm.files import read_checkpoint, save_checkpoint, save_weights
+from ldm.loading import load_classifier, load_model, pretrained
+from ldm.training.inside import kept_inside
+
+STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}
+NET = {"in_channels": 2, "out_channels": 2, "width": 32, "width_mult": [1], "blocks_per_level": 1, "heads": 1}
+MODEL = {
+    "target": "ldm.latent_diffusion.LatentDiffusion",
+    "params": {
+        "first_stage": STAGE,
+        "network": {"target": "ldm.networks.UNet", "params": NET},
+        "schedule": {"target": "ldm.diffusion.cosine", "params": {}},
+    },
+}
+
+NOTHING_ELSE = re.compile("is not needed for this|is not in an allowed package")
+
+
+def payloads(folder: Path) -> dict[str, dict[str, Any]]:
+    """Nodes of which no model is made: they write, read, download, or train when they are built or used."""
+    return {
+        "logger": {"target": "pytorch_lightning.loggers.CSVLogger", "params": {"save_dir": str(folder)}},
+        "callback": {"target": "pytorch_lightning.callbacks.ModelCheckpoint", "params": {"dirpath": str(folder)}},
+        "data": {"target": "ldm.data.ImageFolder", "params": {"root": str(folder), "size": 8}},
+        "weights": {"target": "ldm.loading.starting_weights", "params": {"checkpoint": str(folder)}},
+        "training": {"target": "ldm.training.DataModule", "params": {}},
+        "optimizer": {"target": "torch.optim.SGD", "partial": True, "params": {"lr": 1.0}},
+        "machinery": {"target": "ldm.files.write_text", "params": {"path": str(folder / "x"), "text": "x"}},
+        "torch": {"target": "torch.nn.functional.torch.load", "params": {"f": str(folder / "x")}},
+        "pickle": {"target": "pickle.loads", "params": {"data": "x"}},
+    }
+
+
+@pytest.mark.parametrize("kind", payloads(Path()))
+@pytest.mark.parametrize("where", ["conditioner", "network"])
+def test_a_checkpoint_given_to_a_script_builds_a_model_and_nothing_else(script, tmp_path: Path, kind: str, where: str) -> None:
+    node = copy.deepcopy(MODEL)
+    node["params"][where] = payloads(tmp_path / "elsewhere")[kind]
+    config = {"model": {"target": "ldm.training.DiffusionTraining", "params": {"model": node}}}
+    save_weights(tmp_path / "model.safetensors", build(MODEL, Trust(), "").state_dict(), {"config": config, "step": 1})
+    for words in (["sample", tmp_path / "model.safetensors", "--outdir", tmp_path / "out"], ["convert", tmp_path / "model.safetensors"]):
+        more = [tmp_path / "x", "--to", "diffusers"] if words[0] == "convert" else []
+        done = script(f"scripts/{words[0]}.py", *words[1:], *more)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and NOTHING_ELSE.search(done.stderr), done.stderr
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_other_kinds_of_models_are_held_to_it_too(tmp_path: Path) -> None:
+    guided = build(MODEL, Trust(), "")
+    save_weights(tmp_path / "model.safetensors", guided.state_dict(), {"config": {"model": {"params": {"model": MODEL}}}, "step": 1})
+    loaded = load_model(str(tmp_path / "model.safetensors"))
+    for node in payloads(tmp_path / "elsewhere").values():
+        for key, read in (("autoencoder", pretrained), ("classifier", lambda path: load_classifier(path, loaded))):
+            save_weights(tmp_path / "x.safetensors", {"w": torch.ones(1)}, {"config": {"model": {"params": {key: node}}}, "step": 1})
+            with pytest.raises(UserError, match=NOTHING_ELSE):
+                read(str(tmp_path / "x.safetensors"))
+
+
+@pytest.mark.parametrize("key", ["model", "autoencoder", "classifier"])
+def test_a_model_of_another_kind_is_one_line(script, tmp_path: Path, key: str) -> None:
+    node = {"target": "torch.nn.Linear", "params": {"in_features": 1, "out_features": 1}}
+    save_weights(tmp_path / "x.safetensors", {"w": torch.ones(1)}, {"config": {"model": {"params": {key: node}}}, "step": 1})
+    with pytest.raises(UserError, match="Linear"):
+        if key == "model":
+            load_model(str(tmp_path / "x.safetensors"))
+        elif key == "autoencoder":
+            pretrained(str(tmp_path / "x.safetensors"))
+        else:
+            save_weights(
+                tmp_path / "m.safetensors", build(MODEL, Trust(), "").state_dict(), {"config": {"model": {"params": {"model": MODEL}}}}
+            )
+            load_classifier(str(tmp_path / "x.safetensors"), load_model(str(tmp_path / "m.safetensors")))
+
+
+def test_the_data_of_a_run_is_data_and_nothing_else(script, tmp_path: Path) -> None:
+    node = payloads(tmp_path / "elsewhere")["logger"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": {"params": {"batch_size": 1, "train": node}}}))
+    done = script("scripts/inspect_data.py", "--base", tmp_path / "config.yaml")
+    assert done.returncode == 2 and "CSVLogger" in done.stderr and not (tmp_path / "elsewhere").exists()
+
+
+def test_loggers_and_callbacks_stand_where_they_belong(tmp_path: Path) -> None:
+    node = "pytorch_lightning.loggers.CSVLogger"
+    words = ["--base", "configs/demo/digits-first-stage.yaml", "--check", f"model.params.loss={{target: {node}, params: {{save_dir: x}}}}"]
+    assert program.main(words) == 2
+
+
+def resumed(tmp_path: Path, folder: Path, extra: dict[str, Any], *words: str) -> Config:
+    """As main.py loads the config of a run that is resumed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return load([], words, extra)
+
+
+LOGGER = {"target": "pytorch_lightning.loggers.CSVLogger"}
+CALLBACK = {"target": "pytorch_lightning.callbacks.ModelCheckpoint"}
+
+
+@pytest.mark.parametrize("place", ["/{tmp}/elsewhere", "elsewhere", "~/x", "../x", "$HOME/x"])
+def test_what_a_resumed_run_writes_lies_inside_it(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, place = tmp_path / "run", place.replace("/{tmp}", str(tmp_path))
+    extra = {"loggers": {"x": {**LOGGER, "params": {"save_dir": place}}}, "callbacks": {"y": {**CALLBACK, "params": {"dirpath": place}}}}
+    kept = kept_inside(resumed(tmp_path, folder, extra), folder, Trust())
+    assert kept["loggers"]["x"]["params"]["save_dir"] == str(folder / "loggers" / "x")
+    assert kept["callbacks"]["y"]["params"]["dirpath"] == str(folder / "callbacks" / "y")
+    inside = {"loggers": {"x": {**LOGGER, "params": {"save_dir": str(folder / "csv"), "name": "a", "prefix": "b"}}}}
+    assert kept_inside(resumed(tmp_path, folder, inside), folder, Trust())["loggers"] == inside["loggers"]
+    own = resumed(tmp_path, folder, extra, f"loggers.x.params.save_dir={tmp_path}/mine")
+    assert kept_inside(own, folder, Trust())["loggers"]["x"]["params"]["save_dir"] == f"{tmp_path}/mine"
+
+
+@pytest.mark.parametrize("value", ["../../x", "/x", "~/x", "C:\\x", "a/../../../x", "file:/x", "$HOME"])
+@pytest.mark.parametrize("key", ["name", "version", "sub_dir"])
+def test_names_that_lead_out_are_refused(tmp_path: Path, key: str, value: str) -> None:
+    extra = {"loggers": {"x": {"target": "pytorch_lightning.loggers.TensorBoardLogger", "params": {"save_dir": "x", key: value}}}}
+    with pytest.raises(UserError, match=f"loggers.x.params.{key}: .*could lead out of the run folder"):
+        kept_inside(resumed(tmp_path, tmp_path / "run", extra), tmp_path / "run", Trust())
+
+
+def test_links_that_lead_out_are_refused_and_defaults_stay_inside(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    extra = {"loggers": {"../x": {"target": "pytorch_lightning.loggers.WandbLogger", "params": {}}}}
+    kept = kept_inside(resumed(tmp_path, folder, extra), folder, Trust())
+    assert kept["loggers"]["../x"]["params"] == {"save_dir": str(folder / "loggers" / "other")}
+    (folder / "metrics.csv").symlink_to(tmp_path / "precious.csv")
+    with pytest.raises(UserError, match=r"metrics.csv: a link that leads out"):
+        kept_inside(resumed(tmp_path, folder, {}), folder, Trust())
+
+
+@pytest.mark.slow
+def test_a_hostile_run_that_is_resumed_writes_inside_itself(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = ["trainer.params.steps=1", "trainer.params.images_every=0", "trainer.params.validate_every=0", "trainer.params.accelerator=cpu"]
+    config = root / "configs" / "demo" / "digits-first-stage.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert program.main(["-b", str(config), "-t", "-l", str(tmp_path / "logs"), *quiet]) == 0
+    run = next((tmp_path / "logs").iterdir())
+    state = read_checkpoint(run / "checkpoints" / "step-1.ckpt")
+    for key in ("config", "source"):
+        state[key]["loggers"] = {"x": {**LOGGER, "params": {"save_dir": str(tmp_path / "elsewhere")}}}
+    save_checkpoint(run / "checkpoints" / "step-1.ckpt", state)
+    assert program.main(["--resume", str(run), "trainer.params.steps=2"]) == 0
+    assert not (tmp_path / "elsewhere").exists() and sorted(p.name for p in tmp_path.iterdir()) == ["logs"]
+    assert list((run / "loggers" / "x").rglob("metrics.csv"))
+    assert json.dumps(read_checkpoint(run / "checkpoints" / "step-2.ckpt")["config"]["loggers"]).count("elsewhere") == 1
