@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from ldm.check import Report, without_checkpoints  # noqa: E402
 from ldm.config import Trust, build, load, validate  # noqa: E402
+from ldm.files import write_text  # noqa: E402
 from ldm.generation import to_device  # noqa: E402
 from ldm.seeding import StepRandom, generator  # noqa: E402
 from ldm.shrink import shrink  # noqa: E402
@@ -131,8 +132,7 @@ def main() -> None:
     results = {"device": name, "torch": torch.__version__, "tiny": flags.tiny, "matmul_ceiling_TFLOP_per_s": round(ceiling / 1e12, 2)}
     rows = [measure(path, 2 if flags.tiny else batch, flags.steps, flags.tiny, device, ceiling) for path, batch in CASES.items()]
     results["cases"] = rows
-    Path(flags.json).parent.mkdir(parents=True, exist_ok=True)
-    Path(flags.json).write_text(json.dumps(results, indent=2) + "\n")
+    write_text(Path(flags.json), json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 

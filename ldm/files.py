@@ -4,31 +4,132 @@ import hashlib
 import io
 import json
 import os
+import platform
 import re
+import shutil
 import struct
-from collections.abc import Callable, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ldm.errors import MissingFile, UserError
+from ldm.errors import MissingFile, UserError, WriteError
+
+DAY = 86400.0  # seconds
+MACHINE = platform.node().replace(".", "-")[:40]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around everything that writes `path`: what its place cannot take is one error, whoever finds it out.
+
+    On a full disk torch raises a RuntimeError, safetensors an error of its own, and most others an OSError that names no file.
+
+    Raises:
+        WriteError: names the file and the cause.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise WriteError(f"{path}: cannot be written ({_cause(error, path)})") from error
+
+
+def _cause(error: BaseException, path: Path) -> str:
+    """What the system said, anywhere in the chain of errors; else the first line of the last one."""
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, OSError) and one.strerror:
+            other = "" if one.filename is None else os.fsdecode(one.filename)
+            return one.strerror if other in ("", str(path)) or other.endswith(".part") else f"{one.strerror}: {other!r}"
+        one = one.__cause__ or one.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a path beside `path`, flush it to disk, and rename it: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Call `write` with a path beside `path`, flush it to disk, and rename it: a reader never sees half a file.
+
+    Raises:
+        WriteError: it cannot be written; a file that was there is as it was.
+    """
+    with writing(path):
+        if path.exists() and not path.is_file() and not path.is_dir():  # /dev/stdout, a pipe: nothing may be put in its place
+            with tempfile.TemporaryDirectory() as folder:
+                write(Path(folder) / "whole")
+                with open(Path(folder) / "whole", "rb") as source, open(path, "wb") as target:
+                    shutil.copyfileobj(source, target)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_once(path.parent)
+        beside = _beside(path)
+        try:
+            beside.unlink(missing_ok=True)  # it may be a link
+            beside.touch()
+            mode = beside.stat().st_mode
+            _call(write, beside)
+            if beside.stat().st_mode != mode:  # safetensors lets nobody else read its files
+                beside.chmod(mode)
+            with open(beside, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+
+def _call(write: Callable[[Path], None], beside: Path) -> None:
+    """Write; where that fails and the library does not say why, the system is asked once more."""
     try:
         write(beside)
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not getattr(error, "strerror", None):
+            with open(beside, "ab") as file:
+                file.write(bytes(1 << 20))
+                file.flush()
+                os.fsync(file.fileno())
+        raise
+
+
+def _beside(path: Path) -> Path:
+    """Where a file is written before it is whole: names its process, and is no longer than file systems allow."""
+    return path.with_name(f".{path.name[:40]}.{os.getpid()}@{MACHINE}.part")
+
+
+def clear_remains(folder: Path, owned: bool = False) -> None:
+    """Remove what killed processes left half-written: in an `owned` folder, where nobody else writes, every `.part` file; elsewhere
+    those of processes that are gone from this machine, and those that nobody has touched for a day.
+    """
+    for part in folder.glob(".*.part"):
+        with suppress(OSError):
+            if owned or _is_left(part):
+                part.unlink()
+
+
+def _is_left(part: Path) -> bool:
+    hit = re.search(r"\.([0-9]+)@([^.]*)\.part$", part.name)
+    if os.name == "posix" and hit and hit[2] == MACHINE:
+        try:
+            os.kill(int(hit[1]), 0)
+        except PermissionError:  # of another user, and alive
+            return False
+        except (ProcessLookupError, OverflowError):
+            return True
+    return time.time() - part.stat().st_mtime > DAY
+
+
+@cache
+def _clear_once(folder: Path) -> None:
+    clear_remains(folder)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,18 +141,33 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, write)
 
 
+def copy_whole(source: Path, path: Path) -> None:
+    """A copy of a file, whole or not at all."""
+    write_whole(path, lambda beside: shutil.copyfile(source, beside))  # type: ignore[arg-type]
+
+
+def save_png(path: Path, picture: Image.Image, **options: Any) -> None:
+    """A PNG, whole or not at all; `options` as in `Image.save`."""
+    write_whole(path, lambda beside: picture.save(beside, format="PNG", **options))
+
+
 def append_line(path: Path, line: str, durable: bool = False) -> None:
-    """One line at the end of a text file; one that a kill cut off stays alone. `durable`: it is on the disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as file:
-        cut = False
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            cut = file.read(1) != b"\n"
-        file.write(b"\n" * cut + line.encode() + b"\n")
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
+    """One line at the end of a text file; one that a kill cut off stays alone. `durable`: it is on the disk when this returns.
+
+    Raises:
+        WriteError: it cannot be written, or not as a whole.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab+") as file:
+            cut = False
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                cut = file.read(1) != b"\n"
+            file.write(b"\n" * cut + line.encode() + b"\n")
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
 
 
 def whole_lines(path: Path) -> TextIO:
@@ -60,14 +176,15 @@ def whole_lines(path: Path) -> TextIO:
     return io.StringIO(text[: text.rfind("\n") + 1], newline="")
 
 
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
+    """Tensors as safetensors, whole or not at all."""
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_whole(path, lambda beside: save_file(whole, beside, header))
+
+
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Tensors as safetensors, with metadata (values become JSON) in the header."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    header = {key: json.dumps(value) for key, value in metadata.items()}
-    try:
-        write_whole(path, lambda beside: save_file(tensors, beside, header))
-    except SafetensorError as error:
-        raise UserError(f"{path}: cannot be written ({error})") from error
+    save_tensors(path, weights, {key: json.dumps(value) for key, value in metadata.items()})
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -97,9 +214,19 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a whole safetensors file of this project ({error})") from error
 
 
+def save_pickled(path: Path, content: Mapping[str, Any]) -> None:
+    """What `torch.save` makes of it, whole or not at all."""
+
+    def write(beside: Path) -> None:
+        with open(beside, "wb") as file:  # given a path, torch does not say why that cannot be written
+            torch.save(dict(content), file)
+
+    write_whole(path, write)
+
+
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Full training state: plain containers and tensors, so that it loads with `weights_only=True`."""
-    write_whole(path, lambda beside: torch.save(dict(state), beside))
+    save_pickled(path, state)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -145,6 +272,28 @@ def step_of(path: Path) -> int:
     return int(hit[1]) if hit else -1
 
 
+def point_last_at(path: Path) -> None:
+    """Let `last` beside a checkpoint mean it: a link, or where the file system has none, a text file that holds its name."""
+    last = path.with_name("last")
+    beside = _beside(last)
+    try:
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(path.name)
+        os.replace(beside, last)
+    except (OSError, NotImplementedError):
+        write_text(last, path.name + "\n")
+
+
+def followed(path: Path) -> Path:
+    """The checkpoint that a `last` means; any other file itself."""
+    if path.name != "last":
+        return path
+    if not path.is_symlink() and path.is_file() and path.stat().st_size < 256:
+        name = Path(path.read_text(encoding="utf-8", errors="replace").strip()).name
+        return path.with_name(name or "nothing")
+    return path.resolve()
+
+
 def newest_weights(path: Path) -> Path:
     """The weights a user means by a run folder or a file.
 
@@ -156,7 +305,7 @@ def newest_weights(path: Path) -> Path:
     if not path.exists():
         raise MissingFile(f"{path}: no such file or run folder")
     found = sorted((path / "checkpoints").glob("step-*.safetensors"), key=step_of)
-    last = step_of((path / "checkpoints" / "last").resolve())
+    last = step_of(followed(path / "checkpoints" / "last"))
     found = [file for file in found if step_of(file) == last] or found
     if not found:
         raise MissingFile(f"{path}: a folder without checkpoints/step-*.safetensors; expected a run folder or a weights file")
@@ -169,12 +318,10 @@ def newest_checkpoint(path: Path) -> Path:
     Raises:
         MissingFile: nothing to continue from.
     """
-    if path.is_file():
-        return path
-    last = path / "checkpoints" / "last"
-    if last.exists():
-        return last.resolve()
-    found = sorted((path / "checkpoints").glob("step-*.ckpt"), key=step_of)
+    last = path if path.is_file() else path / "checkpoints" / "last"
+    if followed(last).is_file():
+        return followed(last)
+    found = sorted(last.parent.glob("step-*.ckpt"), key=step_of)
     if not found:
         raise MissingFile(f"{path}: no checkpoints/step-*.ckpt to continue from")
     return found[-1]

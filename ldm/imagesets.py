@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ldm.errors import MissingFile, UserError
-from ldm.files import write_text, write_whole
+from ldm.files import clear_remains, write_text, write_whole
 
 NAME = "set.json"
 PER_FOLDER = 1000  # entries that every file system and every file browser bear
@@ -97,8 +97,7 @@ class ImageSet:
     def clear_remains(self) -> None:
         """Remove what killed processes left half-written; for one that has the folder to itself."""
         for folder in {self.folder, *(self.path(first).parent for first in range(0, self.count, PER_FOLDER))}:
-            for path in folder.glob(".*.part"):
-                path.unlink(missing_ok=True)
+            clear_remains(folder, owned=True)
 
     def remove(self) -> None:
         """Remove the pictures and what was made of them; the settings stay until others replace them."""

@@ -10,7 +10,7 @@ import torch
 
 from ldm.config import Trust, build, load
 from ldm.errors import MissingFile, UserError
-from ldm.files import checked, newest_checkpoint, newest_weights, read_weights
+from ldm.files import checked, followed, newest_checkpoint, newest_weights, read_weights
 from ldm.first_stage.base import FirstStage
 from ldm.interop import compvis, diffusers
 from ldm.interop.compvis.state import RAW, Weights, first_stage_from_state, from_state
@@ -104,7 +104,7 @@ def read_source(name: str, config: str | None = None, full: bool = False, stage:
         MissingFile: nothing there.
         UserError: not a model, or one that does not fit its config.
     """
-    path = Path(name)
+    path = followed(Path(name))
     if path.is_dir() and diffusers.is_folder(path):
         return _diffusers(path)
     if full and path.is_dir() and any((path / "checkpoints").glob("step-*.ckpt")):

@@ -15,6 +15,7 @@ from ldm.check import check  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.config import Trust, load  # noqa: E402
+from ldm.files import write_text  # noqa: E402
 from ldm.interop.compvis import FOREIGN  # noqa: E402
 
 EXAMPLES = """
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     counts = {code: codes.count(code) for code in (0, 3, 2)}
     sys.stdout.write(f"{len(codes)} configs: {counts[0]} ready, {counts[3]} lack only files, {counts[2]} wrong\n")
     if flags.json:
-        flags.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_text(flags.json, json.dumps(found, indent=2) + "\n")
     return int(counts[2] > 0)
 
 

@@ -24,7 +24,7 @@ from ldm.data.tasks import WithTask  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.draw import Names, sheet  # noqa: E402
 from ldm.evaluation.inventory import Inventory, spread  # noqa: E402
-from ldm.files import write_text, write_whole  # noqa: E402
+from ldm.files import save_png, write_text  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -92,7 +92,7 @@ def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[s
     sys.stdout.write("\n".join(text) + "\n")
     picture = sheet(shown, names) if shown else None
     if picture is not None:
-        write_whole(outdir / f"{name}.png", lambda path: picture.save(path, format="png"))
+        save_png(outdir / f"{name}.png", picture)
     return [f"{name}: {line}" for line in broken]
 
 

@@ -26,6 +26,7 @@ from ldm.evaluation.images import FILTERS, FolderSet, Prepare  # noqa: E402
 from ldm.evaluation.made import shared  # noqa: E402
 from ldm.evaluation.paired import scaled  # noqa: E402
 from ldm.evaluation.scan import Scan, scan  # noqa: E402
+from ldm.files import writing  # noqa: E402
 from ldm.first_stage.base import FirstStage  # noqa: E402
 from ldm.loading import pick_device, pretrained  # noqa: E402
 from ldm.seeding import generator, normal  # noqa: E402
@@ -90,9 +91,10 @@ def main(arguments: list[str] | None = None) -> int:
         for number, original, image in zip(numbers, x, again, strict=True):
             write_png(beside / "originals" / f"{number:06d}.png", original, None)
             write_png(beside / "reconstructions" / f"{number:06d}.png", image, {**settings, "number": number})
-    for name in FOLDERS:
-        (beside / name).rename(outdir / name)
-    beside.rmdir()
+    with writing(outdir):
+        for name in FOLDERS:
+            (beside / name).rename(outdir / name)
+        beside.rmdir()
     sys.stdout.write(f"{len(images)} pairs in {outdir / 'reconstructions'} and {outdir / 'originals'}\n")
     return 0
 

@@ -26,6 +26,7 @@ from ldm.conditioning import Conditioner  # noqa: E402
 from ldm.convert import built, to_compvis, to_diffusers, to_ldm, whole  # noqa: E402
 from ldm.data.batch import Batch  # noqa: E402
 from ldm.diffusion.sampling import ddim, uniform  # noqa: E402
+from ldm.files import write_text  # noqa: E402
 from ldm.interop.compvis import read_state, write_state  # noqa: E402
 from ldm.interop.compvis.recorded import cases_in, read_case  # noqa: E402
 from ldm.sources import read_source  # noqa: E402
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 def through(tree: dict[str, Any], weights: dict[str, Tensor], folder: Path) -> dict[str, Any]:
     """One model through every conversion; what came back, in words."""
     write_state(folder / "in" / "model.ckpt", weights, 0)
-    (folder / "in" / "config.yaml").write_text(yaml.safe_dump({"model": tree}), encoding="utf-8")
+    write_text(folder / "in" / "config.yaml", yaml.safe_dump({"model": tree}))
     to_ldm(whole(read_source(str(folder / "in" / "model.ckpt"))), folder / "ours.safetensors")
     ours = read_source(str(folder / "ours.safetensors"))
     to_compvis(ours, folder / "back")

@@ -1,10 +1,164 @@
+import errno
+import os
+import resource
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from ldm.errors import MissingFile, UserError
-from ldm.files import fingerprint, newest_weights, read_checkpoint, read_weights, save_checkpoint, save_weights, write_whole
+from ldm.errors import MissingFile, UserError, WriteError
+from ldm.files import (
+    MACHINE,
+    append_line,
+    clear_remains,
+    fingerprint,
+    newest_checkpoint,
+    newest_weights,
+    point_last_at,
+    read_checkpoint,
+    read_weights,
+    save_checkpoint,
+    save_png,
+    save_weights,
+    write_text,
+    write_whole,
+)
+
+NOISE = np.random.default_rng(0).integers(0, 256, 30000, dtype=np.uint8)
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "text": lambda path: write_text(path, "x" * 30000),
+    "line": lambda path: append_line(path, "x" * 30000, durable=True),
+    "weights": lambda path: save_weights(path, {"a": torch.zeros(10000)}, {}),
+    "checkpoint": lambda path: save_checkpoint(path, {"a": torch.zeros(10000)}),
+    "picture": lambda path: save_png(path, Image.fromarray(NOISE.reshape(100, 100, 3))),
+    "array": lambda path: write_whole(path, lambda beside: _save_array(beside)),
+}
+
+
+def _save_array(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.save(file, NOISE)
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """As on a full disk, a file cannot become larger; the system says so to whoever writes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def refusing(code: int) -> Callable[..., None]:
+    def call(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return call
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_disk_that_is_full_is_told_with_file_and_cause(kind: str, tmp_path: Path) -> None:
+    target = tmp_path / "there"
+    target.write_text("good\n")
+    with room_for(2000), pytest.raises(WriteError, match=r"there: cannot be written \(File too large\)$"):
+        WRITERS[kind](target)
+    assert target.read_text().startswith("good\n") and [p.name for p in tmp_path.iterdir()] == ["there"]
+    if kind != "line":
+        assert target.read_text() == "good\n"
+
+
+@pytest.mark.parametrize("kind", ["text", "weights", "checkpoint", "picture"])
+@pytest.mark.parametrize("call", ["os.replace", "os.fsync", "pathlib.Path.touch", "pathlib.Path.mkdir"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.EPERM])
+def test_whatever_the_system_refuses(kind: str, call: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "there"
+    target.write_text("good")
+    with monkeypatch.context() as patch:
+        patch.setattr(call, refusing(code))
+        with pytest.raises(WriteError) as told:
+            WRITERS[kind](target)
+    assert str(told.value) == f"{target}: cannot be written ({os.strerror(code)})" and told.value.exit_code == 2
+    assert target.read_text() == "good" and [p.name for p in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    for write in WRITERS.values():
+        with pytest.raises(WriteError, match=r"x: cannot be written \(Not a directory: '.*/a/b'\)"):
+            write(tmp_path / "a" / "b" / "x")
+
+
+@pytest.mark.parametrize("kind", [name for name in WRITERS if name != "line"])
+def test_a_pipe_is_written_to_and_not_replaced(kind: str, tmp_path: Path) -> None:
+    """As /dev/stdout and /dev/null are."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    WRITERS[kind](tmp_path / "whole")
+    with open(reader, "rb") as file:
+        WRITERS[kind](tmp_path / "pipe")  # 64 KiB fit in
+        assert file.read() == (tmp_path / "whole").read_bytes()
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+
+
+def test_all_files_get_the_same_permissions(tmp_path: Path) -> None:
+    for umask, mode in ((0o022, 0o644), (0o002, 0o664), (0o077, 0o600)):
+        before = os.umask(umask)
+        try:
+            for name, write in WRITERS.items():
+                write(tmp_path / f"{mode:o}" / name)
+        finally:
+            os.umask(before)
+        found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / f"{mode:o}").iterdir()}
+        assert found == dict.fromkeys(WRITERS, mode)
+
+
+def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
+    dead, mine = 2**22 + 1, os.getpid()
+    names = [f".a.{dead}@{MACHINE}.part", f".b.{mine}@{MACHINE}.part", ".c.77@elsewhere.part", ".d.77.part", ".e.77@elsewhere.part"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    os.utime(tmp_path / names[-1], (time.time() - 90000,) * 2)
+    write_text(tmp_path / "new", "")  # whoever writes there first
+    assert {path.name for path in tmp_path.iterdir()} == {*names[1:4], "new"}
+    clear_remains(tmp_path, owned=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_names_as_long_as_file_systems_allow(tmp_path: Path) -> None:
+    write_text(tmp_path / ("ä" * 120 + ".txt"), "x")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_last_means_the_newest_good_checkpoint_with_and_without_links(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:
+        monkeypatch.setattr(os, "symlink", refusing(errno.EPERM))
+    folder = tmp_path / "checkpoints"
+    for step in (9, 10, 100):
+        save_checkpoint(folder / f"step-{step}.ckpt", {"step": step})
+        save_weights(folder / f"step-{step}.ema.safetensors", {"a": torch.zeros(1)}, {})
+    assert newest_checkpoint(tmp_path).name == "step-100.ckpt"
+    for step in (9, 10):
+        point_last_at(folder / f"step-{step}.ckpt")
+        assert (folder / "last").is_symlink() == links
+        assert newest_checkpoint(tmp_path).name == newest_checkpoint(folder / "last").name == f"step-{step}.ckpt"
+        assert newest_weights(tmp_path).name == f"step-{step}.ema.safetensors"
+    (folder / "step-10.ckpt").unlink()  # it means a file that is gone
+    assert newest_checkpoint(tmp_path).name == "step-100.ckpt"
+    assert not list(folder.glob(".*"))
+
+
+def test_a_last_that_was_copied_as_a_file_is_a_checkpoint(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoints" / "last", {"step": 1, "more": "x" * 300})
+    assert newest_checkpoint(tmp_path) == (tmp_path / "checkpoints" / "last").resolve()
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -15,7 +169,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path
         beside.write_text("half")
         raise RuntimeError("disk")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(WriteError, match=r"x: cannot be written \(disk\)"):
         write_whole(target, fail)
     assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x"]
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ldm.files import write_text
+
 
 @dataclass
 class Report:
@@ -34,10 +36,9 @@ class Report:
         return 2 if self.problems else 3 if self.missing or self.downloads else 0
 
     def write(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         findings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("start", "built", "downloads")}
         findings["missing"] = self.missing + self.downloads
-        path.write_text(json.dumps({"exit_code": self.exit_code, **findings}, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps({"exit_code": self.exit_code, **findings}, indent=2) + "\n")
 
     def text(self) -> str:
         """For people."""

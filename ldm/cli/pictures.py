@@ -14,7 +14,7 @@ from torch import Tensor
 from ldm.data.images import UnreadableImage, read_image, to_image, visible
 from ldm.data.maps import brightness
 from ldm.errors import MissingFile, UserError
-from ldm.files import file_sha256, write_whole
+from ldm.files import file_sha256, save_png, write_whole
 
 
 def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
@@ -86,7 +86,7 @@ def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any] 
     picture = to_image(image) if isinstance(image, Tensor) else image
     if isinstance(image, Tensor) and len(image) not in (1, 3):
         write_whole(path.with_suffix(".npy"), lambda beside: _save_array(beside, image))
-    write_whole(path, lambda beside: picture.save(beside, format="PNG", pnginfo=info, icc_profile=colours(like)))
+    save_png(path, picture, pnginfo=info, icc_profile=colours(like))
 
 
 def colours(picture: Image.Image | None) -> bytes | None:

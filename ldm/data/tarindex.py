@@ -11,6 +11,7 @@ from webdataset.tariterators import base_plus_ext
 
 from ldm.data.batch import MOST_CLASSES
 from ldm.data.reading import is_text, shown
+from ldm.errors import WriteError
 from ldm.files import write_text
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,8 @@ def index_shard(path: Path, cache: bool = True) -> ShardIndex:
     if cache:
         try:
             write_text(stored, json.dumps({"stamp": stamp, "samples": index.samples, "broken": index.broken}))
-        except OSError as error:  # a read-only place: the index lives in memory
-            log.info("%s: its index cannot be kept (%s)", path, error)
+        except WriteError as error:  # a read-only place: the index lives in memory
+            log.info("the index of a shard cannot be kept: %s", error)
     return index
 
 

@@ -17,6 +17,7 @@ from ldm.demos.text import measure_text
 from ldm.evaluation.agreement import everything_found, found_map, layout_iou, object_agreement, pixel_agreement
 from ldm.evaluation.draw import sheet
 from ldm.evaluation.scenes import share_right
+from ldm.files import save_png
 from ldm.loading import LoadedModel
 
 SHOWN = 24
@@ -32,7 +33,7 @@ def held_out(loaded: LoadedModel, count: int) -> tuple[Scenes, dict[str, Any]]:
 def show(scenes: Scenes, images: Tensor, path: Path) -> Path:
     """Samples with what was asked of them drawn on them."""
     asked = [{**scenes[i], "image": image} for i, image in enumerate(images[:SHOWN])]
-    sheet(asked, scenes.class_names, columns=8, side=96).save(path)
+    save_png(path, sheet(asked, scenes.class_names, columns=8, side=96))
     return path
 
 
@@ -52,7 +53,7 @@ def measure_class(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
     real = [caption_of(label) for label in batch["label"].tolist()]
     pick = torch.linspace(0, count - 1, SHOWN).long().tolist()
     shown = [{"image": images[i], "label": int(labels[i]), "id": ""} for i in pick]
-    sheet(shown, scenes.class_names, columns=8, side=96).save(outdir / "class.png")
+    save_png(outdir / "class.png", sheet(shown, scenes.class_names, columns=8, side=96))
     others = {
         "samples": count,
         "standard_error": (shares["all"] * (1 - shares["all"]) / count) ** 0.5,

@@ -3,24 +3,26 @@
 Rows depend on the images alone: not on the batch, the number of processes, or the order in which the set lists them.
 """
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ldm.errors import UserError
+from ldm.errors import UserError, WriteError
 from ldm.evaluation.extractors import Extractor
 from ldm.evaluation.images import ImageSet
 from ldm.evaluation.scan import Scan, loaded, stacked
-from ldm.files import read_weights, save_weights
+from ldm.files import read_weights, save_tensors, save_weights
 from ldm.precision import exact
 from ldm.processes import side_by_side
 
+log = logging.getLogger(__name__)
 Features = dict[str, Tensor]  # by layer, (N, d) float32, a row per image that counts
 
 
@@ -51,7 +53,7 @@ def shard(
     """What one process does: every len(devices)-th image, into a file of its own."""
     torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
     found = of_numbers(images, kept[rank :: len(devices)], extractor, devices[rank], batch, workers, show=rank == 0)
-    save_file(found, Path(folder) / f"{rank}.safetensors")
+    save_tensors(Path(folder) / f"{rank}.safetensors", found)
 
 
 def over_devices(scan: Scan, extractor: Extractor, devices: Sequence[str], batch: int, workers: int) -> Features:
@@ -99,9 +101,11 @@ def extract(
         if not torch.isfinite(value).all():
             raise UserError(f"{scan.images.what}: {extractor.name} gives features ({name}) that are not finite")
     if file is not None:
-        save_weights(
-            file, {**found, "digests": scan.digests}, {"images": scan.fingerprint, "extractor": extractor.sha256, **about(extractor)}
-        )
+        metadata = {"images": scan.fingerprint, "extractor": extractor.sha256, **about(extractor)}
+        try:
+            save_weights(file, {**found, "digests": scan.digests}, metadata)
+        except WriteError as error:  # the next measure extracts them again
+            log.warning("the features cannot be kept: %s", error)
     return found
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ldm.errors import UserError
 from ldm.evaluation.scan import Scan
-from ldm.files import write_whole
+from ldm.files import save_png
 
 
 def nearest(samples: Tensor, among: Tensor, k: int = 10, block: int = 4096, device: str = "cpu") -> tuple[Tensor, Tensor]:
@@ -55,4 +55,4 @@ def draw_nearest(samples: Scan, reference: Scan, indices: Tensor, path: Path, ro
         sheet.paste(Image.fromarray(samples.batch([i])[0].permute(1, 2, 0).numpy()), (0, top))
         for column, image in enumerate(reference.batch(indices[i].tolist())):
             sheet.paste(Image.fromarray(image.permute(1, 2, 0).numpy()), (w + 4 + column * x, top))
-    write_whole(path, lambda beside: sheet.save(beside, format="PNG"))
+    save_png(path, sheet)

@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.runs import read_lines
-from ldm.files import append_line
+from ldm.files import append_line, writing
 from ldm.seeding import derive
 
 QUESTIONS = {
@@ -153,8 +153,9 @@ class Votes:
 
     def __init__(self, path: Path, seconds: float) -> None:
         self.path, self.lock = path, threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        open(path, "ab").close()
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            open(path, "ab").close()
         votes = read_votes(path)
         if other := [vote.shown_seconds for vote in votes if vote.shown_seconds != seconds]:
             raise UserError(f"{path}: has votes on pairs that were seen for {other[0]:g} seconds, not {seconds:g}: name another --votes")

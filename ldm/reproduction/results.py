@@ -12,7 +12,7 @@ from typing import Any
 from ldm.errors import UserError
 from ldm.evaluation.paper import Row, Table
 from ldm.evaluation.record import Record, read_records
-from ldm.files import fingerprint
+from ldm.files import fingerprint, writing
 from ldm.reproduction.commands import Command, commands
 from ldm.reproduction.cost import training_costs
 from ldm.reproduction.needs import Asked, own_model
@@ -183,7 +183,8 @@ def execute(command: Command) -> None:
     if not (ROOT / command.words[0]).is_file():
         raise UserError(f"{command.words[0]} is not in this installation")
     if command.record is not None:
-        command.record.parent.mkdir(parents=True, exist_ok=True)
+        with writing(command.record):
+            command.record.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.write(f"{command.text()}\n")
     words = [sys.executable, str(ROOT / command.words[0]), *command.words[1:]]
     caught = None if sys.stderr.isatty() else subprocess.PIPE  # a progress bar needs the terminal itself

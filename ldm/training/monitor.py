@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 
 from ldm.data.batch import Batch
 from ldm.data.images import to_image
-from ldm.files import write_whole
+from ldm.files import save_png
 from ldm.generation import to_device
 from ldm.training.datamodule import DataModule
 from ldm.training.module import TrainingModule
@@ -93,4 +93,4 @@ class Monitor(pl.Callback):
 def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
     """Images `(B, C, H, W)` in [-1, 1] as one PNG, `columns` in a row, whole or not at all."""
     grid = make_grid(images.float().cpu().clamp(-1, 1), nrow=columns, padding=2, pad_value=1.0)
-    write_whole(path, lambda beside: to_image(grid).save(beside, format="PNG"))
+    save_png(path, to_image(grid))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
-from ldm.files import write_whole
+from ldm.files import save_pickled
 
 HARMLESS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.", "typing.", "collections.", "enum.")
 CONTAINERS = ("dict", "list", "set", "frozenset", "tuple", "int", "float", "complex", "str", "bytes", "bool", "object", "bytearray")
@@ -140,4 +140,4 @@ def _of_today(module: str, name: str) -> str:
 def write_state(path: Path, state: Mapping[str, Tensor], step: int) -> None:
     """A checkpoint as their scripts load it: `state_dict` and `global_step`, whole or not at all."""
     content = {"state_dict": {name: value.contiguous() for name, value in state.items()}, "global_step": step}
-    write_whole(path, lambda beside: torch.save(content, beside))
+    save_pickled(path, content)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
-from ldm.files import write_text, write_whole
+from ldm.files import save_tensors, write_text
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BERT_WEIGHTS = "model.safetensors"  # classes that come from `transformers` call theirs so
@@ -43,8 +43,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Safetensors as diffusers and transformers want them: the header says no more than that torch wrote them."""
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_whole(path, lambda beside: save_file(whole, beside, {"format": "pt"}))
+    save_tensors(path, tensors, {"format": "pt"})
 
 
 def read_tensors(folder: Path, name: str = WEIGHTS) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """The paper's text transformer <-> `LDMBertModel`, whose class lives in diffusers."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ldm.conditioning import BertTokenizer, Conditioner, TextTransformer
+from ldm.files import copy_whole
 from ldm.interop.diffusers.files import BERT_WEIGHTS, read_json, read_tensors, write_json, write_tensors
 from ldm.interop.diffusers.settings import Node, Settings
 from ldm.interop.diffusers.weights import from_diffusers, to_diffusers
@@ -75,10 +75,9 @@ def write_tokenizer(tokenizer: BertTokenizer, folder: Path) -> list[str]:
     source = Path(tokenizer.source)
     if not (source / "vocab.txt").is_file():
         return [f"{folder.name}/ is not written: put vocab.txt of {tokenizer.source!r} there before the pipeline is loaded"]
-    folder.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+            copy_whole(source / name, folder / name)
     if not (folder / "tokenizer_config.json").is_file():
         write_json(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "do_lower_case": True})
     return []
