@@ -53,7 +53,7 @@ def index_shard(path: Path, cache: bool = True) -> ShardIndex:
     if cache:
         try:
             write_text(stored, json.dumps({"stamp": stamp, "samples": index.samples, "broken": index.broken}))
-        except WriteError as error:  # a read-only place: the index lives in memory
+        except (WriteError, OSError) as error:  # a read-only place: the index lives in memory
             log.info("the index of a shard cannot be kept: %s", error)
     return index
 
