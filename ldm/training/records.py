@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,9 @@ from ldm.errors import UserError
 from ldm.files import append_line, whole_lines, write_text
 from ldm.training.memory import peak_memory
 from ldm.training.module import TrainingModule
+
+log = logging.getLogger(__name__)
+WARM, TIMED = 3, 10  # steps before the clock runs, and steps that it times
 
 
 class MetricsTable:
@@ -160,13 +164,15 @@ class Progress(pl.Callback):
     Args:
         records: where the numbers come from.
         steps: of the whole run.
-        seconds: at which it ends, if before; none is no limit.
+        seconds: at which it ends, if before; None sets no limit.
+        share: of the time of what this training is a part of, such as a demo, in (0, 1].
     """
 
-    def __init__(self, records: Records, steps: int, seconds: float | None = None) -> None:
-        self.records, self.steps, self.seconds = records, steps, seconds
+    def __init__(self, records: Records, steps: int, seconds: float | None = None, share: float = 1.0) -> None:
+        self.records, self.steps, self.seconds, self.share = records, steps, seconds, share
         self.bar: Any = None
         self.begun, self.first = time.perf_counter(), 0
+        self.warm = 0.0  # when the first steps, which load and allocate, were done
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -181,6 +187,10 @@ class Progress(pl.Callback):
         step, table = pl_module.step, self.records.table
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
+        if step - self.first == WARM:
+            self.warm = time.perf_counter()
+        elif step - self.first == WARM + TIMED:
+            log.info("%s", self.expectation((time.perf_counter() - self.warm) / TIMED))
         if step % self.records.every or table is None or not table.rows:
             return
         row = table.rows[-1]
@@ -194,6 +204,15 @@ class Progress(pl.Callback):
             left, of_all = max(min(left, self.seconds - pl_module.seconds), 0.0), ""
         sys.stderr.write(f"step {step}{of_all}: {text}, {clock(left)} left\n")
         sys.stderr.flush()
+
+    def expectation(self, per_step: float) -> str:
+        """How long the steps that are left will take on this machine, at `per_step` seconds each."""
+        steps = self.steps - self.first
+        whole = per_step * steps
+        if self.seconds is not None and whole > self.seconds:
+            return f"{per_step:.3g} s per step on this machine; training ends after {clock(self.seconds)}"
+        text = f"{per_step:.3g} s per step on this machine: about {clock(whole)} for {steps} steps"
+        return text if self.share == 1 else f"{text}, and {clock(whole / self.share)} for the whole demo"
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar is not None:

@@ -100,7 +100,7 @@ def fit(
     checkpoints.after_save = records.restart_clock
     monitor = Monitor(folder, data, records, settings.validate_every, settings.images_every, settings.validation_batches)
     stop = CleanStop()
-    own = [limit, records, Progress(records, settings.steps, settings.max_seconds), monitor, stop, checkpoints]
+    own = [limit, records, Progress(records, settings.steps, settings.max_seconds, settings.share), monitor, stop, checkpoints]
     quiet_lightning()
     trainer = make_trainer(settings, folder, [*own, *callbacks], [TensorBoardLogger(folder, name="", version=""), *loggers])
     if state is not None and trainer.is_global_zero:

@@ -37,6 +37,7 @@ class TrainerSettings:
         checkpoint_seconds: seconds of training between checkpoints, beside those; none is never.
         keep: full checkpoints to keep.
         max_skipped: stop when more than this share of the samples had to be skipped.
+        share: of the time of what this training is a part of, such as a demo, in (0, 1]; only for the estimate at the start.
         lightning: further arguments of Lightning's Trainer.
     """
 
@@ -57,6 +58,7 @@ class TrainerSettings:
     checkpoint_seconds: float | None = None
     keep: int = 2
     max_skipped: float = 0.1
+    share: float = 1.0
     lightning: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,6 +76,8 @@ class TrainerSettings:
             raise ValueError(f"strategy {self.strategy!r} is unknown; there are auto, ddp, ddp_find_unused_parameters_true, ...")
         if self.gradient_clip is not None and self.gradient_clip <= 0:
             raise ValueError(f"gradient_clip must be positive, got {self.gradient_clip}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must lie in (0, 1], got {self.share}")
         if not 0 <= self.max_skipped <= 1:
             raise ValueError(f"max_skipped must be a share between 0 and 1, got {self.max_skipped}")
         for key in self.lightning:
