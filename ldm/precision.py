@@ -14,7 +14,12 @@ import torch
 
 from ldm.errors import UserError
 
-TRAINING = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")  # as Lightning names them
+TRAINING = ("auto", "32-true", "bf16-mixed", "16-mixed")  # as Lightning names them
+REFUSED = {  # what else Lightning knows
+    "bf16-true": "weights, averages and the noise schedule would be rounded to 8 bits; use bf16-mixed, which keeps them",
+    "16-true": "weights, averages and the noise schedule would be rounded to 11 bits; use 16-mixed, which keeps them",
+    "64-true": "noise schedule, losses and averages are float32; use 32-true",
+}
 SAMPLING = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 # Limits under which bf16 is multiplied as float32, as oneDNN and ATen name them; what is not listed here limits nothing that matters.
@@ -69,6 +74,29 @@ def for_sampling(name: str, device: torch.device) -> str:
     if name not in SAMPLING:
         raise UserError(f"precision {name!r} is unknown; there are auto, {', '.join(SAMPLING)}")
     return name
+
+
+def require_training(name: str, device: str) -> None:
+    """See that training in a precision is possible.
+
+    Args:
+        name: of the precision.
+        device: "cuda", "cpu", "mps", or "auto" where it is not known yet.
+
+    Raises:
+        ValueError: it is not; the message says what to use instead.
+    """
+    if name in REFUSED:
+        raise ValueError(f"precision {name!r} is not supported: {REFUSED[name]}")
+    if name not in TRAINING:
+        raise ValueError(f"precision {name!r} is unknown; there are {', '.join(TRAINING)}")
+    if name == "16-mixed" and device in ("cpu", "mps"):
+        raise ValueError(f"precision '16-mixed' needs CUDA, this run is on {device}; use auto, bf16-mixed or 32-true")
+
+
+def gradient_scaler(name: str, device: torch.device) -> torch.amp.GradScaler | None:
+    """What keeps small gradients from vanishing in a precision of `TRAINING`; none where they do not."""
+    return torch.amp.GradScaler(device.type) if name == "16-mixed" else None
 
 
 def sampling_context(name: str, device: torch.device) -> AbstractContextManager[object]:

@@ -82,11 +82,18 @@ class AutoencoderLoss(nn.Module):
         return self.discriminator is not None and step >= self.adversarial_start
 
     def generator(
-        self, x: Tensor, y: Reconstruction, step: int, last_layer: Tensor | None, weights: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Reconstruction,
+        step: int,
+        last_layer: Tensor | None,
+        weights: Tensor | None = None,
+        scale: float = 1.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the autoencoder for images x `(B, C, H, W)` in [-1, 1], and scalars to log.
 
-        `weights`, broadcastable to x, weigh the reconstruction errors of samples or regions against one another.
+        `weights`, broadcastable to x, weigh the reconstruction errors of samples or regions against one another. `scale` is what
+        losses are multiplied by where gradients of them are taken in fp16, in which small ones vanish.
         """
         with no_autocast(x.device):
             x, image = x.float(), y.image.float()
@@ -108,7 +115,7 @@ class AutoencoderLoss(nn.Module):
             self.discriminator.requires_grad_(False)
             adversarial = -self.discriminator(y.image).float().mean()
             self.discriminator.requires_grad_(True)
-            weight = self.adaptive_weight(reconstruction, adversarial, last_layer)
+            weight = self.adaptive_weight(reconstruction, adversarial, last_layer, scale)
             loss = loss + weight * adversarial
             logs |= {"adversarial": adversarial.detach(), "adversarial_weight": weight}
         return loss, logs | {"loss": loss.detach()}
@@ -116,12 +123,12 @@ class AutoencoderLoss(nn.Module):
     def _reduced(self, error: Tensor) -> Tensor:
         return error.sum() / len(error) if self.reduction == "sum" else error.mean()
 
-    def adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor | None) -> Tensor:
+    def adaptive_weight(self, reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor | None, scale: float = 1.0) -> Tensor:
         """lambda = |grad reconstruction| / (|grad adversarial| + 1e-4) at the last decoder layer (App. G)."""
         if last_layer is None or not last_layer.requires_grad or not torch.is_grad_enabled():
             return adversarial.new_zeros(())
-        by_reconstruction = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)[0].norm()
-        by_adversary = torch.autograd.grad(adversarial, last_layer, retain_graph=True)[0].norm()
+        by_reconstruction = torch.autograd.grad(scale * reconstruction, last_layer, retain_graph=True)[0].norm() / scale
+        by_adversary = torch.autograd.grad(scale * adversarial, last_layer, retain_graph=True)[0].norm() / scale
         weight = (by_reconstruction / (by_adversary + 1e-4)).clamp(0.0, 1e4)
         return (weight * self.adversarial_weight).detach()
 

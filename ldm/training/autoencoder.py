@@ -81,7 +81,7 @@ class AutoencoderTraining(TrainingModule):
     def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
         x = batch["image"]
         y = self._reconstruct(x, random)
-        loss, logs = self.loss.generator(x, y, self.step, self.autoencoder.last_layer())
+        loss, logs = self.loss.generator(x, y, self.step, self.autoencoder.last_layer(), scale=self.loss_scale())
         self.backward_through(loss)
         if self.loss.adversary_on(self.step):
             loss, more = self.loss.adversary(x, y.image)

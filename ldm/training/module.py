@@ -18,6 +18,7 @@ from ldm.seeding import StepRandom, derive
 from ldm.training.classes import class_fits
 from ldm.training.ema import EMA
 
+SMALLEST_SCALE = 2.0**-10
 OptimizerFactory = Callable[..., Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
 
@@ -32,6 +33,7 @@ class TrainingModule(pl.LightningModule):
         step: training steps done.
         seconds: that they took, pauses for looking and saving included.
         run_seed, accumulate, gradient_clip: set by the trainer before fit.
+        scaler: of the loss, likewise; none where gradients do not vanish.
         metrics: this step's scalars, on the device and detached.
     """
 
@@ -43,6 +45,7 @@ class TrainingModule(pl.LightningModule):
         self.run_seed = 0
         self.accumulate = 1
         self.gradient_clip: float | None = None
+        self.scaler: torch.amp.GradScaler | None = None
         self.metrics: dict[str, Tensor] = {}
         self.ema: EMA | None = None  # made by the stage once its parts exist
         self.posthoc: PowerAverages | None = None  # likewise
@@ -130,20 +133,47 @@ class TrainingModule(pl.LightningModule):
         return wrapped.no_sync() if isinstance(wrapped, nn.parallel.DistributedDataParallel) else nullcontext()
 
     def _take_step(self) -> None:
+        """Move every optimizer's parameters by their gradients, clipped, and then the rates and averages.
+
+        Where the loss is scaled and an optimizer's gradients are not finite, its parameters stay, and so do the averages of them. The
+        step counts, and rates follow the count: the next batch is tried with a lower scale.
+        """
+        overflowed: list[int] = []
         for i, optimizer in enumerate(self._optimizers()):
             parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             if not parameters:
                 continue
-            if self.gradient_clip is not None:
-                self.metrics["gradient_norm" + f"_{i}" * (i > 0)] = nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
-            optimizer.step()
+            if self.scaler is not None:
+                self.scaler.unscale_(optimizer)
+            if self.gradient_clip is not None or self.scaler is not None:
+                norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+                if self.scaler is not None and not torch.isfinite(norm):
+                    overflowed.append(i)
+                elif self.gradient_clip is not None:
+                    nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip, norm)
+                    self.metrics["gradient_norm" + f"_{i}" * (i > 0)] = norm
+            if i not in overflowed:
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         for scheduler in self._schedulers:
             scheduler.step()
+        if self.scaler is not None:
+            self._rescale(self.scaler, bool(overflowed))
+        if 0 in overflowed:  # what is averaged has not moved
+            return
         if self.ema is not None:
             self.ema.update()
         if self.posthoc is not None:
             self.posthoc.update()
+
+    def _rescale(self, scaler: torch.amp.GradScaler, overflowed: bool) -> None:
+        """A lower scale of the loss after an overflow, a higher one after many steps without."""
+        scaler.update()
+        if scaler.get_scale() < SMALLEST_SCALE:
+            raise UserError(f"step {self.step}: gradients overflow at every scale; resume with precision bf16-mixed or 32-true")
+        if overflowed:
+            self.metrics = {}  # what they say may be infinite as well
+        self.metrics |= {"overflows": torch.tensor(float(overflowed)), "loss_scale": torch.tensor(scaler.get_scale())}
 
     def _optimizers(self) -> list[Optimizer]:
         found = self.optimizers(use_pl_optimizer=False)
@@ -151,7 +181,12 @@ class TrainingModule(pl.LightningModule):
 
     def backward_through(self, loss: Tensor) -> None:
         """Backward pass of one micro-batch's share of the step."""
-        self.manual_backward(loss / self.accumulate)
+        loss = loss / self.accumulate
+        self.manual_backward(loss if self.scaler is None else self.scaler.scale(loss))
+
+    def loss_scale(self) -> float:
+        """What the loss is multiplied by before gradients are taken, so that they do not vanish in fp16."""
+        return 1.0 if self.scaler is None else self.scaler.get_scale()
 
     def make_optimizers(
         self, factory: OptimizerFactory, groups: Iterable[list[tuple[str, nn.Parameter]]], scheduler: SchedulerFactory | None
@@ -177,6 +212,7 @@ class TrainingModule(pl.LightningModule):
         """All that is needed to continue as if nothing had happened."""
         return {
             "step": self.step,
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "seed": self.run_seed,
             "model": {name: value.detach().cpu().clone() for name, value in self.training_state().items()},
             "ema": None if self.ema is None else _to_cpu(self.ema.state_dict()),
@@ -192,6 +228,8 @@ class TrainingModule(pl.LightningModule):
     def load_progress(self, state: Mapping[str, Any]) -> None:
         """Load what only exists once fit has begun: optimizers, schedules and the EMA."""
         try:
+            if self.scaler is not None and state.get("scaler"):
+                self.scaler.load_state_dict(state["scaler"])
             if self.ema is not None and state["ema"] is not None:
                 self.ema.restart()
                 self.ema.load_state_dict(state["ema"])

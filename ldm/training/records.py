@@ -194,7 +194,7 @@ class Progress(pl.Callback):
         if step % self.records.every or table is None or not table.rows:
             return
         row = table.rows[-1]
-        text = f"loss {float(row['loss']):.4g}, {self.records.images_per_second:.0f} images/s"
+        text = f"loss {float(row.get('loss', 'nan')):.4g}, {self.records.images_per_second:.0f} images/s"
         if self.bar is not None:
             self.bar.set_postfix_str(text)
             return

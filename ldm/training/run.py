@@ -94,7 +94,9 @@ def fit(
         return True
     if settings.channels_last is True or (settings.channels_last == "auto" and settings.device_type() == "cuda"):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    precision.faster_float32(torch.device(settings.device_type()))
+    device = torch.device(settings.device_type())
+    precision.faster_float32(device)
+    module.scaler = precision.gradient_scaler(settings.precision, device)
     records = Records(folder, settings.log_every, start, settings.max_skipped)
     checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state, settings.checkpoint_seconds)
     checkpoints.after_save = records.restart_clock
@@ -103,6 +105,8 @@ def fit(
     own = [limit, records, Progress(records, settings.steps, settings.max_seconds, settings.share), monitor, stop, checkpoints]
     quiet_lightning()
     trainer = make_trainer(settings, folder, [*own, *callbacks], [TensorBoardLogger(folder, name="", version=""), *loggers])
+    if module.scaler is not None:
+        trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales itself: Lightning's cannot step by hand
     if state is not None and trainer.is_global_zero:
         records.incident(start, "resume", f"continued from step {start} {note}".strip())
     try:

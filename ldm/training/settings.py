@@ -70,9 +70,10 @@ class TrainerSettings:
                 raise ValueError(f"{name} must be positive, got {seconds}")
         if self.accelerator not in ("auto", "cpu", "cuda", "gpu", "mps"):
             raise ValueError(f"accelerator {self.accelerator!r} is unknown; there are auto, cpu, cuda, mps")
-        if self.precision not in precision.TRAINING:
-            raise ValueError(f"precision {self.precision!r} is unknown; there are {', '.join(precision.TRAINING)}")
-        if not re.fullmatch("auto|(ddp|fsdp)[a-z_]*", self.strategy):
+        precision.require_training(self.precision, self.accelerator)
+        if self.strategy.startswith("fsdp"):
+            raise ValueError(f"strategy {self.strategy!r} is not supported: weights are saved and averaged whole; use ddp")
+        if not re.fullmatch("auto|ddp[a-z_]*", self.strategy):
             raise ValueError(f"strategy {self.strategy!r} is unknown; there are auto, ddp, ddp_find_unused_parameters_true, ...")
         if self.gradient_clip is not None and self.gradient_clip <= 0:
             raise ValueError(f"gradient_clip must be positive, got {self.gradient_clip}")
@@ -102,6 +103,10 @@ class TrainerSettings:
             UserError: if it is not.
         """
         kind = self.device_type()
+        try:
+            precision.require_training(self.precision, kind)
+        except ValueError as error:
+            raise UserError(f"trainer.params: {error}") from error
         if kind == "cuda" and (not torch.cuda.is_available() or self.device_count() > torch.cuda.device_count()):
             raise UserError(f"trainer.params: {self.device_count()} CUDA devices are asked for, {torch.cuda.device_count()} are there")
         if kind == "mps" and not torch.backends.mps.is_available():
