@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
 from ldm.data.batch import Batch
 from ldm.errors import MissingFile, UserError
+from ldm.shell import quoted
 
 ENCODERS = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}  # by the config's model_type
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -122,7 +123,7 @@ class PretrainedText(Conditioner):
         if not Path(self.source).exists() and (self.source[:1] in "./~" or self.source.count("/") > 1):  # no name that the hub allows
             return MissingFile(f"text encoder {self.source!r}: no such folder")
         where = "in that folder" if Path(self.source).is_dir() else "on this machine"
-        advice = f"fetch it: hf download {self.source} --local-dir DIR, and set source: to DIR"
+        advice = f"fetch it: {quoted('hf', 'download', self.source)} --local-dir DIR, and set source: to DIR"
         advice = f"put it into {self.source}" if Path(self.source).is_dir() else advice
         return MissingFile(f"text encoder {self.source!r}: {name} is not {where}; {advice}")
 

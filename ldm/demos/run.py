@@ -16,6 +16,7 @@ from ldm.errors import UserError
 from ldm.generation import SamplerSettings, generate
 from ldm.loading import LoadedModel, load_model, pick_device
 from ldm.precision import for_sampling, sampling_context
+from ldm.shell import quoted
 from ldm.stops import answered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,7 @@ def run_main(words: list[str], what: str) -> float:
         KeyboardInterrupt: if it was stopped, and has saved.
     """
     command = ["main.py", *words]
-    sys.stderr.write(f"\npython {' '.join(command)}\n")
+    sys.stderr.write(f"\n{quoted('python', *command)}\n")
     begun = time.perf_counter()
     stopped: list[int] = []
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT)

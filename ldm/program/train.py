@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from ldm.errors import MissingFile, UserError
 from ldm.files import newest_checkpoint, write_text
 from ldm.interop.compvis import FOREIGN
 from ldm.portable import first_stage_record
+from ldm.program.farewell import farewell, resume_command
 from ldm.program.words import SEED
-from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, TrainerSettings
+from ldm.training import DataModule, TrainerSettings
 from ldm.training.inside import kept_inside
 from ldm.training.module import TrainingModule
 from ldm.training.run import extras, fit, new_folder, process_number, seed_everything
@@ -64,10 +64,10 @@ def train(flags: argparse.Namespace, config: Config, trust: Trust, state: dict[s
     finally:
         os.environ.pop(RUN_FOLDER, None)
     if not done:
-        again = f"python main.py --resume {shlex.quote(str(folder))}"
+        again = resume_command(folder, flags)
         logging.info("stopped at step %d of %d and saved; continue with\n  %s", module.step, settings.steps, again)
         return 130
-    logging.info("%s", farewell(folder, module))
+    logging.info("%s", farewell(folder, module, data, config, flags))
     return 0
 
 
@@ -135,13 +135,3 @@ def describe(module: Any) -> str:
     """ "network 4.19 M, conditioner 0.02 M parameters"."""
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in module.parts().items()}
     return ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items() if count) + " parameters"
-
-
-def farewell(folder: Path, module: Any) -> str:
-    """Where things are, and what to type next."""
-    where = f"done. Weights: {folder}/checkpoints, pictures: {folder}/images, numbers: {folder}/metrics.csv"
-    if isinstance(module, ClassifierTraining):
-        return where
-    if isinstance(module, AutoencoderTraining):
-        return f"{where}\nnext, stage two on it:\n  python main.py --base configs/... --train paths.first_stage={folder}"
-    return f"{where}\nnext, sample from it:\n  python scripts/sample.py {folder} --n 16 --outdir outputs/samples"

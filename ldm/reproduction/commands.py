@@ -18,6 +18,7 @@ from ldm.reproduction.needs import (
     source_need,
 )
 from ldm.reproduction.sizes import config_of
+from ldm.shell import command
 
 OUTPUTS = Path("outputs/reproduce")
 
@@ -44,7 +45,7 @@ class Command:
 
     def text(self) -> str:
         """As one types it."""
-        return " ".join(["python", *(f'"{word}"' if " " in word else word for word in self.words)])
+        return command(*self.words)
 
 
 # What results are held against (names in sources.yaml; "train": the config's training images). A name with {data} has one entry

@@ -9,6 +9,7 @@ from ldm.config import load
 from ldm.evaluation.paper import Row, sources
 from ldm.first_stage.perceptual import VGG16
 from ldm.reproduction.sizes import config_file, config_of
+from ldm.shell import command
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,9 @@ def own_model(row: Row, asked: Asked) -> Path:
 def model_need(config: str, path: Path) -> Need:
     """A trained model, with where the authors' own is, if they published it."""
     released = sources()["released"].get(config)
-    train = f"train it: python main.py --base configs/{config}.yaml --train"
-    fetch = f", or fetch {released} and bring it there with python scripts/convert.py ... {path} --to ldm" if released else ""
+    train = f"train it: {command('main.py', '--base', f'configs/{config}.yaml', '--train')}"
+    bring = command("scripts/convert.py", "model.ckpt", path, "--to", "ldm")
+    fetch = f", or fetch {released} and bring it there with {bring}" if released else ""
     return Need(path, f"trained model of configs/{config}.yaml", train + fetch)
 
 
