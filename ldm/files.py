@@ -187,18 +187,29 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
     save_tensors(path, weights, {key: json.dumps(value) for key, value in metadata.items()})
 
 
+def _parsed(header: Mapping[str, str] | None) -> dict[str, Any]:
+    """A header's values; those of other programs are words rather than JSON and stay as they are."""
+    parsed: dict[str, Any] = {}
+    for key, value in (header or {}).items():
+        try:
+            parsed[key] = json.loads(value)
+        except ValueError:
+            parsed[key] = value
+    return parsed
+
+
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a file of ours.
+    """Tensors and metadata of a safetensors file: JSON in the header of ours, words in that of others.
 
     Raises:
         UserError: not such a file.
     """
     try:
         with safe_open(path, "pt") as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            metadata = _parsed(file.metadata())
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, struct.error) as error:
-        raise UserError(f"{path}: not a whole safetensors file of this project ({error})") from error
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -209,9 +220,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, "pt") as file:
-            return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return _parsed(file.metadata())
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a whole safetensors file of this project ({error})") from error
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from error
 
 
 def save_pickled(path: Path, content: Mapping[str, Any]) -> None:
@@ -229,19 +240,37 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     save_pickled(path, state)
 
 
+def reason_of(error: Exception) -> str:
+    """What a reader of files had against one, in a line. torch's own advice for what it does not admit is to execute the file."""
+    text = str(error).strip()
+    if "weights_only" in text or "weights only" in text.lower():
+        return "it is damaged, or holds something else than tensors and plain containers"
+    return (text.splitlines() or [type(error).__name__])[0][:200]
+
+
+def read_pickle(path: Path, complaint: str) -> Any:
+    """What `torch.save` wrote, without executing anything in it: tensors, plain containers, and what the caller admits.
+
+    Args:
+        path: of the file.
+        complaint: what the message says of a file that is something else.
+
+    Raises:
+        UserError: damaged, or with anything else in it.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        raise UserError(f"{path}: {complaint} ({reason_of(error)})") from error
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Full training state, without executing anything in it.
 
     Raises:
         UserError: damaged, or not a checkpoint of this project.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        raise UserError(
-            f"{path}: not a whole checkpoint of this project ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
-        ) from error
-    return checked(state, path)
+    return checked(read_pickle(path, "not a whole checkpoint of this project"), path)
 
 
 def checked(state: Any, path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ldm.config import Trust, build, load
 from ldm.errors import MissingFile, UserError
@@ -14,12 +15,13 @@ from ldm.files import checked, followed, newest_checkpoint, newest_weights, read
 from ldm.first_stage.base import FirstStage
 from ldm.interop import compvis, diffusers
 from ldm.interop.compvis.state import RAW, Weights, first_stage_from_state, from_state
+from ldm.interop.leftovers import tensors_of, told
 from ldm.latent_diffusion import LatentDiffusion
 
 log = logging.getLogger(__name__)
 PRETRAINED = "ldm.loading.pretrained"
 PICKLES = (".ckpt", ".pt", ".pth")
-KINDS = "a run folder, weights (.safetensors), a CompVis checkpoint (.ckpt, with its YAML), or a diffusers folder"
+KINDS = "a run folder, weights (.safetensors), a CompVis checkpoint (.ckpt or .safetensors, with its YAML), or a diffusers folder"
 
 
 @dataclass
@@ -109,13 +111,20 @@ def read_source(name: str, config: str | None = None, full: bool = False, stage:
         return _diffusers(path)
     if full and path.is_dir() and any((path / "checkpoints").glob("step-*.ckpt")):
         path = newest_checkpoint(path)
-    if path.suffix in PICKLES and path.is_file():
-        return _pickle(path, config, stage)
-    return _ours(newest_weights(path))
+    file = path if path.suffix in PICKLES and path.is_file() else newest_weights(path)
+    if file.suffix in PICKLES:
+        content = compvis.read(file)
+        if "ldm_checkpoint" in content:
+            return _training_state(file, checked(content, file))
+        step = content.get("global_step", -1)
+        return _compvis(file, *compvis.state_of(content, file), step if isinstance(step, int) else -1, config, stage)
+    tensors, metadata = read_weights(file)
+    if "config" not in metadata:  # of another program: most of these hold what a .ckpt holds
+        return _compvis(file, *tensors_of(tensors, str(file)), -1, config, stage)
+    return _ours(file, tensors, metadata)
 
 
-def _ours(path: Path) -> Source:
-    tensors, metadata = read_weights(path)
+def _ours(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Source:
     config = metadata.get("config")
     if not isinstance(config, dict):
         raise UserError(f"{path}: no config of this project in its header; expected {KINDS}")
@@ -123,31 +132,26 @@ def _ours(path: Path) -> Source:
     return Source(path, config, weights, int(metadata.get("step", -1)), metadata.get("first_stage") or {})
 
 
-def _pickle(path: Path, config: str | None, stage: FirstStage | None) -> Source:
-    content = compvis.read(path)
-    if "ldm_checkpoint" in content:
-        return _training_state(path, checked(content, path))
-    state = compvis.state_of(content, path)
-    step = content.get("global_step", -1)
-    step = step if isinstance(step, int) else -1
+def _compvis(path: Path, state: dict[str, Tensor], notes: list[str], step: int, config: str | None, stage: FirstStage | None) -> Source:
+    """A state dict of CompVis names, with the YAML that belongs to it."""
+    source = Source(path, {}, Weights({}), step, notes=notes)
     if stage is not None:
         inside = {key.removeprefix("first_stage_model."): value for key, value in state.items() if key.startswith("first_stage_model.")}
-        return Source(path, {}, first_stage_from_state(stage, inside or state, str(path)), step)
-    yaml = Path(config) if config else beside(path)
-    translated = load([yaml], foreign=compvis.FOREIGN).data
-    source = Source(path, translated, Weights({}), step)
-    with torch.device("meta"):
-        model = build(unwrap(source.node) if source.stage_two else source.node, Trust().for_model(PRETRAINED), "model")
-    if isinstance(model, LatentDiffusion):
-        params = _params(translated)
-        learned = ((params.get("objective") or {}).get("params") or {}).get("log_variances") is not None
-        source.weights = from_state(model, state, str(path), ema=params.get("ema_decay") is not None, log_variance=learned)
-        params["model"] = unwrap(params["model"])
+        source.weights = first_stage_from_state(stage, inside or state, str(path))
     else:
-        source.weights = first_stage_from_state(model, state, str(path))
-    if source.weights.dropped:
-        source.notes.append(f"left out {len(source.weights.dropped)} keys without a place here: {', '.join(source.weights.dropped[:3])}")
-        log.info("%s: %s", path, source.notes[-1])
+        source.config = load([Path(config) if config else beside(path)], foreign=compvis.FOREIGN).data
+        with torch.device("meta"):
+            model = build(unwrap(source.node) if source.stage_two else source.node, Trust().for_model(PRETRAINED), "model")
+        if isinstance(model, LatentDiffusion):
+            params = _params(source.config)
+            learned = ((params.get("objective") or {}).get("params") or {}).get("log_variances") is not None
+            source.weights = from_state(model, state, str(path), ema=params.get("ema_decay") is not None, log_variance=learned)
+            params["model"] = unwrap(params["model"])
+        else:
+            source.weights = first_stage_from_state(model, state, str(path))
+    source.notes += told(source.weights.dropped)
+    for note in source.notes:
+        log.info("%s: %s", path, note)
     return source
 
 
@@ -161,7 +165,12 @@ def beside(path: Path) -> Path:
     for candidate in (path.with_suffix(".yaml"), path.with_name("config.yaml"), *run[-1:]):
         if candidate.is_file():
             return candidate
-    raise MissingFile(f"{path}: a CompVis checkpoint needs the YAML it was made with: give --config FILE, or put config.yaml beside it")
+    if (path.parent / "config.json").is_file() or (path.parent.parent / "model_index.json").is_file():
+        raise UserError(f"{path}: a file of a diffusers folder; name the folder")
+    raise MissingFile(
+        f"{path}: no config of this project inside; a CompVis checkpoint needs the YAML it was made with: give --config FILE, or put "
+        f"{path.stem}.yaml or config.yaml beside it"
+    )
 
 
 def _training_state(path: Path, content: dict[str, Any]) -> Source:

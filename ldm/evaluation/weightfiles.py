@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
-from ldm.files import file_sha256
+from ldm.files import file_sha256, read_pickle
 
 FOLDER = Path("models/metrics")
 OTHER = "with weights that are not the published file"
@@ -76,12 +76,9 @@ def read_state(path: Path, what: str) -> tuple[dict[str, Tensor], str]:
         UserError: damaged, or something else than tensors by name.
     """
     try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = load_file(path) if path.suffix == ".safetensors" else read_pickle(path, f"not a whole file of {what}")
     except SafetensorError as error:
         raise UserError(f"{path}: not a whole file of {what} ({error})") from error
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        raise UserError(f"{path}: not a whole file of {what} ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: expected {what} as tensors by name")
     return state, file_sha256(path)

@@ -53,7 +53,7 @@ class KLAutoencoder(FirstStage):
 
     Args:
         channels: c of the latent (Tab. 8).
-        width, width_mult, blocks_per_level, attention_at, middle_attention, dropout: see `Encoder`; f = stem * 2^(levels-1).
+        width, width_mult, blocks_per_level, attention_at, middle_attention, dropout, norm_groups: see `Encoder`; f = stem * 2^(levels-1).
         image_channels: of the image.
         stem: see `Encoder`.
         features: channels between the encoder or decoder and the 1x1 convolutions of the latent; `channels` without it.
@@ -77,11 +77,12 @@ class KLAutoencoder(FirstStage):
         dropout: float = 0.0,
         features: int | None = None,
         initial_log_variance: float = 0.0,
+        norm_groups: int = 32,
     ) -> None:
         super().__init__()
         self.factor = stem * 2 ** (len(width_mult) - 1)
         self.channels, self.image_channels = channels, image_channels
-        shape = (width, width_mult, blocks_per_level, attention_at, middle_attention, stem, dropout)
+        shape = (width, width_mult, blocks_per_level, attention_at, middle_attention, stem, dropout, norm_groups)
         features = features or channels
         self.encoder = Encoder(image_channels, 2 * features, *shape)
         self.decoder = Decoder(features, image_channels, *shape)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm.errors import MissingFile, UserError
+from ldm.files import read_pickle
 from ldm.precision import no_autocast
 
 VGG16 = "vgg16-397923af.pth"  # torchvision's name for VGG16_Weights.IMAGENET1K_V1
@@ -71,10 +72,7 @@ class LPIPS(nn.Module):
 
     def _vgg16_state(self) -> dict[str, Tensor]:
         if self.file().is_file():
-            try:
-                return torch.load(self.file(), map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-            except Exception as error:  # torch raises many kinds for a damaged or foreign file
-                raise UserError(f"{self.file()}: not a whole file of torchvision's VGG16 weights") from error
+            return read_pickle(self.file(), "not a whole file of torchvision's VGG16 weights")  # type: ignore[no-any-return]
         if self.vgg16:
             raise self.missing()[0]
         from torchvision.models import VGG16_Weights

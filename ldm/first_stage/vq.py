@@ -56,7 +56,7 @@ class VQAutoencoder(FirstStage):
     Args:
         channels: c of the latent (Tab. 8).
         codebook_size: |Z|.
-        width, width_mult, blocks_per_level, attention_at, middle_attention, dropout: see `Encoder`.
+        width, width_mult, blocks_per_level, attention_at, middle_attention, dropout, norm_groups: see `Encoder`.
         image_channels, stem: see `Encoder`.
         features: channels between the encoder or decoder and the 1x1 convolutions of the codes; `channels` without it.
         legacy: see `Codebook`.
@@ -77,12 +77,13 @@ class VQAutoencoder(FirstStage):
         dropout: float = 0.0,
         features: int | None = None,
         legacy: bool = True,
+        norm_groups: int = 32,
     ) -> None:
         super().__init__()
         self.factor = stem * 2 ** (len(width_mult) - 1)
         self.channels, self.image_channels = channels, image_channels
         self.codebook_size: int = codebook_size
-        shape = (width, width_mult, blocks_per_level, attention_at, middle_attention, stem, dropout)
+        shape = (width, width_mult, blocks_per_level, attention_at, middle_attention, stem, dropout, norm_groups)
         features = features or channels
         self.encoder = Encoder(image_channels, features, *shape)
         self.decoder = Decoder(features, image_channels, *shape)

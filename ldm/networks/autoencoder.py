@@ -11,18 +11,20 @@ from ldm.nn.conv import Downsample, ResBlock, Upsample, conv3, group_norm
 EPS = 1e-6  # of every norm in the autoencoder
 
 
-def _check(width: int, width_mult: Sequence[int], stem: int) -> None:
-    if min(width, stem, *width_mult, len(width_mult)) < 1:
-        raise ValueError(f"width, stem and every width_mult must be at least 1, got {width}, {stem}, {list(width_mult)}")
+def _check(width: int, width_mult: Sequence[int], stem: int, groups: int) -> None:
+    if min(width, stem, groups, *width_mult, len(width_mult)) < 1:
+        raise ValueError(
+            f"width, stem, norm_groups and every width_mult must be at least 1, got {width}, {stem}, {groups}, {list(width_mult)}"
+        )
 
 
-def _block(cin: int, cout: int, dropout: float, attend: bool) -> nn.Sequential:
-    res = ResBlock(cin, cout, dropout=dropout, eps=EPS)
-    return nn.Sequential(res, SingleHeadAttention(cout)) if attend else nn.Sequential(res)
+def _block(cin: int, cout: int, dropout: float, groups: int, attend: bool) -> nn.Sequential:
+    res = ResBlock(cin, cout, dropout=dropout, eps=EPS, groups=groups)
+    return nn.Sequential(res, SingleHeadAttention(cout, groups)) if attend else nn.Sequential(res)
 
 
-def _middle(channels: int, dropout: float, attend: bool) -> nn.Sequential:
-    return nn.Sequential(*_block(channels, channels, dropout, attend), *_block(channels, channels, dropout, False))
+def _middle(channels: int, dropout: float, groups: int, attend: bool) -> nn.Sequential:
+    return nn.Sequential(*_block(channels, channels, dropout, groups, attend), *_block(channels, channels, dropout, groups, False))
 
 
 class Encoder(nn.Module):
@@ -36,6 +38,7 @@ class Encoder(nn.Module):
         middle_attention: attention in the middle block (off in "noattn" models).
         stem: space-to-depth by this factor before the first convolution: cheap compression for small budgets.
         dropout: in the residual blocks.
+        norm_groups: of the norms; the largest common divisor where they do not divide the channels.
 
     Raises:
         ValueError: no levels, or a width or stem below 1.
@@ -52,22 +55,23 @@ class Encoder(nn.Module):
         middle_attention: bool = True,
         stem: int = 1,
         dropout: float = 0.0,
+        norm_groups: int = 32,
     ) -> None:
         super().__init__()
-        _check(width, width_mult, stem)
+        _check(width, width_mult, stem, norm_groups)
         self.stem = stem
         self.conv_in = conv3(in_channels * stem**2, width)
         levels: list[nn.Module] = []
         channels = width
         for i, mult in enumerate(width_mult):
             for _ in range(blocks_per_level):
-                levels.append(_block(channels, width * mult, dropout, 2**i in attention_at))
+                levels.append(_block(channels, width * mult, dropout, norm_groups, 2**i in attention_at))
                 channels = width * mult
             if i < len(width_mult) - 1:
                 levels.append(Downsample(channels, symmetric=False))
         self.down = nn.Sequential(*levels)
-        self.middle = _middle(channels, dropout, middle_attention)
-        self.norm_out = group_norm(channels, EPS)
+        self.middle = _middle(channels, dropout, norm_groups, middle_attention)
+        self.norm_out = group_norm(channels, EPS, norm_groups)
         self.conv_out = conv3(channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,21 +97,22 @@ class Decoder(nn.Module):
         middle_attention: bool = True,
         stem: int = 1,
         dropout: float = 0.0,
+        norm_groups: int = 32,
     ) -> None:
         super().__init__()
         self.stem = stem
         channels = width * width_mult[-1]
         self.conv_in = conv3(in_channels, channels)
-        self.middle = _middle(channels, dropout, middle_attention)
+        self.middle = _middle(channels, dropout, norm_groups, middle_attention)
         levels: list[nn.Module] = []
         for i, mult in reversed(list(enumerate(width_mult))):
             for _ in range(blocks_per_level + 1):
-                levels.append(_block(channels, width * mult, dropout, 2**i in attention_at))
+                levels.append(_block(channels, width * mult, dropout, norm_groups, 2**i in attention_at))
                 channels = width * mult
             if i > 0:
                 levels.append(Upsample(channels))
         self.up = nn.Sequential(*levels)
-        self.norm_out = group_norm(channels, EPS)
+        self.norm_out = group_norm(channels, EPS, norm_groups)
         self.conv_out = conv3(channels, out_channels * stem**2)
 
     def forward(self, z: Tensor) -> Tensor:

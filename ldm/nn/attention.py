@@ -93,9 +93,9 @@ class AttentionPool2d(nn.Module):
 class SingleHeadAttention(nn.Module):
     """The autoencoder's attention: one head, separate 1x1 projections, residual, `(B, C, h, w)` -> the same."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int = 32) -> None:
         super().__init__()
-        self.norm = group_norm(channels, eps=1e-6)
+        self.norm = group_norm(channels, 1e-6, groups)
         self.q, self.k, self.v, self.out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:

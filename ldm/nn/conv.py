@@ -9,9 +9,9 @@ from torch import Tensor, nn
 Resample = Literal["up", "down"]
 
 
-def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
-    """32 groups wherever 32 divides the channels, else the largest common divisor. UNet: eps 1e-5; autoencoder: 1e-6."""
-    return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
+def group_norm(channels: int, eps: float = 1e-5, groups: int = 32) -> nn.GroupNorm:
+    """`groups` wherever they divide the channels, else the largest common divisor. UNet: eps 1e-5; autoencoder: 1e-6."""
+    return nn.GroupNorm(math.gcd(groups, channels), channels, eps=eps)
 
 
 def conv3(in_channels: int, out_channels: int, zero: bool = False) -> nn.Conv2d:
@@ -59,7 +59,7 @@ class ResBlock(nn.Module):
         resample: halve or double the size of both branches between the first SiLU and the first convolution.
         dropout: before the last convolution.
         zero: start the last convolution at zero (the UNet's blocks do).
-        eps: of the norms.
+        eps, groups: of the norms.
     """
 
     def __init__(
@@ -73,13 +73,14 @@ class ResBlock(nn.Module):
         dropout: float = 0.0,
         zero: bool = False,
         eps: float = 1e-5,
+        groups: int = 32,
     ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
-        self.in_norm = group_norm(in_channels, eps)
+        self.in_norm = group_norm(in_channels, eps, groups)
         self.in_conv = conv3(in_channels, out_channels)
         self.emb = nn.Linear(emb_channels, out_channels * (2 if scale_shift else 1)) if emb_channels else None
-        self.out_norm = group_norm(out_channels, eps)
+        self.out_norm = group_norm(out_channels, eps, groups)
         self.dropout = nn.Dropout(dropout)
         self.out_conv = conv3(out_channels, out_channels, zero=zero)
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)

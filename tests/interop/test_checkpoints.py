@@ -129,7 +129,7 @@ def test_a_missing_yaml_and_a_wrong_one_are_named(script, tmp_path: Path) -> Non
     [
         (lambda s: s.pop("model.diffusion_model.out.2.bias"), "1 keys are missing, model.diffusion_model.out.2.bias"),
         (lambda s: s.update({"what.is.this": torch.ones(1)}), "1 keys are left over, what.is.this"),
-        (lambda s: s.update({"logvar": torch.zeros(1000)}), "learn_logvar is false"),
+        (lambda s: s.update({"logvar": torch.ones(1000)}), "learn_logvar is false"),
         (lambda s: s.update({"betas": s["betas"] * 2}), "betas is not that of the config"),
         (lambda s: s.update({"first_stage_model.quant_conv.bias": torch.ones(99)}), "first_stage_model.quant_conv.bias is"),
     ],

@@ -17,13 +17,19 @@ import torch
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
-from ldm.files import save_pickled
+from ldm.files import read_pickle, reason_of, save_pickled
+from ldm.interop.leftovers import tensors_of
 
-HARMLESS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.", "typing.", "collections.", "enum.")
-CONTAINERS = ("dict", "list", "set", "frozenset", "tuple", "int", "float", "complex", "str", "bytes", "bool", "object", "bytearray")
-# Plain containers and paths that such objects are made of; they become stand-ins as well.
-ALSO_HARMLESS = {f"builtins.{name}" for name in CONTAINERS}
-ALSO_HARMLESS |= {"argparse.Namespace", "pathlib.PosixPath", "pathlib.Path", "pathlib.PurePosixPath", "pathlib.WindowsPath"}
+# Families of modules whose objects people keep among hyperparameters; where exactly a class lies changes with their versions.
+HARMLESS = (
+    *("pytorch_lightning.", "lightning.", "lightning_fabric.", "lightning_utilities.", "torchmetrics.", "omegaconf.", "transformers."),
+    *("collections.", "datetime.", "decimal.", "enum.", "fractions.", "pathlib.", "typing.", "uuid."),
+    *("numpy.", "torch.optim.", "torch.nn.modules.", "torch.nn.parameter.", "torch.torch_version.", "torch.utils.data."),
+    *("__main__.", "main.", "ldm.", "taming."),  # of the program that wrote the file
+)
+BUILT_IN = ("dict", "list", "set", "frozenset", "tuple", "int", "float", "complex", "str", "bytes", "bool", "object", "bytearray")
+BUILT_IN += ("range", "slice", "type", "Ellipsis", "NotImplemented")
+ALSO_HARMLESS = {f"builtins.{name}" for name in BUILT_IN} | {"argparse.Namespace", "functools.partial", "types.SimpleNamespace"}
 EXPECTED = "expected a CompVis checkpoint (a .ckpt that torch.save wrote, with a state_dict inside)"
 
 
@@ -45,28 +51,34 @@ def empty_mapping(*args: Any, **kwargs: Any) -> dict[Any, Any]:
     return {}
 
 
+def empty_list(*args: Any, **kwargs: Any) -> list[Any]:
+    """In the place of a list that is made by a call."""
+    return []
+
+
 def stand_in(name: str) -> Any:
-    """What takes the place of a name; torch's reader puts items into its own kinds of mappings only."""
-    if name == "collections.defaultdict":
-        return empty_mapping
+    """What takes the place of a name; torch's reader puts items into its own kinds of containers only."""
+    if name in ("collections.defaultdict", "collections.deque"):
+        return empty_list if name.endswith("deque") else empty_mapping
     return OrderedDict if name.endswith("Dict") else StandIn
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The state dict of an official checkpoint (or of a bare `torch.save` of one); raises as `read` and `state_of`."""
-    return state_of(read(path), path)
+    return state_of(read(path), path)[0]
 
 
-def state_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint's content.
+def state_of(content: Mapping[str, Any], path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The state dict in a checkpoint's content, and notes on what it had beside tensors.
 
     Raises:
         UserError: there is none.
     """
     state = content.get("state_dict", content)
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    tensors, notes = tensors_of(state, str(path)) if isinstance(state, Mapping) else ({}, [])
+    if not tensors:
         raise UserError(f"{path}: holds no state_dict; {EXPECTED}")
-    return {str(name): value for name, value in state.items()}
+    return tensors, notes
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -81,14 +93,8 @@ def read(path: Path) -> dict[str, Any]:
     names = foreign_names(path)
     if refused := [name for name in names if not name.startswith(HARMLESS) and name not in ALSO_HARMLESS]:
         raise UserError(f"{path}: refused, because it names {refused[0]}, which is no part of a checkpoint; {EXPECTED}")
-    try:
-        with torch.serialization.safe_globals([(stand_in(name), name) for name in names]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
-            reason = "it holds something else than tensors, plain containers and known leftovers"  # torch's own advice is unsafe
-        raise UserError(f"{path}: cannot be read ({reason}); {EXPECTED}") from error
+    with torch.serialization.safe_globals([(stand_in(name), name) for name in names]):
+        content = read_pickle(path, f"cannot be read; {EXPECTED}")
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}; {EXPECTED}")
     return content
@@ -110,7 +116,7 @@ def foreign_names(path: Path) -> list[str]:
     except UserError:
         raise
     except Exception as error:  # zip, pickle and torch each raise their own kinds
-        raise UserError(f"{path}: cannot be read ({str(error)[:200]}); {EXPECTED}") from error
+        raise UserError(f"{path}: cannot be read; {EXPECTED} ({reason_of(error)})") from error
 
 
 def _names_of_legacy(path: Path) -> list[str]:

@@ -34,11 +34,13 @@ def first_stage(node: Node, alone: bool = False) -> Node:
         raise refuse(f"first stage {node['target']}")
     kl = name_of(node) == "KLAutoencoder"
     shared = {"channels", "features", "width", "width_mult", "blocks_per_level", "attention_at", "middle_attention"}
-    shared |= {"image_channels", "dropout", "initial_log_variance", "codebook_size", "legacy"}
+    shared |= {"image_channels", "dropout", "initial_log_variance", "codebook_size", "legacy", "norm_groups"}
     if p.get("stem", 1) != 1:
         raise refuse(f"a first stage with stem={p['stem']}")
     if not p.get("legacy", True):
         raise refuse("a codebook with legacy=false")
+    if p.get("norm_groups", 32) != 32:
+        raise refuse(f"a first stage whose norms have {p['norm_groups']} groups (theirs have 32)")
     _rest(node, shared | {"stem"})
     attended, middle = list(p.get("attention_at", [])), p.get("middle_attention", True)
     if attended and not middle:

@@ -17,6 +17,7 @@ from ldm.first_stage.base import FirstStage
 from ldm.interop.compvis import schedule
 from ldm.interop.compvis.names import names_of
 from ldm.interop.compvis.weights import TRANSPOSED
+from ldm.interop.leftovers import drop_bookkeeping
 from ldm.latent_diffusion import LatentDiffusion
 
 RAW = "raw."
@@ -122,6 +123,9 @@ def from_state(
     _take_ema(names, left, result, source)
     if ema and not result.ema:
         raise UserError(f"{source}: its config has use_ema (by default), but it holds no averages (model_ema.*): set use_ema: false there")
+    if log_variance is False and _is_zero(left.get("logvar")):
+        result.dropped.append("logvar")  # a buffer of newer versions, where the loss is weighted by nothing that was learned
+        del left["logvar"]
     if log_variance is not None and log_variance != ("logvar" in left):
         raise UserError(f"{source}: learn_logvar is {str(log_variance).lower()} in its config, logvar in it: {'logvar' in left}")
     schedule.compare(model.schedule, left, source)
@@ -136,9 +140,19 @@ def from_state(
         elif key.startswith((LOSS, "first_stage_model.loss.", "cond_stage_model.loss.")):
             result.dropped.append(key)
             left.pop(key)
+    _nothing_is_left(left, result, source)
+    return result
+
+
+def _nothing_is_left(left: dict[str, Tensor], result: Weights, source: str) -> None:
+    """What is no weight is left out; anything else would be lost."""
+    result.dropped += drop_bookkeeping(left, averages=True)
     if left:
         raise UserError(f"{source} does not fit its config: {len(left)} keys are left over, {', '.join(sorted(left)[:3])}")
-    return result
+
+
+def _is_zero(values: Tensor | None) -> bool:
+    return values is not None and not values.any()
 
 
 def _take_ema(names: Mapping[str, str], left: dict[str, Tensor], result: Weights, source: str) -> None:
@@ -222,8 +236,7 @@ def first_stage_from_state(stage: FirstStage, state: Mapping[str, Tensor], sourc
             result.dropped.append(key)
         else:
             result.tensors[LOSS_PREFIXES[prefix] + key.removeprefix(prefix)] = value
-    if left:
-        raise UserError(f"{source} does not fit its config: {len(left)} keys are left over, {', '.join(sorted(left)[:3])}")
+    _nothing_is_left(left, result, source)
     return result
 
 

@@ -52,7 +52,7 @@ def write_autoencoder(node: Node, scale: float | None, sample_size: int | None) 
     """
     p = parameters(node, "first_stage", TARGETS)
     kind = KL if node["target"].endswith("KLAutoencoder") else VQ
-    check_widths("first_stage", p)
+    check_widths("first_stage", p, p["norm_groups"])
     if p["stem"] != 1:
         raise UserError(f"first_stage: stem={p['stem']}: diffusers has no space-to-depth before the first convolution")
     channels, features = p["channels"], p["features"] or p["channels"]
@@ -69,7 +69,7 @@ def write_autoencoder(node: Node, scale: float | None, sample_size: int | None) 
         "up_block_types": [UP[a] for a in reversed(attends)],
         "latent_channels": features,
         "act_fn": "silu",
-        "norm_num_groups": GROUPS,
+        "norm_num_groups": p["norm_groups"],
         "mid_block_add_attention": p["middle_attention"],
         "scaling_factor": 1.0 if scale is None else scale,
     }
@@ -94,11 +94,14 @@ def read_autoencoder(settings: Settings, kind: str) -> tuple[Node, float, list[s
     """
     for key in ("sample_size", "force_upcast"):  # neither changes the network
         settings.take(key, None)
-    for key, allowed in {**NOT_THERE[kind], "act_fn": ("silu", "swish"), "norm_num_groups": (GROUPS,)}.items():
+    for key, allowed in {**NOT_THERE[kind], "act_fn": ("silu", "swish")}.items():
         settings.expect(key, *allowed)
     widths = settings.take("block_out_channels", [64])
     if any(width % widths[0] for width in widths):
         raise settings.wrong("block_out_channels", widths, "multiples of the first")
+    groups = settings.take("norm_num_groups", GROUPS)
+    if any(width % groups for width in widths):
+        raise settings.wrong("norm_num_groups", groups, f"a divisor of block_out_channels={widths}")
     image_channels = settings.take("in_channels", 3)
     settings.follows("out_channels", 3, image_channels)
     features = settings.take("latent_channels", 4 if kind == KL else 3)
@@ -109,6 +112,7 @@ def read_autoencoder(settings: Settings, kind: str) -> tuple[Node, float, list[s
         "attention_at": [2**i for i, attended in enumerate(_attends(settings, len(widths))) if attended],
         "middle_attention": settings.take("mid_block_add_attention", True),
         "image_channels": image_channels,
+        **({} if groups == GROUPS else {"norm_groups": groups}),
     }
     if kind == KL:
         made = {"channels": features, **made}

@@ -15,6 +15,7 @@ from ldm.files import save_tensors, write_text
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BERT_WEIGHTS = "model.safetensors"  # classes that come from `transformers` call theirs so
+VARIANTS = ("fp16", "bf16", "non_ema")  # of weights, as diffusers names their files
 VERSION = "0.36.0"  # of diffusers: the first whose layout this package follows
 
 
@@ -46,18 +47,28 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_tensors(path, tensors, {"format": "pt"})
 
 
+def weights_file(folder: Path, name: str = WEIGHTS) -> Path:
+    """The weights of a part, or the index of those that are split into several files: in full precision, or else the variant
+    that is there (`*.fp16.safetensors` and its like); the file in full precision if there is neither.
+    """
+    stem, _, suffix = name.rpartition(".")
+    full = [folder / name, folder / f"{name}.index.json"]
+    variants = [[folder / f"{stem}.{v}.{suffix}", folder / f"{name}.index.{v}.json"] for v in VARIANTS]
+    return next((path for pair in [full, *variants] for path in pair if path.is_file()), folder / name)
+
+
 def read_tensors(folder: Path, name: str = WEIGHTS) -> dict[str, Tensor]:
-    """All tensors of a part, also where a large one is split into several files with an index.
+    """All tensors of a part, also where a large one is split into several files, or is there in half precision only.
 
     Raises:
         MissingFile: no safetensors; pickled weights beside it do not count, because loading them runs code.
         UserError: a damaged file.
     """
-    index = folder / f"{name}.index.json"
-    if not (folder / name).is_file() and index.is_file():
-        names = sorted(set(read_json(index, "the index of split weights").get("weight_map", {}).values()))
+    path = weights_file(folder, name)
+    if path.suffix == ".json":
+        names = sorted(set(read_json(path, "the index of split weights").get("weight_map", {}).values()))
         return {key: value for part in names for key, value in _read_file(folder / Path(part).name).items()}
-    return _read_file(folder / name)
+    return _read_file(path)
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

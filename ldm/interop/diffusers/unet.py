@@ -58,8 +58,8 @@ def write_unet(node: Node, sample_size: int | None) -> dict[str, Any]:
     return {**made, **(_with_context(p, widths) if context else _without_context(p, widths, attends))}
 
 
-def check_widths(where: str, p: dict[str, Any]) -> None:
-    """What UNet and autoencoder share: norms of 32 groups, and a first level as wide as what enters it.
+def check_widths(where: str, p: dict[str, Any], groups: int = GROUPS) -> None:
+    """What UNet and autoencoder share: norms of so many groups, and a first level as wide as what enters it.
 
     Raises:
         UserError: other widths.
@@ -67,10 +67,10 @@ def check_widths(where: str, p: dict[str, Any]) -> None:
     if p["width_mult"][0] != 1:
         raise UserError(f"{where}: width_mult starts with {p['width_mult'][0]}: diffusers' first convolution is as wide as its first level")
     for mult in p["width_mult"]:
-        if p["width"] * mult % GROUPS:
+        if p["width"] * mult % groups:
             raise UserError(
-                f"{where}: width {p['width']} * {mult} = {p['width'] * mult} channels are no multiple of {GROUPS}: diffusers has norms of "
-                f"{GROUPS} groups, here there are fewer"
+                f"{where}: width {p['width']} * {mult} = {p['width'] * mult} channels are no multiple of {groups}: diffusers has norms of "
+                f"{groups} groups, here there are fewer"
             )
 
 

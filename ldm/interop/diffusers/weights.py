@@ -1,5 +1,6 @@
 """Weights in and out under diffusers' names: numbers are moved, none is computed, so both directions are exact."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from torch import Tensor, nn
 
 from ldm.errors import UserError
 from ldm.interop.diffusers.names import Pair, pairs_of
+from ldm.interop.leftovers import drop_bookkeeping, tensors_of, told
 
+log = logging.getLogger(__name__)
 MAPS = ("to_q", "to_k", "to_v")
 # What older versions called the maps of attention without context.
 FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -35,12 +38,16 @@ def from_diffusers(module: nn.Module, state: Mapping[str, Tensor], path: Path) -
     Raises:
         UserError: missing or leftover keys, or other shapes; names the first.
     """
-    given = {_current(name): value for name, value in state.items()}
+    tensors, notes = tensors_of(state, str(path))
+    given = {_current(name): value for name, value in tensors.items()}
     wanted = module.state_dict()
     pairs = pairs_of(module)
     sources = {key: list(_split(pairs[key.rpartition(".")[0]], key.rpartition(".")[2], value)) for key, value in wanted.items()}
     names = {name for found in sources.values() for name in found}
-    missing, extra = sorted(names - given.keys()), sorted(given.keys() - names)
+    left = {name: value for name, value in given.items() if name not in names}
+    for note in [*notes, *told(drop_bookkeeping(left, averages=True))]:
+        log.info("%s: %s", path, note)
+    missing, extra = sorted(names - given.keys()), sorted(left)
     if missing or extra:
         raise UserError(f"{path} does not fit its config.json: missing {missing[:3]}, left over {extra[:3]}")
     return {
