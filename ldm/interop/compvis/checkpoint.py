@@ -27,9 +27,9 @@ HARMLESS = (
     *("numpy.", "torch.optim.", "torch.nn.modules.", "torch.nn.parameter.", "torch.torch_version.", "torch.utils.data."),
     *("__main__.", "main.", "ldm.", "taming."),  # of the program that wrote the file
 )
-BUILT_IN = ("dict", "list", "set", "frozenset", "tuple", "int", "float", "complex", "str", "bytes", "bool", "object", "bytearray")
-BUILT_IN += ("range", "slice", "type", "Ellipsis", "NotImplemented")
-ALSO_HARMLESS = {f"builtins.{name}" for name in BUILT_IN} | {"argparse.Namespace", "functools.partial", "types.SimpleNamespace"}
+TYPES = ("dict", "list", "set", "frozenset", "tuple", "int", "float", "complex", "str", "bytes", "bool", "object", "bytearray")
+CONSTANTS = ("range", "slice", "type", "Ellipsis", "NotImplemented")
+ALSO_HARMLESS = {f"builtins.{name}" for name in (*TYPES, *CONSTANTS)} | {"argparse.Namespace", "functools.partial", "types.SimpleNamespace"}
 EXPECTED = "expected a CompVis checkpoint (a .ckpt that torch.save wrote, with a state_dict inside)"
 
 
