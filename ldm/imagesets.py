@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ldm.errors import MissingFile, UserError
 from ldm.files import clear_remains, write_text, write_whole
+from ldm.imagefiles import open_image
 
 NAME = "set.json"
 PER_FOLDER = 1000  # entries that every file system and every file browser bear
@@ -170,7 +170,7 @@ def read_pixels(path: Path) -> np.ndarray:
         UserError: it cannot be read.
     """
     try:
-        with Image.open(path) as opened:
+        with open_image(path, ["PNG"]) as opened:
             pixels = np.asarray(opened)
     except Exception as error:  # Pillow's plugins raise many kinds
         raise UserError(f"{path}: cannot be read ({error}); remove it, and the same command makes it again") from error

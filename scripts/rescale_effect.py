@@ -25,8 +25,8 @@ from ldm.cli import load_from_flags, run_script  # noqa: E402
 from ldm.cli.flags import Parser, add_model_flags  # noqa: E402
 from ldm.cli.job import UNKNOWN_SIZE, output_folder  # noqa: E402
 from ldm.cli.pictures import cover, read_picture  # noqa: E402
-from ldm.data.images import SUFFIXES, to_tensor  # noqa: E402
-from ldm.data.reading import files_below  # noqa: E402
+from ldm.data.images import to_tensor  # noqa: E402
+from ldm.data.listing import Listing  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
 from ldm.evaluation.signal import coarse_variance, share_before  # noqa: E402
 from ldm.files import write_text  # noqa: E402
@@ -93,7 +93,7 @@ def images_in(folder: Path) -> list[Path]:
         MissingFile: no folder, or none in it.
     """
     broken: list[str] = []
-    files = sorted(files_below(folder, SUFFIXES, broken)) if folder.is_dir() else []
+    files = Listing(folder, broken).said() if folder.is_dir() else []
     if not files:
         raise MissingFile(f"--indir {folder}: no folder with images" + "".join(f"; {one}" for one in broken[:1]))
     return [folder / file for file in files]

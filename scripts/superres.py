@@ -24,8 +24,8 @@ from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.pictures import file_note, pad_to, read_picture  # noqa: E402
 from ldm.cli.rounds import Result, number_of, padded_size, rounds  # noqa: E402
 from ldm.cli.steer import image_guide  # noqa: E402
-from ldm.data.images import SUFFIXES, to_tensor  # noqa: E402
-from ldm.data.reading import files_below  # noqa: E402
+from ldm.data.images import to_tensor  # noqa: E402
+from ldm.data.listing import Listing  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
 from ldm.generation import size_multiple  # noqa: E402
 from ldm.steering import Steering  # noqa: E402
@@ -126,7 +126,7 @@ def files_of(words: list[str], outdir: Path) -> dict[str, str]:
 def images_below(folder: Path, outdir: Path, broken: list[str]) -> list[str]:
     """Names of the images below a folder, without those in `outdir`, unless that is the folder itself."""
     below = outdir.resolve().relative_to(folder.resolve()).as_posix() if folder.resolve() in outdir.resolve().parents else None
-    return sorted(name for name in files_below(folder, SUFFIXES, broken) if below is None or not name.startswith(f"{below}/"))
+    return [name for name in Listing(folder, broken).said() if below is None or not name.startswith(f"{below}/")]
 
 
 def enlarge(job: Job, names: list[str], results: list[Result], given: dict[int, Image.Image], low: Tensor, steering: Steering) -> None:

@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up. A module imports only from lines below its own, or from its own package.
 LAYERS = [
-    {"ldm.errors", "ldm.seeding", "ldm.posthoc", "ldm.shell", "ldm.stops", "ldm.threads"},
+    {"ldm.printable"},
+    {"ldm.errors", "ldm.seeding", "ldm.posthoc", "ldm.shell", "ldm.stops", "ldm.threads", "ldm.imagefiles"},
     {"ldm.files", "ldm.lock", "ldm.precision", "ldm.processes"},
     {"ldm.config", "ldm.nn", "ldm.data.batch", "ldm.imagesets"},
     {"ldm.networks", "ldm.diffusion"},

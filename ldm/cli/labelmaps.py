@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ldm.cli.asked import Asked
 from ldm.data.maps import read_map
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.draw import draw_map
+from ldm.imagefiles import open_image
 
 
 def read_label_map(path: str, classes: int) -> np.ndarray:
@@ -22,7 +22,7 @@ def read_label_map(path: str, classes: int) -> np.ndarray:
     if not Path(path).is_file():
         raise MissingFile(f"{path}: no such label map")
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             size = opened.size
         return read_map(Path(path), size, classes)
     except Exception as error:  # Pillow's plugins raise many kinds; each means that this file cannot be used

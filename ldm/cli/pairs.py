@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from ldm.cli.pictures import file_note, read_mask, read_picture
-from ldm.data.images import SUFFIXES
 from ldm.data.masks import Kind, mask
 from ldm.errors import MissingFile, UserError
+from ldm.imagefiles import is_picture
 from ldm.seeding import generator
 
 SUFFIX = "_mask"  # of a mask's name
@@ -75,7 +75,7 @@ def images_in(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MissingFile(f"--indir {folder}: no such folder")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+    files = sorted(p for p in folder.iterdir() if p.name[0] != "." and p.is_file() and is_picture(p))
     if not files:
         raise MissingFile(f"--indir {folder}: no images in it; expected pairs x.png and x_mask.png")
     for one, other in pairwise(sorted(files, key=lambda p: p.stem)):

@@ -11,10 +11,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ldm.data.geometry import middle
 from ldm.data.images import UnreadableImage, read_image, to_image, visible
 from ldm.data.maps import brightness
 from ldm.errors import MissingFile, UserError
 from ldm.files import file_sha256, save_png, write_whole
+from ldm.imagefiles import open_image
 
 
 def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
@@ -58,7 +60,7 @@ def cover(image: Image.Image, height: int, width: int) -> Image.Image:
     """Scale an image until it covers a size (antialiased bicubic), and cut what is over evenly."""
     scale = max(height / image.height, width / image.width)
     image = image.resize((max(width, round(image.width * scale)), max(height, round(image.height * scale))), Image.Resampling.BICUBIC)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+    left, top = middle(image.width, width), middle(image.height, height)
     return image.crop((left, top, left + width, top + height))
 
 
@@ -103,7 +105,7 @@ def _save_array(path: Path, x: Tensor) -> None:
 def settings_of(path: Path) -> Any:
     """How a picture was made, none for a file that does not say so."""
     try:
-        with Image.open(path) as opened:
+        with open_image(path, ["PNG"]) as opened:
             return json.loads(opened.text["ldm"])  # type: ignore[attr-defined]
     except Exception:  # not a PNG, not whole, not ours
         return None

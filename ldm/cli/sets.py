@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from ldm import __version__
 from ldm.cli.asked import Asked, together
@@ -26,6 +25,7 @@ from ldm.cli.steer import steering_from_flags
 from ldm.data.images import to_tensor
 from ldm.errors import UserError
 from ldm.files import file_sha256, newest_weights
+from ldm.imagefiles import open_image
 from ldm.imagesets import NAME, PER_FOLDER, ImageSet, write_adm
 from ldm.loading import load_classifier, pick_devices
 from ldm.lock import alone_in, beside_others
@@ -228,6 +228,6 @@ def finish(job: Job, plan: Plan, before: int) -> None:
 
 def picture_of(path: Path, asked: Asked) -> torch.Tensor:
     """A finished image `(C, H, W)` in [-1, 1], beside the picture of its condition if there is one."""
-    with Image.open(path) as opened:
+    with open_image(path, ["PNG"]) as opened:
         image = to_tensor(opened)
     return image if asked.picture is None else beside(asked.picture, image)

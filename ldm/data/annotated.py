@@ -17,6 +17,7 @@ from ldm.data.images import read_image, to_tensor
 from ldm.data.maps import read_map, read_mask
 from ldm.data.reading import Reading
 from ldm.errors import UserError
+from ldm.imagefiles import open_image
 from ldm.seeding import generator
 
 Give = Literal["label", "caption", "boxes", "segmentation", "mask"]
@@ -109,7 +110,7 @@ class Annotated(Reading):
         try:
             if is_array(path, self.channels, self.values):
                 return size_of(read_array(path, self.channels, self.values))
-            with Image.open(path) as opened:
+            with open_image(path) as opened:
                 return opened.size
         except (OSError, ValueError, Image.DecompressionBombError):  # counted where it is read
             return None
@@ -133,7 +134,7 @@ class Annotated(Reading):
         if "label" in self.give:
             sample["label"] = present(record.label, "label")
         if "caption" in self.give:
-            sample["caption"] = draw_caption(record, seed, place)
+            sample["caption"] = draw_caption(record.captions, record.name, seed, place)
         if "boxes" in self.give:
             boxes, stays = square.boxes(record.boxes, self.min_box)
             order = torch.arange(len(stays))
@@ -161,11 +162,13 @@ def cut(picture: Picture, square: View) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(square.array(picture).transpose(2, 0, 1)))
 
 
-def draw_caption(record: Record, seed: int, place: int) -> str:
-    """One of a picture's captions."""
-    if not record.captions:
+def draw_caption(captions: Sequence[str], name: str, seed: int, place: int) -> str:
+    """One of the captions of the picture of that name."""
+    if not captions:
         raise UnreadableImage("has no caption")
-    return record.captions[int(torch.randint(len(record.captions), (), generator=generator(seed, "caption", place, record.name)))]
+    if len(captions) == 1:
+        return captions[0]
+    return captions[int(torch.randint(len(captions), (), generator=generator(seed, "caption", place, name)))]
 
 
 def present(value: T | None, key: str) -> T:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from ldm.data.geometry import UnreadableImage
+from ldm.imagefiles import open_image
 
 ARRAYS = {".npy", ".npz"}
 TIFFS = {".tif", ".tiff"}
@@ -65,7 +66,7 @@ def _stored(path: Path, channels: int) -> np.ndarray:
 def _tiff(path: Path, channels: int) -> np.ndarray:
     """One page per channel through Pillow; what Pillow cannot (several channels in a page) through tifffile where it is there."""
     try:
-        with Image.open(path) as opened:
+        with open_image(path, ["TIFF"]) as opened:
             pages = [np.asarray(page).copy() for page in ImageSequence.Iterator(opened)]
         if len(pages) == channels and all(page.ndim == 2 for page in pages):
             return np.stack(pages)

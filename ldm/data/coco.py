@@ -11,8 +11,9 @@ import numpy as np
 from ldm.data.annotated import Annotated, Give, Record
 from ldm.data.boxtable import BoxTable
 from ldm.data.geometry import Crop
-from ldm.data.reading import files_below, first_of, is_text, require, shown
+from ldm.data.reading import files_below, first_of, is_text, require
 from ldm.errors import UserError
+from ldm.printable import printable
 
 SIZES = {"id": 0, "width": 1, "height": 1}  # keys of an image and their least values
 STUFF_CLASSES = 182  # of the label maps of COCO-Stuff: things 0 to 90, stuff 91 to 181
@@ -77,7 +78,7 @@ class Coco(Annotated):
             self._read_boxes(files, groups, min_area)
         self.boxes.sort(len(self.images))
         self.chosen = self._choose(objects)
-        self.report_broken(len(self.chosen), len(self.images))
+        self.report_found(len(self.chosen), len(self.images))
 
     def _load(self, kind: str) -> tuple[Path, dict[str, Any]]:
         path = require(self.root / "annotations" / f"{kind}_{self.name}.json", "annotations of COCO")
@@ -102,7 +103,7 @@ class Coco(Annotated):
             if not sizes or not isinstance(name, str):
                 self.broken.append(f"{path}: image {image.get('id')!r}: expected id, file_name, width and height")
             elif name not in there:
-                self.broken.append(f"{path}: image {image['id']}: no {shown(name)} in {self.folder}")
+                self.broken.append(f"{path}: image {image['id']}: no {printable(name)} in {self.folder}")
             elif image["id"] in seen or name in seen:
                 self.broken.append(f"{path}: image {image['id']}: a second one of this {'id' if image['id'] in seen else f'file, {name}'}")
             else:

@@ -13,6 +13,7 @@ from ldm.data.geometry import Crop, UnreadableImage
 from ldm.data.images import read_image
 from ldm.data.reading import require
 from ldm.errors import MissingFile, UserError
+from ldm.imagefiles import open_image
 
 HANDLES: dict[Path, tuple[int, Any]] = {}  # by folder: the process that opened it, and its handle
 
@@ -58,6 +59,7 @@ class LSUNDatabase(Annotated):
             raise UserError(f"{self.what}: the database {folder} is damaged: {error}") from error
         if not len(self.keys):
             raise UserError(f"{self.what}: the database {folder} is empty")
+        self.report_found(len(self.keys), len(self.keys))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -84,7 +86,7 @@ class LSUNDatabase(Annotated):
 
     def original_size(self, index: int) -> tuple[int, int] | None:
         try:
-            with Image.open(self.stored(self.record(index))) as image:
+            with open_image(self.stored(self.record(index))) as image:
                 return image.size
         except (OSError, ValueError, Image.DecompressionBombError):  # counted where it is read
             return None

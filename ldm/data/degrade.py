@@ -14,6 +14,7 @@ from PIL import Image
 
 from ldm.data.blur import blur, oblong_kernel, round_kernel
 from ldm.data.resize import Method, resize
+from ldm.imagefiles import open_image
 from ldm.seeding import as_numpy
 
 METHODS: tuple[Method, ...] = ("linear", "cubic", "area")  # one of these is drawn wherever the blind degradation resizes
@@ -192,4 +193,4 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     """To JPEG and back, `(H, W, 1 or 3)` uint8, colours at half the resolution as Pillow and OpenCV have it by default."""
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file)).reshape(image.shape).copy()
+    return np.asarray(open_image(file, ["JPEG"])).reshape(image.shape).copy()

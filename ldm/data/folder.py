@@ -1,17 +1,21 @@
-"""Any folder of images: nested, with classes from subfolders and captions from sidecars or `metadata.jsonl`."""
+"""Any folder of images: nested, with classes from subfolders and captions from sidecars or `metadata.jsonl` or `.csv`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 from PIL import Image
 
+from ldm.data.annotated import draw_caption
 from ldm.data.batch import Sample
 from ldm.data.geometry import Crop, UnreadableImage
-from ldm.data.images import SUFFIXES, fit, read_image, square, to_tensor
-from ldm.data.metadata import read_metadata
-from ldm.data.reading import Reading, files_below, of_split, read_text, shown
+from ldm.data.images import fit, read_image, square, to_tensor
+from ldm.data.listing import METADATA, SIDECARS, Listing
+from ldm.data.metadata import read_all
+from ldm.data.reading import Reading, beside, in_split, no_words, of_split, read_text
 from ldm.errors import MissingFile, UserError
+from ldm.imagefiles import counted, open_image
 from ldm.seeding import generator
 
 
@@ -22,15 +26,16 @@ class ImageFolder(Reading):
     training counts it. Images without the caption that was asked for are left out and counted in `broken`.
 
     Args:
-        root: the folder; every image below it counts.
+        root: the folder; every image below it counts, of every format that Pillow opens (and HEIF, where pillow-heif is there).
         size: side of the square crop, in pixels.
         resize: the shorter side is scaled to this first; `size` without it.
         crop: where the crop lies: "random" moves with the training step.
         flip: probability of mirroring left and right.
         channels: 3, or 1 for grey.
-        labels: class index from the first folder level, in sorted order; a folder without images is no class.
-        captions: caption from `name.txt` beside the image, or else from `metadata.jsonl` in `root` (the first line that
-            names it).
+        labels: class index from the first folder level, in the order of their names as text (10 before 9, as in torchvision);
+            a folder without images is no class.
+        captions: caption from `name.txt` or `name.caption` beside the image, or else from `metadata.jsonl` or `metadata.csv` in
+            `root` or below (the first line that names it); of several captions one is drawn, anew at each place in the order.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
         zoom: in place of `resize` and `crop`, a square anywhere of this share to all of the shorter side, scaled to `size`;
@@ -65,48 +70,57 @@ class ImageFolder(Reading):
         if self.resize < size:
             raise UserError(f"ImageFolder: resize {self.resize} is smaller than size {size}")
         if not self.root.is_dir():
-            raise MissingFile(f"image folder {root!r}: no such folder; put your images there or set its path")
+            raise MissingFile(f"image folder {root!r}: no such folder{beside(self.root)}; put your images there or set its path")
         self.what, self.broken, self.class_names = f"image folder {root!r}", [], {}
-        names = sorted(files_below(self.root, SUFFIXES, self.broken))
+        listing = Listing(self.root, self.broken)
+        names = listing.pictures
+        self.others = listing.others(*((*METADATA, *SIDECARS) if captions else ()))
         if not names:
-            raise UserError(f"image folder {root!r}: no image in it (looked for {', '.join(sorted(SUFFIXES))})")
+            raise UserError(f"image folder {root!r}: no image in it" + (f", but {counted(self.others)}" if self.others else ""))
         self.names = of_split(names, split, held_out)
         if not self.names:
             raise UserError(f"image folder {root!r}: none of its {len(names)} images is left for the split {split!r}")
         self.classes = self._read_classes(names) if labels else {}
-        self.captions = self._read_captions() if captions else {}
+        self.captions = self._read_captions(listing) if captions else {}
         total = len(self.names)
         self.names = [name for name in self.names if name in self.captions] if captions else self.names
-        self.report_broken(len(self.names), total)
+        self.report_found(len(self.names), total, in_split(split, len(names)) + no_words(self.captions.values()))
 
     def _read_classes(self, names: list[str]) -> dict[str, int]:
         if loose := [name for name in names if "/" not in name]:
             raise UserError(f"{self.what}: labels come from subfolders, but {loose[0]!r} lies in none")
         classes = sorted({name.split("/")[0] for name in names})
         folders = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and entry.name[0] != ".")
-        self.broken += [f"{self.root / shown(name)}: no image in it, so it is no class" for name in folders if name not in classes]
+        self.broken += [f"{self.root / name}: no image in it, so it is no class" for name in folders if name not in classes]
         self.class_names["label"] = classes
         return {name: i for i, name in enumerate(classes)}
 
-    def _read_captions(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        metadata = self.root / "metadata.jsonl"
-        if metadata.is_file():
-            records, wrong = read_metadata(metadata, ("caption",), {})
+    def _read_captions(self, listing: Listing) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        if listing.metadata():
+            records, wrong = read_all(listing, ("caption",), {})
             self.broken += wrong
             for record in reversed(records):  # so that the first line of a file counts
-                found[record.file] = record.captions[0]
+                found[record.file] = record.captions
+        there = "" if found else beside(self.root / METADATA[0])
         for name in self.names:
-            sidecar = (self.root / name).with_suffix(".txt")
+            sidecar = listing.sidecar(name)
             try:
-                if sidecar.is_file():
-                    found[name] = read_text(sidecar).strip()
+                if sidecar is not None:
+                    found[name] = (read_text(self.root / sidecar).strip(),)
                 elif name not in found:
-                    self.broken.append(f"{self.root / name}: no caption (no {sidecar.name} beside it, not in metadata.jsonl)")
+                    stem = Path(name).stem
+                    self.broken.append(
+                        f"{self.root / name}: no caption (no {' or '.join(stem + suffix for suffix in SIDECARS)} beside it, "
+                        f"not in {' or '.join(METADATA)}){there}"
+                    )
             except (UserError, OSError) as error:
                 found.pop(name, None)
                 self.broken.append(str(error))
-        return found
+        return {name: found[name] for name in self.names if name in found}
+
+    def kinds(self) -> Sequence[str]:
+        return [name.split("/")[0] if "/" in name else "" for name in self.names]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -116,7 +130,7 @@ class ImageFolder(Reading):
 
     def original_size(self, index: int) -> tuple[int, int] | None:
         try:
-            with Image.open(self.root / self.names[index]) as opened:
+            with open_image(self.root / self.names[index]) as opened:
                 return opened.size
         except (OSError, ValueError, Image.DecompressionBombError):  # counted where it is read
             return None
@@ -137,5 +151,5 @@ class ImageFolder(Reading):
         if self.classes:
             sample["label"] = self.classes[name.split("/")[0]]
         if self.captions:
-            sample["caption"] = self.captions[name]
+            sample["caption"] = draw_caption(self.captions[name], name, seed, place)
         return sample

@@ -1,4 +1,4 @@
-"""Folders that hold more than images: annotated by `metadata.jsonl`, or in pairs with label maps; folders of arrays."""
+"""Folders that hold more than images: annotated by `metadata.jsonl` or `metadata.csv`, or in pairs with label maps; folders of arrays."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 from ldm.data.annotated import Annotated, Give, Record
 from ldm.data.arrays import ARRAYS, TIFFS
 from ldm.data.geometry import Crop
-from ldm.data.images import SUFFIXES
-from ldm.data.metadata import read_metadata
-from ldm.data.reading import Split, files_below, of_split, require
+from ldm.data.listing import METADATA, Listing
+from ldm.data.metadata import read_all
+from ldm.data.reading import Split, files_below, in_split, no_words, of_split, require
 from ldm.errors import UserError
+from ldm.imagefiles import counted
 
 
 class RecordList(Annotated):
@@ -23,6 +24,9 @@ class RecordList(Annotated):
     def record(self, index: int) -> Record:
         return self.records[index]
 
+    def kinds(self) -> Sequence[str | int]:
+        return [record.name.rpartition("/")[0] if record.label is None else record.label for record in self.records]
+
     def choose(self, split: Split, held_out: float) -> None:
         """Report what was left out, then keep the records of a split: by a hash of each file's name.
 
@@ -30,21 +34,24 @@ class RecordList(Annotated):
             UserError: none is left.
         """
         total = len(self.records)
-        self.report_broken(total, total + len(self.broken))
-        chosen = set(of_split([record.file or record.name for record in self.records], split, held_out))
-        self.records = [record for record in self.records if (record.file or record.name) in chosen]
-        if not self.records:
-            raise UserError(f"{self.what}: none of its {total} images is left for the split {split!r}")
+        if total:
+            chosen = set(of_split([record.file or record.name for record in self.records], split, held_out))
+            self.records = [record for record in self.records if (record.file or record.name) in chosen]
+            if not self.records:
+                raise UserError(f"{self.what}: none of its {total} images is left for the split {split!r}")
+        words = no_words(record.captions for record in self.records) if "caption" in self.give else ""
+        self.report_found(len(self.records), total + len(self.broken), in_split(split, total) + words)
 
 
 class AnnotatedFolder(RecordList):
-    """Images named by `metadata.jsonl` in a folder, with what its lines say of them.
+    """Images named by `metadata.jsonl` or `metadata.csv` in a folder or in those below it, with what its lines say of them.
 
     A line is `{"file_name", "caption", "label", "boxes": [{"label", "box": [x0, y0, x1, y1]}], "segmentation", "mask"}`; only
-    what `give` asks for must be there. Boxes are fractions of the upright image's width and height; label maps are PNGs of
-    class indices of the image's size (255: unlabelled), masks are white where something is to be filled. Lines that cannot be
-    used are left out and counted in `broken` with file and line; label maps and masks are read with their image, and a wrong
-    one counts like an image that cannot be read.
+    what `give` asks for must be there. `text` does for `caption`, and of a list of captions one is drawn, anew at each place in
+    the order. Names are relative to the metadata, or absolute, and may not leave the folder. Boxes are fractions of the upright
+    image's width and height; label maps are PNGs of class indices of the image's size (255: unlabelled), masks are white where
+    something is to be filled. Lines that cannot be used are left out and counted in `broken` with file and line; label maps and
+    masks are read with their image, and a wrong one counts like an image that cannot be read.
 
     Args:
         root: the folder.
@@ -55,7 +62,7 @@ class AnnotatedFolder(RecordList):
         held_out: share of the files in "validation".
 
     Raises:
-        MissingFile: no such folder, or no metadata.jsonl in it.
+        MissingFile: no such folder, or no metadata in it.
         UserError: no usable line; names the first one and what is wrong with it.
     """
 
@@ -79,8 +86,10 @@ class AnnotatedFolder(RecordList):
         super().__init__(what, give, size, resize, crop, flip, channels, values, min_box, known.get("segmentation"))
         if stray := known.keys() - {"label", "boxes", "segmentation"}:
             raise UserError(f"{what}: classes: unknown key {min(stray)!r} (known: label, boxes, segmentation)")
-        metadata = require(require(Path(root), "annotated folder") / "metadata.jsonl", "list of images")
-        self.records, self.broken = read_metadata(metadata, self.give, known)
+        listing = Listing(require(Path(root), "annotated folder"), self.broken)
+        self.records, wrong = read_all(listing, self.give, known)
+        self.broken += wrong
+        self.others = listing.others(*METADATA)
         self.choose(split, held_out)
 
 
@@ -115,7 +124,8 @@ class PairedFolders(RecordList):
         held_out: float = 0.05,
     ) -> None:
         super().__init__(f"image folder {root!r}", ["segmentation"], size, resize, crop, flip, map_classes=classes)
-        images = sorted(files_below(require(Path(root), "image folder"), SUFFIXES, self.broken))
+        listing = Listing(require(Path(root), "image folder"), self.broken)
+        images, self.others = listing.pictures, listing.others()
         there = files_below(require(Path(maps), "folder of label maps"), {".png"}, self.broken)
         pairs = [(name, str(Path(name).with_suffix(".png").as_posix())) for name in images]
         self.records = [Record(name, Path(root) / name, segmentation=Path(maps) / label) for name, label in pairs if label in there]
@@ -154,8 +164,11 @@ class ArrayFolder(RecordList):
         held_out: float = 0.05,
     ) -> None:
         super().__init__(f"folder of arrays {root!r}", [], size, resize, crop, flip, channels, values)
-        names = sorted(files_below(require(Path(root), "folder of arrays"), ARRAYS | TIFFS, self.broken))
+        listing = Listing(require(Path(root), "folder of arrays"), self.broken)
+        names = listing.ending(ARRAYS | TIFFS)
+        self.others = listing.others(read=names)
         if not names:
-            raise UserError(f"{self.what}: no array in it (looked for {', '.join(sorted(ARRAYS | TIFFS))})")
+            there = f", there are {counted(self.others)}" if self.others else ""
+            raise UserError(f"{self.what}: no array in it (looked for {', '.join(sorted(ARRAYS | TIFFS))}{there})")
         self.records = [Record(name, Path(root) / name) for name in names]
         self.choose(split, held_out)

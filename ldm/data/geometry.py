@@ -89,5 +89,11 @@ def view(
         raise UnreadableImage(f"{shown}: more than {ELONGATED} times as long as wide")
     scale = resize / short
     width, height = (max(size, round(side * scale)) for side in picture)
-    x, y = random if crop == "random" else (0.5, 0.5)
-    return View(width, height, round(x * (width - size)), round(y * (height - size)), size, mirrored)
+    if crop == "center":
+        return View(width, height, middle(width, size), middle(height, size), size, mirrored)
+    return View(width, height, round(random[0] * (width - size)), round(random[1] * (height - size)), size, mirrored)
+
+
+def middle(side: int, size: int) -> int:
+    """Where a centre crop begins; of an odd margin the larger half lies behind it."""
+    return (side - size) // 2

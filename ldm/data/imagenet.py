@@ -11,8 +11,8 @@ from scipy.io import loadmat
 from ldm.data.annotated import Record
 from ldm.data.folders import RecordList
 from ldm.data.geometry import Crop
-from ldm.data.images import SUFFIXES
-from ldm.data.reading import files_below, first_of, read_text, require
+from ldm.data.listing import Listing
+from ldm.data.reading import first_of, read_text, require
 from ldm.errors import UserError
 
 FOLDERS = {
@@ -57,7 +57,8 @@ class ImageNet(RecordList):
         super().__init__(f"ImageNet in {root!r}", ["label"], size, resize, crop, flip)
         folder = first_of(require(Path(root), "ImageNet"), FOLDERS[split], f"{split} images of ImageNet")
         training = next((Path(root) / name for name in FOLDERS["train"] if (Path(root) / name).is_dir()), folder)
-        names = sorted(files_below(folder, SUFFIXES, self.broken))
+        listing = Listing(folder, self.broken)
+        names, self.others = listing.pictures, listing.others()
         answers = read_answers(Path(root)) if split == "validation" and not synsets_of(folder) else None
         synsets = synsets_of(training) or sorted(set((answers or {}).values()))
         if not synsets:
@@ -78,7 +79,7 @@ class ImageNet(RecordList):
                 self.broken.append(f"{folder / name}: in no synset's folder")
         filled = {record.name.split("/")[0] for record in self.records}
         self.broken += [f"{folder / name}: no image in it" for name in synsets_of(folder) if name not in filled]
-        self.report_broken(len(self.records), len(names))
+        self.report_found(len(self.records), len(names))
 
 
 def read_answers(root: Path) -> Mapping[str, str]:

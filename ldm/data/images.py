@@ -10,27 +10,27 @@ from torch import Tensor
 
 from ldm.data.geometry import Crop, UnreadableImage, view
 from ldm.data.resize import resize as resample
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+from ldm.imagefiles import open_image
 
 
 def read_image(path: Path | BinaryIO, channels: int) -> Image.Image:
     """Open an image as grey (1 channel) or RGB (3), upright by its EXIF tag, transparency over white.
 
-    16-bit grey images are reduced to 8 bit by their value range 0 to 65535; of an animation the first picture counts.
+    16-bit grey images are reduced to 8 bit by their value range 0 to 65535, to the nearest value (of 16-bit colours Pillow itself
+    takes the upper byte); of an animation the first picture counts.
 
     Raises:
         UnreadableImage: truncated, unknown or of an unusual mode (32-bit pixels), or a number of channels that
             no photograph has.
     """
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             image = ImageOps.exif_transpose(opened)
             image.load()
     except Exception as error:  # Pillow's plugins raise many kinds; each means that this file cannot be read
         raise UnreadableImage(f"cannot be read ({error})") from error
     if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().astype(np.uint8))
     if image.mode in ("F", "I"):
         raise UnreadableImage("32-bit pixels, whose range is not known: expected 8 or 16 bit")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -9,9 +9,10 @@ from ldm.data.annotated import Record
 from ldm.data.arrays import ARRAYS
 from ldm.data.folders import RecordList
 from ldm.data.geometry import Crop
-from ldm.data.images import SUFFIXES
-from ldm.data.reading import Split, files_below, first_of, listed, require
+from ldm.data.listing import Listing
+from ldm.data.reading import Split, first_of, listed, require
 from ldm.errors import UserError
+from ldm.imagefiles import counted
 
 log = logging.getLogger(__name__)
 Part = Literal["train", "validation"]
@@ -54,18 +55,21 @@ class ListedImages(RecordList):
     ) -> None:
         super().__init__(f"images in {root!r}", [], size, resize, crop, flip)
         self.root = Path(root)
-        there = files_below(require(self.root, "image folder"), SUFFIXES | ARRAYS, self.broken)
+        listing = Listing(require(self.root, "image folder"), self.broken)
+        there = {*listing.pictures, *listing.ending(ARRAYS)}
+        self.others = listing.others(read=there)
         if not there:
             hint = ": data.mdb is a database: use ldm.data.LSUNDatabase, or LSUN's data.py export"
-            raise UserError(f"{self.what}: no image in it" + (hint if any(self.root.rglob("data.mdb")) else ""))
+            others = f", but {counted(self.others)}" if self.others else ""
+            raise UserError(f"{self.what}: no image in it" + (hint if any(self.root.rglob("data.mdb")) else others))
         if names is None:
             self.records = [Record(name, self.root / name) for name in sorted(there)]
         else:
-            self.records = [Record(name, self.root / name) for name in self._named(Path(names), there)]
+            self.records = [Record(name, self.root / name) for name in self._named(Path(names), there, listing)]
             split = "all"
         self.choose(split, held_out)
 
-    def _named(self, names: Path, there: set[str]) -> list[str]:
+    def _named(self, names: Path, there: set[str], listing: Listing) -> list[str]:
         """The files that a list names, each once, in its order."""
         plain = {name.rpartition("/")[2]: name for name in there}
         counts = Counter(name.rpartition("/")[2] for name in there)
@@ -75,7 +79,8 @@ class ListedImages(RecordList):
             if name not in there and counts[name] == 1:
                 name = plain[name]
             if name not in there or name in found:
-                self.broken.append(f"{names}:{line}: {f'{word} a second time' if name in found else f'no {word} in {self.root}'}")
+                wrong = f"{word} a second time" if name in found else f"no {word} in {self.root}{listing.like(name)}"
+                self.broken.append(f"{names}:{line}: {wrong}")
             else:
                 found[name] = None
         return list(found)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ldm.data.batch import UNLABELLED
 from ldm.data.geometry import UnreadableImage
 from ldm.data.images import read_image
+from ldm.imagefiles import open_image
 
 
 def read_map(path: Path, size: tuple[int, int], classes: int | None = None) -> np.ndarray:
@@ -40,7 +40,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     try:
         grey = brightness(path)
         if (brightest := int(grey.max())) < 128:
-            with Image.open(path) as stored:
+            with open_image(path) as stored:
                 brightest = max(brightest, int(np.asarray(stored).max())) if stored.mode.startswith("I;16") else brightest
             if brightest:
                 raise UnreadableImage(f"has values 0 to {brightest}, expected white where something is to be filled")
@@ -57,7 +57,7 @@ def brightness(path: Path) -> np.ndarray:
         UnreadableImage: it cannot be read, or has transparent pixels, which could mean either.
     """
     grey = np.asarray(read_image(path, 1))
-    with Image.open(path) as stored:
+    with open_image(path) as stored:
         if stored.has_transparency_data and np.asarray(stored.convert("RGBA"))[..., 3].min() < 255:
             raise UnreadableImage("has transparent pixels; a mask is white where the hole is and black elsewhere")
     return grey
@@ -65,7 +65,7 @@ def brightness(path: Path) -> np.ndarray:
 
 def _numbers(path: Path, what: str) -> np.ndarray:
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             opened.load()
             mode, values = opened.mode, np.asarray(opened)
     except Exception as error:

@@ -1,19 +1,25 @@
-"""`metadata.jsonl`: one line per image with its caption, class, boxes, label map and mask."""
+"""`metadata.jsonl` and `metadata.csv`: one line per image with its caption, class, boxes, label map and mask."""
 
+import csv
+import io
 import json
 import math
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ldm.data.annotated import Record
 from ldm.data.batch import MOST_CLASSES
-from ldm.data.reading import is_text, read_text, shown
+from ldm.data.listing import METADATA, Listing, NoSuchName
+from ldm.data.reading import beside, is_text, read_text
+from ldm.errors import MissingFile, UserError
+from ldm.printable import printable
 
-KEYS = ("file_name", "caption", "label", "boxes", "segmentation", "mask")
+CAPTION = ("caption", "text")  # the second is Hugging Face's
 EDGE = 1e-6  # by which a box may leave the picture through rounding
 
 
@@ -21,60 +27,136 @@ class BadLine(ValueError):
     """A line that cannot be used; the message says why."""
 
 
-def read_metadata(path: Path, give: Collection[str], classes: Mapping[str, int]) -> tuple[list[Record], list[str]]:
-    """The usable lines of a file as records, and what is wrong with the others as "file:line: reason".
-
-    Paths in a line are relative to the file. A file that is named again gets an id that ends with the line's number.
-
-    Args:
-        give: keys that every line must have; the others are not looked at.
-        classes: numbers of classes by key ("label", "boxes"); unchecked where there is none.
+def read_all(listing: Listing, give: Collection[str], classes: Mapping[str, int]) -> tuple[list[Record], list[str]]:
+    """The records of all metadata files of a folder and those below it: see `read_metadata`.
 
     Raises:
-        UserError: not UTF-8 text.
+        MissingFile: there is no such file.
+        UserError: one that is no text, or no table.
     """
+    files = listing.metadata()
+    if not files:
+        there = " (metadata.parquet is, which is not read: save it as .csv)" if "metadata.parquet" in listing.files else ""
+        there = there or beside(listing.root / METADATA[0])
+        raise MissingFile(f"list of images: no {' and no '.join(METADATA)} in {str(listing.root)!r}{there}; put it there or set its path")
     records: list[Record] = []
     broken: list[str] = []
-    seen: set[str] = set()
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
+    for name in files:
+        found, wrong = read_metadata(listing.root / name, give, classes, listing, {record.name for record in records})
+        records += found
+        broken += wrong
+    return records, broken
+
+
+def read_metadata(
+    path: Path, give: Collection[str], classes: Mapping[str, int], listing: Listing | None = None, taken: Collection[str] = ()
+) -> tuple[list[Record], list[str]]:
+    """The usable lines of a file as records, and what is wrong with the others as "file:line: reason".
+
+    Paths in a line are relative to the file, or absolute, and lie in the folder: see `ldm.data.listing.Listing.find`. A file that
+    is named again gets an id that ends with the line's number.
+
+    Args:
+        path: .csv, or else lines of JSON.
+        give: keys that every line must have; the others are not looked at.
+        classes: numbers of classes by key ("label", "boxes"); unchecked where there is none.
+        listing: of the folder that the file lies in or below; without it, that of the file.
+        taken: ids of other records.
+
+    Raises:
+        UserError: no text, or no table.
+    """
+    listing = Listing(path.parent, []) if listing is None else listing
+    folder = path.parent.relative_to(listing.root).as_posix()
+    records: list[Record] = []
+    broken: list[str] = []
+    seen = set(taken)
+    for number, row in rows(path):
         try:
-            record = parse(line, path.parent, give, classes)
+            if isinstance(row, BadLine):
+                raise row
+            record = parse(row, listing, folder, give, classes)
         except BadLine as error:
             broken.append(f"{path}:{number}: {error}")
             continue
-        name = f"{record.name}#{number}" if record.name in seen else record.name
+        again = f"{record.name}#{number}" if folder == "." else f"{record.name}#{folder}/{number}"
+        name = again if record.name in seen else record.name
         records.append(replace(record, name=name, file=record.name, origin=f"{path}:{number}"))
         seen.add(name)
     return records, broken
 
 
-def parse(line: str, root: Path, give: Collection[str], classes: Mapping[str, int]) -> Record:
-    """One line.
+def rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
+    """Line numbers of a file and what the lines say: of a .csv the cells by the names of their columns, else objects of JSON.
+
+    Raises:
+        UserError: no text, or no table.
+    """
+    text = read_text(path)
+    if path.suffix.lower() == ".csv":
+        yield from _cells(path, text)
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, _object(line)
+
+
+def _object(line: str) -> dict[str, Any] | BadLine:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return BadLine(f"not JSON ({error})")
+    return row if isinstance(row, dict) else BadLine(f"expected an object, got {type(row).__name__}")
+
+
+def _cells(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        head = list(table.fieldnames or ())
+        if "file_name" not in head:
+            raise UserError(f"{path}: no column 'file_name' in its first line, separated by commas (it has {', '.join(map(repr, head))})")
+        for row in table:
+            if None in row or None in row.values():
+                yield table.line_num, BadLine(f"not as many cells as the first line's {len(head)}: put quotes around text with a comma")
+            else:
+                yield table.line_num, {key: _value(key, cell) for key, cell in row.items()}
+    except csv.Error as error:
+        raise UserError(f"{path}:{table.line_num}: not a CSV table ({error})") from error
+
+
+def _value(key: str, cell: str) -> Any:
+    """A cell: text, but for classes and boxes, which are JSON."""
+    if key not in ("label", "boxes"):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell or None
+
+
+def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collection[str], classes: Mapping[str, int]) -> Record:
+    """One line of a file that lies in `folder`, relative to the listing's.
 
     Raises:
         BadLine: says what was expected.
     """
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadLine(f"not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise BadLine(f"expected an object, got {type(row).__name__}")
-    for key in ("file_name", *give):
+    wanted = {key: next((name for name in (CAPTION if key == "caption" else (key,)) if row.get(name) is not None), None) for key in give}
+    for key in ("file_name", *(key for key, name in wanted.items() if name is None)):
         if row.get(key) is None:
-            raise BadLine(f"has no {key!r}")
+            other = f" and no {CAPTION[1]!r}" if key == "caption" else ""
+            raise BadLine(f"has no {key!r}{other} (it has {printable(', '.join(map(str, row)))[:200] or 'nothing'})")
+    name = _name(row, "file_name", listing, folder)
     boxes, box_labels = parse_boxes(row["boxes"], classes.get("boxes")) if "boxes" in give else (np.zeros((0, 4)), np.zeros(0, np.int64))
     return Record(
-        name=PurePosixPath(_text(row, "file_name")).as_posix(),
-        path=_file(row, "file_name", root),
+        name=name,
+        path=listing.root / name,
         label=_class(row["label"], "label", classes.get("label")) if "label" in give else None,
-        captions=(_text(row, "caption"),) if "caption" in give else (),
+        captions=_captions(row[wanted["caption"]], str(wanted["caption"])) if "caption" in give else (),
         boxes=boxes,
         box_labels=box_labels,
-        segmentation=_file(row, "segmentation", root) if "segmentation" in give else None,
-        mask=_file(row, "mask", root) if "mask" in give else None,
+        segmentation=listing.root / _name(row, "segmentation", listing, folder) if "segmentation" in give else None,
+        mask=listing.root / _name(row, "mask", listing, folder) if "mask" in give else None,
     )
 
 
@@ -111,21 +193,22 @@ def _class(value: Any, key: str, classes: int | None) -> int:
     return value
 
 
-def _text(row: Mapping[str, Any], key: str) -> str:
-    if not isinstance(row[key], str) or (key != "caption" and not row[key]):
+def _captions(value: Any, key: str) -> tuple[str, ...]:
+    """A caption, or a list of them."""
+    found = value if isinstance(value, list) else [value]
+    if not found or not all(isinstance(text, str) for text in found):
+        raise BadLine(f"{key}: expected a string or a list of strings, got {value!r}")
+    for text in found:
+        if not is_text(text):  # an escaped half of a character
+            raise BadLine(f"{key}: {text[:200]!r} is not UTF-8 text")
+    return tuple(found)
+
+
+def _name(row: Mapping[str, Any], key: str, listing: Listing, folder: str) -> str:
+    """The file that a line means by one of its names, relative to the listing's folder."""
+    if not isinstance(row[key], str) or not row[key]:
         raise BadLine(f"{key}: expected a string, got {row[key]!r}")
-    if key == "caption" and not is_text(row[key]):  # an escaped half of a character
-        raise BadLine(f"caption: {row[key][:200]!r} is not UTF-8 text")
-    return str(row[key])
-
-
-def _file(row: Mapping[str, Any], key: str, root: Path) -> Path:
-    path = root / _text(row, key)
     try:
-        str(path).encode()  # what is not UTF-8, no report could show
-        there = path.is_file()
-    except (ValueError, OSError):  # too long for a name
-        there = False
-    if not there:
-        raise BadLine(f"{key}: no such file: {shown(row[key][:200])}")
-    return path
+        return listing.find(row[key], folder)
+    except NoSuchName as error:
+        raise BadLine(f"{key}: {error}") from error

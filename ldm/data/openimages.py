@@ -11,8 +11,8 @@ import numpy as np
 from ldm.data.annotated import Annotated, Record
 from ldm.data.boxtable import BoxTable
 from ldm.data.geometry import Crop
-from ldm.data.images import SUFFIXES
-from ldm.data.reading import files_below, first_of, listed, require
+from ldm.data.listing import Listing
+from ldm.data.reading import first_of, listed, require
 from ldm.errors import UserError
 
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf")
@@ -70,14 +70,16 @@ class OpenImages(Annotated):
         described = first_of(folder, places, "classes of OpenImages")
         described_names, rank = self._read_classes(described, classes, groups)
         below = parts if self.folder == folder else [""]
-        found = {part: files_below(self.folder / part, SUFFIXES, self.broken) for part in below}
+        listings = {part: Listing(self.folder / part, self.broken) for part in below}
+        found = {part: listing.pictures for part, listing in listings.items()}
+        self.others = sum((listing.others() for listing in listings.values()), self.others)
         self.files = self._once(sorted(f"{part}/{name}" if part else name for part, names in found.items() for name in names))
         self.boxes = BoxTable()
         self._read_boxes(table, rank, described_names, groups, min_area)
         self.boxes.sort(len(self.files))
         counts = self.boxes.counts()
         self.chosen = np.flatnonzero((counts >= objects[0]) & (counts <= objects[1]))
-        self.report_broken(len(self.chosen), len(self.files))
+        self.report_found(len(self.chosen), len(self.files))
 
     def _once(self, files: list[str]) -> list[str]:
         """The first file of each id; the table could mean any."""

@@ -2,8 +2,11 @@
 
 import logging
 import os
+import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +15,8 @@ from torch.utils.data import Dataset
 from ldm.data.batch import Sample
 from ldm.data.geometry import UnreadableImage
 from ldm.errors import MissingFile, UserError
+from ldm.imagefiles import counted
+from ldm.printable import printable
 from ldm.seeding import derive
 
 log = logging.getLogger(__name__)
@@ -24,11 +29,13 @@ class Reading(Dataset[Sample], ABC):
     Attributes:
         what: the set, as messages name it.
         broken: entries that were found wrong while the set was opened, each "file:line: reason"; they are left out.
+        others: files of the folder that the set does not read, by suffix.
         class_names: names of the classes below "label", "boxes" and "segmentation", where they are known.
     """
 
     what: str = "data"
     broken: list[str]
+    others: Counter[str] = Counter()
     class_names: dict[str, list[str]]
 
     @abstractmethod
@@ -50,6 +57,10 @@ class Reading(Dataset[Sample], ABC):
         """Width and height of the stored picture, where that can be told without reading it."""
         return None
 
+    def kinds(self) -> Sequence[str | int]:
+        """For each sample the class or folder that it belongs to, for a choice of a few that reaches all of them; empty: one for all."""
+        return ()
+
     def __getitem__(self, index: int) -> Sample:
         return self.varied(index, 0, 0)
 
@@ -65,20 +76,40 @@ class Reading(Dataset[Sample], ABC):
             try:
                 return self.read(current, seed, place) | ({"skipped": skipped} if skipped else {})
             except UnreadableImage as error:
-                skipped.append(f"{self.where(current)}: {error}")
+                skipped.append(printable(f"{self.where(current)}: {error}"))
         raise UserError(f"{self.what}: none of its {len(self)} images can be read; the first: {skipped[0]}")
 
-    def report_broken(self, left: int, total: int) -> None:
-        """Say how many entries were left out.
+    def report_found(self, left: int, total: int, chosen: str = "") -> None:
+        """Say how many pictures there are, how many entries were left out, and which files are none.
+
+        Args:
+            left, total: entries that can be used, and all.
+            chosen: what is said of those that can.
 
         Raises:
             UserError: nothing is left.
         """
+        self.broken[:] = map(printable, self.broken)
+        others = f" (also there: {counted(self.others)})" if self.others else ""
         if left == 0:
             first = f"; the first: {self.broken[0]}" if self.broken else ""
-            raise UserError(f"{self.what}: none of its {total} entries can be used{first}")
+            raise UserError(f"{self.what}: none of its {total} entries can be used{first}{others}")
+        log.info("%s: %s", printable(self.what), f"{left} {'picture' if left == 1 else 'pictures'}{chosen}{others}")
         if self.broken:
-            log.warning("%s: %d entries are left out, %d remain; the first: %s", self.what, len(self.broken), left, self.broken[0])
+            log.warning(
+                "%s: %d entries are left out, %d remain; the first: %s", printable(self.what), len(self.broken), left, self.broken[0]
+            )
+
+
+def in_split(split: Split, total: int) -> str:
+    """What is said of the pictures of a split."""
+    return "" if split == "all" else f", the split {split!r} of {total}"
+
+
+def no_words(captions: Iterable[Sequence[str]]) -> str:
+    """What is said of pictures whose captions are empty."""
+    count = sum(not all(map(str.strip, one)) for one in captions)
+    return f", {count} with an empty caption" if count else ""
 
 
 def require(path: Path, what: str) -> Path:
@@ -88,7 +119,7 @@ def require(path: Path, what: str) -> Path:
         MissingFile: it is not.
     """
     if not path.exists():
-        raise MissingFile(f"{what} {str(path)!r}: not there; put it there or set its path")
+        raise MissingFile(f"{what} {str(path)!r}: not there{beside(path)}; put it there or set its path")
     return path
 
 
@@ -101,7 +132,29 @@ def first_of(root: Path, names: Sequence[str], what: str) -> Path:
     for name in names:
         if (root / name).exists():
             return root / name
-    raise MissingFile(f"{what}: no {' and no '.join(names)} in {str(root)!r}; put it there or set the path")
+    there = next(filter(None, (beside(root / name) for name in names)), "")
+    raise MissingFile(f"{what}: no {' and no '.join(names)} in {str(root)!r}{there}; put it there or set the path")
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """ " (photos is there)": what a name that is not there was perhaps meant to be; nothing where nothing is like it."""
+    there = {plainly(one): one for one in names}
+    hit = there.get(plainly(name)) or next((there[one] for one in get_close_matches(plainly(name), there, 1, 0.75)), None)
+    return f" ({printable(hit)} is there)" if hit else ""
+
+
+def beside(path: Path) -> str:
+    """As `near`, of what lies in the folder of a path that is not there."""
+    try:
+        return near(path.name, os.listdir(path.parent))
+    except OSError:
+        return ""
+
+
+def plainly(name: str, capitals: bool = False) -> str:
+    """A name without what does not show and may differ between systems: how accents are written, and capitals, unless they count."""
+    composed = unicodedata.normalize("NFC", name)
+    return composed if capitals else composed.casefold()
 
 
 def files_below(root: Path, suffixes: Collection[str], broken: list[str]) -> set[str]:
@@ -121,7 +174,7 @@ def files_below(root: Path, suffixes: Collection[str], broken: list[str]) -> set
         try:
             entries = sorted(os.scandir(root / prefix), key=lambda entry: entry.name)
         except OSError as error:
-            broken.append(f"{shown(str(root / prefix))}: cannot be read ({error.strerror})")
+            broken.append(f"{printable(str(root / prefix))}: cannot be read ({error.strerror})")
             continue
         for entry in entries:
             name = prefix + entry.name
@@ -134,7 +187,7 @@ def files_below(root: Path, suffixes: Collection[str], broken: list[str]) -> set
                 if is_text(name):
                     found.add(name)
                 else:
-                    broken.append(f"{root}/{shown(name)}: a name that is not UTF-8")
+                    broken.append(f"{root}/{printable(name)}: a name that is not UTF-8")
     return found
 
 
@@ -158,11 +211,6 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def shown(name: str) -> str:
-    """A name as any report can show it: what is not UTF-8 as its code."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def held_out_names(names: Sequence[str], share: float) -> set[str]:
@@ -194,12 +242,16 @@ def listed(path: Path) -> list[tuple[int, str]]:
 
 
 def read_text(path: Path) -> str:
-    """A text file.
+    """A text file: UTF-8, or UTF-16 where it begins with the mark that says so.
 
     Raises:
-        UserError: not UTF-8.
+        UserError: anything else.
     """
+    data = path.read_bytes()
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error})") from error
+        raise UserError(f"{path}: not UTF-8 text ({error}): save it as UTF-8") from error
+    if "\0" in text:
+        raise UserError(f"{path}: not UTF-8 text (it has zeros, as UTF-16 without its mark has): save it as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

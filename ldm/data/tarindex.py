@@ -10,9 +10,10 @@ from typing import Any
 from webdataset.tariterators import base_plus_ext
 
 from ldm.data.batch import MOST_CLASSES
-from ldm.data.reading import is_text, shown
+from ldm.data.reading import is_text
 from ldm.errors import WriteError
 from ldm.files import write_text
+from ldm.printable import printable
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # bytes, of tar
@@ -71,7 +72,7 @@ def read_headers(path: Path) -> ShardIndex:
                 if member.isdir() or not key or "/." in "/" + name:
                     continue
                 if not is_text(name):
-                    broken.append(f"{path}/{shown(name)}: a name that is not UTF-8")
+                    broken.append(f"{path}/{printable(name)}: a name that is not UTF-8")
                 elif not member.isfile():
                     broken.append(f"{path}/{name}: a link or a device, expected a file")
                 elif member.offset_data + member.size > size:

@@ -65,7 +65,7 @@ class WebShards(Annotated):
             names.add([key for key, _ in usable])
             for _, row in usable:
                 places.extend((number, *row))
-        self.report_broken(len(names), len(names) + len(self.broken))
+        self.report_found(len(names), len(names) + len(self.broken))
         held = held_out_names(names, held_out) if split != "all" else set()
         chosen = (split == "all" or (split == "validation") == (name in held) for name in names)
         keep = np.flatnonzero(np.fromiter(chosen, bool, len(names)))

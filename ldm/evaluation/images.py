@@ -13,9 +13,11 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
-from ldm.data.images import SUFFIXES, UnreadableImage, read_image, to_image
-from ldm.data.reading import files_below
+from ldm.data.geometry import middle
+from ldm.data.images import UnreadableImage, read_image, to_image
+from ldm.data.listing import Listing
 from ldm.errors import MissingFile, UserError
+from ldm.imagefiles import counted, open_image
 
 Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
 FILTERS: dict[str, Image.Resampling] = {name: Image.Resampling[name.upper()] for name in ("bicubic", "bilinear", "lanczos", "box")}
@@ -73,7 +75,7 @@ class Prepare:
 
 def centre(image: Image.Image, side: int) -> Image.Image:
     """The square of `side` pixels in the middle."""
-    left, top = (image.width - side) // 2, (image.height - side) // 2
+    left, top = middle(image.width, side), middle(image.height, side)
     return image.crop((left, top, left + side, top + side))
 
 
@@ -120,14 +122,14 @@ class FolderSet(ImageSet):
         self.root, self.prepare, self.what = root, prepare, f"folder {root}"
         self.resize, self.crop = prepare.resize_text, prepare.crop_text
         broken: list[str] = []
-        names = sorted(files_below(root, SUFFIXES, broken))
+        listing = Listing(root, broken)
         if broken:
             raise UserError(f"{broken[0]}; a set is measured whole or not at all")
-        headers = {name: read_header(root / name) for name in names}
+        headers = {name: read_header(root / name) for name in listing.said()}
         if any(header.settings for header in headers.values()) and GRID in headers and not headers[GRID].settings:
             del headers[GRID]
         if not headers:
-            raise MissingFile(f"{root}: no image in it (looked for {', '.join(sorted(SUFFIXES))})")
+            raise MissingFile(f"{root}: no image in it" + (f", but {others}" if (others := counted(listing.others())) else ""))
         self.names, self.settings = list(headers), [header.settings for header in headers.values()]
         self.format = ", ".join(sorted({header.format for header in headers.values()}))
         sizes: dict[tuple[int, int], str] = {}
@@ -162,7 +164,7 @@ def read_header(path: Path) -> Header:
         UserError: no image, or a text chunk of ours that is no JSON.
     """
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             width, height = opened.size
             turned = opened.getexif().get(0x0112) in TURNED
             deep = " (16 bit, reduced to 8)" if opened.mode.startswith("I;16") else ""

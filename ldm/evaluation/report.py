@@ -20,6 +20,7 @@ from ldm.evaluation.curves import COLOURS, curve, drawable
 from ldm.evaluation.record import NAMES, Record, given
 from ldm.evaluation.record import shown as field
 from ldm.evaluation.runs import Run, differences, last
+from ldm.imagefiles import open_image
 
 TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -183,7 +184,7 @@ def pictures(runs: Sequence[Run], grids: int) -> list[tuple[str, list[tuple[Run,
 def embed(path: Path) -> tuple[str, str, bool]:
     """A picture as data URI, a note where it was reduced, and whether it is small."""
     try:
-        with Image.open(path) as opened:
+        with open_image(path, ["PNG"]) as opened:
             opened.load()
             picture = opened.copy()
     except OSError as error:

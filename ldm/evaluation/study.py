@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from scipy.stats import binomtest
 
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.runs import read_lines
 from ldm.files import append_line, writing
+from ldm.imagefiles import MARKED, open_image
 from ldm.seeding import derive
 
 QUESTIONS = {
@@ -118,7 +118,7 @@ def size_of(path: Path) -> tuple[int, int]:
         UserError: not a picture.
     """
     try:
-        with Image.open(path) as picture:
+        with open_image(path, MARKED) as picture:
             return picture.size
     except OSError as error:
         raise UserError(f"{path}: not a picture ({error})") from error

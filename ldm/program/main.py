@@ -1,10 +1,10 @@
 """From the words of the command line to the one thing that was asked for."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
+from ldm.printable import log_to_terminal
 from ldm.program.words import gpu_list, parser
 
 FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
@@ -12,7 +12,7 @@ FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_terminal()
     words = sys.argv[1:] if arguments is None else arguments
     flags = parser().parse_intermixed_args(words)
     # `--base a.yaml key=value`: what follows --base is only a file if it does not look like an override.
@@ -29,9 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run(flags, overrides)
     except UserError as error:
-        # One from a loader's process carries that process's stack trace; its last line is the message.
-        text = str(error).rstrip().rpartition("UserError: ")[2] if "Original Traceback" in str(error) else str(error)
-        sys.stderr.write(f"error: {text}\n")
+        sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")

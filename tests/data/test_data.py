@@ -148,13 +148,13 @@ def test_captions_from_sidecars_and_metadata(tmp_path) -> None:
     (tmp_path / "b" / "deep" / "sixteen.txt").write_text("deep one\n")
     (tmp_path / "a" / "rgb.txt").write_text("the sidecar wins")
     data = ImageFolder(str(tmp_path), 16, captions=True)
-    assert data.captions["b/deep/sixteen.png"] == "deep one" and data.captions["a/rgb.png"] == "the sidecar wins" and not data.broken
+    assert data.captions["b/deep/sixteen.png"] == ("deep one",) and data.captions["a/rgb.png"] == ("the sidecar wins",) and not data.broken
     (tmp_path / "a" / "rgb.txt").write_bytes("caf\u00e9".encode("latin-1"))  # the metadata's caption is not what was meant
     (tmp_path / "b" / "deep" / "sixteen.txt").write_text("")
     extra = ["{broken", '{"file_name": "a/grey.jpg", "caption": 3}', '{"file_name": "a/grey.jpg", "caption": "again"}']
     (tmp_path / "metadata.jsonl").write_text("\n".join([*map(json.dumps, lines), *extra]))
     data = ImageFolder(str(tmp_path), 16, captions=True)
-    assert data.captions["b/deep/sixteen.png"] == "" and data.captions["a/grey.jpg"] == "about a/grey.jpg" and len(data) == 5
+    assert data.captions["b/deep/sixteen.png"] == ("",) and data.captions["a/grey.jpg"] == ("about a/grey.jpg",) and len(data) == 5
     for found, reason in zip(data.broken, ("metadata.jsonl:6: not JSON", "jsonl:7: caption", "rgb.txt: not UTF-8"), strict=True):
         assert reason in found
     (tmp_path / "metadata.jsonl").unlink()

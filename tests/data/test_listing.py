@@ -56,7 +56,7 @@ def test_names_that_are_not_text_are_counted(tmp_path: Path) -> None:
     picture(tmp_path / "\u6f22\u5b57 \U0001f388.jpg")
     data = ImageFolder(str(tmp_path), 32)
     assert data.names == ["\u6f22\u5b57 \U0001f388.jpg"] and data[0]["id"] == data.names[0]
-    assert data.broken == [f"{tmp_path}/caf\\udce9.jpg: a name that is not UTF-8"]
+    assert data.broken == [f"{tmp_path}/caf\\xe9.jpg: a name that is not UTF-8"]
     picture(tmp_path / "class" / "a.jpg")
     (tmp_path / "\u6f22\u5b57 \U0001f388.jpg").unlink()
     os.unlink(os.fsencode(tmp_path) + b"/caf\xe9.jpg")

@@ -1,0 +1,41 @@
+"""Text with names in it that strangers chose, made so that no terminal obeys it and no line breaks in it."""
+
+import logging
+import re
+import sys
+import unicodedata
+
+INDENTED = re.compile(r"\n(?=  )")  # how a message of several lines goes on
+
+
+def printable(text: object) -> str:
+    """One line in which every character is seen as it is: escape codes, line breaks, tabs, marks that turn the direction of
+    writing, and bytes of names that are not UTF-8 appear as their codes; `é` and `日本` stay."""
+    return "".join(map(_shown, str(text)))
+
+
+def message(text: object) -> str:
+    """As `printable`, but a line break with an indented line behind it stays: so, and only so, do messages go on."""
+    return "\n".join(map(printable, INDENTED.split(str(text))))
+
+
+def _shown(character: str) -> str:
+    # Controls, formats (marks of direction; but not what joins the parts of an emoji or of a word), halves of characters.
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\u200c\u200d":
+        return f"\\x{ord(character) - 0xDC00:02x}" if 0xDC80 <= ord(character) <= 0xDCFF else repr(character)[1:-1]
+    return character
+
+
+class Lines(logging.Formatter):
+    """Log lines as `message` shows them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stack = record.exc_info or record.stack_info
+        return super().format(record) if stack else "\n".join(map(printable, super().format(record).split("\n")))
+
+
+def log_to_terminal() -> None:
+    """What the entry points do first: information and warnings go to standard error, one message a line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
