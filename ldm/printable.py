@@ -19,6 +19,11 @@ def message(text: object) -> str:
     return "\n".join(map(printable, INDENTED.split(str(text))))
 
 
+def each_line(text: str) -> str:
+    """As `printable`, with all its line breaks: what was put together of lines that have none in their names."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _shown(character: str) -> str:
     # Controls, formats (marks of direction; but not what joins the parts of an emoji or of a word), halves of characters.
     if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\u200c\u200d":
@@ -31,7 +36,7 @@ class Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         stack = record.exc_info or record.stack_info
-        return super().format(record) if stack else "\n".join(map(printable, super().format(record).split("\n")))
+        return super().format(record) if stack else each_line(super().format(record))
 
 
 def log_to_terminal() -> None:

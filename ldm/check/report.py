@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.files import write_text
+from ldm.printable import each_line
 
 
 @dataclass
@@ -57,4 +58,4 @@ class Report:
             if entries:
                 lines += [title, *(f"  {entry}" for entry in entries)]
         verdict = {0: "ready", 2: "not ready: the config is wrong", 3: "the config is right, but files are missing"}
-        return "\n".join([*lines, verdict[self.exit_code]])
+        return each_line("\n".join([*lines, verdict[self.exit_code]]))

@@ -101,7 +101,7 @@ class ImageFolder(Reading):
             records, wrong = read_all(listing, ("caption",), {})
             self.broken += wrong
             for record in reversed(records):  # so that the first line of a file counts
-                found[record.file] = record.captions
+                found[record.file] = tuple(record.captions)
         there = "" if found else beside(self.root / METADATA[0])
         for name in self.names:
             sidecar = listing.sidecar(name)

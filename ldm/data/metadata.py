@@ -152,7 +152,7 @@ def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collectio
         name=name,
         path=listing.root / name,
         label=_class(row["label"], "label", classes.get("label")) if "label" in give else None,
-        captions=_captions(row[wanted["caption"]], str(wanted["caption"])) if "caption" in give else (),
+        captions=_captions(row[str(wanted["caption"])], str(wanted["caption"])) if "caption" in give else (),
         boxes=boxes,
         box_labels=box_labels,
         segmentation=listing.root / _name(row, "segmentation", listing, folder) if "segmentation" in give else None,

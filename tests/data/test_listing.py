@@ -61,7 +61,7 @@ def test_names_that_are_not_text_are_counted(tmp_path: Path) -> None:
     (tmp_path / "\u6f22\u5b57 \U0001f388.jpg").unlink()
     os.unlink(os.fsencode(tmp_path) + b"/caf\xe9.jpg")
     os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
-    assert ImageFolder(str(tmp_path), 32, labels=True).broken == [f"{tmp_path}/caf\\udce9: no image in it, so it is no class"]
+    assert ImageFolder(str(tmp_path), 32, labels=True).broken == [f"{tmp_path}/caf\\xe9: no image in it, so it is no class"]
 
 
 def test_folders_that_cannot_be_read_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
