@@ -63,7 +63,7 @@ class Listing:
 
     def sidecar(self, name: str) -> str | None:
         """The text file of a picture: of its name, with one of the suffixes of `SIDECARS`."""
-        stem = name[: len(name) - len(PurePosixPath(name).suffix)]
+        stem = name.removesuffix(PurePosixPath(name).suffix)
         return next((stem + suffix for suffix in SIDECARS if stem + suffix in self.files), None)
 
     def metadata(self) -> list[str]:
@@ -124,11 +124,16 @@ class Listing:
 
     @cached_property
     def _by_stem(self) -> dict[str, str]:
-        return {plainly(PurePosixPath(name).stem): name for name in self.files}
+        """Files by their path without the suffix, and by that without the folders."""
+        names = sorted(self.files, reverse=True)
+        short = {plainly(PurePosixPath(name).stem): name for name in names}
+        return short | {plainly(name.removesuffix(PurePosixPath(name).suffix)): name for name in names}
 
     def like(self, path: str) -> str:
         """What is there instead, for a message."""
-        hit = self._plain.get(plainly(path)) or self._by_stem.get(plainly(PurePosixPath(path).stem))
+        stem = path.removesuffix(PurePosixPath(path).suffix)
+        hits = (self._plain.get(plainly(path)), self._by_stem.get(plainly(stem)), self._by_stem.get(plainly(posixpath.basename(stem))))
+        hit = next(filter(None, hits), None)
         if hit:
             return f" ({printable(hit)} is there)"
         self.guessed += 1

@@ -254,4 +254,4 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: not UTF-8 text ({error}): save it as UTF-8") from error
     if "\0" in text:
         raise UserError(f"{path}: not UTF-8 text (it has zeros, as UTF-16 without its mark has): save it as UTF-8")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
