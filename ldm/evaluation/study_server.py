@@ -1,14 +1,24 @@
 """The page of the user study, on this machine alone: it shows a pair, hides it, asks, and hands the vote over."""
 
+import io
 import json
+import logging
+import socket
+import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from ldm.errors import UserError
 from ldm.evaluation.study import QUESTIONS, TYPES, Study, Trial, Vote, Votes
 
+log = logging.getLogger(__name__)
+LONGEST = 10_000  # bytes of a body
+MOST_SWALLOWED = 1_000_000  # bytes of a refused one that are read
+LINGER = 1.0  # seconds for that
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,"><title>Which image?</title>
@@ -99,6 +109,12 @@ class StudyServer(ThreadingHTTPServer):
         self.study, self.votes = study, votes
         self.shown: dict[tuple[str, str], float] = {}  # when a pair was first seen, on this machine's clock
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no event; anything else is one line, and the study goes on."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            log.error("a request failed: %s: %s", type(error).__name__, error)
+
     @property
     def address(self) -> str:
         """To open in a browser."""
@@ -154,9 +170,18 @@ class StudyServer(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Four addresses: the page, the next trial, its images, a vote."""
+    """Four addresses: the page, the next trial, its images, a vote.
+
+    A request has so many seconds in all: a client that sends a byte now and then does not keep its thread.
+    """
 
     server: StudyServer
+    rfile: "Timed"
+    seconds = 10.0
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = Timed(self.connection, time.monotonic() + self.seconds)
 
     def do_GET(self) -> None:  # noqa: N802
         """The page, a trial, an image."""
@@ -185,11 +210,14 @@ class Handler(BaseHTTPRequestHandler):
     def _post(self) -> tuple[bytes, str]:
         # Other sites that are open in the browser cannot send this type without being asked for.
         length = self.headers.get("Content-Length", "")
-        if self.headers.get_content_type() != "application/json" or not length.isdecimal() or int(length) > 10_000:
+        if self.headers.get_content_type() != "application/json" or not length.isdecimal() or len(length) > 5 or int(length) > LONGEST:
             raise Refused(400, "expected a short JSON object")
+        content = self.rfile.read(int(length))
+        if len(content) < int(length):
+            raise Refused(400, f"the body ends after {len(content)} of {int(length)} bytes")
         try:
-            body = json.loads(self.rfile.read(int(length)))
-        except ValueError as error:
+            body = json.loads(content)
+        except (ValueError, RecursionError) as error:
             raise Refused(400, f"not JSON: {error}") from error
         subject = _subject(body)
         if self.path == "/shown":
@@ -206,18 +234,65 @@ class Handler(BaseHTTPRequestHandler):
         except Refused as error:
             said = {"error": str(error), **({"wait": error.wait} if error.wait else {})}
             content, kind, status = json.dumps(said).encode(), "application/json", error.status
+        except TimeoutError:  # before OSError, which it is a kind of
+            content, kind, status = _error(f"the request took more than {self.seconds:g} seconds"), "application/json", 408
+        except ValueError as error:  # an address or a word that cannot be taken apart
+            content, kind, status = _error(str(error)), "application/json", 400
+        except (OSError, UserError) as error:  # a picture that is gone, a vote that cannot be written: the page says so
+            content, kind, status = _error(str(error)), "application/json", 500
+        self.connection.settimeout(self.seconds)  # of reading, hardly any may be left
         self.send_response(status)
         for name, value in (("Content-Type", kind), ("Content-Length", str(len(content))), ("Cache-Control", "no-store")):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+        if status != 200:
+            self._swallow()
+
+    def _swallow(self) -> None:
+        """Read a little of what a refused client still sends: a connection closed on unread bytes takes the answer with it."""
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_WR)
+        self.rfile.deadline = min(self.rfile.deadline, time.monotonic() + LINGER)
+        with suppress(OSError):
+            for _ in range(MOST_SWALLOWED // LONGEST):
+                if not self.rfile.read1(LONGEST):
+                    break
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet: the votes are the record."""
 
 
+class Timed(io.BufferedReader):
+    """What a connection sends, until a moment on the clock.
+
+    Raises:
+        TimeoutError: on reading, after that moment.
+    """
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self.deadline = deadline
+
+        class Raw(io.RawIOBase):
+            def readable(raw) -> bool:  # noqa: N805
+                return True
+
+            def readinto(raw, buffer: Any) -> int:  # noqa: N805
+                left = self.deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                connection.settimeout(left)
+                return connection.recv_into(buffer)
+
+        super().__init__(Raw())
+
+
+def _error(text: str) -> bytes:
+    return json.dumps({"error": text}).encode()
+
+
 def _subject(words: Any) -> str:
     subject = words.get("subject") if isinstance(words, dict) else None
-    if not isinstance(subject, str) or not 1 <= len(subject) <= 100:
+    if not isinstance(subject, str) or not 1 <= len(subject) <= 100 or any("\ud800" <= letter <= "\udfff" for letter in subject):
         raise Refused(400, "subject: expected a name of 1 to 100 letters")
     return subject

@@ -1,12 +1,15 @@
 """The user study: over real HTTP and in a real browser; votes survive kills, and shares are what a formula says."""
 
+import contextlib
 import json
 import math
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -123,6 +126,121 @@ def test_what_is_refused(folders: dict[str, Path], serve, tmp_path: Path) -> Non
     assert ask(address, "trial?subject=anna", Host="evil.example")[0] == 403
     assert ask(address, "vote", {**vote, "pair": "9" * 5000})[0] == 404
     assert read_votes(tmp_path / "votes.jsonl") == []
+
+
+JSON = "Content-Type: application/json\r\n"
+MALFORMED = {  # what a client may send, after the address and the host -> the status it is answered with
+    "no length": (f"POST /vote HTTP/1.1\r\n{JSON}", b"{}", 400),
+    "a length that is none": (f"POST /vote HTTP/1.1\r\n{JSON}Content-Length: ten\r\n", b"{}", 400),
+    "a negative length": (f"POST /vote HTTP/1.1\r\n{JSON}Content-Length: -1\r\n", b"{}", 400),
+    "a huge length": (f"POST /vote HTTP/1.1\r\n{JSON}Content-Length: 99999999999999\r\n", b"{}", 400),
+    "a length of 5000 digits": (f"POST /vote HTTP/1.1\r\n{JSON}Content-Length: {'9' * 5000}\r\n", b"{}", 400),
+    "a body that is longer than it says": (f"POST /vote HTTP/1.1\r\n{JSON}Content-Length: 2\r\n", b"{}" + b"x" * 300_000, 400),
+    "a large body": (f"POST /vote HTTP/1.1\r\n{JSON}Content-Length: 300000\r\n", b"x" * 300_000, 400),
+    "another type": ("POST /vote HTTP/1.1\r\nContent-Type: text/html\r\nContent-Length: 2\r\n", b"{}", 400),
+    "no type": ("POST /vote HTTP/1.1\r\nContent-Length: 2\r\n", b"{}", 400),
+    "in chunks": (f"POST /vote HTTP/1.1\r\n{JSON}Transfer-Encoding: chunked\r\n", b"2\r\n{}\r\n0\r\n\r\n", 400),
+    "an address that is none": ("GET http://[ HTTP/1.1\r\n", b"", 400),
+    "another method": ("DELETE / HTTP/1.1\r\n", b"", 501),
+    "no request at all": ("\x00\x01\x02\r\n", b"", 400),
+}
+BODIES = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "no text": b"\xff\xfe\x00",
+    "deep": b"[" * 9_000,
+    "a list": b"[]",
+    "a number": b"1",
+    "null": b"null",
+    "a long number": b'{"subject": "a", "pair": ' + b"9" * 5_000 + b"}",
+    "no subject": b'{"pair": "0"}',
+    "a subject of another kind": b'{"subject": {"a": 1}, "pair": "0"}',
+    "half a letter": b'{"subject": "\\ud800", "pair": "0"}',
+    "a pair of another kind": b'{"subject": "a", "pair": [{}], "chosen": "left"}',
+    "a side of another kind": b'{"subject": "a", "pair": "0", "chosen": {"left": []}}',
+    "NaN": b'{"subject": "a", "pair": NaN, "chosen": "left"}',
+}
+
+
+def talk(port: int, words: bytes, finish: bool = False) -> bytes:
+    """Send bytes, and read all that comes back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(words)
+        if finish:
+            connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+        return answer
+
+
+def test_whatever_a_client_sends_the_study_answers_and_goes_on(
+    folders: dict[str, Path], serve, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(task(folders, 2), tmp_path / "votes.jsonl")
+    host = f"Host: 127.0.0.1:{server.server_port}\r\n"
+    for what, (head, body, status) in MALFORMED.items():
+        answer = talk(server.server_port, f"{head}{host}\r\n".encode() + body)
+        assert f" {status} ".encode() in answer.split(b"\r\n")[0] or (status == 400 and b"Error code: 400" in answer), (what, answer[:200])
+    for address in ("/vote", "/shown"):
+        for what, body in BODIES.items():
+            if address == "/shown" and "side" in what:  # which it does not read
+                continue
+            head = f"POST {address} HTTP/1.1\r\n{JSON}{host}Content-Length: {len(body)}\r\n\r\n"
+            answer = talk(server.server_port, head.encode() + body)
+            assert answer.split(b" ")[1] in (b"400", b"404") and json.loads(answer.partition(b"\r\n\r\n")[2])["error"], (what, answer)
+    cut = talk(server.server_port, f"POST /vote HTTP/1.1\r\n{JSON}{host}Content-Length: 50\r\n\r\n{{}}".encode(), finish=True)
+    assert b" 400 " in cut.split(b"\r\n")[0] and b"ends after 2 of 50 bytes" in cut
+    assert ask(server.address, "/trial?subject=anna")[0] == 200 and not read_votes(tmp_path / "votes.jsonl")
+    assert "Traceback" not in capfd.readouterr().err and not caplog.text
+
+
+def test_a_slow_client_gets_so_many_seconds_and_keeps_nobody_waiting(
+    folders: dict[str, Path], serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ldm.evaluation.study_server.Handler.seconds", 0.5)
+    server = serve(task(folders, 2), tmp_path / "votes.jsonl")
+    host = f"Host: 127.0.0.1:{server.server_port}\r\n"
+    slow = [socket.create_connection(("127.0.0.1", server.server_port), timeout=20) for _ in range(20)]
+    for connection in slow[:10]:
+        connection.sendall(b"GET / HT")  # and then nothing
+    for connection in slow[10:]:
+        connection.sendall(f"POST /vote HTTP/1.1\r\n{JSON}{host}Content-Length: 50\r\n\r\n".encode())
+    assert ask(server.address, "/trial?subject=anna")[0] == 200
+
+    def drip(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(60):
+                connection.sendall(b" ")
+                time.sleep(0.1)
+
+    dripping = threading.Thread(target=drip, args=(slow[10],), daemon=True)
+    dripping.start()
+    answers = [connection.recv(65536) for connection in slow]  # each ends, with an answer if the request was known
+    assert set(answers[:10]) == {b""} and all(not answer or b" 408 " in answer for answer in answers[10:])
+    assert ask(server.address, "/trial?subject=anna")[0] == 200
+    for connection in slow:
+        connection.close()
+
+
+def test_a_picture_that_is_gone_and_a_vote_that_cannot_be_written_are_said(
+    folders: dict[str, Path], serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(task(folders, 2), tmp_path / "votes.jsonl")
+    for path in folders["conditions"].iterdir():
+        path.unlink()
+    status, said = ask(server.address, "/image?side=middle&number=0&subject=anna")
+    assert status == 500 and "No such file" in said["error"]
+    assert ask(server.address, "/shown", {"subject": "anna", "pair": "0"})[0] == 200
+
+    def full(*words: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ldm.evaluation.study.append_line", full)
+    status, said = ask(server.address, "/vote", {"subject": "anna", "pair": "0", "chosen": "left"})
+    assert status == 500 and "No space left" in said["error"]
+    monkeypatch.undo()
+    assert ask(server.address, "/vote", {"subject": "anna", "pair": "0", "chosen": "left"}) == (200, {"new": True})
 
 
 def test_a_page_that_is_loaded_again_shows_a_pair_only_for_the_rest_of_its_time(folders: dict[str, Path], serve, tmp_path: Path) -> None:
