@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 import main as program
 
@@ -60,6 +61,11 @@ def test_help_shows_examples(capsys) -> None:
         (["--base", DIGITS, "--train", "trainer.params.lightning.devices=1"], 2, "'devices' is set by this project"),
         (["--base", DIGITS, "--train", "sampling.sampler=dimm"], 2, "sampler 'dimm' is unknown"),
         (["--base", DIGITS, "--train", "sampling.eta=-3"], 2, "eta must not be negative"),
+        (["--base", DIGITS, "--train", "--gpus", "0,1"], 2, "--gpus 0,1: there is no GPU here"),
+        (["--base", DIGITS, "--check", "--gpus", "1"], 2, "--gpus 1: there is no GPU here"),
+        (["--base", DIGITS, "--train", "name=${oc.env:HOME}"], 2, "--allow-env HOME"),
+        (["--base", DIGITS, "--train", "paths.images=x"], 2, "nothing in the config reads it"),
+        (["--base", DIGITS, "--train", "data.batch_size=4"], 2, "did you mean data.params.batch_size?"),
         (["--base", DIGITS, "--train", "callbacks.x=5"], 2, "callbacks.x: expected a node that builds a Callback"),
         (["--base", DIGITS, "--train", "--trust", "nosuchpkg", "model.target=nosuchpkg.X"], 2, "cannot be imported"),
     ],
@@ -71,8 +77,6 @@ def test_mistakes_are_named_and_nothing_is_written(words: list[str], code: int, 
 
 
 def test_print_config_is_the_merged_config(capsys) -> None:
-    import yaml
-
     code, out, _ = call("-b", DIGITS, "--print-config", "-s", "5", "trainer.params.steps=7", capsys=capsys)
     content = yaml.safe_load(out)
     assert code == 0 and content["trainer"]["params"]["steps"] == 7 and content["seed"] == 5
@@ -83,6 +87,16 @@ def test_print_config_is_the_merged_config(capsys) -> None:
 def test_gpus_is_an_alias(capsys) -> None:
     code, out, err = call("-b", DIGITS, "--print-config", "--gpus", "0,1", capsys=capsys)
     assert code == 0 and "--gpus is an alias" in err and "- 0\n" in out and "- 1\n" in out
+
+
+def test_paths_of_flags_are_never_parsed(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for typed, expected in (("logs/run #2", "logs/run #2"), ("2024_01", "2024_01"), ("a${b}", "a${b}"), ("~/x", "/home/me/x")):
+        code, out, err = call("-b", "configs/demo/digits.yaml", "--print-config", f"--first-stage={typed}", capsys=capsys)
+        assert code == 0, err
+        assert yaml.safe_load(out)["model"]["params"]["model"]["params"]["first_stage"]["params"]["checkpoint"] == expected
+    code, _, err = call("--base=~/c.yaml", "--check", capsys=capsys)
+    assert code == 2 and "config /home/me/c.yaml: no such file" in err
 
 
 def test_check_ready(capsys, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ldm.config import Trust
+from ldm.config import Trust, allow_environment
+from ldm.config.words import home
 from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import MissingFile, UserError
 from ldm.generation import SamplerSettings
@@ -26,9 +27,14 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str | None, epilog: str | None = None) -> None:
         super().__init__(description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        self.add_argument("--allow-env", action="append", default=[], metavar="NAME", help="let configs read this environment variable")
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         flags = super().parse_args(*args, **kwargs)
+        allow_environment(flags.allow_env)
+        for action in self._actions:  # --outdir=~/x, which the shell leaves as it is
+            if isinstance(value := getattr(flags, action.dest, None), str) and action.type is None and action.metavar != "TEXT":
+                setattr(flags, action.dest, home(value))
         for key, other in WITH.items():
             if getattr(flags, other, "no such flag") is None and getattr(flags, key, None) != self.get_default(key):
                 self.error(f"--{key.replace('_', '-')} has no effect without --{other}")

@@ -1,8 +1,10 @@
 """YAML to objects: load and merge, validate everything, then build."""
 
 from ldm.config.build import build
-from ldm.config.load import Config, Foreign, load, parse
+from ldm.config.load import Config, Foreign, load
+from ldm.config.references import allow_environment
 from ldm.config.targets import Trust
+from ldm.config.text import parse
 from ldm.config.validate import Problem, validate
 
-__all__ = ["Config", "Foreign", "Problem", "Trust", "build", "load", "parse", "validate"]
+__all__ = ["Config", "Foreign", "Problem", "Trust", "allow_environment", "build", "load", "parse", "validate"]

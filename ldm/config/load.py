@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from ldm.config.references import resolve
+from ldm.config.targets import Trust
+from ldm.config.text import parse
+from ldm.config.words import check_paths, override
 from ldm.errors import UserError
 
 Path_ = tuple[str, ...]
@@ -65,14 +67,16 @@ def load(
     overrides: Sequence[str] = (),
     start: dict[str, Any] | None = None,
     foreign: "Foreign | None" = None,
+    trust: Trust | None = None,
 ) -> Config:
     """Merge files left to right, then overrides, then resolve `${...}`.
 
     Args:
         files: YAML files.
-        overrides: `a.b.c=value` words; values are YAML.
+        overrides: `a.b.c=value` words; each value is what the parameter takes, see `ldm.config.words`.
         start: content to begin with (the `source` of a run that is resumed).
         foreign: knows configs of another project; its files are merged with one another first, in their own words.
+        trust: packages whose parameters may be asked for their types.
 
     Raises:
         UserError: names the file and what is wrong with it.
@@ -89,7 +93,7 @@ def load(
         if foreign is None or not theirs:
             return
         for word in in_their_words:
-            _override(theirs, word, {})
+            override(theirs, word, trust or Trust())
         name = ", ".join(sources)
         _merge(merged, foreign.translate(dict(theirs), name), name, origins, ())
         theirs.clear()
@@ -106,37 +110,11 @@ def load(
     taken = in_their_words if theirs else []
     take_theirs()
     for word in [word for word in overrides if word not in taken]:
-        _override(merged, word, origins)
-    return Config(_resolve(merged, origins), merged, origins, tuple(str(f) for f in files))
-
-
-def parse(text: str, source: str) -> dict[str, Any]:
-    """YAML text to plain containers; interpolations stay as they are.
-
-    Raises:
-        UserError: names the source and the line.
-    """
-    try:
-        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{source}{line}: not valid YAML: {reason}") from error
-    if content is None or content == {}:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"{source}: expected a mapping at the top, got {type(content).__name__}")
-    _require_string_keys(content, source)
-    return content  # type: ignore[return-value]
-
-
-def _require_string_keys(value: Any, source: str) -> None:
-    for key in value if isinstance(value, dict) else ():
-        if not isinstance(key, str):
-            raise UserError(f"{source}: keys must be words, got {key!r}")
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _require_string_keys(item, source)
+        value, path = override(merged, word, trust or Trust()), word.partition("=")[0]
+        origins[path] = "command line"
+        _record(value, "command line", origins, tuple(path.split(".")))
+    check_paths(merged, overrides)
+    return Config(resolve(merged, origins), merged, origins, tuple(str(f) for f in files))
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -215,46 +193,3 @@ def _record(value: Any, source: str, origins: dict[str, str], path: Path_) -> No
     for key, item in items:
         origins[".".join((*path, str(key)))] = source
         _record(item, source, origins, (*path, str(key)))
-
-
-def _override(merged: dict[str, Any], word: str, origins: dict[str, str]) -> None:
-    path, equals, text = word.partition("=")
-    keys = path.split(".")
-    if not equals or not all(keys):
-        raise UserError(f"override {word!r}: expected key.sub=value")
-    value = parse(f"value: {text}", f"override {word!r}").get("value")
-    node: Any = merged
-    for depth, key in enumerate(keys[:-1]):
-        if isinstance(node, list):
-            node = node[_list_index(node, key, word)]
-        else:
-            if node.get(key) is None:
-                node[key] = {}
-            node = node[key]
-        if not isinstance(node, dict | list):
-            raise UserError(f"override {word!r}: {'.'.join(keys[: depth + 1])} is {node!r}, it has nothing below it")
-    if isinstance(node, list):
-        node[_list_index(node, keys[-1], word)] = value
-    elif keys[-1] == "target" and node.get("target") != value:
-        node.clear()
-        node["target"] = value
-    else:
-        node[keys[-1]] = value
-    origins[path] = "command line"
-    _record(value, "command line", origins, tuple(keys))
-
-
-def _list_index(node: list[Any], key: str, word: str) -> int:
-    if not key.isdigit() or int(key) >= len(node):
-        raise UserError(f"override {word!r}: {key!r} is no index of a list of {len(node)}")
-    return int(key)
-
-
-def _resolve(merged: dict[str, Any], origins: dict[str, str]) -> dict[str, Any]:
-    try:
-        resolved = OmegaConf.to_container(OmegaConf.create(merged), resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        key = str(getattr(error, "full_key", "") or "")
-        where = origins.get(key, "config")
-        raise UserError(f"{where}: {key}: {str(error).splitlines()[0]}") from error
-    return resolved  # type: ignore[return-value]

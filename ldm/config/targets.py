@@ -37,6 +37,7 @@ MODEL = (  # what a model, or a classifier, is made of
 )
 DATA = ("ldm.data", "ldm.training.DataModule")
 OUTSIDE = "ldm.loading.pretrained"  # a part whose weights lie in another file
+DEFAULT_TARGETS = {"data": "ldm.training.DataModule", "trainer": "ldm.training.TrainerSettings"}  # top-level nodes that need name none
 KINDS = {  # package -> dotted names of the base classes, one of which a class from there must have
     "torch.optim": ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
     "torch.nn": ("torch.nn.Module",),

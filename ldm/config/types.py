@@ -2,11 +2,65 @@
 
 import collections.abc
 import inspect
+import math
 import types
 import typing
 from typing import Any, Literal, Union
 
+SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
 PLAIN = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+
+
+def signature(target: Any) -> dict[str, inspect.Parameter]:
+    """Parameters of a class or function, with annotations resolved where that is possible."""
+    parameters = dict(inspect.signature(target).parameters)
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):  # annotations that only exist for type checkers
+        hints = {}
+    return {name: p.replace(annotation=hints.get(name, p.annotation)) for name, p in parameters.items()}
+
+
+def kinds(annotation: Any) -> list[Any]:
+    """The types that an annotation allows, one by one; of a Literal its values."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return [kind for option in arguments for kind in kinds(option)]
+    return list(arguments) if origin is Literal else [type(None) if annotation is None else annotation]
+
+
+def items(annotation: Any, key: str) -> Any:
+    """The type of one entry of a list or mapping."""
+    for kind in kinds(annotation):
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin in (dict, collections.abc.Mapping) and len(arguments) == 2:
+            return arguments[1]
+        if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+            return arguments[int(key)] if key.isdigit() and int(key) < len(arguments) else Any
+        if origin in SEQUENCES and arguments:
+            return arguments[0]
+    return Any
+
+
+def advice(value: Any, annotation: Any) -> str:
+    """What was probably meant by a value that does not fit: "; did you mean 1.5e-4?", or nothing."""
+    wanted = kinds(annotation)
+    if str in wanted and isinstance(value, int | float):
+        return "; put it in quotes, so that it stays text"
+    if not isinstance(value, str | float) or not {int, float} & set(wanted):
+        return ""
+    text = str(value).strip().replace(",", ".") if str(value).count(",") == 1 else str(value).strip().replace(",", "")
+    try:
+        number = float(text.replace("_", "").rstrip("%"))
+    except ValueError:
+        return ""
+    if not math.isfinite(number):
+        return ""
+    number = number / 100 if text.endswith("%") else number
+    if float in wanted:
+        return f"; did you mean {text if text.lstrip('0') == text else f'{number:g}'}?"
+    return f"; did you mean {int(number)}?" if number == int(number) else ""
 
 
 class Built:
@@ -34,7 +88,7 @@ def mismatch(value: Any, annotation: Any) -> str | None:
         return None if value is None else "null"
     if annotation in PLAIN:
         return _plain(value, annotation)
-    if origin in (list, tuple, collections.abc.Sequence, collections.abc.Iterable) or annotation in (list, tuple):
+    if origin in SEQUENCES or annotation in (list, tuple):
         return _sequence(value, origin or annotation, arguments)
     if origin in (dict, collections.abc.Mapping) or annotation is dict:
         return _mapping(value, arguments)

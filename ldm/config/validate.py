@@ -2,13 +2,13 @@
 
 import inspect
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ldm.config.load import Config
-from ldm.config.targets import Trust, did_you_mean
-from ldm.config.types import Built, mismatch
+from ldm.config.targets import DEFAULT_TARGETS, Trust, did_you_mean
+from ldm.config.types import Built, advice, mismatch, signature
 
 NODE_KEYS = ("target", "params", "partial")
 TOP = {  # top-level key -> (type, what it is)
@@ -23,7 +23,6 @@ TOP = {  # top-level key -> (type, what it is)
     "seed": (int, "an integer"),
     "name": (str, "a string"),
 }
-DEFAULT_TARGETS = {"data": "ldm.training.DataModule", "trainer": "ldm.training.TrainerSettings"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ def _walk(value: Any, path: str, trust: Trust) -> Iterator[tuple[str, str]]:
 def _check_node(node: dict[str, Any], path: str, trust: Trust) -> Iterator[tuple[str, str]]:
     for key in node:
         if key not in NODE_KEYS:
-            yield f"{path}.{key}", f"unknown key beside target{did_you_mean(key, NODE_KEYS)}; arguments go below params"
+            hint = did_you_mean(key, NODE_KEYS) or (f"; did you mean {path}.params.{key}?" if key in _parameters(node, trust) else "")
+            yield f"{path}.{key}", f"unknown key beside target{hint}; arguments go below params"
     params = node.get("params")
     if params is not None and not isinstance(params, dict):
         yield f"{path}.params", f"expected a mapping, got {params!r}"
@@ -99,15 +99,11 @@ def _check_node(node: dict[str, Any], path: str, trust: Trust) -> Iterator[tuple
     yield from _check_params(target, str(node["target"]), params or {}, bool(node.get("partial")), path, trust)
 
 
-def signature(target: Any) -> dict[str, inspect.Parameter]:
-    """Parameters of a class or function, with annotations resolved where that is possible."""
-    parameters = dict(inspect.signature(target).parameters)
-    function = target.__init__ if inspect.isclass(target) else target
+def _parameters(node: dict[str, Any], trust: Trust) -> Iterable[str]:
     try:
-        hints = typing.get_type_hints(function)
-    except (NameError, TypeError, AttributeError):  # annotations that only exist for type checkers
-        hints = {}
-    return {name: p.replace(annotation=hints.get(name, p.annotation)) for name, p in parameters.items()}
+        return signature(trust.resolve(str(node["target"])))
+    except ValueError:
+        return ()
 
 
 def _check_params(target: Any, name: str, params: dict[str, Any], partial: bool, path: str, trust: Trust) -> Iterator[tuple[str, str]]:
@@ -123,7 +119,7 @@ def _check_params(target: Any, name: str, params: dict[str, Any], partial: bool,
         expected = mismatch(_stand_in(value, trust), named[key].annotation)
         if expected:
             shown = value["target"] if isinstance(value, dict) and "target" in value else repr(value)
-            yield here, f"expected {expected}, got {shown}"
+            yield here, f"expected {expected}, got {shown}{advice(value, named[key].annotation)}"
     required = [key for key, p in named.items() if p.default is p.empty and key not in params]
     if required and not partial:
         yield f"{path}.params", f"{name} needs {', '.join(map(repr, required))}"

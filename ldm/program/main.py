@@ -21,9 +21,6 @@ def main(arguments: list[str] | None = None) -> int:
     if stray := [w for w in flags.overrides if "=" not in w]:
         sys.stderr.write(f"error: {stray[0]!r}: expected key.sub=value (configs go behind --base)\n")
         return 2
-    if flags.gpus is not None:
-        sys.stderr.write("note: --gpus is an alias; use trainer.params.devices=...\n")
-        overrides.append(f"trainer.params.devices={gpu_list(flags.gpus)}")
     from ldm.errors import UserError  # torch is only imported once the words make sense
 
     try:
@@ -39,15 +36,33 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+def gpus(flags: argparse.Namespace) -> list[str]:
+    """What `--gpus` stands for.
+
+    Raises:
+        UserError: there is no GPU to train on.
+    """
+    import torch
+
+    from ldm.errors import UserError
+
+    sys.stderr.write("note: --gpus is an alias; use trainer.params.devices=...\n")
+    kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
+    if kind is None and not flags.print_config:
+        raise UserError(f"--gpus {flags.gpus}: there is no GPU here (for another machine's config: trainer.params.devices=...)")
+    return [f"trainer.params.devices={gpu_list(flags.gpus)}", *([f"trainer.params.accelerator={kind}"] if kind else [])]
+
+
 def run(flags: argparse.Namespace, overrides: list[str]) -> int:
     """Load the config, then do the one thing that was asked for."""
-    from ldm.config import Trust, load
+    from ldm.config import Trust, allow_environment, load
     from ldm.errors import UserError
     from ldm.files import newest_checkpoint, read_checkpoint
     from ldm.interop.compvis import FOREIGN
     from ldm.portable import pin_first_stage
 
     trust = Trust(tuple(flags.trust))
+    allow_environment(flags.allow_env)
     state = None
     if flags.json and not flags.check:
         raise UserError("--json goes with --check")
@@ -63,10 +78,12 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
     elif not flags.base:
         raise UserError("no config: give --base CONFIG.yaml (or --resume RUN); --help shows examples")
     if flags.first_stage:
-        overrides = [*overrides, f"{FIRST_STAGE}={flags.first_stage}"]
+        overrides = [*overrides, FIRST_STAGE + "=" + flags.first_stage.replace("${", r"\${")]  # a path refers to nothing
+    if flags.gpus is not None:
+        overrides = [*overrides, *gpus(flags)]
     if flags.seed is not None:
         overrides = [*overrides, f"seed={flags.seed}"]
-    config = load(flags.base, overrides, None if state is None else state["source"], foreign=FOREIGN)
+    config = load(flags.base, overrides, None if state is None else state["source"], foreign=FOREIGN, trust=trust)
     if flags.print_config:
         sys.stdout.write(config.to_yaml())
         return 0

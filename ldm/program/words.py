@@ -2,6 +2,8 @@
 
 import argparse
 
+from ldm.config.words import home
+
 DESCRIPTION = "Train a latent diffusion model from YAML, or check a config before any device starts."
 EXAMPLES = """
 examples
@@ -28,18 +30,19 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    p.add_argument("-b", "--base", nargs="+", action="extend", default=[], metavar="YAML", help="configs, merged left to right")
+    p.add_argument("-b", "--base", nargs="+", type=home, action="extend", default=[], metavar="YAML", help="configs, merged left to right")
     p.add_argument("-t", "--train", action="store_true", help="train")
-    p.add_argument("-r", "--resume", metavar="RUN", help="continue a run folder (or one of its checkpoints) with its own config")
+    p.add_argument("-r", "--resume", metavar="RUN", type=home, help="continue a run folder (or one of its checkpoints) with its own config")
     p.add_argument("-n", "--name", help="name of the run; the first config's name without it")
     p.add_argument("-s", "--seed", type=int, help=f"of weights, data order and noise (default: the config's, else {SEED})")
-    p.add_argument("-l", "--logdir", default="logs", metavar="DIR", help="where run folders go (default: logs)")
+    p.add_argument("-l", "--logdir", default="logs", type=home, metavar="DIR", help="where run folders go (default: logs)")
     p.add_argument("--check", action="store_true", help="validate, count parameters, read a batch, run one narrow step; no training")
     p.add_argument("--no-check", action="store_true", help="train without the check that otherwise comes first")
-    p.add_argument("--json", metavar="FILE", help="with --check: write the findings there as well")
+    p.add_argument("--json", metavar="FILE", type=home, help="with --check: write the findings there as well")
     p.add_argument("--print-config", action="store_true", help="show the merged, resolved config and end")
     p.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="let configs name classes of this package too")
-    p.add_argument("--first-stage", metavar="FILE", help="use this first stage (run folder or weights) instead of the config's")
+    p.add_argument("--allow-env", action="append", default=[], metavar="NAME", help="let configs read this environment variable")
+    p.add_argument("--first-stage", metavar="FILE", type=home, help="use this first stage (run folder or weights) instead of the config's")
     p.add_argument("--allow-other-first-stage", action="store_true", help="with --resume: accept another one than in training")
     p.add_argument("--gpus", metavar="LIST", help="old form of trainer.params.devices")
     p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes to the config, after all files")

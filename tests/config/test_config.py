@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm.config import Trust, build, load, validate
+from ldm.config import Trust, allow_environment, build, load, validate
 from ldm.errors import UserError
 
 NETWORK = """
@@ -186,3 +186,67 @@ def test_keys_that_are_no_words_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("paths: {1: x}\n")
     with pytest.raises(UserError, match="keys must be words, got 1"):
         load([tmp_path / "a.yaml"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${oc.env:SECRET}",
+        "${oc.env:SECRET,x}",
+        "${ oc.env : SECRET }",
+        "a-${oc.select:${oc.env:SECRET}}",
+        "${${paths.a}:SECRET}",
+        "${oc.${paths.b}:SECRET}",
+        '${oc.decode:"${oc.env:SECRET}"}',
+        "${oc.decode:'1'}",
+        "${oc.create:{a: 1}}",
+        "${anything:x}",
+        r"\\${oc.env:SECRET}",
+    ],
+)
+def test_a_config_reads_no_environment_and_runs_no_resolvers(base: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    start = {"name": text, "paths": {"a": "oc.env", "b": "env"}}
+    with pytest.raises(UserError) as caught:
+        load([base], start=start)  # as in a checkpoint's config
+    assert "name: " in str(caught.value) and "hunter2" not in str(caught.value)
+    with pytest.raises(UserError, match="override|only references|--allow-env|no reference"):
+        load([base], [f"name={text}"])
+    base.write_text(NETWORK + f"name: '{text.replace(chr(39), chr(39) * 2)}'\npaths: {{a: oc.env, b: env}}\n")
+    with pytest.raises(UserError):
+        load([base])
+
+
+def test_an_environment_variable_that_was_allowed_is_read(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", "here")
+    base.write_text(NETWORK + "name: run-${oc.env:PLACE}\n")
+    with pytest.raises(UserError, match=r"base.yaml: name: \$\{oc.env:PLACE\}.*--allow-env PLACE"):
+        load([base])
+    allow_environment(["PLACE"])
+    try:
+        assert load([base]).data["name"] == "run-here"
+        with pytest.raises(UserError, match="--allow-env HOME"):
+            load([base], ["paths.a=${oc.env:HOME}", "name=${paths.a}"])
+    finally:
+        allow_environment([])
+
+
+def test_references_stay_references(base: Path) -> None:
+    base.write_text(NETWORK + 'paths: {a: x, b: "${oc.select:paths.nowhere,${paths.a}}/${.a}"}\nname: ${paths.b}\n')
+    assert load([base]).data["name"] == "x/x"
+
+
+def test_a_vocabulary_is_not_too_long_for_a_config(base: Path) -> None:
+    words = [f"w{i}" for i in range(12000)]
+    base.write_text(NETWORK + f"evaluation: {{published: {{words: [{', '.join(words)}]}}}}\nname: ${{evaluation.published.words}}\n")
+    assert load([base]).data["evaluation"]["published"]["words"] == words == load([base]).data["name"]
+
+
+def test_aliases_cannot_fill_the_memory(base: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    base.write_text("\n".join(lines))
+    with pytest.raises(UserError, match="base.yaml.*more than"):
+        load([base])
+    base.write_text("paths: &a\n  b: *a\n")
+    with pytest.raises(UserError, match="base.yaml"):
+        load([base])
