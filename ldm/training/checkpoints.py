@@ -4,21 +4,21 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import yaml
 
-from ldm.errors import UserError
-from ldm.files import save_checkpoint, save_weights, step_of, write_text
+from ldm.errors import MissingFile, UserError, WriteError
+from ldm.files import clear_remains, newest_checkpoint, point_last_at, save_checkpoint, save_weights, step_of, write_text, writing
 from ldm.posthoc import PowerAverages
 from ldm.stops import Requests
+from ldm.training.finite import unfinite
 from ldm.training.module import TrainingModule
+from ldm.training.records import Records
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -34,6 +34,7 @@ class Checkpoints(pl.Callback):
         keep: full checkpoints to keep; weights are thinned alike.
         metadata: goes into both files: the resolved config, and where the first stage came from.
         state: full state of the run that is resumed; its optimizers, schedules and EMA are loaded once they exist.
+        records: of the run; a checkpoint holds what they have of an unfinished interval.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class Checkpoints(pl.Callback):
         metadata: dict[str, Any],
         state: dict[str, Any] | None = None,
         seconds: float | None = None,
+        records: Records | None = None,
     ) -> None:
         self.folder, self.every, self.keep, self.metadata, self.state = folder / "checkpoints", every, keep, metadata, state
-        self.seconds = seconds
+        self.seconds, self.records = seconds, records or Records(folder, 1, 0, 1.0)
         self.saved, self.saved_at = -1, 0.0
-        self.after_save: Callable[[], None] = lambda: None
+        self.infinite: set[str] = set()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -56,6 +58,9 @@ class Checkpoints(pl.Callback):
             pl_module.load_progress(self.state)
             self.saved, self.saved_at, self.state = pl_module.step, pl_module.seconds, None
         if trainer.is_global_zero:
+            self.infinite = set(unfinite({"model": dict(pl_module.training_state())}))
+            for folder in (self.folder.parent, self.folder, self.folder / "posthoc", self.folder.parent / "images"):
+                clear_remains(folder, owned=True)
             write_text(self.folder.parent / "config.yaml", yaml.safe_dump(self.metadata["config"], sort_keys=False, allow_unicode=True))
             self._set_aside(pl_module.step)
 
@@ -66,8 +71,9 @@ class Checkpoints(pl.Callback):
         for folder, to in pairs:
             for path in folder.glob("step-*"):
                 if step_of(path) > step:
-                    to.mkdir(parents=True, exist_ok=True)
-                    os.replace(path, to / path.name)
+                    with writing(to / path.name):
+                        to.mkdir(parents=True, exist_ok=True)
+                        os.replace(path, to / path.name)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -83,40 +89,54 @@ class Checkpoints(pl.Callback):
         self.save(trainer, pl_module)
 
     def save(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        """Write both files for the module's step, unless they are there, and drop the oldest."""
+        """Write all files for the module's step, unless they are there, and drop the oldest.
+
+        Raises:
+            UserError: numbers from which no run could go on. Nothing is written.
+            WriteError: a file cannot be written. Both name the last good checkpoint.
+        """
         if not trainer.is_global_zero or self.saved == module.step or module._micro:
             return
-        if not all(bool(torch.isfinite(p).all()) for p in module.averaged().values()):
+        if bad := list(unfinite({**module.live_state(), "interval": self.records.interval()}, self.infinite)):
+            more = f" and {len(bad) - 3} more" * (len(bad) > 3)
             raise UserError(
-                f"step {module.step}: parameters are not finite, so this step is not saved and the last good checkpoint stays; resume "
-                "from it with a lower learning rate, gradient_clip, or precision: 32-true"
+                f"step {module.step}: not finite: {', '.join(bad[:3])}{more}, so this step is not saved; {self._good()}; resume from it "
+                "with a lower learning rate, gradient_clip, or precision: 32-true"
             )
+        try:
+            self._write(module)
+        except WriteError as error:
+            raise WriteError(f"step {module.step} is not saved: {error}; {self._good()}") from error
+        self.saved, self.saved_at = module.step, module.seconds
+        with self.records.tolerated("removing old checkpoints"):
+            for suffix in ("ckpt", "safetensors"):
+                for old in sorted(self.folder.glob(f"step-*.{suffix}"), key=step_of)[: -self.keep]:
+                    old.unlink(missing_ok=True)
+        self.records.restart_clock()
+
+    def _good(self) -> str:
+        try:
+            return f"the last good checkpoint is {newest_checkpoint(self.folder.parent)}"
+        except MissingFile:
+            return "there is no checkpoint before it"
+
+    def _write(self, module: TrainingModule) -> None:
+        """The full state after all else: where it is there, the checkpoint is complete, however the run ends."""
         path = self.folder / f"step-{module.step}.ckpt"
         metadata = {"ldm_checkpoint": FORMAT, "step": module.step, "seconds": round(module.seconds, 3), **self.metadata}
-        save_checkpoint(path, {**metadata, **module.full_state()})
         kind = "safetensors" if module.ema is None else "ema.safetensors"
         with module.ema.applied() if module.ema is not None else nullcontext():
             save_weights(self.folder / f"step-{module.step}.{kind}", module.weights(), metadata)
         if module.posthoc is not None:
             self._save_snapshot(module.step, module.posthoc)
-        self._point_last_at(path)
-        self.saved, self.saved_at = module.step, module.seconds
-        for suffix in ("ckpt", "safetensors"):
-            for old in sorted(self.folder.glob(f"step-*.{suffix}"), key=step_of)[: -self.keep]:
-                old.unlink()
-        self.after_save()
+        save_checkpoint(path, {**metadata, **module.full_state(), "interval": self.records.interval()})
+        point_last_at(path)
 
     def _save_snapshot(self, step: int, posthoc: PowerAverages) -> None:
         """Averages that any other can be made of later; all are kept."""
         state = posthoc.state_dict()
         metadata = {"step": step, "updates": state.pop("updates"), "lengths": state.pop("lengths")}
         save_weights(self.folder / "posthoc" / f"step-{step}.safetensors", state, metadata)
-
-    def _point_last_at(self, path: Path) -> None:
-        beside = self.folder / f".last.{os.getpid()}"
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(path.name)
-        os.replace(beside, self.folder / "last")
 
 
 class CleanStop(pl.Callback):

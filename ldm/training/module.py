@@ -208,18 +208,22 @@ class TrainingModule(pl.LightningModule):
 
     # State, in plain containers.
 
-    def full_state(self) -> dict[str, Any]:
-        """All that is needed to continue as if nothing had happened."""
+    def live_state(self) -> dict[str, Any]:
+        """All that is needed to continue as if nothing had happened, as it is now and where it is."""
         return {
             "step": self.step,
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "seed": self.run_seed,
-            "model": {name: value.detach().cpu().clone() for name, value in self.training_state().items()},
-            "ema": None if self.ema is None else _to_cpu(self.ema.state_dict()),
-            "posthoc": None if self.posthoc is None else _to_cpu(self.posthoc.state_dict()),
-            "optimizers": [_to_cpu(optimizer.state_dict()) for optimizer in self._optimizers()],
-            "schedulers": [_to_cpu(scheduler.state_dict()) for scheduler in self._schedulers],
+            "model": dict(self.training_state()),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "posthoc": None if self.posthoc is None else self.posthoc.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers()],
+            "schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
         }
+
+    def full_state(self) -> dict[str, Any]:
+        """A copy of `live_state` on the CPU."""
+        return _to_cpu(self.live_state())  # type: ignore[no-any-return]
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Load `training_state`, strictly; raises as `copy_weights`."""

@@ -54,18 +54,28 @@ class Monitor(pl.Callback):
 
     @torch.no_grad()
     def look(self, trainer: pl.Trainer, module: TrainingModule, validate: bool, pictures: bool) -> None:
-        """Evaluate and draw now."""
+        """Evaluate and draw now; what goes wrong there is told once, and training goes on."""
         if not self.cache:
-            self.cache = self.data.validation_batches(self.batches)
-            for note in (note for batch in self.cache for note in batch["skipped"]):
-                self.records.incident(module.step, "skipped sample", f"of the validation data: {note}")
+            with self.records.tolerated("validation data"):
+                self._read(module.step)
+        if not self.cache:
+            return
         module.eval()
-        with trainer.precision_plugin.forward_context(), module.ema.applied() if module.ema else nullcontext():
-            if validate:
-                self._validate(trainer, module)
-            if pictures:
-                self._draw(module)
-        module.train()
+        try:
+            with trainer.precision_plugin.forward_context(), module.ema.applied() if module.ema else nullcontext():
+                if validate:
+                    with self.records.tolerated("validation"):
+                        self._validate(trainer, module)
+                if pictures:
+                    with self.records.tolerated("pictures"):
+                        self._draw(module)
+        finally:
+            module.train()
+
+    def _read(self, step: int) -> None:
+        self.cache = self.data.validation_batches(self.batches)
+        for note in (note for batch in self.cache for note in batch["skipped"]):
+            self.records.incident(step, "skipped sample", f"of the validation data: {note}")
 
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         batches = (to_device(batch, module.device) for batch in self.cache)

@@ -1,10 +1,14 @@
 """What a run leaves behind as it goes: metrics, incidents, and a line to read."""
 
 import csv
+import io
 import json
 import logging
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ldm.data.batch import Batch
-from ldm.errors import UserError
-from ldm.files import append_line, whole_lines, write_text
+from ldm.errors import UserError, WriteError
+from ldm.files import append_line, whole_lines, write_text, writing
 from ldm.training.memory import peak_memory
 from ldm.training.module import TrainingModule
 
@@ -29,35 +33,71 @@ class MetricsTable:
     Args:
         path: of the file; rows beyond `start` (from a run that went further before it was resumed) are dropped.
         start: step at which this run begins.
+
+    Attributes:
+        foreign: numbers of lines that are no rows of this table, as a full disk or an editor leaves them; they are dropped as well.
+        kept: the file with them, if there are any.
     """
 
     def __init__(self, path: Path, start: int) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
+        self.columns = ["step"]
+        self.foreign: list[int] = []
+        self.kept = path.with_name(f"{path.name}.damaged")
+        self.whole = False  # whether the file holds all rows
         if path.is_file():
-            self.rows = [row for row in csv.DictReader(whole_lines(path)) if int(row["step"]) <= start]
-        self.columns = list(dict.fromkeys(key for row in self.rows for key in row)) or ["step"]
+            self._read(start)
+        if self.foreign:
+            with writing(self.kept):
+                os.replace(path, self.kept)
         if self.rows:
             self._rewrite()
 
+    def _read(self, start: int) -> None:
+        lines = [next(csv.reader([line]), []) for line in whole_lines(self.path)]  # one by one: a quote may never end
+        if not lines:
+            return
+        if "step" not in lines[0] or len(set(lines[0])) < len(lines[0]):
+            self.foreign = [1]
+            return
+        self.columns = lines[0]
+        for number, cells in enumerate(lines[1:], start=2):
+            try:
+                row = dict(zip(self.columns, cells, strict=True))
+                step = int(row["step"])
+                [float(cell) for cell in cells if cell]
+            except ValueError:
+                self.foreign += [number] if cells else []  # an empty line says nothing
+                continue
+            if step <= start:
+                self.rows.append(row)
+
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row; rewrites the file only when it has a new column."""
+        """Append a row; rewrites the file only when it has a new column, or lacks one that could not be written.
+
+        Raises:
+            WriteError: it cannot be written; it will be with the next one that can.
+        """
         self.rows.append(row)
-        if new := [key for key in row if key not in self.columns]:
-            self.columns += new
+        new = [key for key in row if key not in self.columns]
+        self.columns += new
+        if new or not self.whole or not self.path.is_file():
             self._rewrite()
             return
-        fresh = not self.path.is_file()
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns)
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        self.whole = False
+        append_line(self.path, self._text([row]))
+        self.whole = True
 
     def _rewrite(self) -> None:
-        lines = [",".join(self.columns)]
-        lines += [",".join(str(row.get(key, "")) for key in self.columns) for row in self.rows]
-        write_text(self.path, "\n".join(lines) + "\n")
+        self.whole = False
+        write_text(self.path, self._text([dict(zip(self.columns, self.columns, strict=True)), *self.rows]) + "\n")
+        self.whole = True
+
+    def _text(self, rows: list[dict[str, Any]]) -> str:
+        text = io.StringIO()
+        csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
+        return text.getvalue().rstrip("\n")
 
 
 class Records(pl.Callback):
@@ -68,13 +108,16 @@ class Records(pl.Callback):
         every: steps between rows.
         start: step at which this run begins.
         max_skipped: share of skipped samples at which the run stops.
+        interval: what an earlier run had of a row that it did not come to write, as from `interval`.
     """
 
-    def __init__(self, folder: Path, every: int, start: int, max_skipped: float) -> None:
+    def __init__(self, folder: Path, every: int, start: int, max_skipped: float, interval: dict[str, Any] | None = None) -> None:
         self.folder, self.every, self.max_skipped = folder, every, max_skipped
-        self.start = start
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.start = self.step = start
+        self.sums: dict[str, Tensor] = dict((interval or {}).get("sums", {}))
+        self.counts: dict[str, int] = dict((interval or {}).get("counts", {}))
+        self.told: set[str] = set()
+        self.causes: list[BaseException] = []
         self.skipped, self.seen = 0, 0
         self.table: MetricsTable | None = None
         self.clock, self.images = time.perf_counter(), 0
@@ -86,6 +129,18 @@ class Records(pl.Callback):
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         if trainer.is_global_zero:
             self.table = MetricsTable(self.folder / "metrics.csv", self.start)
+            if self.table.foreign:
+                lines = ", ".join(map(str, self.table.foreign[:20])) + ", ..." * (len(self.table.foreign) > 20)
+                what = f"{self.table.path}: line {lines} is no row of this table; left out, and kept in {self.table.kept.name}"
+                log.warning("warning: %s", what)
+                self.incident(self.start, "repaired", what)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.sums = {name: value.to(pl_module.device) for name, value in self.sums.items()}
+
+    def interval(self) -> dict[str, Any]:
+        """What a checkpoint needs so that the first row after it covers its whole interval; of several devices, this one's share."""
+        return {"sums": {name: value.detach().cpu().clone() for name, value in self.sums.items()}, "counts": dict(self.counts)}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -93,8 +148,9 @@ class Records(pl.Callback):
         self._count_skipped(batch, pl_module.step)
         if pl_module._micro:  # in the middle of a step
             return
+        self.step = pl_module.step
         for name, value in pl_module.metrics.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.sums[name] = self.sums.get(name, 0.0) + value.to(pl_module.device)
             self.counts[name] = self.counts.get(name, 0) + 1
         if pl_module.step % self.every == 0:
             self.report(trainer, pl_module)
@@ -111,8 +167,32 @@ class Records(pl.Callback):
             )
 
     def incident(self, step: int, kind: str, text: str) -> None:
-        """One line in `incidents.jsonl`."""
-        append_line(self.folder / "incidents.jsonl", json.dumps({"step": step, "kind": kind, "what": text}))
+        """One line in `incidents.jsonl`, where that can be written; that it cannot is no reason to end a run."""
+        try:
+            append_line(self.folder / "incidents.jsonl", json.dumps({"step": step, "kind": kind, "what": text}))
+        except WriteError as error:
+            if "incidents" not in self.told:
+                self.told.add("incidents")
+                log.warning("warning: %s", error)
+
+    def trouble(self, what: str, error: BaseException) -> None:
+        """Something beside training failed, and training goes on: told when it first happens, whoever notices."""
+        cause = first_cause(error)
+        if what in self.told or any(cause is one for one in self.causes):
+            return
+        self.told.add(what)
+        self.causes.append(cause)
+        text = f"{what}: {in_words(error)}; training goes on, and this is not told again"
+        log.warning("step %d: warning: %s", self.step, text)
+        self.incident(self.step, "warning", text)
+
+    @contextmanager
+    def tolerated(self, what: str) -> Iterator[None]:
+        """Within, an error ends what is done here, is told, and ends nothing else."""
+        try:
+            yield
+        except Exception as error:
+            self.trouble(what, error)
 
     def report(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         if not self.sums:
@@ -149,7 +229,10 @@ class Records(pl.Callback):
     def write(self, trainer: pl.Trainer, step: int, values: dict[str, float]) -> None:
         """One row in the table and in every logger."""
         if self.table is not None:
-            self.table.add({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
+            try:
+                self.table.add({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
+            except WriteError as error:
+                self.trouble("metrics.csv", error)
         for logger in trainer.loggers:
             logger.log_metrics(values, step=step)
 
@@ -202,8 +285,9 @@ class Progress(pl.Callback):
         of_all = f"/{self.steps}"
         if self.seconds is not None:
             left, of_all = max(min(left, self.seconds - pl_module.seconds), 0.0), ""
-        sys.stderr.write(f"step {step}{of_all}: {text}, {clock(left)} left\n")
-        sys.stderr.flush()
+        with suppress(OSError):  # a log on a full disk, a terminal that was closed
+            sys.stderr.write(f"step {step}{of_all}: {text}, {clock(left)} left\n")
+            sys.stderr.flush()
 
     def expectation(self, per_step: float) -> str:
         """How long the steps that are left will take on this machine, at `per_step` seconds each."""
@@ -217,6 +301,30 @@ class Progress(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What the system said, where an error comes of that; else the error."""
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, OSError):
+            return one
+        one = one.__cause__ or one.__context__
+    return error
+
+
+def in_words(error: BaseException) -> str:
+    """An error in one line; one that is nobody's mistake says where it comes from."""
+    if not isinstance(error, UserError):
+        error = first_cause(error)
+    text = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, UserError):
+        return text
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
+    return f"{type(error).__name__}: {text}{where}"
 
 
 def clock(seconds: float) -> str:

@@ -21,6 +21,7 @@ from ldm.errors import UserError
 from ldm.stops import answered
 from ldm.training.checkpoints import Checkpoints, CleanStop
 from ldm.training.datamodule import DataModule
+from ldm.training.loggers import steady, threads_told
 from ldm.training.module import TrainingModule
 from ldm.training.monitor import Monitor
 from ldm.training.records import Progress, Records
@@ -97,20 +98,20 @@ def fit(
     device = torch.device(settings.device_type())
     precision.faster_float32(device)
     module.scaler = precision.gradient_scaler(settings.precision, device)
-    records = Records(folder, settings.log_every, start, settings.max_skipped)
-    checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state, settings.checkpoint_seconds)
-    checkpoints.after_save = records.restart_clock
+    records = Records(folder, settings.log_every, start, settings.max_skipped, (state or {}).get("interval"))
+    checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state, settings.checkpoint_seconds, records)
     monitor = Monitor(folder, data, records, settings.validate_every, settings.images_every, settings.validation_batches)
     stop = CleanStop()
-    own = [limit, records, Progress(records, settings.steps, settings.max_seconds, settings.share), monitor, stop, checkpoints]
+    own = [limit, records, Progress(records, settings.steps, settings.max_seconds, settings.share), stop, checkpoints, monitor]
     quiet_lightning()
-    trainer = make_trainer(settings, folder, [*own, *callbacks], [TensorBoardLogger(folder, name="", version=""), *loggers])
+    writers = steady([TensorBoardLogger(folder, name="", version=""), *loggers], records)
+    trainer = make_trainer(settings, folder, [*own, *callbacks], writers)
     if module.scaler is not None:
         trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales itself: Lightning's cannot step by hand
     if state is not None and trainer.is_global_zero:
         records.incident(start, "resume", f"continued from step {start} {note}".strip())
     try:
-        with answered(stop.answer), memory_in_words(module, data, world):
+        with answered(stop.answer), threads_told(records), memory_in_words(module, data, world):
             trainer.fit(module, datamodule=data)
     except UserError as error:
         if trainer.is_global_zero:

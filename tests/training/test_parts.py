@@ -102,6 +102,29 @@ def test_a_table_that_was_cut_off_goes_on(tmp_path) -> None:
     assert read_series(path) == {"loss": [(10, 0.5), (130, 0.1)]}
 
 
+@pytest.mark.parametrize(
+    ("text", "rows", "foreign"),
+    [
+        ("step,loss\n10,0.5\n11\n12,0.2\n", [(10, 0.5), (12, 0.2)], [3]),  # torn in the middle
+        ("step,loss\n10,0.5\n110,0.4,7\n12,0.2\n", [(10, 0.5), (12, 0.2)], [3]),  # two that have run into one another
+        ("step,loss\n10,0.5\n\0\0\0\nstep,loss\n12,x\n\n12,0.2\n", [(10, 0.5), (12, 0.2)], [3, 4, 5]),
+        ("loss;step\n0.5;10\n", [], [1]),  # another program's
+        ('step,loss\n10,0.5\n"11,0.4\n12,0.2\n', [(10, 0.5), (12, 0.2)], [3]),  # a quote that never ends
+        ("", [], []),
+    ],
+)
+def test_a_table_with_foreign_lines_is_repaired(text: str, rows: list[tuple[int, float]], foreign: list[int], tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(text)
+    table = MetricsTable(path, 100)
+    assert table.foreign == foreign
+    table.add({"step": 14, "loss": "0.1"})
+    assert read_series(path) == {"loss": [*rows, (14, 0.1)]}
+    assert (tmp_path / "metrics.csv.damaged").exists() == bool(foreign)
+    if foreign:
+        assert (tmp_path / "metrics.csv.damaged").read_text() == text
+
+
 def test_incidents_of_a_run_that_was_cut_off_stay_apart(tmp_path) -> None:
     path = tmp_path / "incidents.jsonl"
     path.write_text('{"step": 7, "ki')
