@@ -31,7 +31,7 @@ class ListedImages(RecordList):
     are not there, or that come a second time, are left out and counted in `broken`.
 
     Args:
-        root: folder of the images.
+        root: folder of the images; none: the list has paths, absolute or from the working directory.
         names: the list; none: every image below `root`.
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
         split: without a list, "all", or "train" / "validation" by a hash of the file's name. With a list it has no effect.
@@ -39,12 +39,12 @@ class ListedImages(RecordList):
 
     Raises:
         MissingFile: the folder or the list is not there.
-        UserError: no image is left.
+        UserError: no image is left, or neither folder nor list.
     """
 
     def __init__(
         self,
-        root: str,
+        root: str | None,
         size: int,
         names: str | None = None,
         resize: int | None = None,
@@ -53,7 +53,13 @@ class ListedImages(RecordList):
         split: Split = "all",
         held_out: float = 0.05,
     ) -> None:
-        super().__init__(f"images in {root!r}", [], size, resize, crop, flip)
+        super().__init__(f"images in {names if root is None else root!r}", [], size, resize, crop, flip)
+        if root is None:
+            if names is None:
+                raise UserError("needs root, the folder of the images, or names, a list of their paths")
+            self.records = [Record(name, Path(name)) for name in self._paths(Path(names))]
+            self.choose("all", held_out)
+            return
         self.root = Path(root)
         listing = Listing(require(self.root, "image folder"), self.broken)
         there = {*listing.pictures, *listing.ending(ARRAYS)}
@@ -68,6 +74,16 @@ class ListedImages(RecordList):
             self.records = [Record(name, self.root / name) for name in self._named(Path(names), there, listing)]
             split = "all"
         self.choose(split, held_out)
+
+    def _paths(self, names: Path) -> list[str]:
+        """The files that a list names by path, each once, in its order."""
+        found: dict[str, None] = {}
+        for line, word in listed(names):
+            if word in found or not Path(word).is_file():
+                self.broken.append(f"{names}:{line}: {f'{word} a second time' if word in found else f'no file {word}'}")
+            else:
+                found[word] = None
+        return list(found)
 
     def _named(self, names: Path, there: set[str], listing: Listing) -> list[str]:
         """The files that a list names, each once, in its order."""

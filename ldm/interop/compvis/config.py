@@ -53,6 +53,20 @@ class Parameters:
             raise UserError(f"{self.target}: unknown parameter {', '.join(map(repr, self.left))}")
 
 
+def split(node: Any, what: str) -> tuple[str, dict[str, Any]]:
+    """Target and params of one of their nodes.
+
+    Raises:
+        UserError: no node.
+    """
+    if not isinstance(node, Mapping) or not isinstance(node.get("target"), str):
+        raise UserError(f"{what}: expected a node with target and params, got {node!r}")
+    params = node.get("params")
+    if params is not None and not isinstance(params, Mapping):
+        raise UserError(f"{what}: {node['target']}: params must be a mapping, got {params!r}")
+    return node["target"], dict(params or {})
+
+
 def _way_down(p: Parameters) -> Node:
     """What the UNet and the classifier, which is half a UNet, share."""
     for key in ("use_fp16",):  # it changes nothing
@@ -149,7 +163,7 @@ def kl_autoencoder(target: str, params: Mapping[str, Any] | None) -> Node:
     config = p.require("ddconfig")
     if not config.get("double_z", True):
         raise UserError(f"{target}: ddconfig: double_z must be true")
-    for key in ("lossconfig", "ckpt_path", "ignore_keys", "image_key", "monitor"):
+    for key in ("lossconfig", "ckpt_path", "ignore_keys", "image_key", "monitor", "ema_decay", "learn_logvar"):
         p.take(key)
     p.expect("colorize_nlabels", None)
     p.done()
@@ -165,7 +179,7 @@ def vq_autoencoder(target: str, params: Mapping[str, Any] | None) -> Node:
         p.take(key)
     for key in ("colorize_nlabels", "remap"):
         p.expect(key, None)
-    for key in ("sane_index_shape", "use_ema"):
-        p.expect(key, False)
+    for key in ("sane_index_shape", "use_ema"):  # neither changes what the model computes
+        p.take(key)
     p.done()
     return {"target": "ldm.first_stage.VQAutoencoder", "params": {"codebook_size": size, **_halves(target, config, channels)}}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ldm.errors import UserError
-from ldm.interop.compvis.config import Node, Parameters, kl_autoencoder, network, vq_autoencoder
+from ldm.interop.compvis.config import Node, Parameters, kl_autoencoder, network, split, vq_autoencoder
 
 KEYS = {  # their batch keys -> ours
     "LR_image": "low_res",
@@ -13,6 +13,7 @@ KEYS = {  # their batch keys -> ours
     "image": "image",
     "jpg": "image",
 }
+AUTOENCODERS = ("autoencoder.AutoencoderKL", "autoencoder.VQModel", "autoencoder.VQModelInterface", "vqgan.VQModel")
 DIFFUSION = ("ddpm.LatentDiffusion", "ddpm.DDPM", "ddpm.Layout2ImgDiffusion")
 LOSSES = (
     "torch.nn.Identity",
@@ -44,20 +45,6 @@ class Translated:
     scheduler: Node | None
 
 
-def split(node: Any, what: str) -> tuple[str, dict[str, Any]]:
-    """Target and params of one of their nodes.
-
-    Raises:
-        UserError: no node.
-    """
-    if not isinstance(node, Mapping) or not isinstance(node.get("target"), str):
-        raise UserError(f"{what}: expected a node with target and params, got {node!r}")
-    params = node.get("params")
-    if params is not None and not isinstance(params, Mapping):
-        raise UserError(f"{what}: {node['target']}: params must be a mapping, got {params!r}")
-    return node["target"], dict(params or {})
-
-
 def schedule(p: Parameters) -> Node:
     """`beta_schedule` and its numbers -> a schedule of ours."""
     kind, betas = p.take("beta_schedule", "linear"), p.take("given_betas")
@@ -80,13 +67,16 @@ def first_stage(node: Any, channels: int) -> Node:
     loss = str((params.get("lossconfig") or {}).get("target", LOSSES[0]))
     if loss not in LOSSES:  # a frozen first stage has no use for it, but a wrong name is a wrong name
         raise UserError(f"first_stage_config: lossconfig: unknown target {loss!r}")
-    if target.endswith("autoencoder.AutoencoderKL"):
-        return kl_autoencoder(target, params)
-    if target.endswith(("autoencoder.VQModel", "autoencoder.VQModelInterface")):
-        return vq_autoencoder(target, params)
+    if target.endswith(AUTOENCODERS):
+        return autoencoder(target, params)
     if target.endswith("autoencoder.IdentityFirstStage"):
         return {"target": "ldm.first_stage.IdentityFirstStage", "params": {"channels": channels}}
-    raise UserError(f"first_stage_config: unknown target {target!r}")
+    raise UserError(f"first_stage_config: unknown target {target!r}; there are {', '.join(AUTOENCODERS)} and IdentityFirstStage")
+
+
+def autoencoder(target: str, params: Mapping[str, Any]) -> Node:
+    """One of `AUTOENCODERS` -> a first stage of ours; its loss is another node."""
+    return (kl_autoencoder if target.endswith("AutoencoderKL") else vq_autoencoder)(target, params)
 
 
 def factor_of(stage: Node) -> int:

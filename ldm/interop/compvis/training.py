@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
-from ldm.interop.compvis.config import Node, Parameters, kl_autoencoder, vq_autoencoder
-from ldm.interop.compvis.model import DIFFUSION, latent_diffusion, split
+from ldm.interop.compvis.config import Node, Parameters
+from ldm.interop.compvis.datasets import INSTEAD, dataset, unavailable
+from ldm.interop.compvis.model import AUTOENCODERS, DIFFUSION, autoencoder, latent_diffusion, split
 
 STEPS = 1_000_000  # their configs train until someone stops them
-AUTOENCODERS = ("autoencoder.AutoencoderKL", "autoencoder.VQModel", "autoencoder.VQModelInterface")
 NO_LOSS = ("torch.nn.Identity", "contperceptual.DummyLoss")
 LOGGER_PARAMETERS = ("max_images", "increase_log_steps", "clamp", "rescale", "disabled", "log_on_batch_idx", "log_first_step")
 CALLBACKS = ("main.ImageLogger", "main.SetupCallback", "main.CUDACallback", "main.LearningRateMonitor")
@@ -142,7 +142,7 @@ def _training(node: dict[str, Any], batch_size: int) -> Node:
         return _autoencoder_training(target, params, lr)
     if target.endswith(DIFFUSION):
         return _diffusion_training(target, params, lr)
-    raise UserError(f"model: unknown target {target!r}")
+    raise UserError(f"model: unknown target {target!r}; there are {', '.join((*AUTOENCODERS, *DIFFUSION))}")
 
 
 def _optimizer(name: str, lr: float, **more: Any) -> Node:
@@ -150,8 +150,7 @@ def _optimizer(name: str, lr: float, **more: Any) -> Node:
 
 
 def _autoencoder_training(target: str, params: dict[str, Any], lr: float) -> Node:
-    kl = target.endswith("AutoencoderKL")
-    stage = kl_autoencoder(target, params) if kl else vq_autoencoder(target, params)
+    kl, stage = target.endswith("AutoencoderKL"), autoencoder(target, params)
     loss_target, loss_params = split(params.get("lossconfig"), "lossconfig")
     if loss_target.endswith(NO_LOSS):  # exported for use, not for training: the plain error is what is left
         loss: Node = {"target": "ldm.first_stage.AutoencoderLoss", "params": {"reduction": "sum" if kl else "mean"}}
@@ -186,21 +185,6 @@ def _diffusion_training(target: str, params: dict[str, Any], lr: float) -> Node:
     return {"target": "ldm.training.DiffusionTraining", "params": made}
 
 
-# Data classes that were released: our loader of their layout, where their files lie, and how they are read.
-RELEASED: dict[str, tuple[str, dict[str, Any]]] = {
-    "lsun.LSUNChurches": ("LSUN", {"root": "data/lsun/churches", "category": "churches", "flip": 0.5}),
-    "lsun.LSUNBedrooms": ("LSUN", {"root": "data/lsun/bedrooms", "category": "bedrooms", "flip": 0.5}),
-    "lsun.LSUNCats": ("LSUN", {"root": "data/lsun/cats", "category": "cats", "flip": 0.5}),
-    "taming.data.faceshq.FFHQ": ("FFHQ", {"root": "data/ffhq"}),
-    "taming.data.faceshq.CelebAHQ": ("CelebAHQ", {"root": "data/celebahq"}),
-    "imagenet.ImageNetSR": ("ImageFolder", {"root": "data/imagenet", "held_out": 0.01, "crop": "random"}),
-    "imagenet.ImageNet": ("ImageNet", {"root": "data/imagenet", "crop": "random"}),
-}
-DATA_PARAMETERS = {"size", "config", "degradation", "downscale_f", "min_crop_f", "max_crop_f", "random_crop", "flip_p", "interpolation"}
-DATA_PARAMETERS |= {"data_root", "txt_file", "coord", "keep_orig_class_label", "random_flip", "sub_indices", "process_images"}
-NEVER_RELEASED = ("ldm.data.openimages.", "ldm.data.faceshq.", "ldm.data.landscapes.", "ldm.data.previews.", "ldm.data.coco.")
-
-
 def _image_size(model_node: Any) -> int:
     """Side of the images that a model was made for, where no data says it: the latent's times the first stage's factor."""
     params = _mapping(_mapping(model_node).get("params"))
@@ -213,48 +197,22 @@ def _data(node: Any, size: int) -> Node:
     """`main.DataModuleFromConfig` -> `ldm.training.DataModule`; without one, a stand-in that says what is missing."""
     if node is None:
         reason = "this YAML was released for sampling and has no data: to train, give data: in a second file after --base"
-        return {"params": {"batch_size": 1, "train": _unavailable(reason, size)}}
+        return {"params": {"batch_size": 1, "train": unavailable(reason, size)}}
     target, params = split(node, "data")
     if not target.endswith("main.DataModuleFromConfig"):
-        raise UserError(f"data: unknown target {target!r}")
+        raise UserError(f"data: unknown target {target!r}, expected main.DataModuleFromConfig; {INSTEAD}")
     p = Parameters(target, params)
     made: Node = {"batch_size": p.require("batch_size"), "workers": min(int(p.take("num_workers", 4) or 0), 16)}
-    made["train"], validation = _dataset(p.require("train"), "train"), p.take("validation")
+    made["train"], validation = dataset(p.require("train"), "train"), p.take("validation")
     if validation is not None:
-        made["validation"] = _dataset(validation, "validation")
+        made["validation"] = dataset(validation, "validation")
     for key in ("test", "predict"):
         if (node := p.take(key)) is not None:
-            _dataset(node, "validation")
+            dataset(node, "validation")
     for key in ("wrap", "shuffle_test_loader", "use_worker_init_fn", "shuffle_val_dataloader"):
         p.take(key)
     p.done()
     return {"params": made}
-
-
-def _unavailable(reason: str, size: int) -> Node:
-    return {"target": "ldm.data.Unavailable", "params": {"reason": reason, "size": size}}
-
-
-def _dataset(node: Any, split_name: str) -> Node:
-    target, params = split(node, f"data.params.{split_name}")
-    inner = params.get("config")
-    params = {**params, **inner} if isinstance(inner, Mapping) else params
-    size = int(params.get("crop_size") or params.get("size") or 256)
-    if target.startswith(NEVER_RELEASED):
-        return _unavailable(
-            f"data class {target} was named in this YAML but never released: give data.params.{split_name} of your own", size
-        )
-    endings = ("Train", "Validation", "Test")
-    name = next((name for name in RELEASED if target.removeprefix("ldm.data.") in [name + ending for ending in endings]), None)
-    if name is None:
-        raise UserError(f"data.params.{split_name}: unknown target {target!r}")
-    if unknown := params.keys() - DATA_PARAMETERS:
-        raise UserError(f"data.params.{split_name}: {target}: unknown parameter {', '.join(map(repr, sorted(unknown)))}")
-    loader, more = RELEASED[name]
-    made = {"size": size, "split": split_name, **more}
-    if split_name != "train":
-        made = {key: value for key, value in made.items() if key not in ("flip", "crop")}
-    return {"target": f"ldm.data.{loader}", "params": made}
 
 
 def _lightning(node: Any) -> dict[str, Any]:
