@@ -16,6 +16,7 @@ from ldm.latent_diffusion import LatentDiffusion
 from ldm.networks import NoisyClassifier
 from ldm.portable import find_first_stage, nodes_of
 from ldm.sources import PRETRAINED, Source, read_source
+from ldm.starting import StartingWeights
 
 T = TypeVar("T")
 
@@ -58,19 +59,23 @@ def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> Sour
     return source
 
 
-def starting_weights(checkpoint: str | None = None) -> dict[str, Tensor]:
+def starting_weights(checkpoint: str | None = None, strict: bool = True) -> StartingWeights:
     """Weights of a stage-two model to begin training with (fine-tuning), without those of its first stage.
 
     Args:
         checkpoint: a run folder of stage two, a weights file from one, or a CompVis checkpoint with its YAML beside it.
+        strict: off loads what fits and lists the rest: other numbers of classes, added or removed conditions, further channels.
 
     Raises:
         MissingFile: no such checkpoint.
     """
     if not checkpoint:
         raise MissingFile("the weights to fine-tune are not set: give a run folder of stage two or its weights file")
-    weights = read_source(checkpoint).weights.chosen()
-    return {name: value for name, value in weights.items() if name.startswith(("network.", "conditioner.")) or name == "scale"}
+    source = read_source(checkpoint)
+    weights = source.weights.chosen()
+    own = {name: value for name, value in weights.items() if name.startswith(("network.", "conditioner.")) or name == "scale"}
+    tables = nodes_of(source.node, ("ldm.conditioning.ClassEmbedding",))
+    return StartingWeights(own, str(source.path), strict, all((node.get("params") or {}).get("null_class", True) for node in tables))
 
 
 def expect(kind: type[T], built: Any, path: Path, where: str) -> T:

@@ -16,7 +16,7 @@ LAYERS = [
     {"ldm.networks", "ldm.diffusion"},
     {"ldm.first_stage", "ldm.conditioning", "ldm.data"},
     {"ldm.latent_diffusion"},
-    {"ldm.steering"},
+    {"ldm.steering", "ldm.starting"},
     {"ldm.generation"},
     {"ldm.training", "ldm.evaluation"},
     {"ldm.interop"},

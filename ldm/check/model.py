@@ -53,7 +53,7 @@ def report_start(node: dict[str, Any], path: str, report: Report) -> None:
         report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: train them, then set it to the run folder or file")
         return
     try:
-        report.start = {name: tuple(value.shape) for name, value in starting_weights(checkpoint).items()}
+        report.start = starting_weights(**(node.get("params") or {}))
     except MissingFile as error:
         report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: {error}")
     except UserError as error:

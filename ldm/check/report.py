@@ -7,6 +7,7 @@ from typing import Any
 
 from ldm.files import write_text
 from ldm.printable import each_line
+from ldm.starting import StartingWeights
 
 
 @dataclass
@@ -17,7 +18,7 @@ class Report:
         problems, missing: what has to be changed, and what files have to be there, before training.
         downloads: further missing files, which training fetches itself where there is a network.
         warnings: what may be meant so.
-        start: names and shapes of the weights to begin with.
+        start: the weights to begin with.
         built: what was built for real on the way, by its key in the config.
     """
 
@@ -29,7 +30,7 @@ class Report:
     learning_rate: dict[str, Any] = field(default_factory=dict)
     batch: dict[str, str] = field(default_factory=dict)
     step: dict[str, float] = field(default_factory=dict)
-    start: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    start: StartingWeights | None = None
     built: dict[str, Any] = field(default_factory=dict)
 
     @property

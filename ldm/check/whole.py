@@ -10,6 +10,7 @@ from ldm.config import Config, Trust, build, validate
 from ldm.config.targets import did_you_mean
 from ldm.errors import MissingFile, UserError
 from ldm.generation import DIVIDES_BY_ALPHA, SamplerSettings
+from ldm.starting import begin_with
 from ldm.training import DataModule, DiffusionTraining, TrainerSettings
 from ldm.training.module import TrainingModule
 from ldm.training.run import extras
@@ -72,15 +73,13 @@ def check_steps(module: TrainingModule, config: dict[str, Any], report: Report) 
 
 
 def check_start(module: TrainingModule, report: Report) -> None:
-    """The weights to begin with have to be of the same model."""
-    if not report.start or not isinstance(module, DiffusionTraining):
+    """The weights to begin with have to be of the same model, or what does not fit is listed."""
+    if report.start is None or not isinstance(module, DiffusionTraining):
         return
-    own = {name: tuple(value.shape) for name, value in module.weights().items()}
-    different = [name for name in sorted(own.keys() | report.start.keys()) if own.get(name) != report.start.get(name)]
-    if different:
-        name = different[0]
-        text = f"{name} is {report.start.get(name, 'missing')}, expected {own.get(name, 'none')}"
-        report.problems.append(f"model.params.start: the weights are of another model: {text}")
+    try:
+        report.warnings += [f"model.params.start: {line}" for line in begin_with(module.model, report.start)]
+    except UserError as error:
+        report.problems.append(f"model.params.{error}")
 
 
 def build_or_report(node: Any, path: str, trust: Trust, report: Report) -> Any:

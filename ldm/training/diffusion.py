@@ -1,5 +1,6 @@
 """Stage two: train the denoiser (and the conditioner) in the latent space of a frozen first stage (Eq. 2 and 3)."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -13,8 +14,11 @@ from ldm.generation import SamplerSettings, generate, to_device
 from ldm.latent_diffusion import LatentDiffusion, std_scale
 from ldm.posthoc import PowerAverages
 from ldm.seeding import StepRandom
+from ldm.starting import StartingWeights, begin_with, own_weights
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, copy_weights, draws, posterior_noise
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws, posterior_noise
+
+log = logging.getLogger(__name__)
 
 
 class DiffusionTraining(TrainingModule):
@@ -45,7 +49,7 @@ class DiffusionTraining(TrainingModule):
         ema_of: Literal["all", "network"] = "all",
         posthoc_lengths: Sequence[float] | None = None,
         train_conditioner: bool = True,
-        start: Mapping[str, Tensor] | None = None,
+        start: StartingWeights | Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective or DiffusionObjective()
@@ -54,8 +58,8 @@ class DiffusionTraining(TrainingModule):
                 f"objective.log_variances is {len(self.objective.log_variance)}, but the schedule has {model.schedule.T} times"
             )
         if start is not None:
-            copy_weights(self.weights(), start, "start: the weights are of another model")
-            self.model.scale_by_std = False  # the scale is among the weights
+            for line in begin_with(model, start if isinstance(start, StartingWeights) else StartingWeights(start)):
+                log.info("start: %s", line)
         if not train_conditioner:
             model.conditioner.requires_grad_(False)
         self.ema_of = ema_of
@@ -72,7 +76,7 @@ class DiffusionTraining(TrainingModule):
         return {name: p for name, p in self.trained().items() if self.ema_of == "all" or name.startswith("network.")}
 
     def weights(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self.model.state_dict().items() if not name.startswith("first_stage.")}
+        return own_weights(self.model)
 
     def training_state(self) -> dict[str, Tensor]:
         return self.weights() | {f"objective.{name}": value for name, value in self.objective.state_dict().items()}

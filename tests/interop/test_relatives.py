@@ -1,4 +1,4 @@
-"""YAML of the reference's relatives: taming-transformers, Stable Diffusion. What has an equal here is it; else the message says what to write."""
+"""YAML of taming-transformers and of Stable Diffusion: what has an equal here is it; else the message says what to write."""
 
 from pathlib import Path
 from typing import Any

@@ -1,0 +1,140 @@
+"""Fine-tuning of a model that differs from the one that was trained: what fits is loaded, the rest is listed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from ldm.conditioning import ClassEmbedding, ConcatImage, Conditioner, Joint, LabelVector
+from ldm.config import Trust, load
+from ldm.diffusion import cosine
+from ldm.errors import UserError
+from ldm.files import save_weights
+from ldm.first_stage import IdentityFirstStage
+from ldm.latent_diffusion import LatentDiffusion
+from ldm.loading import starting_weights
+from ldm.networks import UNet
+from ldm.starting import StartingWeights, begin_with, own_weights
+from ldm.training import DiffusionTraining
+
+
+def model(conditioner: Conditioner | None = None, **net: Any) -> LatentDiffusion:
+    """A tiny model, nothing in it at zero."""
+    options: dict[str, Any] = {"heads": 1, "attention_at": [1], "context_channels": getattr(conditioner, "context_channels", None), **net}
+    extra = getattr(conditioner, "concat_channels", 0)
+    made = LatentDiffusion(IdentityFirstStage(1), UNet(1 + extra, 1, 32, [1], 1, **options), cosine(), conditioner, scale=0.5)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+def begin(new: LatentDiffusion, old: LatentDiffusion, **more: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
+    before = {name: value.clone() for name, value in own_weights(old).items()}
+    lines = begin_with(new, StartingWeights(before, "old.safetensors", strict=False, **more))
+    return own_weights(new), before, "\n".join(lines)
+
+
+@pytest.mark.parametrize("classes", [6, 3])
+@pytest.mark.parametrize("null", [True, False])
+def test_other_numbers_of_classes_keep_those_that_both_have(classes: int, null: bool) -> None:
+    new = model(ClassEmbedding(classes, 8, null_class=null))
+    initial = own_weights(new)["conditioner.embedding.weight"].clone()
+    after, before, told = begin(new, model(ClassEmbedding(4, 8)))
+    name, common = "conditioner.embedding.weight", min(classes, 4)
+    assert torch.equal(after[name][:common], before[name][:common])
+    assert torch.equal(after[name][common:classes], initial[common:classes])  # new classes begin as any table does
+    assert not null or torch.equal(after[name][-1], before[name][-1])  # no class stays no class, wherever it lies
+    assert all(torch.equal(after[other], before[other]) for other in before if other != name)
+    assert f"in part: {name} ({common} of {classes} classes)" in told
+
+
+def test_a_class_vector_keeps_its_classes() -> None:
+    old, new = (model(LabelVector(n), context_channels=None, vector_channels=n) for n in (4, 6))
+    after, before, _ = begin(new, old)
+    assert torch.equal(after["network.vector.weight"][:, :4], before["network.vector.weight"])
+
+
+@torch.no_grad()
+def test_further_input_channels_change_nothing_at_first() -> None:
+    old, new = model(), model(ConcatImage("low_res", 3), context_channels=None)
+    after, before, told = begin(new, old)
+    assert not after["network.conv_in.weight"][:, 1:].any() and "1 of 4 input channels, the others at zero" in told
+    z, t = torch.randn(2, 1, 8, 8), torch.tensor([3, 700])
+    torch.testing.assert_close(new.network(torch.cat([z, torch.randn(2, 3, 8, 8)], dim=1), t), old.network(z, t))
+    back, _, told = begin(model(), new)  # and a removed condition takes its channels with it
+    assert torch.equal(back["network.conv_in.weight"], after["network.conv_in.weight"][:, :1]) and "1 input channels" in told
+
+
+def test_added_and_removed_conditions_are_listed() -> None:
+    plain, conditioned = model(), model(ClassEmbedding(4, 8))
+    after, before, told = begin(conditioned, plain)
+    assert torch.equal(after["network.time.0.weight"], before["network.time.0.weight"])
+    assert (
+        "as initialised, because they are not there: conditioner.embedding.weight, network." in told
+        and "there, but not used: network." in told
+    )
+    after, before, told = begin(model(), conditioned)
+    assert torch.equal(after["network.conv_out.weight"], before["network.conv_out.weight"])
+    assert "there, but not used: conditioner.embedding.weight" in told and float(after["scale"]) == 0.5
+
+
+def test_classes_inside_several_conditions() -> None:
+    old, new = (model(Joint([ClassEmbedding(n, 8), ConcatImage("low_res", 3)])) for n in (4, 5))
+    after, before, told = begin(new, old)
+    assert torch.equal(after["conditioner.parts.0.embedding.weight"][:4], before["conditioner.parts.0.embedding.weight"][:4])
+    assert "in part: conditioner.parts.0.embedding.weight (4 of 5 classes)" in told
+
+
+def test_strict_is_the_default_and_names_the_way_out() -> None:
+    start = StartingWeights(own_weights(model(ClassEmbedding(4, 8))), "old.safetensors")
+    with pytest.raises(
+        UserError, match=r"old\.safetensors: .* conditioner\.embedding\.weight is \(5, 8\), expected \(7, 8\); strict: false"
+    ):
+        begin_with(model(ClassEmbedding(6, 8)), start)
+    assert begin_with(model(ClassEmbedding(4, 8)), start) == []
+    with pytest.raises(UserError, match="nothing in it fits"):
+        begin_with(model(), StartingWeights({"encoder.conv_in.weight": torch.ones(1)}, "x", strict=False))
+
+
+def config(folder: Path, classes: int) -> dict[str, Any]:
+    node = load(["configs/demo/digits.yaml"]).data
+    params = node["model"]["params"]
+    params["model"]["params"] |= {
+        "first_stage": {"target": "ldm.first_stage.IdentityFirstStage", "params": {"channels": 1}},
+        "network": {
+            "target": "ldm.networks.UNet",
+            "params": {"in_channels": 1, "out_channels": 1, "width": 32, "width_mult": [1], "heads": 1, "context_channels": 8},
+        },
+        "conditioner": {"target": "ldm.conditioning.ClassEmbedding", "params": {"num_classes": classes, "width": 8}},
+        "scale": 1.0,
+    }
+    return node
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_check_lists_what_does_not_fit(tmp_path: Path, strict: bool) -> None:
+    from ldm.check import check
+    from ldm.config import Config, build
+
+    node = config(tmp_path, 7)
+    old = build(node["model"]["params"]["model"], Trust())
+    save_weights(tmp_path / "old.safetensors", own_weights(old), {"ldm_checkpoint": 1, "step": 3, "config": node, "ema": {}})
+    assert not starting_weights(str(tmp_path / "old.safetensors"), strict=False).strict
+    new = config(tmp_path, 10)
+    params = {"checkpoint": str(tmp_path / "old.safetensors")} | ({} if strict else {"strict": False})
+    new["model"]["params"]["start"] = {"target": "ldm.loading.starting_weights", "params": params}
+    report = check(Config(new, new), Trust())
+    if strict:
+        assert report.exit_code == 2 and "strict: false in start.params" in report.text()
+    else:
+        assert report.exit_code == 0, report.text()
+        assert "conditioner.embedding.weight (7 of 10 classes)" in report.text()
+        training = build(new["model"], Trust())
+        assert isinstance(training, DiffusionTraining)
+        assert torch.equal(
+            own_weights(training.model)["conditioner.embedding.weight"][:7], own_weights(old)["conditioner.embedding.weight"][:7]
+        )
+    assert yaml.safe_load(yaml.safe_dump(new)) == new
