@@ -12,6 +12,7 @@ from PIL import Image
 
 from ldm.data.arrays import is_array, read_array
 from ldm.data.batch import Sample
+from ldm.data.captions import draw_caption
 from ldm.data.geometry import Crop, UnreadableImage, View, view
 from ldm.data.images import read_image, to_tensor
 from ldm.data.maps import read_map, read_mask
@@ -160,15 +161,6 @@ def cut(picture: Picture, square: View) -> torch.Tensor:
     if isinstance(picture, Image.Image):
         return to_tensor(square.picture(picture))
     return torch.from_numpy(np.ascontiguousarray(square.array(picture).transpose(2, 0, 1)))
-
-
-def draw_caption(captions: Sequence[str], name: str, seed: int, place: int) -> str:
-    """One of the captions of the picture of that name."""
-    if not captions:
-        raise UnreadableImage("has no caption")
-    if len(captions) == 1:
-        return captions[0]
-    return captions[int(torch.randint(len(captions), (), generator=generator(seed, "caption", place, name)))]
 
 
 def present(value: T | None, key: str) -> T:

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from PIL import Image
 
-from ldm.data.annotated import draw_caption
 from ldm.data.batch import Sample
+from ldm.data.captions import draw_caption
 from ldm.data.geometry import Crop, UnreadableImage
 from ldm.data.images import fit, read_image, square, to_tensor
 from ldm.data.listing import METADATA, SIDECARS, Listing

@@ -14,17 +14,13 @@ import numpy as np
 
 from ldm.data.annotated import Record
 from ldm.data.batch import MOST_CLASSES
+from ldm.data.captions import CAPTION, BadLine, captions
 from ldm.data.listing import METADATA, Listing, NoSuchName
-from ldm.data.reading import beside, is_text, read_text
+from ldm.data.reading import beside, read_text
 from ldm.errors import MissingFile, UserError
 from ldm.printable import printable
 
-CAPTION = ("caption", "text")  # the second is Hugging Face's
 EDGE = 1e-6  # by which a box may leave the picture through rounding
-
-
-class BadLine(ValueError):
-    """A line that cannot be used; the message says why."""
 
 
 def read_all(listing: Listing, give: Collection[str], classes: Mapping[str, int]) -> tuple[list[Record], list[str]]:
@@ -152,7 +148,7 @@ def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collectio
         name=name,
         path=listing.root / name,
         label=_class(row["label"], "label", classes.get("label")) if "label" in give else None,
-        captions=_captions(row[str(wanted["caption"])], str(wanted["caption"])) if "caption" in give else (),
+        captions=captions(row[str(wanted["caption"])], str(wanted["caption"])) if "caption" in give else (),
         boxes=boxes,
         box_labels=box_labels,
         segmentation=listing.root / _name(row, "segmentation", listing, folder) if "segmentation" in give else None,
@@ -191,17 +187,6 @@ def _class(value: Any, key: str, classes: int | None) -> int:
         expected = "a class index" if classes is None else f"0 to {classes - 1}"
         raise BadLine(f"{key}: expected {expected}, got {value!r}")
     return value
-
-
-def _captions(value: Any, key: str) -> tuple[str, ...]:
-    """A caption, or a list of them."""
-    found = value if isinstance(value, list) else [value]
-    if not found or not all(isinstance(text, str) for text in found):
-        raise BadLine(f"{key}: expected a string or a list of strings, got {value!r}")
-    for text in found:
-        if not is_text(text):  # an escaped half of a character
-            raise BadLine(f"{key}: {text[:200]!r} is not UTF-8 text")
-    return tuple(found)
 
 
 def _name(row: Mapping[str, Any], key: str, listing: Listing, folder: str) -> str:

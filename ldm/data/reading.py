@@ -242,16 +242,27 @@ def listed(path: Path) -> list[tuple[int, str]]:
 
 
 def read_text(path: Path) -> str:
-    """A text file: UTF-8, or UTF-16 where it begins with the mark that says so.
+    """A text file: see `decoded`.
 
     Raises:
-        UserError: anything else.
+        UserError: no such text.
     """
-    data = path.read_bytes()
+    try:
+        return decoded(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: {error}: save it as UTF-8") from error
+
+
+def decoded(data: bytes) -> str:
+    """UTF-8, or UTF-16 where it begins with the mark that says so, with "\\n" at the ends of lines.
+
+    Raises:
+        ValueError: anything else.
+    """
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}): save it as UTF-8") from error
+        raise ValueError(f"not UTF-8 text ({error})") from error
     if "\0" in text:
-        raise UserError(f"{path}: not UTF-8 text (it has zeros, as UTF-16 without its mark has): save it as UTF-8")
+        raise ValueError("not UTF-8 text (it has zeros, as UTF-16 without its mark has)")
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -5,12 +5,12 @@ import logging
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from webdataset.tariterators import base_plus_ext
 
 from ldm.data.batch import MOST_CLASSES
-from ldm.data.reading import is_text
+from ldm.data.captions import CAPTION, captions
+from ldm.data.reading import decoded, is_text
 from ldm.errors import WriteError
 from ldm.files import write_text
 from ldm.printable import printable
@@ -105,23 +105,21 @@ def read_member(path: Path, place: tuple[int, int]) -> bytes:
         return file.read(place[1])
 
 
-def caption_in(data: bytes, suffix: str) -> Any:
-    """The caption of a .txt member, or of a .json member below "caption"; none where there is none.
+def captions_in(data: bytes, suffix: str) -> tuple[str, ...]:
+    """The caption of a .txt or .caption member, or the one or several of a .json member below "caption" or "text".
 
     Raises:
         ValueError: not UTF-8, not JSON.
     """
-    text = data.decode("utf-8-sig")
-    if suffix == "txt":
-        return text.strip()
+    text = decoded(data)
+    if suffix != "json":
+        return (text.strip(),)
     try:
         row = json.loads(text)
     except RecursionError as error:
         raise ValueError("JSON of too many levels") from error
-    caption = row.get("caption") if isinstance(row, dict) else None
-    if isinstance(caption, str) and not is_text(caption):  # an escaped half of a character
-        raise ValueError(f"caption {caption[:200]!r}: not UTF-8 text")
-    return caption
+    given = [row[key] for key in CAPTION if row.get(key) is not None] if isinstance(row, dict) else []
+    return captions(given[0], "caption") if given else ()
 
 
 def class_in(data: bytes) -> int:

@@ -92,7 +92,7 @@ def test_damaged_shards_and_members_are_counted_by_name(tmp_path: Path) -> None:
     expected = (
         "00001.tar/000010002.jpg: the shard ends within",
         "00002.tar: no readable tar",
-        "00003.tar/b: has no txt or json",
+        "00003.tar/b: has no txt or caption or json",
         "d: has no image",
     )
     for text in expected:
@@ -148,7 +148,7 @@ def test_classes_splits_and_wrong_arguments(tmp_path: Path) -> None:
     train, held = (WebShards(str(tmp_path), 32, give=["label"], split=s, held_out=0.3) for s in ("train", "validation"))
     assert len(train) + len(held) == 40 and not set(train.names) & set(held.names) and len(held) > 3
     assert held[0]["label"] == int(held.names[0].split("/")[1]) % 5
-    with pytest.raises(UserError, match="none of its .* entries can be used.*has no txt or json"):
+    with pytest.raises(UserError, match="none of its .* entries can be used.*has no txt or caption or json"):
         WebShards(str(tmp_path), 32)
     with pytest.raises(UserError, match="cannot give 'boxes'"):
         WebShards(str(tmp_path), 32, give=["boxes"])
@@ -206,3 +206,41 @@ def test_every_sample_once_an_epoch_with_more_workers_than_shards(tmp_path: Path
         loader = DataLoader(data, batch_sampler=StepBatches(12, 4, 3, 0, rank=rank, world=2), collate_fn=collate, num_workers=2)
         seen += [name for batch in loader for name in batch["id"]]
     assert sorted(seen) == sorted(f"0/{i}" for i in range(12))
+
+
+@pytest.mark.parametrize("name", ["[laion] {400m}", "[0-9]", "a*b?", "{a,b}", "sets, final"])
+@pytest.mark.parametrize(
+    "pattern", ["", "/00000.tar", "/*.tar", "/0000?.tar", "/{00000..00001}.tar", "/{00000,00001}.tar", "/0000[01].tar"]
+)
+def test_folders_may_have_any_name(tmp_path: Path, name: str, pattern: str) -> None:
+    for one in ("00000", "00001"):
+        shard(tmp_path / name / f"{one}.tar", {f"{one}.jpg": encoded(0), f"{one}.txt": b"a"})
+    assert len(WebShards(f"{tmp_path / name}{pattern}", 32)) == (1 if pattern == "/00000.tar" else 2)
+
+
+def test_brackets_in_the_name_of_a_shard(tmp_path: Path) -> None:
+    for one in ("[a] 0", "[a] 1"):
+        shard(tmp_path / f"{one}.tar", {f"{one}.jpg": encoded(0), f"{one}.txt": b"a"})
+    assert len(WebShards(f"{tmp_path}/[a]*.tar", 32)) == 2
+    with pytest.raises(MissingFile, match=r"\[a\] O.tar is not there \(\[a\] \d.tar is there\)"):
+        WebShards(f"{tmp_path}/[a] O.tar", 32)
+
+
+@pytest.mark.parametrize(
+    "members,found",
+    [
+        ({"{i}.jpg": "", "{i}.caption": "a {i}"}, ["0/0", "0/1"]),
+        ({"{i}.bmp": "", "{i}.txt": "a {i}"}, ["0/0", "0/1"]),
+        ({"{i}.jfif": "", "{i}.json": '{{"text": "a {i}"}}'}, ["0/0", "0/1"]),
+        ({"{i}.jpg": "", "{i}.json": '{{"caption": ["a {i}"]}}'}, ["0/0", "0/1"]),
+        ({"{i}.input.jpg": "", "{i}.prompt.txt": "a {i}"}, ["0/0", "0/1"]),
+        ({"photo 2.{i} (final).jpg": "", "photo 2.{i} (final).txt": "a {i}"}, ["0/photo 2.0 (final)", "0/photo 2.1 (final)"]),
+        ({"{i}.JPG": "", "{i}.TXT": "a {i}"}, ["0/0", "0/1"]),
+    ],
+)
+def test_members_as_people_name_them(tmp_path: Path, members: dict[str, str], found: list[str]) -> None:
+    named = {name.format(i=i): text.format(i=i).encode() or encoded(0) for i in range(2) for name, text in members.items()}
+    shard(tmp_path / "0.tar", named)
+    data = WebShards(str(tmp_path), 32)
+    assert list(data.names) == found and not data.broken
+    assert [data[i]["caption"] for i in range(2)] == ["a 0", "a 1"] and [data[i]["id"] for i in range(2)] == found

@@ -1,0 +1,44 @@
+"""Captions as tables and shards have them: one text or several, of which one is drawn for each place in a run's order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ldm.data.geometry import UnreadableImage
+from ldm.data.reading import is_text
+from ldm.seeding import generator
+
+CAPTION = ("caption", "text")  # keys of tables; the second is Hugging Face's
+
+
+class BadLine(ValueError):
+    """An entry of a table that cannot be used; the message says why."""
+
+
+def captions(value: Any, key: str) -> tuple[str, ...]:
+    """A caption, or a list of them.
+
+    Raises:
+        BadLine: names the key and what was expected.
+    """
+    found = value if isinstance(value, list) else [value]
+    if not found or not all(isinstance(text, str) for text in found):
+        raise BadLine(f"{key}: expected a string or a list of strings, got {value!r}")
+    for text in found:
+        if not is_text(text):  # an escaped half of a character
+            raise BadLine(f"{key}: {text[:200]!r} is not UTF-8 text")
+    return tuple(found)
+
+
+def draw_caption(captions: Sequence[str], name: str, seed: int, place: int) -> str:
+    """One of the captions of the picture of that name.
+
+    Raises:
+        UnreadableImage: there is none.
+    """
+    if not captions:
+        raise UnreadableImage("has no caption")
+    if len(captions) == 1:
+        return captions[0]
+    return captions[int(torch.randint(len(captions), (), generator=generator(seed, "caption", place, name)))]
