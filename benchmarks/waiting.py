@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the command line."""
+    from ldm.files import write_text
     from ldm.threads import WAITING
 
     flags = parser().parse_args()
@@ -92,8 +93,7 @@ def main() -> None:
         "cores": os.cpu_count(),
     }
     path = Path(flags.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(result, indent=2) + "\n")
     for name in idle:
         print(f"{name:<12} idle {result['idle'][name]:.2f} of default, busy {result['busy'][name]:.2f} of one thread alone")
     print(f"written to {path}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from ldm.errors import UserError
+from ldm.files import writing
 
 try:
     import fcntl
@@ -36,16 +37,16 @@ def alone_in(folder: Path, what: str, patience: float = 0.0) -> Iterator[None]:
     Raises:
         UserError: another command is at work there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with opened(folder) as file:
         end = time.monotonic() + patience
         while not (flock(file, what, shared=False) and flock(file, what, shared=True)):  # somebody may come between the two
             if time.monotonic() > end:
                 raise UserError(f"{what}: {owner(file)} is at work there: wait for its end, or name another folder")
             time.sleep(0.05)
-        file.truncate(0)
-        file.write(f"{os.getpid()} {socket.gethostname()}\n")
-        file.flush()
+        with writing(folder / NAME):
+            file.truncate(0)
+            file.write(f"{os.getpid()} {socket.gethostname()}\n")
+            file.flush()
         yield
 
 
@@ -65,7 +66,10 @@ def beside_others(folder: Path, what: str) -> Iterator[None]:
 @contextmanager
 def opened(folder: Path) -> Iterator[IO[str]]:
     """The file that is locked. Processes forked from here do not keep it: a loader's worker may outlive its killed owner."""
-    with open(folder / NAME, "a+", encoding="utf-8") as file:
+    with writing(folder / NAME):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / NAME, "a+", encoding="utf-8")  # noqa: SIM115
+    with lock as file:
         held.add(file.fileno())
         try:
             yield file

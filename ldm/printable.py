@@ -1,9 +1,11 @@
 """Text with names in it that strangers chose, made so that no terminal obeys it and no line breaks in it."""
 
 import logging
+import os
 import re
 import sys
 import unicodedata
+from contextlib import suppress
 
 INDENTED = re.compile(r"\n(?=  )")  # how a message of several lines goes on
 
@@ -44,3 +46,15 @@ def log_to_terminal() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def flushed(code: int) -> int:
+    """What the entry points do last: see that what was printed arrives. Returns the exit code, 2 where it cannot, as on a full disk."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError, ValueError):  # or Python tries again at its end, and shows a trace
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"error: standard output: cannot be written ({error.strerror})\n")
+        return code or 2
+    return code

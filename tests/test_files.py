@@ -1,5 +1,7 @@
+import ast
 import errno
 import os
+import re
 import resource
 import stat
 import time
@@ -215,3 +217,63 @@ def test_a_run_folder_means_its_newest_weights(tmp_path: Path) -> None:
     assert newest_weights(tmp_path).name == "step-100.ema.safetensors"
     with pytest.raises(MissingFile):
         newest_weights(tmp_path / "nowhere")
+
+
+WRITES = {
+    *("write_text", "write_bytes", "save", "savez", "savez_compressed", "savefig", "save_file", "to_csv", "mkdir", "makedirs", "touch"),
+    *("rename", "replace", "symlink", "symlink_to", "link", "hardlink_to", "copy", "copy2", "copyfile", "copytree", "move"),
+}
+PLAIN = {"open", "save_file"}  # as a function without a dot
+
+
+def writes_a_file(call: ast.Call) -> bool:
+    if isinstance(call.func, ast.Name):
+        name, owner = call.func.id, None
+    elif isinstance(call.func, ast.Attribute):
+        name, owner = call.func.attr, ast.unparse(call.func.value)
+    else:
+        return False
+    if name == "open":
+        modes = [arg.value for arg in (*call.args, *(k.value for k in call.keywords)) if isinstance(arg, ast.Constant)]
+        return any(isinstance(mode, str) and re.fullmatch("[rwaxbt+]{1,4}", mode) and set(mode) & set("wax+") for mode in modes)
+    if name in ("replace", "copy", "link", "move"):  # of strings, tensors and arrays as well
+        return owner in ("os", "shutil")
+    return name in WRITES and (owner is not None or name in PLAIN) and owner != "self"
+
+
+def told(call: ast.AST, above: dict[ast.AST, ast.AST], tree: ast.Module) -> bool:
+    """Whether a failure is told with file and cause: within `writing`, in what `write_whole` calls, or caught; or no file is written."""
+    passed = {
+        n.id
+        for w in ast.walk(tree)
+        if isinstance(w, ast.Call) and ast.unparse(w.func) == "write_whole"
+        for n in ast.walk(w)
+        if isinstance(n, ast.Name)
+    }
+    node = call
+    while node in above:
+        node = above[node]
+        if isinstance(node, ast.With) and any(ast.unparse(item.context_expr).startswith("writing(") for item in node.items):
+            return True
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "write_whole":
+            return True
+        if isinstance(node, ast.Try) and any("OSError" in ast.unparse(h.type or ast.Constant("")) for h in node.handlers):
+            return True
+        if isinstance(node, ast.FunctionDef) and (node.name in passed or "BytesIO" in ast.unparse(node)):
+            return True
+    return False
+
+
+def test_nothing_writes_files_by_another_way(root: Path) -> None:
+    """A full disk is found at every place that writes: what writes does so through ldm.files."""
+    stray, seen = [], 0
+    for path in [*root.glob("ldm/**/*.py"), *root.glob("scripts/*.py"), *root.glob("benchmarks/*.py"), root / "main.py"]:
+        if path == root / "ldm" / "files.py":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        above = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and writes_a_file(node)]
+        seen += len(calls)
+        stray += [f"{path.relative_to(root)}:{call.lineno}: {ast.unparse(call)[:90]}" for call in calls if not told(call, above, tree)]
+    assert not stray, "\n".join(stray)
+    assert seen > 12  # the rules above do find what writes

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"ldm.printable"},
     {"ldm.errors", "ldm.seeding", "ldm.posthoc", "ldm.shell", "ldm.stops", "ldm.threads", "ldm.imagefiles"},
-    {"ldm.files", "ldm.lock", "ldm.precision", "ldm.processes"},
+    {"ldm.files", "ldm.precision", "ldm.processes"},
+    {"ldm.lock"},
     {"ldm.config", "ldm.nn", "ldm.data.batch", "ldm.imagesets"},
     {"ldm.networks", "ldm.diffusion"},
     {"ldm.first_stage", "ldm.conditioning", "ldm.data"},

@@ -152,3 +152,14 @@ def test_prompts(text: Path, script, tmp_path: Path) -> None:
     ):
         done = script("scripts/sample.py", text, *words, "--outdir", tmp_path)
         assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+@pytest.mark.parametrize("words", [["main.py", "-b", "configs/demo/digits.yaml", "--print-config"], ["scripts/check_all.py"]])
+def test_what_is_printed_and_finds_no_room_is_told(words: list[str], root: Path, tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text("model: 1\n")
+    more = [str(tmp_path / "wrong.yaml")] if words[0].startswith("scripts") else []
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, *words, *more], cwd=root, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2 and "error: " in done.stderr and "No space left on device" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr

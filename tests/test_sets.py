@@ -3,6 +3,7 @@
 `KILLS=20 pytest tests/test_sets.py -k killed` kills as often as that.
 """
 
+import errno
 import json
 import multiprocessing
 import os
@@ -343,3 +344,24 @@ def unlucky(number: int, on_step: Callable[[], None]) -> None:
     if number == 1:
         raise UserError("no luck")
     time.sleep(60)
+
+
+@pytest.mark.parametrize("processes_", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_full_disk_is_told_in_one_line_and_what_is_made_stays(processes_: int, models, tmp_path: Path, monkeypatch, capsys) -> None:
+    words = [str(models["label"]), "--n", "8", "--batch", "2", *FAST, "--outdir", str(tmp_path / "set"), "--npz"]
+    replace = os.replace
+
+    def full(source: object, target: object) -> None:
+        if str(target).endswith(("00005.png", ".npz")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        patch.setattr(processes, "START", "fork")
+        assert sample([*words, "--processes", str(processes_)]) == 2
+    told = capsys.readouterr().err
+    assert "00005.png: cannot be written (No space left on device)" in told and "Traceback" not in told
+    there = pictures(tmp_path / "set")
+    assert "00004.png" in there and "00005.png" not in there and not list((tmp_path / "set").glob(".*.part"))
+    assert sample(words) == 0 and there.items() <= pictures(tmp_path / "set").items() and len(pictures(tmp_path / "set")) == 8

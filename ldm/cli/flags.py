@@ -15,7 +15,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device, pick_devices
 from ldm.precision import for_sampling
-from ldm.printable import log_to_terminal
+from ldm.printable import flushed, log_to_terminal
 from ldm.stops import interrupting
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS, and as the CPU say it
@@ -172,6 +172,11 @@ def settings_from_flags(flags: argparse.Namespace, config: dict[str, Any]) -> Sa
 
 def run_script(main: Callable[[list[str] | None], int], arguments: list[str] | None = None) -> int:
     """Run a script's main; a user's mistake becomes one line and exit code 2 or 3."""
+    return flushed(outcome(main, arguments))
+
+
+def outcome(main: Callable[[list[str] | None], int], arguments: list[str] | None) -> int:
+    """The exit code of a script, with one line for what went wrong."""
     log_to_terminal()
     try:
         with interrupting():

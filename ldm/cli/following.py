@@ -11,7 +11,7 @@ from PIL import Image
 from ldm.cli.asked import SCRIPTS, part_reading
 from ldm.data.images import to_image
 from ldm.errors import UserError
-from ldm.files import write_text, write_whole
+from ldm.files import save_png, write_text
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.shell import as_argument, command
 
@@ -65,7 +65,7 @@ def files_of(script: str, folder: Path, sample: Mapping[str, Any]) -> list[str]:
 
 
 def _picture(path: Path, picture: Image.Image) -> str:
-    write_whole(path, lambda beside: picture.save(beside, format="PNG"))
+    save_png(path, picture)
     return as_argument(path)
 
 

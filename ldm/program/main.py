@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ldm.printable import log_to_terminal
+from ldm.printable import flushed, log_to_terminal
 from ldm.program.words import gpu_list, parser
 
 FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
@@ -12,6 +12,11 @@ FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    return flushed(outcome(arguments))
+
+
+def outcome(arguments: list[str] | None) -> int:
+    """The exit code of a command line, with one line for what went wrong."""
     log_to_terminal()
     words = sys.argv[1:] if arguments is None else arguments
     flags = parser().parse_intermixed_args(words)

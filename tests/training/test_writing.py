@@ -3,6 +3,7 @@
 import builtins
 import errno
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,29 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(part: str, good: str, 
     assert program.main(["--resume", str(run), "--no-check"]) == 0  # and then there is room
     assert newest_checkpoint(run).name == "step-6.ckpt"
     assert read_checkpoint(newest_checkpoint(run))["step"] == 6 and newest_weights(run).name.startswith("step-6.")
+
+
+@pytest.mark.parametrize("part", ["step-4.ckpt", pytest.param("checkpoints/last", marks=pytest.mark.slow)])
+def test_a_run_killed_between_the_files_of_a_checkpoint_goes_on(part: str, tmp_path: Path) -> None:
+    replace = os.replace
+
+    def kill(source: object, target: object) -> None:
+        if str(target).endswith(part) and list(Path(str(target)).parent.glob("step-4*")):
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)  # type: ignore[arg-type]
+
+    if (child := os.fork()) == 0:
+        try:
+            os.replace = kill  # type: ignore[assignment]
+            train(tmp_path)
+        finally:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (run,) = tmp_path.glob("*_a")
+    assert list(run.rglob(".*.part")) and newest_checkpoint(run).name == "step-2.ckpt" and newest_weights(run).name == "step-2.safetensors"
+    assert program.main(["--resume", str(run), "--no-check"]) == 0
+    assert not list(run.rglob(".*.part")) and newest_checkpoint(run).name == "step-6.ckpt"
+    assert [step for step, _ in read_series(run / "metrics.csv")["loss"]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_what_is_beside_training_is_told_once_and_training_goes_on(tmp_path: Path, monkeypatch, capsys) -> None:

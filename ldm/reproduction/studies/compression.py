@@ -42,7 +42,6 @@ def run(outdir: Path, study: Study) -> None:
     Raises:
         UserError: the folder holds another study, or training failed.
     """
-    outdir.mkdir(parents=True, exist_ok=True)
     claim(outdir, study)
     begun = time.perf_counter()
 
