@@ -1,10 +1,12 @@
-"""What goes wrong without a fault of the program, and the exit code of each."""
+"""What goes wrong without a fault of the program, and the exit code of each; and what errors of others mean."""
 
+import errno
 import re
 
 from ldm.printable import message
 
 WORKERS = re.compile(r"^ldm\.errors\.\w+: ", re.M)  # what a stack trace puts before our messages
+NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # as CUDA and MPS, as the CPU, and as cuBLAS say it
 
 
 class UserError(Exception):
@@ -29,3 +31,16 @@ class MissingFile(UserError):
 
 class WriteError(UserError):
     """A file cannot be written: no room, no permission, no such place. The message names the file and the cause."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of a device or of the machine did not suffice."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY))
+
+
+def plain(error: BaseException) -> str:
+    """An error's message; one from a loader's process carries that process's stack trace, of which it is the end."""
+    text = str(error).rstrip()
+    return text.rpartition(f"{type(error).__name__}: ")[2] if "Original Traceback" in text else text

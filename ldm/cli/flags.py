@@ -11,14 +11,13 @@ from typing import Any, NoReturn
 from ldm.config import Trust, allow_environment
 from ldm.config.words import home
 from ldm.diffusion.sampling import SAMPLERS, SPACINGS
-from ldm.errors import MissingFile, UserError
+from ldm.errors import MissingFile, UserError, out_of_memory
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device, pick_devices
 from ldm.precision import for_sampling
 from ldm.printable import flushed, log_to_terminal
 from ldm.stops import interrupting
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS, and as the CPU say it
 WITH = {"strength": "init", "guider": "guide", "guide_scale": "guide", "classifier_scale": "classifier"}  # idle without the other flag
 
 
@@ -188,7 +187,7 @@ def outcome(main: Callable[[list[str] | None], int], arguments: list[str] | None
         sys.stderr.write(f"error: {error}\n")
         return 2
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+        if not out_of_memory(error):
             raise
         sys.stderr.write("error: out of memory: lower --batch, or where there is --window, sample in windows\n")
         return 2

@@ -22,7 +22,7 @@ from ldm.cli.pictures import settings_of, write_png
 from ldm.data.batch import Batch
 from ldm.diffusion.sampling import SPACINGS, last_part
 from ldm.diffusion.windows import Windows
-from ldm.errors import UserError
+from ldm.errors import UserError, out_of_memory
 from ldm.generation import SamplerSettings, generate, latent_shape
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import LoadedModel
@@ -179,8 +179,8 @@ class Job:
         try:
             with sampling_context(self.flags.precision, self.model.scale.device):
                 images = generate(self.model, batch, numbers, size, self.settings, self.flags.seed, steering).cpu()
-        except RuntimeError as error:
-            if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
                 raise
             raise UserError(
                 f"memory does not suffice for {len(numbers)} images of {size[1]}x{size[0]} at a time: "

@@ -87,6 +87,7 @@ class Checkpoints(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         self.save(trainer, pl_module)
+        trainer.strategy.barrier()  # Lightning would end all processes once one has ended, in the middle of saving
 
     def save(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         """Write all files for the module's step, unless they are there, and drop the oldest.

@@ -6,7 +6,6 @@ import logging
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ldm import precision
 from ldm.config import Trust
-from ldm.errors import UserError
 from ldm.stops import answered
 from ldm.training.checkpoints import Checkpoints, CleanStop
 from ldm.training.datamodule import DataModule
+from ldm.training.endings import told
 from ldm.training.loggers import steady, threads_told
 from ldm.training.module import TrainingModule
 from ldm.training.monitor import Monitor
@@ -110,33 +109,12 @@ def fit(
         trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales itself: Lightning's cannot step by hand
     if state is not None and trainer.is_global_zero:
         records.incident(start, "resume", f"continued from step {start} {note}".strip())
-    try:
-        with answered(stop.answer), threads_told(records), memory_in_words(module, data, world):
-            trainer.fit(module, datamodule=data)
-    except UserError as error:
-        if trainer.is_global_zero:
-            records.incident(module.step, "ended", str(error))
-        raise
+    with answered(stop.answer), threads_told(records), told(trainer, records, module, data):
+        trainer.fit(module, datamodule=data)
     done = module.step >= settings.steps or limit.over(module)
     if not done and trainer.is_global_zero:
         records.incident(module.step, "stopped", f"asked to by {stop.requests.name or 'another process'}, and saved")
     return done
-
-
-@contextmanager
-def memory_in_words(module: TrainingModule, data: DataModule, world: int) -> Iterator[None]:
-    """What to do where a device's memory does not suffice.
-
-    Raises:
-        UserError: in its place.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of memory at step {module.step}: set data.params.max_per_device below {data.batch_size // world // module.accumulate} "
-            f"(the global batch stays {data.batch_size}) or model...network.params.checkpointing=true ({str(error).splitlines()[0]})"
-        ) from error
 
 
 def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:

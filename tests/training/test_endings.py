@@ -1,0 +1,100 @@
+"""Whatever ends a run: one line, the exit code, an incident, what Python said in a file, and the command that continues it."""
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import main as program
+from ldm import stops
+from ldm.errors import MissingFile, UserError
+from ldm.training import AutoencoderTraining
+
+TINY = [
+    "model.params.autoencoder.params.width=32",
+    "model.params.scheduler=null",
+    "data.params.batch_size=4",
+    "trainer.params={steps: 1000, accelerator: cpu, precision: 32-true, validate_every: 0, images_every: 0, checkpoint_every: 2}",
+]
+CPU = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def fault() -> None:
+        raise error
+
+    return fault
+
+
+def kill_a_loader() -> None:
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+    time.sleep(30)  # what torch has to say interrupts this
+
+
+def press_ctrl_c_twice() -> None:
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
+
+FAULTS = [
+    (raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")), 2, "set data.params.max_per_device below 4"),
+    (raising(MemoryError()), 2, "out of memory at step 3: set data.params.max_per_device below 4 (the global batch stays 4)"),
+    (raising(RuntimeError(CPU)), 2, "out of memory at step 3"),
+    (raising(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))), 2, "out of memory at step 3"),
+    (
+        raising(RuntimeError("The size of tensor a must match\nmore")),
+        2,
+        "step 3: RuntimeError: The size of tensor a must match (more",
+    ),
+    (raising(KeyError("image")), 2, "step 3: KeyError: 'image' (more in"),
+    (raising(AssertionError()), 2, "step 3: AssertionError"),
+    (raising(UserError("what to do")), 2, "error: what to do; continue"),
+    (raising(MissingFile("what to get")), 3, "error: what to get; continue"),
+    (kill_a_loader, 2, "is killed by signal: Killed, as by a system without memory: set data.params.workers below 1"),
+    (press_ctrl_c_twice, 130, "stopped at once, at step 3; continue"),
+]
+
+
+@pytest.mark.parametrize(("fault", "code", "says"), FAULTS, ids=[says[:40] for _, _, says in FAULTS])
+def test_an_end_is_told_once(fault, code: int, says: str, monkeypatch, capsys, tmp_path: Path, root: Path) -> None:
+    step = AutoencoderTraining.training_step
+
+    def faulty(self, *given):
+        if self.step == 3:
+            fault()
+        return step(self, *given)
+
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(AutoencoderTraining, "training_step", faulty)
+    monkeypatch.setattr(stops, "TWICE", 0.0)
+    workers = [f"data.params.workers={int(fault is kill_a_loader)}"]
+    got = program.main(["-b", "configs/demo/digits-first-stage.yaml", "-t", "-l", str(tmp_path), *TINY, *workers])
+    said = capsys.readouterr().err
+    (run,) = tmp_path.iterdir()
+    assert got == code and says in said and "Traceback" not in said, said
+    assert f"; continue from step 2 with\n  python main.py --resume {run}\n" in said
+    incident = json.loads((run / "incidents.jsonl").read_text().splitlines()[-1])
+    assert incident["step"] == 3 and incident["kind"] == ("stopped" if code == 130 else "ended")
+    assert incident["what"] in said and "\n" not in incident["what"]
+    python = list(run.glob("error-step-3.txt"))
+    assert len(python) == (says[:3] != "err" and code != 130), "what was not foreseen has its trace in the folder"
+    assert all("Traceback" in path.read_text() and "test_endings.py" in path.read_text() for path in python if fault is not kill_a_loader)
+
+
+def test_an_end_before_anything_is_saved(monkeypatch, capsys, tmp_path: Path, root: Path) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(AutoencoderTraining, "training_step", lambda *_: raising(RuntimeError("so it is"))())
+    assert program.main(["-b", "configs/demo/digits-first-stage.yaml", "-t", "-l", str(tmp_path), *TINY]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "step 0: RuntimeError: so it is (more in" in said and said.rstrip().endswith("; nothing was saved yet") and "--resume" not in said
+    )
