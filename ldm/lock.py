@@ -23,7 +23,7 @@ held: set[int] = set()  # file descriptors
 
 
 @contextmanager
-def alone_in(folder: Path, what: str, patience: float = 0.0) -> Iterator[None]:
+def alone_in(folder: Path, what: str, patience: float = 0.0, instead: str = "stop it") -> Iterator[None]:
     """Keep other commands out of a folder.
 
     The lock goes with the process that holds it, however that ends. Inside, processes of this command may hold it as well
@@ -33,6 +33,7 @@ def alone_in(folder: Path, what: str, patience: float = 0.0) -> Iterator[None]:
         folder: made if need be.
         what: the folder in the user's terms, for messages.
         patience: seconds to wait for the last process of a killed command, which takes a moment to notice.
+        instead: what the user may do but wait.
 
     Raises:
         UserError: another command is at work there.
@@ -41,7 +42,7 @@ def alone_in(folder: Path, what: str, patience: float = 0.0) -> Iterator[None]:
         end = time.monotonic() + patience
         while not (flock(file, what, shared=False) and flock(file, what, shared=True)):  # somebody may come between the two
             if time.monotonic() > end:
-                raise UserError(f"{what}: {owner(file)} is at work there: wait for its end, or name another folder")
+                raise UserError(f"{what}: {owner(file)} is at work there: wait for its end, or {instead}")
             time.sleep(0.05)
         with writing(folder / NAME):
             file.truncate(0)

@@ -65,7 +65,7 @@ def make_set(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, int]
     if count < 1:
         raise UserError(f"--n {count}: expected at least 1")
     devices = devices_of(job)
-    with alone_in(job.outdir, f"--outdir {job.outdir}", PATIENCE):
+    with alone_in(job.outdir, f"--outdir {job.outdir}", PATIENCE, "name another folder"):
         plan = Plan(asked, size, ImageSet(job.outdir, count, settings_of(job, asked, count, size)))
         there = begin(plan.images, job, len(devices))
         batch = job.flags.batch

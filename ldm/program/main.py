@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from ldm.printable import flushed, log_to_terminal
 from ldm.program.words import gpu_list, parser
+from ldm.stops import interrupting
 
 FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
 
@@ -29,12 +31,13 @@ def outcome(arguments: list[str] | None) -> int:
     from ldm.errors import UserError  # torch is only imported once the words make sense
 
     try:
-        return run(flags, overrides)
+        with interrupting(), ExitStack() as held:
+            return run(flags, overrides, held)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
+    except KeyboardInterrupt as error:
+        sys.stderr.write(f"{str(error) or 'stopped'}\n")
         return 130
     except OSError as error:  # no permission, disk full: the message names the file
         sys.stderr.write(f"error: {error}\n")
@@ -58,13 +61,15 @@ def gpus(flags: argparse.Namespace) -> list[str]:
     return [f"trainer.params.devices={gpu_list(flags.gpus)}", *([f"trainer.params.accelerator={kind}"] if kind else [])]
 
 
-def run(flags: argparse.Namespace, overrides: list[str]) -> int:
-    """Load the config, then do the one thing that was asked for."""
+def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int:
+    """Load the config, then do the one thing that was asked for. What is to be held until the end goes into `held`."""
     from ldm.config import Trust, allow_environment, load
     from ldm.errors import UserError
     from ldm.files import newest_checkpoint, read_checkpoint
     from ldm.interop.compvis import FOREIGN
+    from ldm.lock import alone_in
     from ldm.portable import pin_first_stage
+    from ldm.training.run import process_number
 
     trust = Trust(tuple(flags.trust))
     allow_environment(flags.allow_env)
@@ -73,9 +78,12 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
         raise UserError("--json goes with --check")
     if flags.resume:
         checkpoint = newest_checkpoint(Path(flags.resume))
-        state = read_checkpoint(checkpoint)
         if flags.name:
             raise UserError("--name: a resumed run keeps its folder and its name")
+        if checkpoint.parent.name == "checkpoints" and not (flags.check or flags.print_config) and process_number() == 0:
+            held.enter_context(alone_in(checkpoint.parent.parent, f"--resume {flags.resume}"))
+            checkpoint = newest_checkpoint(Path(flags.resume))  # its owner may have saved another one in the meantime
+        state = read_checkpoint(checkpoint)
         if checkpoint.parent.name != "checkpoints":
             raise UserError(f"--resume {flags.resume}: lies in no run folder (expected RUN/checkpoints/{checkpoint.name})")
         if not flags.first_stage:
@@ -104,4 +112,4 @@ def run(flags: argparse.Namespace, overrides: list[str]) -> int:
         raise UserError("nothing to do: add --train, --check or --print-config")
     from ldm.program.train import train
 
-    return train(flags, config, trust, state, overrides)
+    return train(flags, config, trust, state, overrides, held)

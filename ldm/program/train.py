@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ldm.config import Config, Trust, build, load, validate
 from ldm.errors import MissingFile, UserError
 from ldm.files import newest_checkpoint, write_text
 from ldm.interop.compvis import FOREIGN
+from ldm.lock import alone_in
 from ldm.portable import first_stage_record
 from ldm.program.farewell import farewell, resume_command
 from ldm.program.words import SEED
@@ -22,7 +24,9 @@ from ldm.training.run import extras, fit, new_folder, process_number, seed_every
 RUN_FOLDER = "LDM_RUN_FOLDER"
 
 
-def train(flags: argparse.Namespace, config: Config, trust: Trust, state: dict[str, Any] | None, overrides: list[str]) -> int:
+def train(
+    flags: argparse.Namespace, config: Config, trust: Trust, state: dict[str, Any] | None, overrides: list[str], held: ExitStack
+) -> int:
     """Check, build everything, then fit. No folder is made before the check has passed."""
     if state is not None:
         config.data["model"]["params"].pop("start", None)  # a resumed run has its own weights
@@ -51,6 +55,7 @@ def train(flags: argparse.Namespace, config: Config, trust: Trust, state: dict[s
     if process_number() != 0:
         logging.getLogger().setLevel(logging.WARNING)  # one process speaks for all
     elif state is None:
+        held.enter_context(alone_in(folder, str(folder)))
         record_base(folder, flags)
     logging.info("run folder: %s", folder)
     logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.precision, settings.device_type())
@@ -59,12 +64,12 @@ def train(flags: argparse.Namespace, config: Config, trust: Trust, state: dict[s
     note = " ".join([*flags.base, *overrides, f"({difference})" * bool(difference)])
     extra = config.data if state is None else kept_inside(config, folder, trust)
     callbacks, loggers = (build(extra.get(key) or {}, trust, key).values() for key in ("callbacks", "loggers"))
+    again = resume_command(folder, flags)
     try:
-        done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note)
+        done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note, again)
     finally:
         os.environ.pop(RUN_FOLDER, None)
     if not done:
-        again = resume_command(folder, flags)
         logging.info("stopped at step %d of %d and saved; continue with\n  %s", module.step, settings.steps, again)
         return 130
     logging.info("%s", farewell(folder, module, data, config, flags))
@@ -94,9 +99,10 @@ def run_folder(flags: argparse.Namespace, config: Any) -> Path:
     """The resumed run's folder, or a new one."""
     if flags.resume:
         return newest_checkpoint(Path(flags.resume)).parent.parent
-    name = str(flags.name or config.data.get("name") or Path(flags.base[0]).stem)
-    # A second process of the same run (DDP) inherits the first one's environment, and so finds its folder.
-    return Path(os.environ.setdefault(RUN_FOLDER, str(new_folder(Path(flags.logdir), name))))
+    if RUN_FOLDER not in os.environ:  # a second process of the same run (DDP) inherits the first one's environment, and so finds its folder
+        name = str(flags.name or config.data.get("name") or Path(flags.base[0]).stem)
+        os.environ[RUN_FOLDER] = str(new_folder(Path(flags.logdir), name))
+    return Path(os.environ[RUN_FOLDER])
 
 
 def record_base(folder: Path, flags: argparse.Namespace) -> None:

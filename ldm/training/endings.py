@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import shlex
 import subprocess
 import time
 import traceback
@@ -23,16 +22,11 @@ KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (is killed b
 LOST = re.compile(r"gloo|NCCL|nccl|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|TCPStore|ProcessGroup")  # how others' ends look
 
 
-def resume_command(folder: Path) -> str:
-    """What to type to continue a run."""
-    return f"python main.py --resume {shlex.quote(str(folder))}"
-
-
 @contextlib.contextmanager
-def told(trainer: pl.Trainer, records: Records, module: TrainingModule, data: DataModule) -> Iterator[None]:
+def told(trainer: pl.Trainer, records: Records, module: TrainingModule, data: DataModule, resume: str) -> Iterator[None]:
     """Put whatever ends a run into words, for `incidents.jsonl` and for the user; what Python says goes into a file of the run.
 
-    Of several processes the first one that ends speaks, and the others end with it.
+    `resume` is the command that continues this run. Of several processes the first one that ends speaks, and the others end with it.
 
     Raises:
         UserError: in place of every other error.
@@ -55,7 +49,7 @@ def told(trainer: pl.Trainer, records: Records, module: TrainingModule, data: Da
         with contextlib.suppress(OSError):  # a full disk, say, which may be what ended it
             records.incident(module.step, "stopped" if code == 130 else "ended", text)
         if module.step > start or not isinstance(cause, UserError):  # else it was refused, and would be again
-            text += how_to_continue(records.folder)
+            text += how_to_continue(records.folder, resume)
         if isinstance(cause, KeyboardInterrupt):
             raise KeyboardInterrupt(text) from None
         raise (type(cause) if isinstance(cause, UserError) else UserError)(text) from error
@@ -104,13 +98,13 @@ def end_children(trainer: pl.Trainer) -> None:
             child.kill()
 
 
-def how_to_continue(folder: Path) -> str:
+def how_to_continue(folder: Path, resume: str) -> str:
     """ "; continue from step 10 with ...", where something was saved."""
     try:
         newest = newest_checkpoint(folder)
     except MissingFile:
         return "; nothing was saved yet"
-    return f"; continue from step {step_of(newest)} with\n  {resume_command(folder)}"
+    return f"; continue from step {step_of(newest)} with\n  {resume}"
 
 
 def in_words(error: BaseException, trainer: pl.Trainer, records: Records, module: TrainingModule, data: DataModule) -> str:
@@ -118,7 +112,7 @@ def in_words(error: BaseException, trainer: pl.Trainer, records: Records, module
     if isinstance(error, KeyboardInterrupt):
         return f"stopped at once, at step {module.step}"
     if isinstance(error, UserError):
-        return plain(error)
+        return str(error)
     more = where_more(error, records.folder, module.step)
     if trainer.world_size > 1 and lost_another(error):
         return f"step {module.step}: another process of this run ended without a word, as one does that is killed{more}"

@@ -2,6 +2,7 @@
 
 import datetime
 import inspect
+import itertools
 import logging
 import re
 import warnings
@@ -41,13 +42,15 @@ def seed_everything(seed: int) -> None:
 
 
 def new_folder(logdir: Path, name: str) -> Path:
-    """`logs/<time>_<name>/`, not yet made; the same name within one second gets a number."""
+    """`logs/<time>_<name>/`, made now; the same name within one second gets a number."""
     stem = f"{datetime.datetime.now():%Y-%m-%dT%H-%M-%S}_{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}"
-    folder = logdir / stem
-    for number in range(2, 100):
-        if not folder.exists():
-            break
-        folder = logdir / f"{stem}-{number}"
+    for number in itertools.count(1):
+        folder = logdir / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)  # whoever makes it has it, be it two runs that begin at once
+        except FileExistsError:
+            continue
+        break
     return folder
 
 
@@ -62,6 +65,7 @@ def fit(
     callbacks: Iterable[pl.Callback] = (),
     loggers: Iterable[Logger] = (),
     note: str = "",
+    resume: str = "",
 ) -> bool:
     """Train until `settings.steps` or `settings.max_seconds`, or until asked to stop.
 
@@ -73,6 +77,7 @@ def fit(
         state: full state to continue from.
         callbacks, loggers: further ones of the config.
         note: what was changed on resuming, for the record.
+        resume: the command that continues this run, for messages.
 
     Returns:
         True when all steps are done or the time is up, False when the run was stopped before.
@@ -109,7 +114,7 @@ def fit(
         trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales itself: Lightning's cannot step by hand
     if state is not None and trainer.is_global_zero:
         records.incident(start, "resume", f"continued from step {start} {note}".strip())
-    with answered(stop.answer), threads_told(records), told(trainer, records, module, data):
+    with answered(stop.answer), threads_told(records), told(trainer, records, module, data, resume):
         trainer.fit(module, datamodule=data)
     done = module.step >= settings.steps or limit.over(module)
     if not done and trainer.is_global_zero:

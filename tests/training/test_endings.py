@@ -16,6 +16,7 @@ import main as program
 from ldm import stops
 from ldm.errors import MissingFile, UserError
 from ldm.training import AutoencoderTraining
+from ldm.training.run import new_folder
 
 TINY = [
     "model.params.autoencoder.params.width=32",
@@ -88,6 +89,40 @@ def test_an_end_is_told_once(fault, code: int, says: str, monkeypatch, capsys, t
     python = list(run.glob("error-step-3.txt"))
     assert len(python) == (says[:3] != "err" and code != 130), "what was not foreseen has its trace in the folder"
     assert all("Traceback" in path.read_text() and "test_endings.py" in path.read_text() for path in python if fault is not kill_a_loader)
+
+
+def test_a_run_has_one_owner(monkeypatch, capsys, tmp_path: Path, root: Path) -> None:
+    """While it trains, a second --resume is refused by name and changes nothing; looking is allowed, and afterwards all is."""
+    monkeypatch.chdir(root)
+    refused = []
+
+    def second(run: Path, *more: str) -> tuple[int, str]:
+        code = program.main(["--resume", str(run), *more])
+        return code, capsys.readouterr().err
+
+    step = AutoencoderTraining.training_step
+
+    def curious(self, *given):
+        if self.step == 2 and not refused:
+            (run,) = tmp_path.iterdir()
+            before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
+            refused.append(second(run))
+            refused.append(second(run, "--print-config"))
+            assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before
+        return step(self, *given)
+
+    monkeypatch.setattr(AutoencoderTraining, "training_step", curious)
+    words = ["-b", "configs/demo/digits-first-stage.yaml", "-t", "-l", str(tmp_path), *TINY, "trainer.params.steps=3"]
+    assert program.main(words) == 0
+    (run,) = tmp_path.iterdir()
+    (code, said), (looked, _) = refused
+    assert code == 2 and f"--resume {run}: another command (process {os.getpid()} on " in said and "is at work there" in said
+    assert looked == 0
+    assert second(run, "trainer.params.steps=4")[0] == 0 and (run / "checkpoints" / "step-4.ckpt").is_file()
+
+
+def test_runs_that_begin_at_once_have_folders_of_their_own(tmp_path: Path) -> None:
+    assert len({new_folder(tmp_path, "same") for _ in range(5)}) == 5 == len(list(tmp_path.iterdir()))
 
 
 def test_an_end_before_anything_is_saved(monkeypatch, capsys, tmp_path: Path, root: Path) -> None:
