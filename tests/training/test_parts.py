@@ -1,6 +1,7 @@
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,9 @@ from ldm.training import Muon, TrainerSettings, warmup_cosine, warmup_linear
 from ldm.training.checkpoints import Checkpoints
 from ldm.training.datamodule import DataModule
 from ldm.training.ema import EMA
+from ldm.training.endings import in_words
 from ldm.training.muon import orthogonalise
 from ldm.training.records import MetricsTable, Records, clock
-from ldm.training.run import memory_in_words
 from ldm.training.timelimit import TimeLimit
 
 
@@ -161,10 +162,10 @@ def test_no_images_since_a_pause_are_no_speed_of_zero(tmp_path) -> None:
     assert "images_per_second" not in reporting(tmp_path, loss=1.0).table.rows[-1]
 
 
-def test_memory_that_does_not_suffice_is_told_in_words() -> None:
-    words = memory_in_words(SimpleNamespace(step=7, accumulate=2), SimpleNamespace(batch_size=12), 2)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="out of memory at step 7: set data.params.max_per_device below 3"), words:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def test_memory_that_does_not_suffice_is_told_in_words(tmp_path: Path) -> None:
+    given: Any = (SimpleNamespace(world_size=2), SimpleNamespace(folder=tmp_path), SimpleNamespace(step=7, accumulate=2))
+    said = in_words(torch.OutOfMemoryError("CUDA out of memory"), *given, SimpleNamespace(batch_size=12))  # type: ignore[arg-type]
+    assert said.startswith("out of memory at step 7: set data.params.max_per_device below 3 (the global batch stays 12)")
 
 
 @pytest.mark.parametrize(
