@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from ldm.cli.flags import Parser  # noqa: E402
 from ldm.config import Trust  # noqa: E402
 from ldm.data import Mixed  # noqa: E402
 from ldm.data.batch import check_sample  # noqa: E402
+from ldm.data.order import kinds, spread  # noqa: E402
 from ldm.data.reading import Reading  # noqa: E402
 from ldm.data.tasks import WithTask  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.draw import Names, sheet  # noqa: E402
-from ldm.evaluation.inventory import Inventory, spread  # noqa: E402
+from ldm.evaluation.inventory import Inventory  # noqa: E402
 from ldm.files import save_png, write_text  # noqa: E402
+from ldm.printable import printable  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -36,10 +39,13 @@ examples
     python scripts/inspect_data.py --base configs/own/ldm.yaml paths.images=my/photos --limit 0
 
 what it writes: OUTDIR/train.png and validation.png (samples with their boxes, label maps, masks and captions as a model would get
-them) and OUTDIR/broken.txt (every file or line that was left out, with the reason). An official CompVis YAML can be given, too.
+them), OUTDIR/broken.txt (every file or line that was left out, with the reason) and, where classes have names, train-classes.txt and
+validation-classes.txt (which index stands for which; folders count in the order of their names as text, 10 before 9). An official
+CompVis YAML can be given, too.
 exit codes: 0 done; 2 a wrong config or flag, or data that cannot be used; 3 files that the config names are missing
 """
 SHOWN = 10  # broken files; all of them go into broken.txt
+LISTED = 20  # classes; all of them go into train-classes.txt and validation-classes.txt
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,22 +84,37 @@ def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[s
     names: Names = {key: known for one in files for key, known in getattr(one, "class_names", {}).items()}
     left_out = [line for one in files for line in getattr(one, "broken", ())]
     found, shown = Inventory(), []
-    wanted = set(spread(len(dataset), n))
-    chosen = sorted({*spread(len(dataset), limit or len(dataset)), *wanted})
-    for i in tqdm(chosen, desc=name, unit="sample", disable=None, leave=False):
+    chosen = spread(len(dataset), max(limit or len(dataset), n), kinds(dataset))
+    wanted = set(chosen[:n])
+    for i in tqdm(sorted(chosen), desc=name, unit="sample", disable=None, leave=False):
         sample = read(dataset, i)
         found.add(sample, None if "skipped" in sample else stored_size(dataset, i))
         shown += [sample] if i in wanted and "skipped" not in sample else []
     broken = left_out + found.broken
     title = f"{name}: {' and '.join(type(one).__name__ for one in files)}, {len(dataset)} samples, {len(left_out)} entries left out"
     text = [title, f"  read          {len(chosen)}, of which {len(found.broken)} cannot be read", *found.lines(names)]
+    text += [f"  classes       {of}{indexed(known, LISTED)}" for of, known in names_of(names)]
     text += [f"  broken        {line}" for line in broken[:SHOWN]]
     text += [f"  broken        and {len(broken) - SHOWN} more, in broken.txt"] if len(broken) > SHOWN else []
-    sys.stdout.write("\n".join(text) + "\n")
+    sys.stdout.write("\n".join(map(printable, text)) + "\n")
+    if names:
+        lines = [f"{of}{i}\t{printable(one)}" for of, known in names_of(names) for i, one in enumerate(known)]
+        write_text(outdir / f"{name}-classes.txt", "\n".join(lines) + "\n")
     picture = sheet(shown, names) if shown else None
     if picture is not None:
         save_png(outdir / f"{name}.png", picture)
-    return [f"{name}: {line}" for line in broken]
+    return [printable(f"{name}: {line}") for line in broken]
+
+
+def names_of(names: Names) -> list[tuple[str, Sequence[str]]]:
+    """What the classes are of, in words ("", "of boxes: "), and their names in the order of their indices."""
+    return [("" if key == "label" else f"of {key}: ", known) for key, known in names.items()]
+
+
+def indexed(names: Sequence[str], most: int) -> str:
+    """ "0 is 1, 1 is 10, 2 is 9": which index stands for which class, or folder of one."""
+    said = [f"{i} is {one}" for i, one in enumerate(names[:most])]
+    return ", ".join(said) + (f" and {len(names) - most} more, in the file of classes" if len(names) > most else "")
 
 
 def read(dataset: Any, index: int) -> dict[str, Any]:

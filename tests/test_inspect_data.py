@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ldm.evaluation.draw import card, draw_boxes, draw_map, sheet, tint
-from ldm.evaluation.inventory import Inventory, spread
+from ldm.evaluation.inventory import Inventory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "data"))
 from miniatures import coco, picture, quadrants  # noqa: E402
@@ -84,6 +84,16 @@ def test_what_is_left_out_of_mixed_sets_is_reported(script, tmp_path: Path) -> N
     assert "stored        60x40 (10)" in done.stdout and all(f"{name}/metadata.jsonl:7" in done.stdout for name in ("one", "two"))
 
 
+def test_which_folder_has_which_index(script, tmp_path: Path) -> None:
+    for i, name in enumerate(["9", "10", "b", "a\x1b[31m"]):
+        picture(tmp_path / "set" / name / "x.png", i)
+    node = f"{{target: ldm.data.ImageFolder, params: {{root: {tmp_path / 'set'}, size: 32, labels: true}}}}"
+    (tmp_path / "data.yaml").write_text(f"data: {{params: {{batch_size: 2, train: {node}}}}}\n")
+    done = script(SCRIPT, "--base", tmp_path / "data.yaml", "--outdir", tmp_path / "out")
+    assert done.returncode == 0 and "  classes       0 is 10, 1 is 9, 2 is a\\x1b[31m, 3 is b\n" in done.stdout, done.stdout
+    assert (tmp_path / "out" / "train-classes.txt").read_text().splitlines() == ["0\t10", "1\t9", "2\ta\\x1b[31m", "3\tb"]
+
+
 def test_help_for_a_newcomer(script) -> None:
     done = script(SCRIPT, "--help")
     assert done.returncode == 0 and "examples" in done.stdout and "exit codes" in done.stdout and "broken.txt" in done.stdout
@@ -140,4 +150,4 @@ def test_stand_ins_are_not_counted_twice() -> None:
     counted = Inventory()
     counted.add({"image": torch.zeros(3, 8, 8), "id": "a"})
     counted.add({"image": torch.zeros(3, 8, 8), "id": "a", "skipped": ["b: broken"]})
-    assert counted.read == 1 and counted.broken == ["b: broken"] and list(spread(10, 3)) == [0, 3, 6] and len(list(spread(3, 9))) == 3
+    assert counted.read == 1 and counted.broken == ["b: broken"]

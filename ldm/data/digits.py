@@ -44,5 +44,9 @@ class Digits(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.images)
 
+    def kinds(self) -> list[int]:
+        """Their labels: see `ldm.data.order.spread`."""
+        return self.labels.tolist()
+
     def __getitem__(self, index: int) -> Sample:
         return {"image": self.images[index], "label": int(self.labels[index]), "id": f"digit-{self.numbers[index]}"}

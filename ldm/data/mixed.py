@@ -1,11 +1,12 @@
 """Several data sets as one."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
+from ldm.data.order import kinds
 
 
 class Mixed(Dataset[Sample]):
@@ -33,6 +34,12 @@ class Mixed(Dataset[Sample]):
         """The set of a sample, and its number there."""
         one: Any = self.sets[index % len(self.sets)]
         return one, index // len(self.sets) % len(one)
+
+    def kinds(self) -> Sequence[Hashable]:
+        """What the samples are of, in each set for itself: see `ldm.data.order.spread`."""
+        known = [kinds(one) for one in self.sets]
+        places = (divmod(i, len(self.sets)) for i in range(self.length))
+        return [(k, known[k][at % len(known[k])] if len(known[k]) else None) for at, k in places]
 
     def __getitem__(self, index: int) -> Sample:
         one, place = self.find(index)

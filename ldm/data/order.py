@@ -1,6 +1,11 @@
-"""Which samples step n trains on: a function of (seed, n), so that a run can continue anywhere and on any devices."""
+"""Which samples step n trains on: a function of (seed, n), so that a run can continue anywhere and on any devices; and which few
+samples stand for all."""
 
-from collections.abc import Iterator
+import heapq
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import count
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
@@ -60,3 +65,49 @@ class StepBatches(Sampler[list[Key]]):
             batch = list(zip(self.indices(step), range(step * self.batch_size, (step + 1) * self.batch_size), strict=True))
             for k in range(self.accumulate):
                 yield batch[k * self.world + self.rank :: self.world * self.accumulate]
+
+
+def spread(length: int, n: int, kinds: Sequence[Hashable] = ()) -> list[int]:
+    """`n` numbers below `length`, or all of them: always the same, and the first of them spread over the whole, too.
+
+    Every kind has its turn before one has a second; from then on their turns are in proportion to their samples.
+
+    Args:
+        kinds: for each number the kind that it is of, as a class; empty: all are of one.
+    """
+    members: dict[Hashable, Sequence[int]] = defaultdict(list)
+    for number, kind in enumerate(kinds):
+        members[kind].append(number)  # type: ignore[attr-defined]
+    groups = list(members.values()) or [range(length)]
+    # (how much of the kind was taken, place of the kind, kind, its numbers in an order of their own)
+    waiting = [(0.0, place, groups[k], halving(len(groups[k]))) for place, k in enumerate(halving(len(groups)))]
+    heapq.heapify(waiting)
+    chosen: list[int] = []
+    while waiting and len(chosen) < n:
+        taken, place, group, turns = waiting[0]
+        turn = next(turns, None)
+        if turn is None:
+            heapq.heappop(waiting)
+            continue
+        chosen.append(group[turn])
+        heapq.heapreplace(waiting, (taken + 1 / len(group), place, group, turns))
+    return chosen
+
+
+def kinds(dataset: Any) -> Sequence[Hashable]:
+    """What the samples of a data set are of, as classes or folders, for `spread`; empty where it does not say."""
+    told = getattr(dataset, "kinds", None)
+    return told() if callable(told) else ()
+
+
+def halving(length: int) -> Iterator[int]:
+    """The numbers below `length`, each once: 0, a half, a quarter, three quarters, an eighth and so on of the whole."""
+    seen: set[int] = set()
+    for i in count():
+        if len(seen) == length:
+            return
+        share = int(f"{i:b}"[::-1], 2) / 2 ** len(f"{i:b}")  # the bits of i behind the point, mirrored
+        number = int(share * length)
+        if number not in seen:
+            seen.add(number)
+            yield number

@@ -58,7 +58,7 @@ class Reading(Dataset[Sample], ABC):
         return None
 
     def kinds(self) -> Sequence[str | int]:
-        """For each sample the class or folder that it belongs to, for a choice of a few that reaches all of them; empty: one for all."""
+        """For each sample the class or folder that it belongs to: see `ldm.data.order.spread`; empty: one for all."""
         return ()
 
     def __getitem__(self, index: int) -> Sample:

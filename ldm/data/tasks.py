@@ -1,6 +1,7 @@
 """Data sets for inpainting and super-resolution: any images, with masks or reductions that are made as they are read."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from ldm.data.batch import Sample
 from ldm.data.degrade import bicubic, bsr
 from ldm.data.masks import Kind, mask
+from ldm.data.order import kinds
 from ldm.seeding import generator
 
 Degradation = Literal["bicubic", "bsr", "bsr_light"]
@@ -43,6 +45,10 @@ class WithTask(Dataset[Sample], ABC):
     def __getitem__(self, index: int) -> Sample:
         sample = self.images[index]
         return {**sample, **self.added(sample, generator(self.seed, self.purpose, "fixed", sample["id"]))}
+
+    def kinds(self) -> Sequence[Hashable]:
+        """What the images are of: see `ldm.data.order.spread`."""
+        return kinds(self.images)
 
     def varied(self, index: int, seed: int, place: int) -> Sample:
         """Sample `index` as it is at a place in the run's order."""

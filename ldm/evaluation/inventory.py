@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,8 +110,3 @@ def _shares(pixels: Counter[int], names: Names) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def spread(length: int, count: int) -> Iterable[int]:
-    """`count` numbers spread evenly over 0 ... length - 1, or all of them."""
-    return range(length) if count >= length else (i * length // count for i in range(count))

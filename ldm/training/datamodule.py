@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from ldm.data.batch import Batch, Sample, check_sample, collate
 from ldm.data.loader import Loader
-from ldm.data.order import Key, StepBatches
+from ldm.data.order import Key, StepBatches, kinds, spread
 from ldm.errors import UserError
 
 
@@ -97,11 +97,15 @@ class DataModule(pl.LightningDataModule):
         return Loader(Varied(self.train, self.seed), batch_sampler=batches, collate_fn=collate, pin_memory=pin, **self._worker_options())
 
     def validation_batches(self, count: int) -> list[Batch]:
-        """The first `count` batches of the validation set, or else of the training set; always the same."""
+        """`count` batches of the validation set, or else of the training set, 64 samples large at most; always the same.
+
+        They are spread over the set and over its classes or folders, and so are the first of them. Where less fits a device, there are
+        more and smaller batches of the same samples.
+        """
         dataset: Any = self.validation if self.validation is not None else self.train
+        chosen = spread(len(dataset), min(self.batch_size, 64) * count, kinds(dataset))
         size = min(self.max_per_device or self.batch_size, self.batch_size, 64)
-        total = min(len(dataset), size * count)
-        return [collate([dataset[i] for i in range(first, min(first + size, total))]) for first in range(0, total, size)]
+        return [collate([dataset[i] for i in chosen[first : first + size]]) for first in range(0, len(chosen), size)]
 
     def _worker_options(self) -> dict[str, Any]:
         return {"num_workers": self.workers, "persistent_workers": self.workers > 0, "prefetch_factor": 4 if self.workers else None}

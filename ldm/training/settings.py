@@ -32,7 +32,7 @@ class TrainerSettings:
         log_every: steps between rows of metrics.
         images_every: steps between grids of pictures; 0 is never.
         validate_every: steps between passes over (a part of) the validation data; 0 is never.
-        validation_batches: at most so many.
+        validation_batches: at most so many of them, spread over the set and its classes; always the same samples.
         checkpoint_every: steps between checkpoints; there is always one at the end.
         checkpoint_seconds: seconds of training between checkpoints, beside those; none is never.
         keep: full checkpoints to keep.
