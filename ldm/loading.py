@@ -14,8 +14,8 @@ from ldm.files import fingerprint
 from ldm.first_stage.base import FirstStage
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.networks import NoisyClassifier
-from ldm.portable import find_first_stage, nodes_of
-from ldm.sources import PRETRAINED, Source, read_source
+from ldm.portable import find_first_stage
+from ldm.sources import PRETRAINED, Source, nodes_of, read_source, set_text_source
 from ldm.starting import StartingWeights
 
 T = TypeVar("T")
@@ -148,13 +148,13 @@ def load_model(
     Raises:
         MissingFile, UserError: with the file and what was expected.
     """
-    source = read_source(path, config, full=raw)
+    source = read_source(path, config, full=raw, tokenizer=tokenizer)
     file = source.path
     if not source.stage_two:
         raise UserError(f"{file}: holds {what_else(source)}, expected the weights of a latent diffusion model (stage two)")
     node = copy.deepcopy(source.node)
     if tokenizer is not None:
-        _set_tokenizer(node, tokenizer, file)
+        set_text_source(node["params"].get("conditioner"), tokenizer, file)
     part = node["params"].get("first_stage", {})
     outside = part.get("target") == PRETRAINED
     if outside:
@@ -172,19 +172,6 @@ def load_model(
     weights = source.weights.chosen(raw)
     load_strictly(model, weights, file, ignore="first_stage." if outside else "")
     return LoadedModel(model.eval(), source.config, file, fingerprint(weights), source.step)
-
-
-def _set_tokenizer(node: dict[str, Any], folder: str, file: Path) -> None:
-    """Put a folder where the conditioner's tokenizer, or its finished text encoder, comes from.
-
-    Raises:
-        UserError: a model without either.
-    """
-    found = nodes_of(node["params"].get("conditioner"), ("ldm.conditioning.BertTokenizer", "ldm.conditioning.PretrainedText"))
-    if not found:
-        raise UserError(f"--tokenizer: {file} has no BERT tokenizer, and no CLIP or T5 encoder")
-    for part in found:
-        part.setdefault("params", {})["source"] = folder
 
 
 def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: bool = False, raw: bool = False) -> NoisyClassifier:

@@ -13,7 +13,7 @@ import torch
 from ldm.config import Trust, build
 from ldm.errors import MissingFile, UserError
 from ldm.files import fingerprint, read_metadata
-from ldm.sources import PICKLES, PRETRAINED, read_source
+from ldm.sources import PICKLES, PRETRAINED, nodes_of, read_source
 
 
 def first_stage_record(stage: Any, folder: Path) -> dict[str, str] | None:
@@ -84,16 +84,6 @@ def pin_first_stage(state: Mapping[str, Any], checkpoint: Path, overrides: Seque
             *above, key = reference[1].split(".")
             into = reduce(lambda inner, name: inner.setdefault(name, {}), above, state["source"])
         into[key] = find_first_stage(checkpoint, record, resolved[i] if i < len(resolved) else node)
-
-
-def nodes_of(node: Any, targets: tuple[str, ...]) -> list[dict[str, Any]]:
-    """All nodes of a config, at any depth, that name one of these classes."""
-    if isinstance(node, list):
-        return [found for item in node for found in nodes_of(item, targets)]
-    if not isinstance(node, dict):
-        return []
-    below = [found for item in node.values() for found in nodes_of(item, targets)]
-    return [node, *below] if node.get("target") in targets else below
 
 
 def _places(file: Path, named: str, relative: str) -> Iterator[Path]:

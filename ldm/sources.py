@@ -15,6 +15,8 @@ from ldm.files import checked, followed, newest_checkpoint, newest_weights, read
 from ldm.first_stage.base import FirstStage
 from ldm.interop import compvis, diffusers
 from ldm.interop.compvis.state import RAW, Weights, first_stage_from_state, from_state
+from ldm.interop.compvis.text import TARGET as TEXT
+from ldm.interop.compvis.text import named_as_here
 from ldm.interop.leftovers import tensors_of, told
 from ldm.latent_diffusion import LatentDiffusion
 
@@ -86,6 +88,16 @@ def _size_of(dataset: Any) -> int | None:
     return next((size for inner in (params.get("images"), *(params.get("sets") or ())) if (size := _size_of(inner)) is not None), None)
 
 
+def nodes_of(node: Any, targets: tuple[str, ...]) -> list[dict[str, Any]]:
+    """All nodes of a config, at any depth, that name one of these classes."""
+    if isinstance(node, list):
+        return [found for item in node for found in nodes_of(item, targets)]
+    if not isinstance(node, dict):
+        return []
+    below = [found for item in node.values() for found in nodes_of(item, targets)]
+    return [node, *below] if node.get("target") in targets else below
+
+
 def unwrap(node: dict[str, Any]) -> dict[str, Any]:
     """A latent diffusion model's node with the plain node of its first stage, if it is known."""
     stage = node["params"].get("first_stage", {})
@@ -93,7 +105,22 @@ def unwrap(node: dict[str, Any]) -> dict[str, Any]:
     return {**node, "params": {**node["params"], "first_stage": inner}} if inner else node
 
 
-def read_source(name: str, config: str | None = None, full: bool = False, stage: FirstStage | None = None) -> Source:
+def set_text_source(node: Any, folder: str, file: Path) -> None:
+    """Put a folder where the conditioner's tokenizer, or its finished text encoder, comes from.
+
+    Raises:
+        UserError: a model without either.
+    """
+    found = nodes_of(node, ("ldm.conditioning.BertTokenizer", TEXT))
+    if not found:
+        raise UserError(f"--tokenizer: {file} has no BERT tokenizer, and no CLIP or T5 encoder")
+    for part in found:
+        part.setdefault("params", {})["source"] = folder
+
+
+def read_source(
+    name: str, config: str | None = None, full: bool = False, stage: FirstStage | None = None, tokenizer: str | None = None
+) -> Source:
     """Read a model of any kind.
 
     Args:
@@ -101,6 +128,7 @@ def read_source(name: str, config: str | None = None, full: bool = False, stage:
         config: YAML of a CompVis checkpoint; without it, `config.yaml` or a YAML of the checkpoint's name beside it.
         full: of a run folder, read the full training state, which has averaged and raw weights.
         stage: the architecture, where the caller knows that the file is a first stage.
+        tokenizer: folder of the text model's tokenizer, or finished encoder, instead of where the config says.
 
     Raises:
         MissingFile: nothing there.
@@ -117,10 +145,10 @@ def read_source(name: str, config: str | None = None, full: bool = False, stage:
         if "ldm_checkpoint" in content:
             return _training_state(file, checked(content, file))
         step = content.get("global_step", -1)
-        return _compvis(file, *compvis.state_of(content, file), step if isinstance(step, int) else -1, config, stage)
+        return _compvis(file, *compvis.state_of(content, file), step if isinstance(step, int) else -1, config, stage, tokenizer)
     tensors, metadata = read_weights(file)
     if "config" not in metadata:  # of another program: most of these hold what a .ckpt holds
-        return _compvis(file, *tensors_of(tensors, str(file)), -1, config, stage)
+        return _compvis(file, *tensors_of(tensors, str(file)), -1, config, stage, tokenizer)
     return _ours(file, tensors, metadata)
 
 
@@ -132,7 +160,15 @@ def _ours(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> S
     return Source(path, config, weights, int(metadata.get("step", -1)), metadata.get("first_stage") or {})
 
 
-def _compvis(path: Path, state: dict[str, Tensor], notes: list[str], step: int, config: str | None, stage: FirstStage | None) -> Source:
+def _compvis(
+    path: Path,
+    state: dict[str, Tensor],
+    notes: list[str],
+    step: int,
+    config: str | None,
+    stage: FirstStage | None,
+    tokenizer: str | None,
+) -> Source:
     """A state dict of CompVis names, with the YAML that belongs to it."""
     source = Source(path, {}, Weights({}), step, notes=notes)
     if stage is not None:
@@ -140,6 +176,13 @@ def _compvis(path: Path, state: dict[str, Tensor], notes: list[str], step: int, 
         source.weights = first_stage_from_state(stage, inside or state, str(path))
     else:
         source.config = load([Path(config) if config else beside(path)], foreign=compvis.FOREIGN).data
+        for text in nodes_of(source.config, (TEXT,)):
+            if tokenizer is not None:
+                set_text_source(text, tokenizer, path)
+            if any(key.startswith("cond_stage_model.") for key in state):
+                text["params"]["stored"] = True
+                state, unused = named_as_here(state, text["params"])
+                source.notes += told(unused)
         with torch.device("meta"):
             model = build(unwrap(source.node) if source.stage_two else source.node, Trust().for_model(PRETRAINED), "model")
         if isinstance(model, LatentDiffusion):

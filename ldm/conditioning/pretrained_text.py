@@ -1,6 +1,7 @@
 """Text through a finished encoder: CLIP's or T5's, frozen, from a folder or the hub by `transformers`."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from ldm.shell import quoted
 
 ENCODERS = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}  # by the config's model_type
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+HALF = ("model.fp16.safetensors", "model.safetensors.index.fp16.json")  # where the full precision is not there
 TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
@@ -28,19 +30,31 @@ class PretrainedText(Conditioner):
         source: a folder with config.json, a tokenizer and model.safetensors, or a name on the hub.
         length: tokens per caption (77 for CLIP, which has no more positions).
         drop_rate: share of training samples whose caption becomes "".
+        stored: the weights are among those of the model itself, as in Stable Diffusion's files; of `source`, only config.json and
+            the tokenizer are read.
+        layers: of CLIP, that many transformer blocks are used (Stable Diffusion 2 leaves out the last); all of them without it.
+        pad: token that captions are padded with, where it is not the tokenizer's own.
 
     Raises:
         MissingFile: no config.json (the weights are asked for later).
-        UserError: neither CLIP nor T5, or more tokens than the encoder has positions.
+        UserError: neither CLIP nor T5, more tokens than the encoder has positions, or more blocks than it has.
     """
 
     reads = ("caption",)
 
-    def __init__(self, source: str, length: int = 77, drop_rate: float = 0.0) -> None:
+    def __init__(
+        self,
+        source: str,
+        length: int = 77,
+        drop_rate: float = 0.0,
+        stored: bool = False,
+        layers: int | None = None,
+        pad: int | None = None,
+    ) -> None:
         super().__init__()
         import transformers
 
-        self.source, self.length, self.drop_rate = source, length, drop_rate
+        self.source, self.length, self.drop_rate, self.stored, self.pad = source, length, drop_rate, stored, pad
         self.config = self._fetch(transformers.AutoConfig.from_pretrained, ("config.json",), trust_remote_code=False)
         if self.config.model_type not in ENCODERS:
             raise UserError(f"text encoder {source!r} is a {self.config.model_type!r} model; expected CLIP or T5")
@@ -51,11 +65,20 @@ class PretrainedText(Conditioner):
         self.t5 = self.config.model_type == "t5"
         self.context_channels = int(self.config.d_model if self.t5 else self.config.hidden_size)
         self._kind = getattr(transformers, ENCODERS[self.config.model_type])
-        with torch.device("meta"):
+        if layers is not None:
+            self._cut(layers)
+        with nullcontext() if stored else torch.device("meta"):
             self.encoder: nn.Module = self._kind(self.config).requires_grad_(False).eval()
         self._tokenizer: Any = None
-        self.register_state_dict_post_hook(_without_encoder)
-        self.register_load_state_dict_post_hook(_encoder_is_not_missing)
+        if not stored:
+            self.register_state_dict_post_hook(_without_encoder)
+            self.register_load_state_dict_post_hook(_encoder_is_not_missing)
+
+    def _cut(self, layers: int) -> None:
+        there = 0 if self.t5 else self.config.num_hidden_layers
+        if not 1 <= layers <= there:
+            raise UserError(f"text encoder {self.source!r} has {there} CLIP blocks, layers is {layers}")
+        self.config.num_hidden_layers = layers
 
     @property
     def loaded(self) -> bool:
@@ -64,7 +87,7 @@ class PretrainedText(Conditioner):
 
     def missing(self) -> list[MissingFile]:
         """What has to be fetched before use, as `--check` lists it."""
-        found = [self._has(names) for names in (WEIGHTS, TOKENIZERS)]
+        found = [self.stored or self._has((*WEIGHTS, *HALF)), self._has(TOKENIZERS)]
         return [] if all(found) else [self._absent(" or ".join((WEIGHTS, TOKENIZERS)[found.index(False)]))]
 
     def load(self) -> None:
@@ -73,8 +96,10 @@ class PretrainedText(Conditioner):
         Raises:
             MissingFile: they are neither here nor to be downloaded.
         """
-        if not self.loaded:
-            read = self._fetch(self._kind.from_pretrained, WEIGHTS, use_safetensors=True, dtype=torch.float32)
+        if not (self.loaded or self.stored):
+            variant = "fp16" if self._has(HALF) and not self._has(WEIGHTS) else None
+            options = {"use_safetensors": True, "dtype": torch.float32, "variant": variant, "config": self.config}
+            read = self._fetch(self._kind.from_pretrained, (*WEIGHTS, *HALF), **options)
             self.encoder = read.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -92,6 +117,8 @@ class PretrainedText(Conditioner):
         words = self._words()(list(batch["caption"]), truncation=True, max_length=self.length, padding="max_length", return_tensors="pt")
         device = next(self.encoder.parameters()).device
         mask = words["attention_mask"].to(device) if self.t5 else None
+        if self.pad is not None:
+            words["input_ids"][words["attention_mask"] == 0] = self.pad
         with torch.no_grad():
             tokens = self.encoder(input_ids=words["input_ids"].to(device), attention_mask=mask).last_hidden_state
         return Conditioning(context=tokens)
@@ -123,7 +150,7 @@ class PretrainedText(Conditioner):
         if not Path(self.source).exists() and (self.source[:1] in "./~" or self.source.count("/") > 1):  # no name that the hub allows
             return MissingFile(f"text encoder {self.source!r}: no such folder")
         where = "in that folder" if Path(self.source).is_dir() else "on this machine"
-        advice = f"fetch it: {quoted('hf', 'download', self.source)} --local-dir DIR, and set source: to DIR"
+        advice = f"fetch it: {quoted('hf', 'download', self.source)} --local-dir DIR, and set source: to DIR (scripts: --tokenizer DIR)"
         advice = f"put it into {self.source}" if Path(self.source).is_dir() else advice
         return MissingFile(f"text encoder {self.source!r}: {name} is not {where}; {advice}")
 

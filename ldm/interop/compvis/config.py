@@ -99,6 +99,10 @@ def network(target: str, params: Mapping[str, Any] | None) -> Node:
     made = _way_down(p)
     heads_up, legacy = p.take("num_heads_upsample", -1), p.take("legacy", True)
     transformer, context = p.take("use_spatial_transformer", False), p.take("context_dim")
+    p.take("use_linear_in_transformer")  # the same maps of another shape
+    for key in ("disable_self_attentions", "num_attention_blocks", "adm_in_channels"):
+        p.expect(key, None)
+    p.expect("disable_middle_self_attn", False)
     if isinstance(context, list):
         context = context[0]
     if transformer != (context is not None):

@@ -127,6 +127,7 @@ def conditioner(node: Node | None) -> Node:
         "LabelMap": _label_map,
         "ConcatImage": _image,
         "Joint": _joint,
+        "PretrainedText": _clip,
         "GivenContext": lambda node: _given("crossattn", "embedding"),
         "LabelVector": lambda node: _given("adm", "class_label"),
     }.get(name_of(node))
@@ -167,6 +168,16 @@ def _tokens(node: Node) -> Node:
         made |= {"vocab_size": q.get("vocabulary", 8192), "max_seq_len": length, "use_tokenizer": False}
         return _learned("BERTEmbedder", made, "coordinates_bbox", "crossattn")
     raise refuse(f"captions through {tokenizer['target']}")
+
+
+def _clip(node: Node) -> Node:
+    p = node["params"]
+    if not p.get("stored"):
+        raise refuse("a text encoder that lies elsewhere (theirs is in the checkpoint: stored: true)")
+    if p.get("layers") is not None or p.get("pad") is not None:
+        raise refuse("a text encoder with layers or pad")
+    made = _learned("FrozenCLIPEmbedder", {"version": p["source"], "max_length": p.get("length", 77)}, "caption", "crossattn")
+    return {**made, "cond_stage_trainable": False}
 
 
 def _label_map(node: Node) -> Node:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ldm.errors import UserError
+from ldm.interop.compvis import text
 from ldm.interop.compvis.config import Node, Parameters, kl_autoencoder, network, split, vq_autoencoder
 
 KEYS = {  # their batch keys -> ours
@@ -123,6 +124,10 @@ def _pass_over(p: Parameters) -> None:
         p.take(key)
     for key in ("ckpt_path", "ignore_keys", "load_only_unet"):  # where weights come from is said elsewhere
         p.take(key)
+    for key in ("load_ema", "reset_ema", "reset_num_ema_updates", "keep_num_ema_updates", "make_it_fit"):  # of loading their files
+        p.take(key)
+    p.expect("unet_trainable", True)
+    p.expect("ucg_training", None, {})
     for key, usual in (("num_timesteps_cond", 1), ("v_posterior", 0.0), ("use_positional_encodings", False)):
         p.expect(key, usual, None)
     p.done()
@@ -161,7 +166,10 @@ def _conditioner(cond: Any, key: str, batch_key: str, net: Node, stage: Node) ->
             if key not in keys:
                 raise UserError(f"cond_stage_config: {target} with conditioning_key {key!r} is not supported")
             return made(Parameters(target, params))
-    raise UserError(f"cond_stage_config: unknown target {target!r}")
+    raise UserError(
+        f"cond_stage_config: unknown target {target!r}; there are __is_unconditional__, __is_first_stage__, torch.nn.Identity and of "
+        f"ldm.modules.encoders.modules {', '.join(ending.rpartition('.')[2] for ending, _, _ in _CONDITIONERS)}"
+    )
 
 
 def _image(key: str, channels: int, **more: Any) -> Node:
@@ -249,4 +257,6 @@ _CONDITIONERS = (
     ("encoders.modules.BERTEmbedder", _tokens, ("crossattn",)),
     ("encoders.modules.TransformerEmbedder", _tokens_without_tokenizer, ("crossattn",)),
     ("encoders.modules.SpatialRescaler", _label_map, ("concat",)),
+    ("encoders.modules.FrozenCLIPEmbedder", text.clip, ("crossattn",)),
+    ("encoders.modules.FrozenOpenCLIPEmbedder", text.open_clip, ("crossattn",)),
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ldm.conditioning import ClassEmbedding, ConcatImage, Conditioner, Joint, LabelMap, LayoutTransformer, TextTransformer
+from ldm.conditioning import ClassEmbedding, ConcatImage, Conditioner, Joint, LabelMap, LayoutTransformer, PretrainedText, TextTransformer
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.interop.compvis import schedule
@@ -72,6 +72,9 @@ def _conditioner_names(conditioner: Conditioner) -> Iterator[tuple[str, str]]:
     elif isinstance(conditioner, LabelMap):
         for leaf in conditioner.rescaler.state_dict():
             yield f"rescaler.{leaf}", leaf.replace("conv.", "channel_mapper.")
+    elif isinstance(conditioner, PretrainedText):
+        for leaf in conditioner.encoder.state_dict() if conditioner.stored else ():
+            yield f"encoder.{leaf}", f"transformer.text_model.{leaf.removeprefix('text_model.')}"
     elif next(conditioner.parameters(), None) is not None:
         raise UserError(f"{type(conditioner).__name__} has no counterpart in CompVis checkpoints")
 
@@ -87,7 +90,10 @@ def ema_name(theirs: str) -> str:
     return EMA + theirs.removeprefix("model.").replace(".", "")
 
 
-def _tensor(ours: str, value: Tensor) -> Tensor:
+def _tensor(ours: str, value: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+    """In our layout, or back in theirs; `shape` is ours, where it may be a 1x1 convolution for a linear map of theirs."""
+    if shape == (*value.shape, 1, 1):
+        return value[:, :, None, None]
     return value.T.contiguous() if ours.removeprefix("network.") in TRANSPOSED else value
 
 
@@ -112,7 +118,7 @@ def from_state(
     missing = [theirs for theirs in names.values() if theirs not in left]
     if missing:
         raise UserError(f"{source} does not fit its config: {len(missing)} keys are missing, {', '.join(missing[:3])}")
-    result = Weights({ours: _tensor(ours, left.pop(theirs)) for ours, theirs in names.items()})
+    result = Weights({ours: _tensor(ours, left.pop(theirs), shapes[ours]) for ours, theirs in names.items()})
     for ours, value in result.tensors.items():
         if tuple(value.shape) != shapes[ours]:
             raise UserError(f"{source} does not fit its config: {names[ours]} is {tuple(value.shape)}, expected {shapes[ours]}")
@@ -120,7 +126,7 @@ def from_state(
         # Their code does not look at averages that its config denies; neither is the model that they would make asked for.
         result.dropped += [key for key in left if key.startswith(EMA)]
         left = {key: value for key, value in left.items() if not key.startswith(EMA)}
-    _take_ema(names, left, result, source)
+    _take_ema(names, shapes, left, result, source)
     if ema and not result.ema:
         raise UserError(f"{source}: its config has use_ema (by default), but it holds no averages (model_ema.*): set use_ema: false there")
     if log_variance is False and _is_zero(left.get("logvar")):
@@ -155,7 +161,9 @@ def _is_zero(values: Tensor | None) -> bool:
     return values is not None and not values.any()
 
 
-def _take_ema(names: Mapping[str, str], left: dict[str, Tensor], result: Weights, source: str) -> None:
+def _take_ema(
+    names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], left: dict[str, Tensor], result: Weights, source: str
+) -> None:
     """The averages of the network go under the plain names, what they average below `raw.`."""
     if not any(key.startswith(EMA) for key in left):
         return
@@ -164,7 +172,7 @@ def _take_ema(names: Mapping[str, str], left: dict[str, Tensor], result: Weights
         raise UserError(f"{source}: {len(missing)} averages are missing, {', '.join(missing[:3])}")
     for ours, theirs in averaged.items():
         result.tensors[RAW + ours] = result.tensors[ours]
-        result.tensors[ours] = _tensor(ours, left.pop(theirs))
+        result.tensors[ours] = _tensor(ours, left.pop(theirs), shapes[ours])
     decay, updates = (left.pop(EMA + name, None) for name in ("decay", "num_updates"))
     # A float32 buffer of theirs; its shortest decimal that gives the same float32 is what was meant.
     result.ema = {

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
+from ldm.interop.compvis import text
 from ldm.interop.compvis.config import Node, Parameters
 from ldm.interop.compvis.datasets import INSTEAD, dataset, unavailable
 from ldm.interop.compvis.model import AUTOENCODERS, DIFFUSION, autoencoder, latent_diffusion, split
@@ -181,6 +182,9 @@ def _diffusion_training(target: str, params: dict[str, Any], lr: float) -> Node:
         arguments = cycle_arguments(scheduler_target, scheduler_params)
         made["scheduler"] = {"target": "ldm.training.cycles", "partial": True, "params": arguments}
     if params.get("ckpt_path"):
+        for part in [said.model["params"].get("conditioner") or {}]:
+            if part.get("target") == text.TARGET:  # it begins with the encoder that lies in that file
+                part["params"]["stored"] = True
         made["start"] = {"target": "ldm.loading.starting_weights", "params": {"checkpoint": params["ckpt_path"]}}
     return {"target": "ldm.training.DiffusionTraining", "params": made}
 
