@@ -101,13 +101,13 @@ class Checkpoints(pl.Callback):
         if bad := list(unfinite({**module.live_state(), "interval": self.records.interval()}, self.infinite)):
             more = f" and {len(bad) - 3} more" * (len(bad) > 3)
             raise UserError(
-                f"step {module.step}: not finite: {', '.join(bad[:3])}{more}, so this step is not saved; {self._good()}; resume from it "
-                "with a lower learning rate, gradient_clip, or precision: 32-true"
+                f"step {module.step}: not finite: {', '.join(bad[:3])}{more}, so this step is not saved{self._good()}; take a lower "
+                "learning rate, gradient_clip, or precision: 32-true"
             )
         try:
             self._write(module)
         except WriteError as error:
-            raise WriteError(f"step {module.step} is not saved: {error}; {self._good()}") from error
+            raise WriteError(f"step {module.step} is not saved: {error}{self._good()}") from error
         self.saved, self.saved_at = module.step, module.seconds
         with self.records.tolerated("removing old checkpoints"):
             for suffix in ("ckpt", "safetensors"):
@@ -117,9 +117,9 @@ class Checkpoints(pl.Callback):
 
     def _good(self) -> str:
         try:
-            return f"the last good checkpoint is {newest_checkpoint(self.folder.parent)}"
+            return f"; the last good checkpoint is {newest_checkpoint(self.folder.parent)}"
         except MissingFile:
-            return "there is no checkpoint before it"
+            return ""
 
     def _write(self, module: TrainingModule) -> None:
         """The full state after all else: where it is there, the checkpoint is complete, however the run ends."""

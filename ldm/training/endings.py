@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from ldm.errors import MissingFile, UserError, out_of_memory, plain
+from ldm.errors import MissingFile, UserError, WriteError, out_of_memory, plain
 from ldm.files import newest_checkpoint, step_of, write_text
 from ldm.training.datamodule import DataModule
 from ldm.training.module import TrainingModule
@@ -46,8 +46,7 @@ def told(trainer: pl.Trainer, records: Records, module: TrainingModule, data: Da
         if trainer.world_size > 1 and (said := said_by_another(records.folder, code, lost_another(cause))) is not None:
             raise SystemExit(said) from None
         text = in_words(cause, trainer, records, module, data)
-        with contextlib.suppress(OSError):  # a full disk, say, which may be what ended it
-            records.incident(module.step, "stopped" if code == 130 else "ended", text)
+        records.incident(module.step, "stopped" if code == 130 else "ended", text)
         if module.step > start or not isinstance(cause, UserError):  # else it was refused, and would be again
             text += how_to_continue(records.folder, resume)
         if isinstance(cause, KeyboardInterrupt):
@@ -135,6 +134,6 @@ def where_more(error: BaseException, folder: Path, step: int) -> str:
     path = folder / f"error-step-{step}.txt"
     try:
         write_text(path, "".join(traceback.format_exception(error)))
-    except OSError:
+    except WriteError:
         return ""
     return f" (more in {path})"

@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ldm import precision
 from ldm.config import Trust
+from ldm.files import writing
 from ldm.stops import answered
 from ldm.training.checkpoints import Checkpoints, CleanStop
 from ldm.training.datamodule import DataModule
@@ -46,10 +47,11 @@ def new_folder(logdir: Path, name: str) -> Path:
     stem = f"{datetime.datetime.now():%Y-%m-%dT%H-%M-%S}_{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}"
     for number in itertools.count(1):
         folder = logdir / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir(parents=True)  # whoever makes it has it, be it two runs that begin at once
-        except FileExistsError:
-            continue
+        with writing(folder):
+            try:
+                folder.mkdir(parents=True)  # whoever makes it has it, be it two runs that begin at once
+            except FileExistsError:
+                continue
         break
     return folder
 

@@ -161,6 +161,28 @@ def test_a_config_that_cannot_be_written_ends_the_run_before_it_begins(tmp_path:
     )
 
 
+def test_a_place_where_no_run_can_begin_is_named(tmp_path: Path, capsys) -> None:
+    (tmp_path / "logs").write_text("a file")
+    words = ["-b", "configs/demo/digits-first-stage.yaml", "-t", "--no-check", "-l", str(tmp_path / "logs")]
+    assert program.main(words) == 2
+    told = capsys.readouterr().err
+    assert f"error: {tmp_path / 'logs'}/" in told and "cannot be written (Not a directory)" in told and "Traceback" not in told
+
+
+def test_a_full_disk_hides_no_other_error(tmp_path: Path, monkeypatch, capsys) -> None:
+    """What Python says of it goes into a file of the run, where that can be."""
+
+    def fault(*_: object) -> None:
+        raise KeyError("psnr")
+
+    monkeypatch.setattr(AutoencoderTraining, "training_step", fault)
+    full_for(monkeypatch, "error-step")
+    full_for(monkeypatch, "incidents")
+    code, _ = train(tmp_path)
+    told = capsys.readouterr().err
+    assert code == 2 and "error: step 0: KeyError: 'psnr'" in told and "Traceback" not in told, told
+
+
 def poison(where: str) -> Callable[[AutoencoderTraining], None]:
     def put(module: AutoencoderTraining) -> None:
         if where == "discriminator":
