@@ -100,6 +100,10 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
     if flags.print_config:
         sys.stdout.write(config.to_yaml())
         return 0
+    if state is not None:
+        from ldm.training.resuming import changes
+
+        state["changes"] = changes(state, config, trust)
     if flags.check:
         from ldm.check import check
 

@@ -17,10 +17,10 @@ from ldm.posthoc import PowerAverages
 from ldm.seeding import StepRandom, derive
 from ldm.training.classes import class_fits
 from ldm.training.ema import EMA
+from ldm.training.optimizers import Named, OptimizerFactory, SchedulerFactory, restore, scheduled
+from ldm.training.resuming import Changes
 
 SMALLEST_SCALE = 2.0**-10
-OptimizerFactory = Callable[..., Optimizer]
-SchedulerFactory = Callable[..., LRScheduler]
 
 
 class TrainingModule(pl.LightningModule):
@@ -51,6 +51,7 @@ class TrainingModule(pl.LightningModule):
         self.posthoc: PowerAverages | None = None  # likewise
         self._micro = 0
         self._schedulers: list[LRScheduler] = []
+        self._named: list[Named] = []
 
     # What a stage has to say about itself.
 
@@ -192,10 +193,10 @@ class TrainingModule(pl.LightningModule):
         self, factory: OptimizerFactory, groups: Iterable[list[tuple[str, nn.Parameter]]], scheduler: SchedulerFactory | None
     ) -> list[Optimizer]:
         """One optimizer per group of named parameters, each with its own schedule."""
-        optimizers = [factory(group) for group in groups]
-        if scheduler is not None:
-            self._schedulers = [scheduler(optimizer) for optimizer in optimizers]
-        return optimizers
+        self._named = list(groups)
+        made = [scheduled(factory, scheduler, group) for group in self._named]
+        self._schedulers = [schedule for _, schedule in made if schedule is not None]
+        return [optimizer for optimizer, _ in made]
 
     def rates(self) -> dict[str, float]:
         """The current learning rates, by optimizer and group."""
@@ -242,12 +243,10 @@ class TrainingModule(pl.LightningModule):
                     raise ValueError("posthoc_lengths begin with a run, not in the middle of one")
                 self.posthoc.restart()
                 self.posthoc.load_state_dict(state["posthoc"])
-            for optimizer, saved in zip(self._optimizers(), state["optimizers"], strict=True):
-                load_optimizer(optimizer, saved)
-            for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
-                rates = scheduler.base_lrs
-                scheduler.load_state_dict(saved)
-                scheduler.base_lrs = rates  # the config's, which an override may have changed
+            for i, optimizer in enumerate(self._optimizers()):
+                made = optimizer, self._schedulers[i] if self._schedulers else None
+                schedule = state["schedulers"][i] if state["schedulers"] else None
+                restore(made, state["optimizers"][i], schedule, self._named[i], self.step, state.get("changes") or Changes())
         except (ValueError, KeyError) as error:
             raise UserError(f"the checkpoint's optimizers, schedules or averages are not those of the config: {error}") from error
 
@@ -292,17 +291,6 @@ def posterior_noise(first_stage: FirstStage, x: Tensor, random: StepRandom) -> T
     if not first_stage.stochastic:
         return None
     return random.normal("posterior", x.new_empty(len(x), *first_stage.latent_shape(*x.shape[2:])))
-
-
-def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Load an optimizer's state; where the config's rate is another than in the checkpoint, the config's counts."""
-    wanted = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    optimizer.load_state_dict(saved)
-    for group, rate in zip(optimizer.param_groups, wanted, strict=True):
-        before = group.get("initial_lr", group["lr"])
-        if before != rate and before:
-            group["lr"] *= rate / before
-            group["initial_lr"] = rate
 
 
 def _to_cpu(value: Any) -> Any:

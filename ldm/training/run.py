@@ -86,7 +86,7 @@ def fit(
     """
     start = 0
     if state is not None:
-        module.load_weights(state["model"])
+        load_weights(module, state)
         module.step = start = int(state["step"])
         module.seconds = float(state.get("seconds", 0.0))
     world = settings.world_size()
@@ -122,6 +122,19 @@ def fit(
     if not done and trainer.is_global_zero:
         records.incident(module.step, "stopped", f"asked to by {stop.requests.name or 'another process'}, and saved")
     return done
+
+
+def load_weights(module: TrainingModule, state: dict[str, Any]) -> None:
+    """Load the weights of a checkpoint.
+
+    Raises:
+        UserError: they do not fit; names what was changed, which may be why.
+    """
+    try:
+        module.load_weights(state["model"])
+    except UserError as error:
+        changed = [path for path in state["changes"].paths if path.startswith("model.")] if "changes" in state else []
+        raise UserError(f"{error}; changed on resuming: {', '.join(changed)}" if changed else str(error)) from error
 
 
 def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:

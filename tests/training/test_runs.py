@@ -228,7 +228,10 @@ def test_a_resume_that_does_not_fit_is_refused_and_changes_nothing(first_stage: 
     before = (folder / "config.yaml").read_text()
     for override, message in (
         ("model.params.model.params.network.params.width=64", "checkpoint and config differ"),
-        ("model.params.optimizer={target: torch.optim.SGD, partial: true, params: {lr: 0.1}}", "or averages are not those"),
+        (
+            "model.params.optimizer={target: torch.optim.SGD, partial: true, params: {lr: 0.1}}",
+            "model.params.optimizer: the optimizer's state in the checkpoint is of another kind",
+        ),
         ("seed=5", "this run has seed"),
     ):
         done = run("main.py", "--resume", folder, "trainer.params.steps=4", override)

@@ -1,0 +1,124 @@
+"""Optimizers with their schedules: made from a config's factories, and brought to where a run stood."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from ldm.errors import UserError
+from ldm.training.resuming import SCHEDULER, Changes
+
+OptimizerFactory = Callable[..., Optimizer]
+SchedulerFactory = Callable[..., LRScheduler]
+Named = list[tuple[str, nn.Parameter]]
+Factories = tuple[OptimizerFactory, SchedulerFactory | None]
+Scheduled = tuple[Optimizer, LRScheduler | None]
+RATES = ("lr", "initial_lr")
+PROGRESS = ("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial")  # of schedules
+
+
+def scheduled(factory: OptimizerFactory, scheduler: SchedulerFactory | None, named: Named) -> Scheduled:
+    """An optimizer of named parameters, and its schedule if there is one."""
+    optimizer = factory(named)
+    return optimizer, scheduler(optimizer) if scheduler is not None else None
+
+
+def restore(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | None, named: Named, step: int, changes: Changes) -> None:
+    """Bring an optimizer and its schedule to where they stood; what was changed since is as the config has it.
+
+    Args:
+        made: as the config made them.
+        saved, schedule: their states in the checkpoint.
+        named: their parameters.
+        step: of the checkpoint.
+        changes: of the config.
+
+    Raises:
+        UserError: a change that has no effect, or that their states do not bear.
+        ValueError, KeyError: states of other parameters.
+    """
+    if not changes.without:
+        load(made, saved, schedule)
+        return
+    new = scheduled(*changes.new, named)
+    idle = [path for path, factories in changes.without.items() if not counts(path, new, scheduled(*factories, named))]
+    if idle:
+        raise UserError(f"cannot be changed on resuming: {', '.join(idle)}: has no effect beside the other settings")
+    device = named[0][1].device
+    if problem := rehearse(changes.old, changes.new, device, step):
+        guilty = [path for path, factories in changes.without.items() if not rehearse(changes.old, factories, device, step)]
+        raise UserError(f"cannot be changed on resuming: {', '.join(guilty or changes.without)}: {problem}")
+    carry_over(made, saved, schedule, scheduled(*changes.old, named), new, step)
+
+
+def load(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | None) -> None:
+    """Load both states as they are."""
+    optimizer, scheduler = made
+    optimizer.load_state_dict(saved)
+    if scheduler is not None and schedule is not None:
+        scheduler.load_state_dict(schedule)
+
+
+def counts(path: str, new: Scheduled, other: Scheduled) -> bool:
+    """Whether a setting shows in what is built with it and without it."""
+    if path.startswith(SCHEDULER) and isinstance(new[1], LambdaLR):  # a function, which does not tell
+        return True
+    return settings(new) != settings(other)
+
+
+def settings(made: Scheduled) -> Any:
+    """All that is set of an optimizer and its schedule."""
+    optimizer, scheduler = made
+    groups = [{**group, "params": len(group["params"])} for group in optimizer.param_groups]
+    return groups, None if scheduler is None else (type(scheduler), scheduler.state_dict())
+
+
+def rehearse(old: Factories, new: Factories, device: torch.device, step: int) -> str:
+    """Let one small matrix go through the change; what prevents it, or nothing."""
+    named = [("weight", nn.Parameter(torch.ones(2, 2, device=device)))]
+    named[0][1].grad = torch.ones(2, 2, device=device)
+    before = scheduled(*old, named)
+    before[0].step()
+    made = scheduled(*new, named)
+    try:
+        state = None if before[1] is None else before[1].state_dict()
+        carry_over(made, before[0].state_dict(), state, scheduled(*old, named), scheduled(*new, named), step)
+        made[0].step()
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # every optimizer misses something in its own way
+        return f"the optimizer's state in the checkpoint does not go with it ({type(error).__name__}: {error})"
+    return ""
+
+
+def carry_over(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | None, old: Scheduled, new: Scheduled, step: int) -> None:
+    """Load both states, then set what differs between `old` and `new`, which are made as before and as now and have taken no step."""
+    optimizer, scheduler = made
+    fresh = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    for group, before, now in zip(optimizer.param_groups, old[0].param_groups, new[0].param_groups, strict=True):
+        group |= {k: v for k, v in now.items() if k not in ("params", *RATES) and (k not in before or before[k] != v)}
+        was, rate = (one.get("initial_lr", one["lr"]) for one in (before, now))
+        if was != rate:
+            group["lr"] = group["lr"] * rate / was if was else rate
+            group["initial_lr"] = rate
+    if scheduler is None:
+        if old[1] is not None:
+            for group, one in zip(optimizer.param_groups, fresh, strict=True):
+                group["lr"] = one["lr"]
+    elif isinstance(scheduler, LambdaLR):
+        scheduler.last_epoch = schedule["last_epoch"] if schedule else step
+        factors = [function(scheduler.last_epoch) for function in scheduler.lr_lambdas]
+        for group, rate, factor in zip(optimizer.param_groups, scheduler.base_lrs, factors, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * factor
+    elif schedule is not None and type(scheduler) is type(old[1]):
+        assert old[1] is not None and new[1] is not None
+        before, now = old[1].state_dict(), new[1].state_dict()
+        scheduler.load_state_dict(schedule | {k: v for k, v in now.items() if k not in PROGRESS and before.get(k) != v})
+    else:
+        raise UserError("only ldm.training's schedules can begin in the middle of a run")
+    if scheduler is not None:
+        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
