@@ -239,7 +239,6 @@ STAGE_TWO = [  # override, what is said of it: nothing where it takes effect
     (f"{MODEL}.conditioner.params.drop_rate=0.3", ""),
     (f"{MODEL}.parameterization=eps", ""),
     (f"{MODEL}.schedule.params.T=500", ""),
-    (f"{MODEL}.first_stage.params.checkpoint=y", ""),
     ("paths.first_stage=y", ""),
     ("model.params.ema_decay=0.9", ""),
     ("model.params.ema_decay=null", ""),
@@ -253,7 +252,6 @@ STAGE_TWO = [  # override, what is said of it: nothing where it takes effect
     ("model.params.objective.params.initial_log_variance=1", "only counts where training begins"),
     ("model.params.ema_of=network", "the averages"),
     ("model.params.train_conditioner=false", "the optimizer's state"),
-    ("model.target=ldm.training.ClassifierTraining", "another kind of training"),
 ]
 
 
