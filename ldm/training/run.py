@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ldm import precision
 from ldm.config import Trust
+from ldm.errors import UserError
 from ldm.files import writing
 from ldm.stops import answered
 from ldm.training.checkpoints import Checkpoints, CleanStop
