@@ -7,6 +7,8 @@ import sys
 import unicodedata
 from contextlib import suppress
 
+from tqdm import tqdm
+
 INDENTED = re.compile(r"\n(?=  )")  # how a message of several lines goes on
 
 
@@ -41,9 +43,21 @@ class Lines(logging.Formatter):
         return super().format(record) if stack else each_line(super().format(record))
 
 
+class BesideBars(logging.StreamHandler):  # type: ignore[type-arg]
+    """Log lines above the progress bars on the same terminal, which go on below them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=self.stream)
+            self.flush()
+        except Exception:  # as every handler of logging does: what is logged must not end the program
+            self.handleError(record)
+
+
 def log_to_terminal() -> None:
-    """What the entry points do first: information and warnings go to standard error, one message a line."""
-    handler = logging.StreamHandler(sys.stderr)
+    """What the entry points do first: information and warnings go to standard error, one message a line, beside progress bars."""
+    logging.captureWarnings(True)
+    handler = BesideBars(sys.stderr)
     handler.setFormatter(Lines("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 

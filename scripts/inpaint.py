@@ -69,19 +69,25 @@ def main(arguments: list[str] | None = None) -> int:
     if not reads_mask and not flags.known:
         raise UserError(f"this model reads {reads(job.model)}, not masks: --known inpaints with a model that was not trained for it")
     asked = classes_and_prompts(flags, job.model, also=("mask", "masked_image"))
-    pairs, windows = asked_pairs(job, Path(flags.indir)), job.windows()
-    sizes = []
-    for place, read in enumerate(pairs):  # a wrong pair, and a picture in the way, are known before sampling
-        sizes.append(padded_size((pair := read()).image, size_multiple(job.model)))
+    pairs = asked_pairs(job, Path(flags.indir))
+    sizes, named = [], []
+    for read in pairs:  # a wrong pair, and a picture in the way, are known before sampling
+        pair = read()
+        sizes.append(padded_size(pair.image, size_multiple(job.model)))
+        named.append(replace(pair, image=Image.new("L", (1, 1)), hole=pair.hole[:1, :1].copy()))  # a folder may be larger than memory
+    job = job.for_sizes(sizes)
+    for place, pair in enumerate(named):
         for i in range(flags.n):
             job.check_free(*result_of(job, pair, (place, i), asked))
         if flags.masks is not None:
             job.check_free(*mask_of(job, pair))
-    planned = rounds(sizes, flags.n, 1 if windows else flags.batch)
+    in_windows = {size: job.windows_at(size) for size in sizes}
+    planned = rounds(sizes, flags.n, lambda size: 1 if in_windows[size] else flags.batch)
+    said = job.in_windows(sizes)
     with job.progress(len(planned)) as on_step:
         for results in planned:
-            fill(job, results, pairs, asked, Steering(windows=windows, on_step=on_step))
-    sys.stdout.write(f"{flags.n * len(pairs)} images in {job.outdir}\n")
+            fill(job, results, pairs, asked, Steering(windows=in_windows[sizes[results[0][0]]], on_step=on_step))
+    sys.stdout.write(f"{flags.n * len(pairs)} images in {job.outdir}{said}\n")
     return 0
 
 

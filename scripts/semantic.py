@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("maps", nargs="+", metavar="MAP.png", help="label maps, all of one size unless --height and --width are given")
     p.add_argument("--n", "--n_samples", type=int, default=4, help="images per map (default: 4)")
     add_condition_flags(p)
-    add_size_flags(p, "the map's")
+    add_size_flags(p, "the map's", whole=True)
     add_set_flags(p)
     return p
 
@@ -54,8 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"the label maps differ in size ({', '.join(f'{w}x{h}' for h, w in shapes)}): give --height and --width")
     height, width = shapes[0]
     latent_shape(job.model, (height, width))
+    job = job.for_sizes([(height, width)])
+    said = job.in_windows([(height, width)] * len(flags.maps))
     asked = each_with(asked, others, flags.n)
-    return make_set(job, asked, len(asked), (height, width), steering_from_flags(job, (height, width)))
+    code = make_set(job, asked, len(asked), (height, width), steering_from_flags(job, (height, width)))
+    sys.stdout.write(f"{said.removeprefix('; ')}\n" if said else "")
+    return code
 
 
 if __name__ == "__main__":

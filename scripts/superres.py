@@ -69,15 +69,18 @@ def main(arguments: list[str] | None = None) -> int:
     names, flags.images = list(found), list(found.values())
     unit = size_multiple(job.model) // math.gcd(size_multiple(job.model), factor_of(job))
     sizes = [padded_size(read_picture(path, channels), unit) for path in flags.images]  # a wrong image is known before sampling
+    large = [(height * factor_of(job), width * factor_of(job)) for height, width in sizes]
+    job = job.for_sizes(large)
     check_names(job, names)
-    windows = job.windows()
-    planned = rounds(sizes, flags.n, 1 if windows else flags.batch)
+    in_windows = {size: job.windows_at(of) for size, of in zip(sizes, large, strict=True)}
+    planned = rounds(sizes, flags.n, lambda size: 1 if in_windows[size] else flags.batch)
+    said = job.in_windows(large)
     with job.progress(len(planned)) as on_step:
         for results in planned:
             given = {place: read_picture(flags.images[place], channels) for place, _ in results}
             low = torch.cat([pad_to(to_tensor(given[place])[None], unit) for place, _ in results])
-            enlarge(job, names, results, given, low, Steering(windows=windows, on_step=on_step))
-    sys.stdout.write(f"{flags.n * len(flags.images)} images in {job.outdir}\n")
+            enlarge(job, names, results, given, low, Steering(windows=in_windows[sizes[results[0][0]]], on_step=on_step))
+    sys.stdout.write(f"{flags.n * len(flags.images)} images in {job.outdir}{said}\n")
     return 0
 
 

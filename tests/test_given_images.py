@@ -18,7 +18,7 @@ from ldm.seeding import generator
 
 def test_rounds_hold_one_size_and_leave_nothing_out() -> None:
     sizes = [(8, 8), (8, 8), (8, 16), (8, 8)]
-    planned = rounds(sizes, 3, 4)
+    planned = rounds(sizes, 3, lambda size: 4)
     assert [result for some in planned for result in some] == [(place, i) for place in range(4) for i in range(3)]
     assert [len(some) for some in planned] == [4, 2, 3, 3]
     assert all(len({sizes[place] for place, _ in some}) == 1 for some in planned)

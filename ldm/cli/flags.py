@@ -95,16 +95,19 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_size_flags(p: argparse.ArgumentParser, default: str = "as trained") -> None:
+def add_size_flags(p: argparse.ArgumentParser, default: str = "as trained", whole: bool = False) -> None:
     """Height and width, and windows for sizes that memory cannot hold at once."""
     p.add_argument("--height", "--H", type=int, help=f"of the images, in pixels (default: {default})")
     p.add_argument("--width", "--W", type=int, help=f"of the images, in pixels (default: {default})")
-    add_window_flags(p)
+    add_window_flags(p, whole)
 
 
-def add_window_flags(p: argparse.ArgumentParser) -> None:
-    """Overlapping windows."""
-    p.add_argument("--window", type=int, metavar="PIXELS", help="sample in overlapping windows of this side: large images, little memory")
+def add_window_flags(p: argparse.ArgumentParser, whole: bool = True) -> None:
+    """Overlapping windows; with `whole`, `Job.at_size` takes them for large images by itself, and there is a flag against that."""
+    default = " (default: the size in training, for images that are larger)" if whole else ""
+    p.add_argument("--window", type=int, metavar="PIXELS", help=f"sample in overlapping windows of this side: little memory{default}")
+    if whole:
+        p.add_argument("--whole", action="store_true", help="sample large images at once, not in windows: slower, and more memory")
     p.add_argument("--overlap", type=int, metavar="PIXELS", help="of windows (default: half a window)")
 
 

@@ -2,18 +2,17 @@
 
 import argparse
 import json
+import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from ldm import __version__
 from ldm.cli.asked import advice, part_reading, reads, refuse_others
@@ -23,15 +22,19 @@ from ldm.data.batch import Batch
 from ldm.diffusion.sampling import SPACINGS, last_part
 from ldm.diffusion.windows import Windows
 from ldm.errors import UserError, out_of_memory
-from ldm.generation import SamplerSettings, generate, latent_shape
+from ldm.generation import SamplerSettings, generate, latent_shape, size_multiple
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import LoadedModel
 from ldm.precision import sampling_context
+from ldm.progress import Steps
 from ldm.sources import trained_size
 from ldm.steering import Steering
 
 Steer = Callable[[Batch], Steering]  # for the conditions of one batch
+log = logging.getLogger(__name__)
 UNKNOWN_SIZE = 256  # of images, in pixels, where the data of a model's config does not say it: the paper's
+UNKNOWN_WINDOW = 512  # the same, where larger images go in windows: one that most of the paper's models have seen
+OVERLAP = 0.25  # of windows that nobody asked for, as a share: a quarter of it is context, and half of a window would cost 3 times more
 ALWAYS = (
     "seed",
     "precision",
@@ -58,12 +61,14 @@ class Job:
         loaded: the model on its device.
         settings: of the sampler.
         outdir: made when the job opens.
+        steps: shows how far it is.
     """
 
     flags: argparse.Namespace
     loaded: LoadedModel
     settings: SamplerSettings
     outdir: Path
+    steps: Steps = field(default_factory=Steps)
 
     @classmethod
     def open(cls, flags: argparse.Namespace, scale: float | None = None) -> "Job":
@@ -103,6 +108,39 @@ class Job:
         latent_shape(self.model, (height, width))  # a wrong size is known before anything else is read
         return height, width
 
+    def for_sizes(self, sizes: Sequence[tuple[int, int]]) -> "Job":
+        """This job for images of these heights and widths: in windows if one is larger than in training, unless the flags say otherwise."""
+        flags, unit = self.flags, size_multiple(self.model)
+        window = max(-(-self.trained_side() // unit), 2) * unit
+        if flags.whole and (flags.window, flags.overlap) != (None, None):
+            raise UserError("--whole is against windows: leave out --window and --overlap")
+        chosen = flags.whole or flags.window is not None or flags.overlap is not None
+        if chosen or max(map(max, sizes)) <= window or "boxes" in self.model.conditioner.reads:
+            return self
+        overlap = max(1, round(window * OVERLAP / unit)) * unit
+        return replace(self, flags=argparse.Namespace(**{**vars(flags), "window": window, "overlap": overlap, "by_itself": True}))
+
+    def trained_side(self) -> int:
+        """Of the images in training, in pixels."""
+        return trained_size(self.loaded.config) or UNKNOWN_WINDOW
+
+    def windows_at(self, size: tuple[int, int]) -> Windows | None:
+        """The windows for images of a height and width; none for those that one window holds."""
+        windows = self.windows()
+        return None if windows is None or max(size) <= self.flags.window else windows
+
+    def in_windows(self, sizes: Sequence[tuple[int, int]]) -> str:
+        """What the user should know of images that go in windows without having been asked for it."""
+        if not getattr(self.flags, "by_itself", False):
+            return ""
+        count = sum(max(size) > self.flags.window for size in sizes)
+        text = (
+            f"{count} of {len(sizes)} {'is' if count == 1 else 'are'} larger than the {self.trained_side()} pixels of training: "
+            f"in windows of {self.flags.window} that overlap by {self.flags.overlap} (--whole: at once, with more memory)"
+        )
+        log.info("%s", text)  # now, for they take long, and with the result
+        return f"; {text}"
+
     def windows(self) -> Windows | None:
         """What `--window` and `--overlap` ask for.
 
@@ -123,7 +161,7 @@ class Job:
         if self.flags.window % (f * factor) or overlap % (f * factor):
             raise UserError(f"--window {self.flags.window} --overlap {overlap}: this model needs multiples of {f * factor}")
         try:
-            return Windows(self.flags.window // f, overlap // f, self.flags.batch, factor)
+            return Windows(self.flags.window // f, overlap // f, self.flags.batch, factor, self.steps.piece)
         except ValueError as error:
             raise UserError(f"--window {self.flags.window} --overlap {overlap}: {error}") from error
 
@@ -156,19 +194,15 @@ class Job:
 
     @contextmanager
     def progress(self, batches: int, done: int = 0) -> Iterator[Callable[[], None]]:
-        """A bar over all steps of all batches, some of which were done before; yields what to call after each."""
+        """What shows all steps of all batches, some of which were done before; yields what to call after each."""
         strength = self.flags.strength if getattr(self.flags, "init", None) else 1.0
         try:
             times = last_part(SPACINGS[self.settings.spacing](self.model.schedule.T, self.settings.steps), strength)
         except ValueError as error:
             raise UserError(str(error)) from error
         steps = len(times) - 1
-        with tqdm(total=batches * steps, initial=done * steps, unit="step", disable=not sys.stderr.isatty()) as bar:
-
-            def on_step() -> None:
-                bar.update()
-
-            yield on_step
+        with self.steps.shown(batches * steps, done * steps):
+            yield self.steps.step
 
     def sample(self, batch: Batch, numbers: Sequence[int], size: tuple[int, int], steering: Steering) -> Tensor:
         """Images `(B, C, H, W)` in [-1, 1] on the CPU.

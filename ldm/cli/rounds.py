@@ -1,6 +1,6 @@
 """Several results for each of several images: in batches, whose images have one size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from PIL import Image
@@ -18,11 +18,11 @@ def number_of(result: Result, n: int) -> int:
     return result[0] * n + result[1]
 
 
-def rounds(sizes: Sequence[tuple[int, int]], n: int, batch: int) -> list[list[Result]]:
-    """All results in their order, `n` for each image, at most `batch` at a time and only of one size at a time."""
+def rounds(sizes: Sequence[tuple[int, int]], n: int, batch: Callable[[tuple[int, int]], int]) -> list[list[Result]]:
+    """All results in their order, `n` for each image, at most `batch(size)` at a time and only of one size at a time."""
     results = [(place, i) for place in range(len(sizes)) for i in range(n)]
     planned: list[list[Result]] = []
-    for _, group in groupby(results, key=lambda result: sizes[result[0]]):
+    for size, group in groupby(results, key=lambda result: sizes[result[0]]):
         alike = list(group)
-        planned += [alike[first : first + batch] for first in range(0, len(alike), batch)]
+        planned += [alike[first : first + batch(size)] for first in range(0, len(alike), batch(size))]
     return planned

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class Windows:
         overlap: of neighbours, in cells, at least.
         batch: windows at a time; the result does not depend on it (but for how kernels round).
         multiple: windows begin at multiples of this (the network's factor, so that its grid stays where it was).
+        told: called with how many windows are done, and of how many, for progress bars.
 
     Raises:
         ValueError: sizes that are no multiples, an overlap that is not smaller than the window, or a batch below 1.
@@ -31,6 +32,7 @@ class Windows:
     overlap: int
     batch: int = 1
     multiple: int = 1
+    told: Callable[[int, int], None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.size % self.multiple or self.overlap % self.multiple:
@@ -80,6 +82,8 @@ class Windows:
                 place = (slice(enlarge * top, enlarge * (top + h)), slice(enlarge * left, enlarge * (left + w)))
                 total[row, :, *place] += weight * piece
                 weights[row, :, *place] += weight
+            if self.told is not None:
+                self.told(first + len(some), len(jobs))
         assert total is not None
         return total / weights
 

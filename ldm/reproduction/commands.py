@@ -168,9 +168,9 @@ def sampling(table: Table, row: Row, asked: Asked, folder: Path, source: str) ->
             words = ["scripts/layout2img.py", model, given, "--n", "1", *size]
         case "superres":
             guide = ["--guider", str(settings.get("guider")), "--guide-scale", f"{settings.get('guide_scale', 0.0):g}"]
-            words = ["scripts/superres.py", model, given, "--n", "1", *(guide if "guider" in settings else [])]
+            words = ["scripts/superres.py", model, given, "--n", "1", "--whole", *(guide if "guider" in settings else [])]
         case "inpaint":
-            words = ["scripts/inpaint.py", model, "--indir", given, "--n", "1"]
+            words = ["scripts/inpaint.py", model, "--indir", given, "--n", "1", "--whole"]
         case _:
             raise UserError(f"{table.number}: nothing to sample")
     return Command("sample", (*words, *scale, *shared), needs=needs)

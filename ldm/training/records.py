@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ldm.data.batch import Batch
 from ldm.errors import UserError, WriteError
 from ldm.files import append_line, whole_lines, write_text, writing
+from ldm.progress import clock
 from ldm.training.memory import peak_memory
 from ldm.training.module import TrainingModule
 
@@ -302,6 +303,10 @@ class Progress(pl.Callback):
         if self.bar is not None:
             self.bar.close()
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self.bar is not None:  # what is said next stands on a line of its own
+            self.bar.close()
+
 
 def first_cause(error: BaseException) -> BaseException:
     """What the system said, where an error comes of that; else the error."""
@@ -325,10 +330,3 @@ def in_words(error: BaseException) -> str:
         trace = trace.tb_next
     where = "" if trace is None else f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
     return f"{type(error).__name__}: {text}{where}"
-
-
-def clock(seconds: float) -> str:
-    """1:02:03 or 2:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -10,13 +10,14 @@ from torch import nn
 from ldm.errors import UserError
 from ldm.evaluation.runs import read_lines, read_series
 from ldm.first_stage.health import balance_warnings
+from ldm.progress import clock
 from ldm.training import Muon, TrainerSettings, warmup_cosine, warmup_linear
 from ldm.training.checkpoints import Checkpoints
 from ldm.training.datamodule import DataModule
 from ldm.training.ema import EMA
 from ldm.training.endings import in_words
 from ldm.training.muon import orthogonalise
-from ldm.training.records import MetricsTable, Records, clock
+from ldm.training.records import MetricsTable, Records
 from ldm.training.timelimit import TimeLimit
 
 
