@@ -11,7 +11,32 @@ import torch
 from ldm import precision
 from ldm.errors import UserError
 
-OURS = ("max_epochs", "max_steps", "devices", "accelerator", "precision", "strategy", "num_nodes", "callbacks", "logger")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+# Arguments of Lightning's Trainer that keep their meaning here, and what they take.
+LIGHTNING: dict[str, tuple[Any, ...]] = {
+    "benchmark": (True, False, None),
+    "detect_anomaly": (True, False),
+    "deterministic": (True, False, "warn", None),
+    "enable_autolog_hparams": (True, False),
+    "profiler": ("simple", "advanced", "pytorch", None),
+    "sync_batchnorm": (True, False),
+}
+# Others that people may look for, by what does it here. Steps, batches and pauses are counted by this project.
+INSTEAD = {
+    **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "fast_dev_run", "limit_train_batches"), "steps"),
+    **dict.fromkeys(("devices", "accelerator", "precision", "strategy", "num_nodes"), "the same key of trainer.params"),
+    **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch"), "validate_every"),
+    **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), "gradient_clip"),
+    "max_time": "max_seconds",
+    "limit_val_batches": "validation_batches",
+    "overfit_batches": "a smaller data set",
+    "accumulate_grad_batches": "data.params.max_per_device",
+    "log_every_n_steps": "log_every",
+    "enable_checkpointing": "checkpoint_every and keep",
+    "callbacks": "the config's callbacks:",
+    "logger": "the config's loggers:",
+    "default_root_dir": "--logdir",
+}
 
 
 @dataclass(frozen=True)
@@ -73,19 +98,24 @@ class TrainerSettings:
         precision.require_training(self.precision, self.accelerator)
         if self.strategy.startswith("fsdp"):
             raise ValueError(f"strategy {self.strategy!r} is not supported: weights are saved and averaged whole; use ddp")
-        if not re.fullmatch("auto|ddp[a-z_]*", self.strategy):
-            raise ValueError(f"strategy {self.strategy!r} is unknown; there are auto, ddp, ddp_find_unused_parameters_true, ...")
+        if re.match("ddp_(spawn|fork|notebook)", self.strategy):
+            raise ValueError(f"strategy {self.strategy!r} is not supported: its processes would not know of the run's folder; use ddp")
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"strategy {self.strategy!r} is unknown; there are {', '.join(STRATEGIES)}")
         if self.gradient_clip is not None and self.gradient_clip <= 0:
             raise ValueError(f"gradient_clip must be positive, got {self.gradient_clip}")
         if not 0 < self.share <= 1:
             raise ValueError(f"share must lie in (0, 1], got {self.share}")
         if not 0 <= self.max_skipped <= 1:
             raise ValueError(f"max_skipped must be a share between 0 and 1, got {self.max_skipped}")
-        for key in self.lightning:
+        for key, value in self.lightning.items():
             if key not in inspect.signature(pl.Trainer).parameters:
                 raise ValueError(f"lightning: Lightning's Trainer takes no {key!r}")
-            if key in OURS:
-                raise ValueError(f"lightning: {key!r} is set by this project; use trainer.params")
+            if key not in LIGHTNING:
+                instead = f": use {INSTEAD[key]}" if key in INSTEAD else ", and has no effect of its own"
+                raise ValueError(f"lightning: {key!r} is set by this project{instead}")
+            if value not in LIGHTNING[key]:
+                raise ValueError(f"lightning: {key} expects one of {', '.join(map(str, LIGHTNING[key]))}, got {value!r}")
         self._check_devices()
 
     def _check_devices(self) -> None:
