@@ -14,6 +14,7 @@ from ldm.diffusion.guidance import Guidance
 from ldm.diffusion.sampling import SAMPLERS, SPACINGS
 from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
+from ldm.ranges import integer, number
 from ldm.seeding import generator, normal
 from ldm.steering import Steering
 
@@ -56,16 +57,14 @@ class SamplerSettings:
             raise UserError(f"sampler {self.sampler!r} is unknown; there are {', '.join(SAMPLERS)}")
         if self.spacing not in SPACINGS:
             raise UserError(f"spacing {self.spacing!r} is unknown; there are {', '.join(SPACINGS)}")
-        if self.steps < 1:
-            raise UserError(f"steps must be at least 1, got {self.steps}")
-        if self.eta < 0:
-            raise UserError(f"eta must not be negative, got {self.eta}")
-        if self.eta and self.sampler != "ddim":
-            raise UserError(f"eta belongs to ddim; sampler {self.sampler!r} has none")
         try:
+            integer(steps=self.steps)
+            number(0, eta=self.eta)
             self.guidance  # noqa: B018  (its numbers are checked where they are explained)
         except (ValueError, TypeError, IndexError) as error:
             raise UserError(str(error)) from error
+        if self.eta and self.sampler != "ddim":
+            raise UserError(f"eta belongs to ddim; sampler {self.sampler!r} has none")
 
 
 @torch.no_grad()

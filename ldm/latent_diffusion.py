@@ -1,6 +1,5 @@
 """The model of Fig. 3: frozen first stage, conditioner, denoising network. Plain PyTorch; trains and samples anywhere."""
 
-import math
 from functools import partial
 from typing import Literal
 
@@ -15,6 +14,7 @@ from ldm.diffusion.schedule import NoiseSchedule
 from ldm.diffusion.windows import Windows
 from ldm.first_stage.base import FirstStage
 from ldm.networks.unet import UNet
+from ldm.ranges import finite
 
 
 class LatentDiffusion(nn.Module):
@@ -47,12 +47,12 @@ class LatentDiffusion(nn.Module):
         self.network, self.schedule = network, schedule
         self.conditioner = conditioner if conditioner is not None else Unconditional()
         self.parameterization = PARAMETERIZATIONS[parameterization]
+        if scale != "std" and (not finite(scale) or scale == 0):
+            raise ValueError(f"scale must be a number other than 0, or std, got {scale!r}")
         self.scale: Tensor
         # nan until measured, so that a forgotten measurement cannot pass unnoticed; known even on the meta device
         self.register_buffer("scale", torch.tensor(float("nan") if scale == "std" else float(scale), device="cpu"))
         self.scale_by_std = scale == "std"
-        if scale != "std" and not (math.isfinite(float(scale)) and float(scale) != 0.0):
-            raise ValueError(f"scale must be a number other than 0, or std, got {scale}")
         self._check_shapes()
 
     def _check_shapes(self) -> None:

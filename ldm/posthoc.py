@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldm.ranges import finite
+
 
 def exponent(length: float) -> float:
     """gamma for a relative length sigma_rel (Eq. 123 there solved for gamma).
@@ -62,7 +64,7 @@ class PowerAverages:
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], lengths: Sequence[float] = (0.05, 0.1)) -> None:
-        if not lengths or len(set(lengths)) != len(lengths):
+        if not lengths or not all(map(finite, lengths)) or len(set(lengths)) != len(lengths):
             raise ValueError(f"lengths of averages must be some different numbers, got {list(lengths)}")
         self.parameters, self.lengths, self.updates = dict(parameters), tuple(float(length) for length in lengths), 0
         self.exponents = [exponent(length) for length in self.lengths]

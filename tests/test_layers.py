@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up. A module imports only from lines below its own, or from its own package.
 LAYERS = [
-    {"ldm.printable"},
+    {"ldm.printable", "ldm.ranges"},
     {"ldm.errors", "ldm.seeding", "ldm.posthoc", "ldm.progress", "ldm.shell", "ldm.stops", "ldm.threads", "ldm.imagefiles"},
     {"ldm.files", "ldm.precision", "ldm.processes"},
     {"ldm.lock"},

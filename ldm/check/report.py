@@ -1,13 +1,21 @@
 """What a check found, for people and for programs."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ldm.errors import MissingFile, UserError
 from ldm.files import write_text
 from ldm.printable import each_line
 from ldm.starting import StartingWeights
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without its further explanations."""
+    return (str(error).strip().splitlines() or ["no reason is given"])[0]
 
 
 @dataclass
@@ -36,6 +44,18 @@ class Report:
     @property
     def exit_code(self) -> int:
         return 2 if self.problems else 3 if self.missing or self.downloads else 0
+
+    @contextmanager
+    def judging(self, path: str) -> Iterator[None]:
+        """Within, an error ends the judgement and becomes an entry: no value of a config reaches the user as a stack trace."""
+        try:
+            yield
+        except MissingFile as error:
+            self.missing.append(f"{path}: {error}")
+        except (UserError, ValueError) as error:
+            self.problems.append(f"{path}: {error}")
+        except Exception as error:  # what a constructor did not foresee
+            self.problems.append(f"{path}: {type(error).__name__}: {first_line(error)}")
 
     def write(self, path: Path) -> None:
         findings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("start", "built", "downloads")}

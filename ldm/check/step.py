@@ -11,7 +11,7 @@ from ldm.check.report import Report
 from ldm.config import Config, Trust, build
 from ldm.data.batch import Batch
 from ldm.data.tasks import WithTask
-from ldm.errors import MissingFile
+from ldm.errors import MissingFile, UserError
 from ldm.seeding import StepRandom
 from ldm.shrink import WIDTH, shrink
 from ldm.sources import trained_size
@@ -86,7 +86,7 @@ def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> No
     """One forward and backward pass of the same config with narrow networks, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = build(shrink(node), trust, "model (shrunken)")
+        module = build(shrink(node), trust, "model")
         module.manual_backward = lambda loss: loss.backward()
         if isinstance(module, DiffusionTraining) and module.model.scale_by_std:
             module.model.scale.fill_(1.0)
@@ -97,11 +97,9 @@ def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> No
             report.problems.append(f"model: one step fails on a batch of the data: {type(error).__name__}: {error}")
             return
         try:
-            optimizers = module.configure_optimizers()
-            if not all(isinstance(optimizer, torch.optim.Optimizer) for optimizer in optimizers):
-                raise TypeError("it builds no torch.optim.Optimizer")
-        except Exception as error:  # a negative rate, a missing argument
-            report.problems.append(f"model.params.optimizer or scheduler: {type(error).__name__}: {error}")
+            module.configure_optimizers()
+        except UserError as error:
+            report.problems.append(str(error))
             return
     without = [name for name, p in module.averaged().items() if p.requires_grad and p.grad is None]
     if without:

@@ -10,21 +10,38 @@ from ldm.config import Config, Trust, build, validate
 from ldm.config.targets import did_you_mean
 from ldm.errors import MissingFile, UserError
 from ldm.generation import DIVIDES_BY_ALPHA, SamplerSettings
+from ldm.ranges import integer
 from ldm.starting import begin_with
 from ldm.training import DataModule, DiffusionTraining, TrainerSettings
+from ldm.training.extras import extras, try_trainer
 from ldm.training.module import TrainingModule
-from ldm.training.run import extras
+from ldm.training.run import quiet_lightning
 
 
 def check(config: Config, trust: Trust) -> Report:
     """Validate, build on the meta device, read a batch, run one narrow step."""
-    report = Report([*map(str, validate(config, trust)), *extras(config.data, trust)])
+    report = Report()
+    with report.judging("config"):
+        report.problems += [*map(str, validate(config, trust)), *extras(config.data, trust)]
     if report.problems:
         return report
-    check_sampling(config.data, report)
+    with report.judging("sampling"):
+        check_sampling(config.data, report)
     settings = build_or_report(config.data["trainer"], "trainer", trust, report)
+    callbacks = build_or_report(config.data.get("callbacks") or {}, "callbacks", trust, report)
+    if isinstance(settings, TrainerSettings) and not report.problems:
+        with report.judging("trainer.params"):
+            quiet_lightning()
+            try_trainer(settings, list((callbacks or {}).values()))
     data = build_or_report(config.data["data"], "data", trust, report)
     report.built = {"trainer": settings, "data": data}
+    with report.judging("model"):
+        check_model(config, settings, data, trust, report)
+    return report
+
+
+def check_model(config: Config, settings: Any, data: Any, trust: Trust, report: Report) -> None:
+    """The model at full size, held against the data, and a step of a narrow copy."""
     model_node = without_checkpoints(config.data["model"], "model", report)
     module = build_on_meta(model_node, config, trust, report)
     if isinstance(module, TrainingModule):
@@ -39,7 +56,8 @@ def check(config: Config, trust: Trust) -> Report:
         batch = read_batch(data, module, config, report)
         if batch is not None and not report.problems:
             run_narrow_step(model_node, batch, trust, report)
-    return report
+    elif module is not None:
+        report.problems.append(f"model: expected a TrainingModule, got {type(module).__name__}")
 
 
 def check_sampling(config: dict[str, Any], report: Report) -> None:
@@ -53,8 +71,11 @@ def check_sampling(config: dict[str, Any], report: Report) -> None:
                 report.problems.append(f"{key}.{name}: unknown{did_you_mean(name, names)} (known: {', '.join(names)})")
         try:
             SamplerSettings(**{name: value for name, value in settings.items() if name in known})
-        except (UserError, TypeError) as error:
+        except (UserError, ValueError, TypeError) as error:
             report.problems.append(f"{key}: {error}")
+        if key == "evaluation" and (samples := settings.get("samples")) is not None:
+            with report.judging("evaluation"):
+                integer(samples=samples)
 
 
 def check_steps(module: TrainingModule, config: dict[str, Any], report: Report) -> None:

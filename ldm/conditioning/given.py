@@ -6,6 +6,7 @@ import torch
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
 from ldm.data.batch import Batch
+from ldm.ranges import integer, share
 
 
 class GivenContext(Conditioner):
@@ -20,6 +21,8 @@ class GivenContext(Conditioner):
 
     def __init__(self, width: int, drop_rate: float = 0.0) -> None:
         super().__init__()
+        integer(width=width)
+        share(drop_rate=drop_rate)
         self.context_channels, self.drop_rate = width, drop_rate
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:

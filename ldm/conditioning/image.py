@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
 from ldm.conditioning.fill import fill_smoothly
 from ldm.data.batch import UNLABELLED, Batch
+from ldm.ranges import integer, positive, share
 
 
 class ConcatImage(Conditioner):
@@ -51,6 +52,8 @@ class ConcatImage(Conditioner):
         fill: str | None = None,
     ) -> None:
         super().__init__()
+        integer(channels=channels, factor=factor, enlarge=enlarge, fold=fold)
+        share(drop_rate=drop_rate)
         if encode + (factor > 1) + (enlarge > 1) + (fold > 1) > 1:
             raise ValueError(f"ConcatImage takes one of encode={encode}, factor={factor}, enlarge={enlarge} and fold={fold}")
         self.key, self.encode_first, self.factor, self.enlarge, self.drop_rate = key, encode, factor, enlarge, drop_rate
@@ -100,6 +103,9 @@ class Rescaler(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
+        integer(in_channels=in_channels, out_channels=out_channels)
+        integer(0, stages=stages)
+        positive(factor=factor)
         self.stages, self.factor, self.method = stages, factor, method
         self.out_channels = out_channels or in_channels
         self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=bias) if out_channels else None
@@ -123,6 +129,8 @@ class LabelMap(Conditioner):
 
     def __init__(self, num_classes: int, rescaler: Rescaler, drop_rate: float = 0.0) -> None:
         super().__init__()
+        integer(num_classes=num_classes)
+        share(drop_rate=drop_rate)
         self.num_classes, self.rescaler, self.drop_rate = num_classes, rescaler, drop_rate
         self.concat_channels = rescaler.out_channels
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
 from ldm.data.batch import Batch
+from ldm.ranges import integer, share
 
 
 class ClassEmbedding(Conditioner):
@@ -27,6 +28,8 @@ class ClassEmbedding(Conditioner):
 
     def __init__(self, num_classes: int, width: int, drop_rate: float = 0.0, null_class: bool = True) -> None:
         super().__init__()
+        integer(num_classes=num_classes, width=width)
+        share(drop_rate=drop_rate)
         if drop_rate and not null_class:
             raise ValueError("ClassEmbedding: drop_rate needs the null class")
         self.num_classes, self.drop_rate, self.null_class = num_classes, drop_rate, null_class
@@ -56,6 +59,8 @@ class LabelVector(Conditioner):
 
     def __init__(self, num_classes: int, drop_rate: float = 0.0) -> None:
         super().__init__()
+        integer(num_classes=num_classes)
+        share(drop_rate=drop_rate)
         self.num_classes, self.drop_rate = num_classes, drop_rate
         self.vector_channels = num_classes
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
 from ldm.data.batch import Batch
 from ldm.nn.transformer import TokenTransformer
+from ldm.ranges import integer, share
 
 
 class BoxTokenizer:
@@ -24,6 +25,8 @@ class BoxTokenizer:
     """
 
     def __init__(self, max_objects: int = 30, vocabulary: int = 8192, crop: bool = True) -> None:
+        integer(max_objects=max_objects)
+        integer(2, vocabulary=vocabulary)
         self.max_objects, self.vocabulary_size, self.crop = max_objects, vocabulary, crop
         self.grid = int(vocabulary**0.5)
         self.length = 3 * max_objects + 2 * int(crop)
@@ -73,6 +76,7 @@ class LayoutTransformer(Conditioner):
         logit_head: bool = False,
     ) -> None:
         super().__init__()
+        share(drop_rate=drop_rate)
         self.boxes, self.drop_rate, self.context_channels = tokenizer, drop_rate, width
         size = (tokenizer.vocabulary_size, tokenizer.length)
         self.transformer = TokenTransformer(*size, width, depth, heads, head_channels, logit_head)

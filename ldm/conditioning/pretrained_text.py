@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
 from ldm.data.batch import Batch
 from ldm.errors import MissingFile, UserError
+from ldm.ranges import integer, share
 from ldm.shell import quoted
 
 ENCODERS = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}  # by the config's model_type
@@ -52,6 +53,8 @@ class PretrainedText(Conditioner):
         pad: int | None = None,
     ) -> None:
         super().__init__()
+        integer(length=length)
+        share(drop_rate=drop_rate)
         import transformers
 
         self.source, self.length, self.drop_rate, self.stored, self.pad = source, length, drop_rate, stored, pad

@@ -6,6 +6,7 @@ from ldm.conditioning.base import Conditioner, Conditioning, Encode
 from ldm.conditioning.tokenizers import Tokenizer
 from ldm.data.batch import Batch
 from ldm.nn.transformer import TokenTransformer
+from ldm.ranges import share
 
 
 class TextTransformer(Conditioner):
@@ -33,6 +34,7 @@ class TextTransformer(Conditioner):
         logit_head: bool = False,
     ) -> None:
         super().__init__()
+        share(drop_rate=drop_rate)
         self.tokenizer, self.length, self.drop_rate = tokenizer, length, drop_rate
         self.context_channels = width
         self.transformer = TokenTransformer(tokenizer.vocabulary_size, length, width, depth, heads, head_channels, logit_head)

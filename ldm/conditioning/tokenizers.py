@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
+from ldm.ranges import integer
 
 
 class Tokenizer(Protocol):
@@ -65,6 +66,7 @@ class BertTokenizer:
     """
 
     def __init__(self, source: str = "bert-base-uncased", vocabulary_size: int = 30522) -> None:
+        integer(vocabulary_size=vocabulary_size)
         self.source, self.vocabulary_size = source, vocabulary_size
         self._tokenizer = None
 

@@ -19,6 +19,7 @@ from ldm.data.maps import read_map, read_mask
 from ldm.data.reading import Reading
 from ldm.errors import UserError
 from ldm.imagefiles import open_image
+from ldm.ranges import integer, share, span
 from ldm.seeding import generator
 
 Give = Literal["label", "caption", "boxes", "segmentation", "mask"]
@@ -87,6 +88,9 @@ class Annotated(Reading):
         min_box: float = 0.0,
         map_classes: int | None = None,
     ) -> None:
+        integer(size=size, resize=resize, channels=channels, map_classes=map_classes)
+        share(flip=flip, min_box=min_box)
+        span(values=values)
         self.what, self.give, self.size, self.resize = what, tuple(give), size, resize or size
         self.crop: Crop = crop
         self.flip, self.channels, self.min_box, self.map_classes = flip, channels, min_box, map_classes

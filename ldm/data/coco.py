@@ -14,6 +14,7 @@ from ldm.data.geometry import Crop
 from ldm.data.reading import files_below, first_of, is_text, require
 from ldm.errors import UserError
 from ldm.printable import printable
+from ldm.ranges import share, span
 
 SIZES = {"id": 0, "width": 1, "height": 1}  # keys of an image and their least values
 STUFF_CLASSES = 182  # of the label maps of COCO-Stuff: things 0 to 90, stuff 91 to 181
@@ -61,6 +62,8 @@ class Coco(Annotated):
         objects: tuple[int, int] = (0, 100000),
         min_box: float = 0.0,
     ) -> None:
+        share(min_area=min_area)
+        span(objects=objects)
         super().__init__(f"COCO in {root!r}", give, size, resize, crop, flip, min_box=min_box, map_classes=STUFF_CLASSES)
         if other := set(self.give) & {"label", "mask"}:
             raise UserError(f"{self.what}: has no {min(other)!r} (it can give caption, boxes, segmentation)")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
+from ldm.ranges import integer
 from ldm.seeding import derive
 
 HELD_OUT = 360  # of 1797
@@ -39,6 +40,7 @@ class Digits(Dataset[Sample]):
     """
 
     def __init__(self, split: Literal["train", "validation"] = "train", size: int = 32) -> None:
+        integer(size=size)
         self.images, self.labels, self.numbers = load_digits(split, size)
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from ldm.data.metadata import read_all
 from ldm.data.reading import Reading, beside, in_split, no_words, of_split, read_text
 from ldm.errors import MissingFile, UserError
 from ldm.imagefiles import counted, open_image
+from ldm.ranges import integer, share
 from ldm.seeding import generator
 
 
@@ -62,6 +63,9 @@ class ImageFolder(Reading):
         zoom: float | None = None,
         smallest: int = 0,
     ) -> None:
+        integer(size=size, resize=resize)
+        integer(0, smallest=smallest)
+        share(flip=flip, held_out=held_out)
         self.root, self.size, self.resize = Path(root), size, resize or size
         self.crop: Crop = crop
         self.flip, self.channels, self.zoom, self.smallest = flip, channels, zoom, smallest

@@ -11,6 +11,7 @@ from ldm.data.metadata import read_all
 from ldm.data.reading import Split, files_below, in_split, no_words, of_split, require
 from ldm.errors import UserError
 from ldm.imagefiles import counted
+from ldm.ranges import share
 
 
 class RecordList(Annotated):
@@ -81,6 +82,7 @@ class AnnotatedFolder(RecordList):
         split: Split = "all",
         held_out: float = 0.05,
     ) -> None:
+        share(held_out=held_out)
         known = classes or {}
         what = f"annotated folder {root!r}"
         super().__init__(what, give, size, resize, crop, flip, channels, values, min_box, known.get("segmentation"))
@@ -123,6 +125,7 @@ class PairedFolders(RecordList):
         split: Split = "all",
         held_out: float = 0.05,
     ) -> None:
+        share(held_out=held_out)
         super().__init__(f"image folder {root!r}", ["segmentation"], size, resize, crop, flip, map_classes=classes)
         listing = Listing(require(Path(root), "image folder"), self.broken)
         images, self.others = listing.pictures, listing.others()
@@ -163,6 +166,7 @@ class ArrayFolder(RecordList):
         split: Split = "all",
         held_out: float = 0.05,
     ) -> None:
+        share(held_out=held_out)
         super().__init__(f"folder of arrays {root!r}", [], size, resize, crop, flip, channels, values)
         listing = Listing(require(Path(root), "folder of arrays"), self.broken)
         names = listing.ending(ARRAYS | TIFFS)

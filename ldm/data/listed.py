@@ -13,6 +13,7 @@ from ldm.data.listing import Listing
 from ldm.data.reading import Split, first_of, listed, require
 from ldm.errors import UserError
 from ldm.imagefiles import counted
+from ldm.ranges import share
 
 log = logging.getLogger(__name__)
 Part = Literal["train", "validation"]
@@ -53,6 +54,7 @@ class ListedImages(RecordList):
         split: Split = "all",
         held_out: float = 0.05,
     ) -> None:
+        share(held_out=held_out)
         super().__init__(f"images in {names if root is None else root!r}", [], size, resize, crop, flip)
         if root is None:
             if names is None:

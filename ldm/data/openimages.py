@@ -14,6 +14,7 @@ from ldm.data.geometry import Crop
 from ldm.data.listing import Listing
 from ldm.data.reading import first_of, listed, require
 from ldm.errors import UserError
+from ldm.ranges import share, span
 
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf")
 DESCRIPTIONS = ("class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv")
@@ -60,6 +61,8 @@ class OpenImages(Annotated):
         objects: tuple[int, int] = (0, 100000),
         min_box: float = 0.0,
     ) -> None:
+        share(min_area=min_area)
+        span(objects=objects)
         super().__init__(f"OpenImages in {root!r}", ["boxes"], size, resize, crop, flip, min_box=min_box)
         folder = require(Path(root), "OpenImages")
         parts = sorted(part.name for part in folder.glob(f"{split}_[0-9a-f]") if part.is_dir())

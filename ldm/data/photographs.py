@@ -12,6 +12,7 @@ from ldm.data.batch import Sample
 from ldm.data.resize import resize
 from ldm.data.tasks import from_pixels
 from ldm.errors import MissingFile
+from ldm.ranges import integer
 from ldm.seeding import derive
 
 Part = Literal["train", "validation"]
@@ -72,6 +73,8 @@ class Photographs(Dataset[Sample]):
     """
 
     def __init__(self, split: Part = "train", size: int = 32, length: int = 20000, seed: int = 0) -> None:
+        integer(size=size, length=length)
+        integer(0, seed=seed)
         if not 1 <= size <= CELL:
             raise ValueError(f"Photographs: size {size}: expected 1 to {CELL}")
         self.split, self.size, self.seed = split, size, seed

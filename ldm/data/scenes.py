@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
 from ldm.errors import UserError
+from ldm.ranges import integer, share
 from ldm.seeding import derive
 
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -188,6 +189,9 @@ class Scenes(Dataset[Sample]):
         boxes: Literal["reach", "drawn"] = "reach",
         label_classes: Literal["shape_colour", "shape_colour_place"] = "shape_colour",
     ) -> None:
+        integer(size=size, length=length)
+        integer(0, seed=seed)
+        share(two_objects=two_objects)
         self.length, self.size, self.split, self.seed, self.two_objects = length, size, split, seed, two_objects
         known: tuple[Condition, ...] = ("label", "caption", "boxes", "segmentation")
         self.give, self.map_classes, self.boxes = known if give is None else tuple(give), map_classes, boxes

@@ -13,6 +13,7 @@ from ldm.data.batch import Sample
 from ldm.data.degrade import bicubic, bsr
 from ldm.data.masks import Kind, mask
 from ldm.data.order import kinds
+from ldm.ranges import integer
 from ldm.seeding import generator
 
 Degradation = Literal["bicubic", "bsr", "bsr_light"]
@@ -33,6 +34,7 @@ class WithTask(Dataset[Sample], ABC):
     purpose: str  # names the randomness
 
     def __init__(self, images: Dataset[Sample], seed: int = 0) -> None:
+        integer(0, seed=seed)
         self.images, self.seed = images, seed
 
     @abstractmethod
@@ -107,8 +109,7 @@ class SuperResolution(WithTask):
 
     def __init__(self, images: Dataset[Sample], factor: int = 4, degradation: Degradation = "bicubic", seed: int = 0) -> None:
         super().__init__(images, seed)
-        if factor < 2:
-            raise ValueError(f"factor must be 2 or more, got {factor}")
+        integer(2, factor=factor)
         if degradation not in get_args(Degradation):
             raise ValueError(f"degradation {degradation!r} is unknown: expected one of {', '.join(get_args(Degradation))}")
         self.factor, self.degradation = factor, degradation

@@ -17,6 +17,7 @@ from ldm.data.shardnames import ShardNames
 from ldm.data.tarindex import ShardIndex, captions_in, class_in, index_shard, read_member
 from ldm.errors import MissingFile, UserError
 from ldm.imagefiles import suffixes
+from ldm.ranges import share
 
 IMAGES = ("jpg", "jpeg", "png", "webp")  # of several pictures in a sample the first of these counts
 TEXTS = ("txt", "caption", "json")
@@ -59,6 +60,7 @@ class WebShards(Annotated):
         held_out: float = 0.001,
         cache: bool = True,
     ) -> None:
+        share(held_out=held_out)
         super().__init__(f"shards {shards!r}", give, size, resize, crop, flip)
         if other := set(self.give) - {"caption", "label"}:
             raise UserError(f"{self.what}: cannot give {min(other)!r} (it can give caption, label)")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ldm.diffusion.parameterization import Prediction
 from ldm.diffusion.schedule import NoiseSchedule
+from ldm.ranges import finite, number, share
 
 Denoise = Callable[[Tensor, Tensor], Prediction]  # (z_t, t), conditioning already inside
 
@@ -32,10 +33,10 @@ class Guidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.interval[0] < self.interval[1] <= 1.0:
+        number(scale=self.scale)
+        share(**{"guidance rescale": self.rescale})
+        if len(self.interval) != 2 or not all(map(finite, self.interval)) or not 0.0 <= self.interval[0] < self.interval[1] <= 1.0:
             raise ValueError(f"the guidance interval must be 0 <= low < high <= 1, got {tuple(self.interval)}")
-        if not 0.0 <= self.rescale <= 1.0:
-            raise ValueError(f"guidance rescale must be between 0 and 1, got {self.rescale}")
 
     def at(self, t: int, T: int) -> bool:
         """Whether time t is guided."""

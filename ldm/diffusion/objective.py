@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ldm.diffusion.parameterization import Parameterization
 from ldm.diffusion.schedule import NoiseSchedule
+from ldm.ranges import integer, number, positive
 
 Network = Callable[[Tensor, Tensor], Tensor]  # (z_t, t) -> output, conditioning closed over
 
@@ -40,8 +41,12 @@ class DiffusionObjective(nn.Module):
         initial_log_variance: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(simple_weight, vlb_weight) < 0 or (min_snr is not None and min_snr <= 0):
-            raise ValueError(f"weights must not be negative and min_snr positive, got {simple_weight}, {vlb_weight}, {min_snr}")
+        number(0, simple_weight=simple_weight, vlb_weight=vlb_weight)
+        if simple_weight == vlb_weight == 0:
+            raise ValueError("simple_weight and vlb_weight are both 0: nothing would be learned")
+        positive(min_snr=min_snr)
+        integer(log_variances=log_variances)
+        number(-30, 30, initial_log_variance=initial_log_variance)
         self.loss, self.simple_weight, self.vlb_weight, self.vlb, self.min_snr = loss, simple_weight, vlb_weight, vlb, min_snr
         initial = None if log_variances is None else torch.full((log_variances,), float(initial_log_variance))
         self.log_variance = None if initial is None else nn.Parameter(initial)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ldm.ranges import integer, number, share
+
 
 class Gaussian(NamedTuple):
     """A normal distribution with diagonal covariance."""
@@ -90,6 +92,14 @@ def normal_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_
 # The tables below are made on the CPU even where models are built on the meta device: their values are checked.
 
 
+def _check(T: int, **betas: float) -> None:
+    """Hold the number of times and the smallest and largest beta against their ranges."""
+    integer(2, 1_000_000, T=T)
+    share(**betas)
+    if any(value == 0 for value in betas.values()):
+        raise ValueError(f"betas must be above 0, got {betas}")
+
+
 def _schedule(betas: Tensor, zero_terminal_snr: bool) -> NoiseSchedule:
     """Stretch alpha_t so that it ends at 0 and begins where it began (Lin et al., 2024, Algorithm 1), if asked to."""
     if zero_terminal_snr:
@@ -102,21 +112,26 @@ def _schedule(betas: Tensor, zero_terminal_snr: bool) -> NoiseSchedule:
 
 def scaled_linear(T: int = 1000, start: float = 0.0015, end: float = 0.0195, zero_terminal_snr: bool = False) -> NoiseSchedule:
     """Linear in sqrt(beta): what the paper's code calls "linear" (but for the word, nothing about it is linear in beta)."""
+    _check(T, start=start, end=end)
     return _schedule(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64, device="cpu") ** 2, zero_terminal_snr)
 
 
 def linear(T: int = 1000, start: float = 1e-4, end: float = 2e-2, zero_terminal_snr: bool = False) -> NoiseSchedule:
     """Linear in beta (Ho et al., 2020); the paper's code calls it "sqrt_linear"."""
+    _check(T, start=start, end=end)
     return _schedule(torch.linspace(start, end, T, dtype=torch.float64, device="cpu"), zero_terminal_snr)
 
 
 def sqrt(T: int = 1000, start: float = 1e-4, end: float = 2e-2, zero_terminal_snr: bool = False) -> NoiseSchedule:
     """beta is the square root of a line from `start` to `end`: the strongest noise of the four."""
+    _check(T, start=start, end=end)
     return _schedule(torch.linspace(start, end, T, dtype=torch.float64, device="cpu") ** 0.5, zero_terminal_snr)
 
 
 def cosine(T: int = 1000, s: float = 8e-3, zero_terminal_snr: bool = False) -> NoiseSchedule:
     """alpha_t^2 follows a squared cosine (Nichol and Dhariwal, 2021, Eq. 17); beta at most 0.999."""
+    _check(T)
+    number(0, 1, s=s)
     time = torch.arange(T + 1, dtype=torch.float64, device="cpu") / T
     alpha_squared = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
     alpha_squared = alpha_squared / alpha_squared[0].clone()

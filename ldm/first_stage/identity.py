@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from ldm.first_stage.base import FirstStage
+from ldm.ranges import integer
 
 
 class IdentityFirstStage(FirstStage):
@@ -16,6 +17,7 @@ class IdentityFirstStage(FirstStage):
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
+        integer(channels=channels)
         self.channels = self.image_channels = channels
 
     def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ldm.diffusion.schedule import normal_kl
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.networks.autoencoder import Decoder, Encoder
+from ldm.ranges import integer, integers, number
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ class KLAutoencoder(FirstStage):
         norm_groups: int = 32,
     ) -> None:
         super().__init__()
+        integer(channels=channels, image_channels=image_channels, features=features, stem=stem)
+        integers(width_mult=width_mult)
+        number(-30, 20, initial_log_variance=initial_log_variance)
         self.factor = stem * 2 ** (len(width_mult) - 1)
         self.channels, self.image_channels = channels, image_channels
         shape = (width, width_mult, blocks_per_level, attention_at, middle_attention, stem, dropout, norm_groups)

@@ -10,6 +10,7 @@ from ldm.first_stage.base import Reconstruction
 from ldm.first_stage.perceptual import LPIPS
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.precision import no_autocast
+from ldm.ranges import integer, number
 
 
 class PixelLoss(nn.Module):
@@ -24,6 +25,7 @@ class PixelLoss(nn.Module):
 
     def __init__(self, l1: float = 1.0, l2: float = 0.0, gradient: float = 0.0) -> None:
         super().__init__()
+        number(0, l1=l1, l2=l2, gradient=gradient)
         self.l1, self.l2, self.gradient = l1, l2, gradient
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -69,6 +71,9 @@ class AutoencoderLoss(nn.Module):
         log_variance: float = 0.0,
     ) -> None:
         super().__init__()
+        number(0, perceptual_weight=perceptual_weight, adversarial_weight=adversarial_weight, regularizer_weight=regularizer_weight)
+        integer(0, adversarial_start=adversarial_start)
+        number(-30, 20, log_variance=log_variance)
         self.pixel = pixel or PixelLoss()
         self.perceptual, self.perceptual_weight = perceptual, perceptual_weight
         self.discriminator = discriminator

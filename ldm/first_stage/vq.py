@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.networks.autoencoder import Decoder, Encoder
 from ldm.precision import exact
+from ldm.ranges import integer, integers, number
 
 
 class Codebook(nn.Module):
@@ -24,6 +25,8 @@ class Codebook(nn.Module):
 
     def __init__(self, size: int, channels: int, beta: float = 0.25, legacy: bool = True) -> None:
         super().__init__()
+        integer(codebook_size=size, channels=channels)
+        number(0, beta=beta)
         self.beta, self.legacy = beta, legacy
         self.embedding = nn.Embedding(size, channels)
         nn.init.uniform_(self.embedding.weight, -1.0 / size, 1.0 / size)
@@ -80,6 +83,8 @@ class VQAutoencoder(FirstStage):
         norm_groups: int = 32,
     ) -> None:
         super().__init__()
+        integer(channels=channels, image_channels=image_channels, features=features, stem=stem)
+        integers(width_mult=width_mult)
         self.factor = stem * 2 ** (len(width_mult) - 1)
         self.channels, self.image_channels = channels, image_channels
         self.codebook_size: int = codebook_size

@@ -5,17 +5,12 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm.networks.levels import check_levels
 from ldm.nn.attention import SingleHeadAttention
 from ldm.nn.conv import Downsample, ResBlock, Upsample, conv3, group_norm
+from ldm.ranges import integer
 
 EPS = 1e-6  # of every norm in the autoencoder
-
-
-def _check(width: int, width_mult: Sequence[int], stem: int, groups: int) -> None:
-    if min(width, stem, groups, *width_mult, len(width_mult)) < 1:
-        raise ValueError(
-            f"width, stem, norm_groups and every width_mult must be at least 1, got {width}, {stem}, {groups}, {list(width_mult)}"
-        )
 
 
 def _block(cin: int, cout: int, dropout: float, groups: int, attend: bool) -> nn.Sequential:
@@ -58,7 +53,8 @@ class Encoder(nn.Module):
         norm_groups: int = 32,
     ) -> None:
         super().__init__()
-        _check(width, width_mult, stem, norm_groups)
+        integer(in_channels=in_channels, out_channels=out_channels, stem=stem, norm_groups=norm_groups)
+        check_levels(width, width_mult, blocks_per_level, attention_at)
         self.stem = stem
         self.conv_in = conv3(in_channels * stem**2, width)
         levels: list[nn.Module] = []

@@ -6,10 +6,12 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm.networks.levels import check_levels
 from ldm.networks.unet import Parts, cross_middle, descend, time_mlp
 from ldm.nn.attention import AttentionPool2d
 from ldm.nn.conv import conv3, group_norm
 from ldm.nn.embedding import timestep_embedding
+from ldm.ranges import integer
 
 
 class NoisyClassifier(nn.Module):
@@ -44,6 +46,8 @@ class NoisyClassifier(nn.Module):
         resample: Literal["conv", "pool", "residual"] = "conv",
     ) -> None:
         super().__init__()
+        integer(in_channels=in_channels, classes=classes, size=size)
+        check_levels(width, width_mult, blocks_per_level, attention_at)
         factor = 2 ** (len(width_mult) - 1)
         if size % factor:
             raise ValueError(f"NoisyClassifier halves the size {len(width_mult) - 1} times: {size} is no multiple of {factor}")

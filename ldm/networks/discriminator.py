@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from ldm.ranges import integer
+
 
 class PatchDiscriminator(nn.Module):
     """Image `(B, C, H, W)` -> one logit per overlapping patch, `(B, 1, h, w)`.
@@ -14,6 +16,8 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, in_channels: int = 3, width: int = 64, layers: int = 3) -> None:
         super().__init__()
+        integer(in_channels=in_channels, width=width)
+        integer(0, layers=layers)
         modules: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, True)]
         channels = width
         for i in range(1, layers + 1):

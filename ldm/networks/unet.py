@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ldm.networks.levels import check_levels
 from ldm.nn.attention import SelfAttention2d, SpatialTransformer
 from ldm.nn.conv import Downsample, ResBlock, Upsample, conv3, group_norm
 from ldm.nn.embedding import timestep_embedding
+from ldm.ranges import integer, share
 
 
 class UNetBlock(nn.Module):
@@ -71,6 +73,8 @@ class Parts:
         resample: Literal["conv", "pool", "residual"] = "conv",
         checkpointing: bool = False,
     ) -> None:
+        integer(heads=heads, head_channels=head_channels, context_channels=context_channels, transformer_depth=transformer_depth)
+        share(dropout=dropout)
         if (heads is None) == (head_channels is None):
             raise ValueError("UNet needs exactly one of heads (their number) and head_channels (their width)")
         self.emb_channels, self.heads, self.head_channels, self.heads_first = emb_channels, heads, head_channels, heads_first
@@ -212,6 +216,8 @@ class UNet(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        integer(in_channels=in_channels, out_channels=out_channels, heads_up=heads_up, vector_channels=vector_channels)
+        check_levels(width, width_mult, blocks_per_level, attention_at)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.width, self.context_channels, self.vector_channels = width, context_channels, vector_channels
         self.factor = 2 ** (len(width_mult) - 1)

@@ -6,6 +6,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldm.nn.conv import group_norm
+from ldm.ranges import integer
 
 # Below this many scores per head, CPU training is faster with two matrix products than with the fused kernel, whose
 # backward pass is slow there for short sequences (benchmarks/attention.py measures it).
@@ -51,6 +52,7 @@ class SelfAttention2d(nn.Module):
 
     def __init__(self, channels: int, heads: int, heads_first: bool = True) -> None:
         super().__init__()
+        integer(channels=channels, heads=heads)
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be split into {heads} attention heads")
         self.heads, self.heads_first = heads, heads_first
@@ -79,6 +81,7 @@ class AttentionPool2d(nn.Module):
 
     def __init__(self, size: int, channels: int, heads: int, out_channels: int) -> None:
         super().__init__()
+        integer(size=size, channels=channels, heads=heads, out_channels=out_channels)
         self.heads = heads
         self.positions = nn.Parameter(torch.randn(channels, size + 1) / channels**0.5)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
@@ -95,6 +98,7 @@ class SingleHeadAttention(nn.Module):
 
     def __init__(self, channels: int, groups: int = 32) -> None:
         super().__init__()
+        integer(channels=channels)
         self.norm = group_norm(channels, 1e-6, groups)
         self.q, self.k, self.v, self.out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
@@ -115,6 +119,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, head_channels: int, context_width: int | None = None) -> None:
         super().__init__()
+        integer(width=width, heads=heads, head_channels=head_channels, context_width=context_width)
         inner = heads * head_channels
         self.heads = heads
         self.q = nn.Linear(width, inner, bias=False)
@@ -167,6 +172,7 @@ class SpatialTransformer(nn.Module):
 
     def __init__(self, channels: int, heads: int, head_channels: int, depth: int = 1, context_width: int | None = None) -> None:
         super().__init__()
+        integer(channels=channels, heads=heads, head_channels=head_channels, depth=depth, context_width=context_width)
         inner = heads * head_channels
         self.norm = group_norm(channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, inner, 1)

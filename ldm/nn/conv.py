@@ -6,6 +6,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm.ranges import integer, share
+
 Resample = Literal["up", "down"]
 
 
@@ -28,6 +30,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, learned: bool = True) -> None:
         super().__init__()
+        integer(channels=channels)
         self.conv = conv3(channels, channels) if learned else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,6 +45,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, learned: bool = True, symmetric: bool = True) -> None:
         super().__init__()
+        integer(channels=channels)
         self.symmetric = symmetric
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=int(symmetric)) if learned else nn.AvgPool2d(2)
 
@@ -76,6 +80,8 @@ class ResBlock(nn.Module):
         groups: int = 32,
     ) -> None:
         super().__init__()
+        integer(in_channels=in_channels, out_channels=out_channels, emb_channels=emb_channels)
+        share(dropout=dropout)
         self.scale_shift = scale_shift
         self.in_norm = group_norm(in_channels, eps, groups)
         self.in_conv = conv3(in_channels, out_channels)

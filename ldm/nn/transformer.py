@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm.nn.attention import CrossAttention
+from ldm.ranges import integer
 
 
 class EncoderBlock(nn.Module):
@@ -35,6 +36,7 @@ class TokenTransformer(nn.Module):
         self, vocabulary: int, length: int, width: int, depth: int, heads: int = 8, head_channels: int = 64, logit_head: bool = False
     ) -> None:
         super().__init__()
+        integer(vocabulary=vocabulary, length=length, width=width, depth=depth, heads=heads, head_channels=head_channels)
         self.width, self.length = width, length
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(length, width)

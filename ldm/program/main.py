@@ -96,7 +96,11 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
         overrides = [*overrides, *gpus(flags)]
     if flags.seed is not None:
         overrides = [*overrides, f"seed={flags.seed}"]
-    config = load(flags.base, overrides, None if state is None else state["source"], foreign=FOREIGN, trust=trust)
+    try:
+        config = load(flags.base, overrides, None if state is None else state["source"], foreign=FOREIGN, trust=trust)
+    except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:  # a shape of config that nobody foresaw
+        named = ", ".join([*flags.base, *overrides])
+        raise UserError(f"the config cannot be read ({named}): {type(error).__name__}: {error}") from error
     if flags.print_config:
         sys.stdout.write(config.to_yaml())
         return 0

@@ -17,9 +17,10 @@ from ldm.portable import first_stage_record
 from ldm.program.farewell import farewell, resume_command
 from ldm.program.words import SEED
 from ldm.training import DataModule, TrainerSettings
+from ldm.training.extras import extras
 from ldm.training.inside import kept_inside
 from ldm.training.module import TrainingModule
-from ldm.training.run import extras, fit, new_folder, process_number, seed_everything
+from ldm.training.run import fit, new_folder, process_number, seed_everything
 
 RUN_FOLDER = "LDM_RUN_FOLDER"
 
@@ -48,6 +49,8 @@ def train(
     prepare_weights(module)
     folder = run_folder(flags, config)
     metadata = {"config": config.data, "source": config.source, "first_stage": first_stage_of(module, folder, state, flags)}
+    extra = config.data if state is None else kept_inside(config, folder, trust)
+    callbacks, loggers = (build(extra.get(key) or {}, trust, key).values() for key in ("callbacks", "loggers"))
     auto = settings.precision == "auto"
     settings, difference = settings.decided((state or {}).get("auto_precision"))
     if auto:
@@ -62,8 +65,6 @@ def train(
     if difference:
         logging.warning("note: %s", difference)
     note = " ".join([*flags.base, *overrides, f"({difference})" * bool(difference)])
-    extra = config.data if state is None else kept_inside(config, folder, trust)
-    callbacks, loggers = (build(extra.get(key) or {}, trust, key).values() for key in ("callbacks", "loggers"))
     again = resume_command(folder, flags)
     try:
         done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note, again)

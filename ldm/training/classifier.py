@@ -9,6 +9,7 @@ from ldm.data.batch import Batch
 from ldm.diffusion.schedule import NoiseSchedule
 from ldm.first_stage.base import FirstStage
 from ldm.networks.classifier import NoisyClassifier
+from ldm.ranges import positive
 from ldm.seeding import StepRandom
 from ldm.training.ema import EMA
 from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, posterior_noise
@@ -41,6 +42,7 @@ class ClassifierTraining(TrainingModule):
         ema_decay: float | None = None,
     ) -> None:
         super().__init__()
+        positive(scale=scale)
         if classifier.in_channels != first_stage.channels:
             raise ValueError(f"classifier.in_channels is {classifier.in_channels}, but latents have {first_stage.channels} channels")
         self.first_stage, self.classifier, self.schedule, self.scale = first_stage, classifier, schedule, scale

@@ -10,6 +10,7 @@ from ldm.data.batch import Batch, Sample, check_sample, collate
 from ldm.data.loader import Loader
 from ldm.data.order import Key, StepBatches, kinds, spread
 from ldm.errors import UserError
+from ldm.ranges import integer
 
 
 class Varied(Dataset[Sample]):
@@ -54,10 +55,8 @@ class DataModule(pl.LightningDataModule):
         max_per_device: int | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or (max_per_device is not None and max_per_device < 1) or workers < 0:
-            raise ValueError(
-                f"need batch_size and max_per_device of at least 1 and workers of at least 0, got {batch_size}, {max_per_device}, {workers}"
-            )
+        integer(batch_size=batch_size, max_per_device=max_per_device)
+        integer(0, workers=workers)
         self.batch_size, self.train, self.validation = batch_size, train, validation
         self.workers, self.max_per_device = workers, max_per_device
         self.seed, self.start, self.steps = 0, 0, 0

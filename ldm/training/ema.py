@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ldm.ranges import share
+
 
 class EMA:
     """Shadow of some parameters, float32.
@@ -19,8 +21,9 @@ class EMA:
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float, warmup: bool = True) -> None:
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"EMA decay must be in [0, 1), got {decay}")
+        share(ema_decay=decay)
+        if decay == 1.0:
+            raise ValueError("ema_decay must be below 1, got 1: the average would never move")
         self.decay, self.warmup, self.updates = decay, warmup, 0
         self.parameters = dict(parameters)
         self.restart()

@@ -7,12 +7,14 @@ from typing import Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from ldm.ranges import integer, integers, number
+
 
 def warmup_linear(optimizer: Optimizer, warmup: int, total: int | None = None, end: float = 0.0) -> LambdaLR:
     """Rise from 0 over `warmup` steps; with `total`, fall linearly to `end` times the rate at that step."""
-
-    if warmup < 0:
-        raise ValueError(f"warmup must not be negative, got {warmup}")
+    integer(0, warmup=warmup)
+    integer(total=total)
+    number(0, end=end)
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -27,9 +29,9 @@ def warmup_linear(optimizer: Optimizer, warmup: int, total: int | None = None, e
 
 def warmup_cosine(optimizer: Optimizer, warmup: int, total: int, end: float = 0.0) -> LambdaLR:
     """Rise from 0 over `warmup` steps, then half a cosine down to `end` times the rate at step `total`."""
-
-    if warmup < 0:
-        raise ValueError(f"warmup must not be negative, got {warmup}")
+    integer(0, warmup=warmup)
+    integer(total=total)
+    number(0, end=end)
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -56,6 +58,10 @@ def cycles(
     """
     if len({len(values) for values in (warmup, lengths, start, peak, end)}) != 1 or not lengths:
         raise ValueError("cycles needs one entry per cycle in each of warmup, lengths, start, peak and end")
+    integers(0, warmup=warmup)
+    integers(lengths=lengths)
+    for name, values in (("start", start), ("peak", peak), ("end", end)):
+        number(0, **{f"{name}[{i}]": value for i, value in enumerate(values)})
     if any(not 0 <= w < length for w, length in zip(warmup, lengths, strict=True)):
         raise ValueError(f"every warm-up must be shorter than its cycle, got {list(warmup)} of {list(lengths)}")
     return LambdaLR(optimizer, lambda step: cycle_factor(step, shape, warmup, lengths, start, peak, end))

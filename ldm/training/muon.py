@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ldm.precision import narrowest
+from ldm.ranges import number, share
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic iteration that pushes all singular values towards 1
 
@@ -84,8 +85,10 @@ class Muon(Optimizer):
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
-        if min(lr, adam_lr, weight_decay) < 0 or not 0 <= momentum < 1:
-            raise ValueError(f"Muon: invalid learning rate {lr}, {adam_lr}, weight decay {weight_decay} or momentum {momentum}")
+        number(0, lr=lr, adam_lr=adam_lr, weight_decay=weight_decay)
+        share(momentum=momentum, **{f"betas[{i}]": beta for i, beta in enumerate(betas)})
+        if max(momentum, *betas) == 1:
+            raise ValueError(f"momentum and betas must be below 1, got {momentum} and {list(betas)}")
         named = [p if isinstance(p, tuple) else ("", p) for p in params]
         tables = ("tokens.weight", "positions.weight", "embedding.weight")
         matrices = [p for name, p in named if p.ndim >= 2 and not name.endswith(tables)]

@@ -1,6 +1,7 @@
 """Optimizers with their schedules: made from a config's factories, and brought to where a run stood."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ldm.errors import UserError
+from ldm.ranges import number
 from ldm.training.resuming import SCHEDULER, Changes
 
 OptimizerFactory = Callable[..., Optimizer]
@@ -21,9 +23,36 @@ PROGRESS = ("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step
 
 
 def scheduled(factory: OptimizerFactory, scheduler: SchedulerFactory | None, named: Named) -> Scheduled:
-    """An optimizer of named parameters, and its schedule if there is one."""
-    optimizer = factory(named)
-    return optimizer, scheduler(optimizer) if scheduler is not None else None
+    """An optimizer of named parameters, and its schedule if there is one.
+
+    Raises:
+        UserError: what they have against their arguments.
+    """
+    with naming("model.params.optimizer", factory):
+        optimizer = factory(named)
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"it builds a {type(optimizer).__name__}, expected a torch.optim.Optimizer")
+        for group in optimizer.param_groups:
+            number(0, **{name: value for name, value in group.items() if isinstance(value, float)})
+    if scheduler is None:
+        return optimizer, None
+    with naming("model.params.scheduler", scheduler):
+        return optimizer, scheduler(optimizer)
+
+
+@contextmanager
+def naming(path: str, factory: Callable[..., Any]) -> Iterator[None]:
+    """Within, whatever a factory of the config has against its arguments carries its path.
+
+    Raises:
+        UserError: in its place.
+    """
+    try:
+        yield
+    except Exception as error:  # torch raises many kinds
+        kind = "" if isinstance(error, ValueError | UserError) else f"{type(error).__name__}: "
+        made = getattr(factory, "func", factory)
+        raise UserError(f"{path}: {getattr(made, '__name__', made)}: {kind}{error}") from error
 
 
 def restore(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | None, named: Named, step: int, changes: Changes) -> None:

@@ -1,12 +1,11 @@
 """One run: folder, callbacks, Lightning's trainer, fit."""
 
 import datetime
-import inspect
 import itertools
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ldm import precision
-from ldm.config import Trust
 from ldm.errors import UserError
 from ldm.files import writing
 from ldm.stops import answered
@@ -180,15 +178,3 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*")
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning_fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def extras(config: dict[str, Any], trust: Trust) -> Iterator[str]:
-    """What is wrong with the `callbacks:` and `loggers:` of a config."""
-    for key, base in (("callbacks", pl.Callback), ("loggers", Logger)):
-        for name, node in (config.get(key) or {}).items():
-            try:
-                target = trust.resolve(str(node["target"])) if isinstance(node, dict) and "target" in node else None
-            except ValueError:
-                continue  # reported with the other nodes
-            if not (inspect.isclass(target) and issubclass(target, base)):
-                yield f"{key}.{name}: expected a node that builds a {base.__name__}"

@@ -10,6 +10,7 @@ import torch
 
 from ldm import precision
 from ldm.errors import UserError
+from ldm.ranges import integer, positive, share
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 # Arguments of Lightning's Trainer that keep their meaning here, and what they take.
@@ -87,12 +88,12 @@ class TrainerSettings:
     lightning: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "checkpoint_every", "keep", "num_nodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("max_seconds", "checkpoint_seconds"):
-            if (seconds := getattr(self, name)) is not None and seconds <= 0:
-                raise ValueError(f"{name} must be positive, got {seconds}")
+        for name in ("steps", "log_every", "checkpoint_every", "keep", "num_nodes", "validation_batches"):
+            integer(**{name: getattr(self, name)})
+        integer(0, images_every=self.images_every, validate_every=self.validate_every)
+        positive(max_seconds=self.max_seconds, checkpoint_seconds=self.checkpoint_seconds)
+        positive(gradient_clip=self.gradient_clip, share=self.share)
+        share(max_skipped=self.max_skipped, share=self.share)
         if self.accelerator not in ("auto", "cpu", "cuda", "gpu", "mps"):
             raise ValueError(f"accelerator {self.accelerator!r} is unknown; there are auto, cpu, cuda, mps")
         precision.require_training(self.precision, self.accelerator)
@@ -102,12 +103,6 @@ class TrainerSettings:
             raise ValueError(f"strategy {self.strategy!r} is not supported: its processes would not know of the run's folder; use ddp")
         if self.strategy not in STRATEGIES:
             raise ValueError(f"strategy {self.strategy!r} is unknown; there are {', '.join(STRATEGIES)}")
-        if self.gradient_clip is not None and self.gradient_clip <= 0:
-            raise ValueError(f"gradient_clip must be positive, got {self.gradient_clip}")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share must lie in (0, 1], got {self.share}")
-        if not 0 <= self.max_skipped <= 1:
-            raise ValueError(f"max_skipped must be a share between 0 and 1, got {self.max_skipped}")
         for key, value in self.lightning.items():
             if key not in inspect.signature(pl.Trainer).parameters:
                 raise ValueError(f"lightning: Lightning's Trainer takes no {key!r}")

@@ -1,0 +1,65 @@
+"""What a config adds to Lightning's trainer - callbacks, loggers, a strategy, its own options - judged before a run exists."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from ldm.config import Trust
+from ldm.training.settings import TrainerSettings
+
+HERE = "counts steps and saves by itself"
+INSTEAD = {  # Lightning's callbacks that would do nothing here, or stop the run: what does it instead
+    "ModelCheckpoint": "trainer.params.checkpoint_every and keep",
+    "EarlyStopping": "trainer.params.max_seconds",
+    "GradientAccumulationScheduler": "data.params.max_per_device",
+    "StochasticWeightAveraging": "model.params.ema_decay",
+    "WeightAveraging": "model.params.ema_decay",
+    "BatchSizeFinder": "data.params.max_per_device",
+    "LearningRateFinder": "model.params.optimizer.params.lr",
+    "BaseFinetuning": "model.params.train_conditioner",
+    "ModelPruning": "nothing",
+    "ProgressBar": "nothing: there is one",
+}
+
+
+def extras(config: dict[str, Any], trust: Trust) -> Iterator[str]:
+    """What is wrong with the `callbacks:` and `loggers:` of a config."""
+    for key, base in (("callbacks", pl.Callback), ("loggers", Logger)):
+        for name, node in (config.get(key) or {}).items():
+            try:
+                target = trust.resolve(str(node["target"])) if isinstance(node, dict) and "target" in node else None
+            except ValueError:
+                continue  # reported with the other nodes
+            if not (inspect.isclass(target) and issubclass(target, base)):
+                yield f"{key}.{name}: expected a node that builds a {base.__name__}"
+                continue
+            for kind in target.__mro__:
+                if kind.__module__.startswith("pytorch_lightning.") and kind.__name__ in INSTEAD:
+                    yield f"{key}.{name}: {target.__name__} does not work here, where the training {HERE}; use {INSTEAD[kind.__name__]}"
+                    break
+
+
+def try_trainer(settings: TrainerSettings, callbacks: list[pl.Callback]) -> None:
+    """Let Lightning judge a strategy, its own options and callbacks; on the CPU, and nothing is started.
+
+    Raises:
+        Exception: whatever Lightning has against them.
+    """
+    given: dict[str, Any] = {"plugins": [LightningEnvironment()], **settings.lightning}
+    pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        strategy=settings.strategy,
+        callbacks=callbacks,
+        logger=False,
+        default_root_dir=Path.cwd(),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **given,
+    )

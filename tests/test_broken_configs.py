@@ -1,0 +1,210 @@
+"""Broken configs and command lines: one message that names the key, no stack trace, no run folder, the same from --check and --train."""
+
+from pathlib import Path
+
+import pytest
+
+import main as program
+
+STAGE_TWO = """
+model:
+  target: ldm.training.DiffusionTraining
+  params:
+    model:
+      target: ldm.latent_diffusion.LatentDiffusion
+      params:
+        first_stage: {target: ldm.first_stage.IdentityFirstStage, params: {channels: 1}}
+        schedule: {target: ldm.diffusion.linear, params: {T: 100}}
+        network:
+          target: ldm.networks.UNet
+          params: {in_channels: 1, out_channels: 1, width: 8, width_mult: [1], blocks_per_level: 1, heads: 1, context_channels: 8}
+        conditioner: {target: ldm.conditioning.ClassEmbedding, params: {num_classes: 10, width: 8, drop_rate: 0.1}}
+    optimizer: {target: ldm.training.Muon, partial: true, params: {lr: 1e-3}}
+    scheduler: {target: ldm.training.warmup_linear, partial: true, params: {warmup: 1, total: 4}}
+    preview: {target: ldm.generation.SamplerSettings, params: {steps: 2}}
+data: {params: {batch_size: 4, train: {target: ldm.data.Digits, params: {size: 8}}}}
+trainer: {params: {steps: 2, accelerator: cpu, devices: 1}}
+sampling: {steps: 2}
+"""
+STAGE_ONE = """
+model:
+  target: ldm.training.AutoencoderTraining
+  params:
+    autoencoder: {target: ldm.first_stage.KLAutoencoder, params: {channels: 1, width: 8, width_mult: [1, 1], image_channels: 3}}
+    loss:
+      target: ldm.first_stage.AutoencoderLoss
+      params: {discriminator: {target: ldm.networks.PatchDiscriminator, params: {in_channels: 3, layers: 1}}}
+    optimizer: {target: torch.optim.AdamW, partial: true, params: {lr: 1e-3}}
+data: {params: {batch_size: 4, train: {target: ldm.data.Scenes, params: {length: 64, size: 16}}}}
+trainer: {params: {steps: 2, accelerator: cpu, devices: 1}}
+"""
+MODEL = "model.params.model.params"
+SETTINGS = ("sampling", "evaluation")
+NET, SCHEDULE, CONDITIONER, FIRST = (f"{MODEL}.{part}.params" for part in ("network", "schedule", "conditioner", "first_stage"))
+OPTIMIZER = "model.params.optimizer.params"
+
+TWO = [  # override -> what the message says
+    (f"{CONDITIONER}.drop_rate=2", "drop_rate must be a number from 0 to 1, got 2"),
+    (f"{CONDITIONER}.drop_rate=.nan", "drop_rate must be a number from 0 to 1, got nan"),
+    (f"{CONDITIONER}.drop_rate=-0.1", "drop_rate must be"),
+    (f"{CONDITIONER}.drop_rate=true", "drop_rate: expected a number, got True"),
+    (f"{CONDITIONER}.num_classes=0", "num_classes must be at least 1"),
+    (f"{CONDITIONER}.num_classes=-3", "num_classes must be at least 1"),
+    (f"{CONDITIONER}.width=0", "width must be at least 1"),
+    (f"{CONDITIONER}.width=16", "network.context_channels is 8, but the conditioner gives 16"),
+    (f"{NET}.width=-8", "width must be at least 1"),
+    (f"{NET}.width_mult=[]", "width_mult must be a list of at least one integer"),
+    (f"{NET}.width_mult=[0]", "width_mult[0] must be at least 1"),
+    (f"{NET}.width_mult=[1, -2]", "width_mult[1] must be at least 1"),
+    (f"{NET}.blocks_per_level=0", "blocks_per_level must be at least 1"),
+    (f"{NET}.heads=0", "heads must be at least 1"),
+    (f"{NET}.heads=three", "heads: expected an integer or null, got 'three'"),
+    (f"{NET}.heads=null", "exactly one of heads"),
+    (f"{NET}.dropout=1.5", "dropout must be a number from 0 to 1"),
+    (f"{NET}.dropout=.inf", "dropout must be"),
+    (f"{NET}.transformer_depth=0", "transformer_depth must be at least 1"),
+    (f"{NET}.attention_at=[-1]", "attention_at[0] must be at least 1"),
+    (f"{NET}.in_channels=2", "network.in_channels is 2"),
+    (f"{FIRST}.channels=-1", "channels must be at least 1"),
+    (f"{SCHEDULE}.T=1", "T must be at least 2"),
+    (f"{SCHEDULE}.T=-5", "T must be at least 2"),
+    (f"{SCHEDULE}.T=2.5", "T: expected an integer, got 2.5"),
+    (f"{SCHEDULE}.start=.nan", "start must be a number from 0 to 1"),
+    (f"{SCHEDULE}.end=3", "end must be a number from 0 to 1"),
+    (f"{SCHEDULE}.start=0", "betas must be above 0"),
+    (f"{MODEL}.scale=.nan", "scale must be a number other than 0"),
+    (f"{MODEL}.scale=0", "scale must be a number other than 0"),
+    (f"{MODEL}.parameterization=epsilon", "expected one of 'eps', 'x0', 'v'"),
+    (f"{OPTIMIZER}.lr=.nan", "lr must be a number of at least 0, got nan"),
+    (f"{OPTIMIZER}.lr=.inf", "lr must be"),
+    (f"{OPTIMIZER}.lr=-1", "lr must be"),
+    (f"{OPTIMIZER}.lr=1,5e-4", "did you mean 1.5e-4?"),
+    (f"{OPTIMIZER}.momentum=1", "momentum"),
+    (f"{OPTIMIZER}.betas=[0.9, 2]", "betas[1] must be a number from 0 to 1"),
+    (f"{OPTIMIZER}.weight_decay=.nan", "weight_decay must be"),
+    (f"{OPTIMIZER}.weigth_decay=0", "did you mean 'weight_decay'?"),
+    ("model.params.optimizer={target: torch.optim.AdamW, partial: true, params: {lr: .nan}}", "Invalid learning rate: nan"),
+    ("model.params.optimizer={target: torch.optim.SGD, partial: true, params: {lr: .inf}}", "lr must be"),
+    ("model.params.scheduler.params.warmup=-1", "warmup must be at least 0"),
+    ("model.params.scheduler.params.end=.nan", "end must be"),
+    ("model.params.scheduler.params.total=0", "total must be at least 1"),
+    ("model.params.ema_decay=1", "ema_decay must be below 1"),
+    ("model.params.ema_decay=.nan", "ema_decay must be a number from 0 to 1"),
+    ("model.params.posthoc_lengths=[.nan]", "lengths of averages"),
+    ("model.params.posthoc_lengths=[]", "lengths of averages"),
+    ("model.params.preview.params.steps=0", "steps must be at least 1"),
+    ("model.params.preview.params.steps=200", "200 sampling steps, but the schedule has only 100"),
+    ("model.params.preview.params.sampler=dimm", "sampler 'dimm' is unknown"),
+    ("model.params.objective={target: ldm.diffusion.DiffusionObjective, params: {min_snr: -1}}", "min_snr must be a number above 0"),
+    ("model.params.objective={target: ldm.diffusion.DiffusionObjective, params: {simple_weight: 0}}", "nothing would be learned"),
+    ("sampling.sampler=dimm", "sampler 'dimm' is unknown"),
+    ("sampling.eta=-3", "eta must be a number of at least 0, got -3"),
+    ("sampling.eta=.nan", "eta must be"),
+    ("sampling.scale=abc", "scale must be a finite number, got 'abc'"),
+    ("sampling.scale=.inf", "scale must be a finite number"),
+    ("sampling.steps=1.5", "steps must be an integer"),
+    ("sampling.steps=500", "500 sampling steps"),
+    ("sampling.guidance_interval=[0.5]", "guidance interval"),
+    ("sampling.guidance_interval=[.nan, 1]", "guidance interval"),
+    ("sampling.guidance_rescale=2", "guidance rescale must be a number from 0 to 1"),
+    ("sampling.spacing=[1]", "spacing"),
+    ("sampling=5", "sampling: expected sampler settings"),
+    ("evaluation.samples=-1", "samples must be at least 1"),
+    ("data.params.batch_size=0", "batch_size must be at least 1"),
+    ("data.params.batch_size=08", "did you mean 8?"),
+    ("data.params.workers=-1", "workers must be at least 0"),
+    ("data.params.max_per_device=0", "max_per_device must be at least 1"),
+    ("data.params.train.params.size=-16", "size must be at least 1, got -16"),
+    ("data.params.train.params.size=0", "size must be at least 1"),
+    ("data.batch_size=4", "did you mean data.params.batch_size?"),
+    ("trainer.params.steps=-1", "steps must be at least 1"),
+    ("trainer.params.validation_batches=0", "validation_batches must be at least 1"),
+    ("trainer.params.max_seconds=.nan", "max_seconds must be a number above 0, got nan"),
+    ("trainer.params.max_seconds=-1", "max_seconds must be a number above 0"),
+    ("trainer.params.gradient_clip=.inf", "gradient_clip must be"),
+    ("trainer.params.images_every=-1", "images_every must be at least 0"),
+    ("trainer.params.validate_every=-1", "validate_every must be at least 0"),
+    ("trainer.params.log_every=0", "log_every must be at least 1"),
+    ("trainer.params.max_skipped=.nan", "max_skipped must be a number from 0 to 1"),
+    ("trainer.params.keep=0", "keep must be at least 1"),
+    ("trainer.params.strategy=ddp_bogus", "strategy"),
+    ("trainer.params.devices=-3", "devices: expected"),
+    ("trainer.params.lightning.gradient_clip_val=abc", "trainer.params"),
+    ("trainer.params.lightning.profiler=abc", "trainer.params"),
+    ("callbacks.x.target=pytorch_lightning.callbacks.ModelCheckpoint", "callbacks.x: ModelCheckpoint does not work here"),
+    (
+        "callbacks.x={target: pytorch_lightning.callbacks.EarlyStopping, params: {monitor: loss}}",
+        "callbacks.x: EarlyStopping does not work",
+    ),
+    ("callbacks.x={target: pytorch_lightning.callbacks.Timer, params: {duration: soon}}", "callbacks.x"),
+    ("seed=-1", "seed: expected 0 to"),
+    ("seed=true", "seed: expected an integer"),
+    ("name=[1]x", None),  # a name may be anything
+]
+ONE = [
+    ("model.params.autoencoder.params.width_mult=[]", "width_mult must be a list of at least one integer"),
+    ("model.params.autoencoder.params.width=0", "width must be at least 1"),
+    ("model.params.autoencoder.params.stem=0", "stem must be at least 1"),
+    ("model.params.autoencoder.params.dropout=-1", "dropout must be"),
+    ("model.params.autoencoder.params.channels=0", "channels must be at least 1"),
+    ("model.params.autoencoder.params.initial_log_variance=.nan", "initial_log_variance must be"),
+    ("model.params.loss.params.regularizer_weight=.nan", "regularizer_weight must be"),
+    ("model.params.loss.params.adversarial_weight=-1", "adversarial_weight must be"),
+    ("model.params.loss.params.adversarial_start=-1", "adversarial_start must be at least 0"),
+    ("model.params.loss.params.log_variance=.inf", "log_variance must be"),
+    ("model.params.loss.params.discriminator.params.layers=-1", "layers must be at least 0"),
+    ("model.params.loss.params.discriminator.params.width=0", "width must be at least 1"),
+    ("model.params.optimizer.params.lr=.nan", "Invalid learning rate: nan"),
+    ("model.params.optimizer.params.eps=.nan", "Invalid epsilon value: nan"),
+    ("data.params.train.params.two_objects=3", "two_objects must be a number from 0 to 1"),
+    ("data.params.train.params.length=0", "length must be at least 1"),
+    ("data.params.train.params.size=-16", "size must be at least 1"),
+    ("data.params.train.params.seed=-1", "seed must be at least 0"),
+    (
+        "data.params.train={target: ldm.data.SuperResolution, params: {factor: 1, images: {target: ldm.data.Scenes}}}",
+        "factor must be at least 2",
+    ),
+    ("data.params.train={target: ldm.data.ImageFolder, params: {root: tests, size: 8, flip: 2}}", "flip must be"),
+    ("data.params.train={target: ldm.data.ImageFolder, params: {root: tests, size: 8, resize: -1}}", "resize must be at least 1"),
+    ("data.params.train={target: ldm.data.Mixed, params: {sets: []}}", "one data set"),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_root(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    monkeypatch.chdir(root)
+
+
+@pytest.mark.parametrize(
+    "config,override,message",
+    [pytest.param(STAGE_TWO, *case, id=f"two-{case[0]}") for case in TWO]
+    + [pytest.param(STAGE_ONE, *case, id=f"one-{case[0]}") for case in ONE],
+)
+def test_a_broken_config_is_one_message(config: str, override: str, message: str | None, capsys, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(config)
+    key = override.partition("=")[0]
+    if message is None:
+        assert program.main(["-b", str(tmp_path / "c.yaml"), "--check", override]) == 0
+        return
+    found = []
+    for way in ("--check", "--train"):
+        code = program.main(["-b", str(tmp_path / "c.yaml"), way, "--logdir", str(tmp_path / "logs"), override])
+        captured = capsys.readouterr()
+        text = captured.out + captured.err
+        lines = [line for line in text.splitlines() if message in line]
+        assert code == 2 and len(lines) == 1, text
+        assert "Traceback" not in text and not (tmp_path / "logs").exists()
+        # The key itself, or the node that it belongs to.
+        nodes = [".params.".join(key.split(".params.")[:depth]) for depth in range(2 if key.count(".params.") > 1 else 1, 9)]
+        assert (
+            any(f"{part}." in lines[0] or f"{part}:" in lines[0] for part in (*nodes, key.removesuffix(".target")))
+            or key.partition(".")[0] in SETTINGS
+        ), lines[0]
+        found.append(lines[0].removeprefix("error: the config is wrong: ").strip())
+    assert found[0] == found[1]
+
+
+def test_the_unbroken_configs_are_ready(capsys, tmp_path: Path) -> None:
+    for config in (STAGE_TWO, STAGE_ONE):
+        (tmp_path / "c.yaml").write_text(config)
+        assert program.main(["-b", str(tmp_path / "c.yaml"), "--check"]) == 0, capsys.readouterr().out
