@@ -60,7 +60,7 @@ def test_help_shows_examples(capsys) -> None:
         (["--base", DIGITS, "--train", "trainer.params.lightning.foo=1"], 2, "takes no 'foo'"),
         (["--base", DIGITS, "--train", "trainer.params.lightning.devices=1"], 2, "'devices' is set by this project: use the same key"),
         (["--base", DIGITS, "--train", "sampling.sampler=dimm"], 2, "sampler 'dimm' is unknown"),
-        (["--base", DIGITS, "--train", "sampling.eta=-3"], 2, "eta must not be negative"),
+        (["--base", DIGITS, "--train", "sampling.eta=-3"], 2, "eta must be a number of at least 0"),
         (["--base", DIGITS, "--train", "--gpus", "0,1"], 2, "--gpus 0,1: there is no GPU here"),
         (["--base", DIGITS, "--check", "--gpus", "1"], 2, "--gpus 1: there is no GPU here"),
         (["--base", DIGITS, "--train", "name=${oc.env:HOME}"], 2, "--allow-env HOME"),
