@@ -91,7 +91,7 @@ def test_other_right_flags(digits: Path, script, tmp_path: Path, more: list[str]
         (["--sampler", "eulr"], 2, "sampler 'eulr' is unknown; there are ddpm, ddim, plms, heun"),
         (["--steps", "0"], 2, "at least 1"),
         (["--steps", "1001"], 2, "between 1 and 1000"),
-        (["--eta", "-1"], 2, "eta must not be negative"),
+        (["--eta", "-1"], 2, "eta must be a number of at least 0"),
         (["--n", "0"], 2, "--n 0"),
         (["--batch", "0"], 2, "--batch 0"),
         (["--classes", "10"], 2, "classes 0 to 9"),

@@ -126,7 +126,7 @@ def test_all_problems_come_in_one_list_with_their_files(base: Path) -> None:
 def test_a_node_may_give_a_mapping(base: Path) -> None:
     start = "model.params.start={target: %s, params: {checkpoint: run}}"
     assert problems(base, start % "ldm.loading.starting_weights") == []
-    assert ["model.params.start: expected a mapping or null" in p for p in problems(base, start % "ldm.loading.pretrained")] == [True]
+    assert ["a mapping or null" in p for p in problems(base, start % "ldm.loading.pretrained")] == [True]
 
 
 def test_required_arguments_are_asked_for(base: Path) -> None:

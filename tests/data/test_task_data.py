@@ -110,7 +110,7 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         SuperResolution(Scenes(1, size=30))[0]
     with pytest.raises(ValueError, match="sample 'scene-0-train-0': a mask needs .* got 6x6"):
         Inpainting(Scenes(1, size=6))[0]
-    with pytest.raises(ValueError, match="factor must be 2 or more, got 1"):
+    with pytest.raises(ValueError, match="factor must be at least 2, got 1"):
         SuperResolution(Scenes(1), factor=1)
     with pytest.raises(ValueError, match="degradation 'blur' is unknown: expected one of bicubic, bsr, bsr_light"):
         SuperResolution(Scenes(1), degradation="blur")  # type: ignore[arg-type]

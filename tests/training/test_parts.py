@@ -183,7 +183,7 @@ def test_settings_count_devices() -> None:
     with pytest.raises(ValueError, match="steps"):
         TrainerSettings(0)
     for name in ("max_seconds", "checkpoint_seconds"):
-        with pytest.raises(ValueError, match=f"{name} must be positive"):
+        with pytest.raises(ValueError, match=f"{name} must be a number above 0"):
             TrainerSettings(1, **{name: 0})
 
 
