@@ -257,6 +257,12 @@ def test_captions_and_classes_from_a_file(models: dict[str, Path], script, tmp_p
     done = script("scripts/sample.py", models["caption"], "--from-file", tmp_path / "captions.txt", *FAST, "--outdir", tmp_path / "c")
     assert done.returncode == 0, done.stderr
     assert notes(tmp_path / "c", "caption") == ["a red circle", "a circle", "a blue circle"]
+    (tmp_path / "metadata.csv").write_text('file_name,text\na.png,a red circle\nb.png,"a circle"\n')
+    done = script("scripts/sample.py", models["caption"], "--from-file", tmp_path / "metadata.csv", *FAST, "--outdir", tmp_path / "csv")
+    assert done.returncode == 0 and notes(tmp_path / "csv", "caption") == ["a red circle", "a circle"], done.stderr
+    (tmp_path / "metadata.jsonl").write_text('{"text": ["a red circle", "a circle"]}\n' * 8)
+    done = script("scripts/sample.py", models["caption"], "--from-file", tmp_path / "metadata.jsonl", *FAST, "--outdir", tmp_path / "list")
+    assert done.returncode == 0 and set(notes(tmp_path / "list", "caption")) == {"a red circle", "a circle"}, done.stderr
     (tmp_path / "labels.txt").write_text("4\n0\n4\n")
     words = [models["label"], "--from-file", tmp_path / "labels.txt", *FAST, "--n", 4, "--outdir", tmp_path / "l"]
     assert script("scripts/sample.py", *words).returncode == 0
@@ -306,13 +312,14 @@ def test_balanced_classes(models: dict[str, Path], script, tmp_path: Path) -> No
     [
         ("caption", "a.txt", "a green circle\n", "vocabulary lacks green"),
         ("caption", "a.jsonl", '{"label": 3}\n', "image 1: caption is missing"),
-        ("caption", "a.jsonl", '{"caption": 3}\n', "caption 3: expected text"),
+        ("caption", "a.jsonl", '{"caption": 3}\n', "image 1: caption: expected a string or a list of strings, got 3"),
         ("caption", "a.jsonl", "{\n", "line 1: not JSON"),
         ("caption", "a.txt", "\n", "there is nothing in it"),
         ("label", "a.txt", "1\nfive\n", "image 2: label 'five': there are classes 0 to 4"),
         ("label", "a.jsonl", '{"label": 5}\n', "label 5: there are classes 0 to 4"),
         ("layout", "a.jsonl", '{"boxes": [{"label": 3}]}\n', "image 1, box 0"),
         ("semantic", "a.jsonl", '{"segmentation": "nowhere.png"}\n', "nowhere.png: no such label map"),
+        ("semantic", "metadata.jsonl", '{"segmentation": "../map.png"}\n', "segmentation '../map.png' is outside of"),
         ("unconditional", "a.txt", "a circle\n", "this model reads no condition"),
     ],
 )

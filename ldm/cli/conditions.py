@@ -9,6 +9,9 @@ from ldm.cli.asked import Asked, check_captions, part_reading, reads, refuse_oth
 from ldm.cli.job import Job
 from ldm.cli.labelmaps import asked_map
 from ldm.cli.layouts import asked_layout, checked_boxes, read_json
+from ldm.data.captions import CAPTION, BadLine, captions, draw_caption
+from ldm.data.listing import METADATA, inside
+from ldm.data.metadata import rows as rows_of
 from ldm.errors import MissingFile, UserError
 
 KNOWN = ("label", "caption", "boxes", "box_labels", "segmentation")
@@ -40,7 +43,7 @@ def numbered_lines(path: str) -> list[tuple[int, str]]:
 
 
 def read_rows(path: str) -> list[Row]:
-    """What a file says of each image: objects of a `.jsonl` or of a `.json` list, else lines of text.
+    """What a file says of each image: objects of a `.jsonl` or of a `.json` list, rows of a `metadata.csv`, else lines of text.
 
     Raises:
         MissingFile: nothing there.
@@ -52,11 +55,19 @@ def read_rows(path: str) -> list[Row]:
         rows = content if isinstance(content, list) else [content]
     elif path.endswith(".jsonl"):
         rows = [_object(line, f"--from-file {path}, line {i}") for i, line in numbered_lines(path)]
+    elif Path(path).name == METADATA[1] and Path(path).is_file():
+        rows = [_usable(row, f"--from-file {path}, line {i}") for i, row in rows_of(Path(path))]
     else:
         rows = list(read_lines(path))
     if not rows:
         raise UserError(f"--from-file {path}: there is nothing in it")
     return rows
+
+
+def _usable(row: dict[str, Any] | BadLine, where: str) -> dict[str, Any]:
+    if isinstance(row, BadLine):
+        raise UserError(f"{where}: {row}") from row
+    return row
 
 
 def _object(line: str, where: str) -> Any:
@@ -92,12 +103,14 @@ def conditions(rows: Sequence[Row], path: str, job: Job, size: tuple[int, int], 
         where = f"--from-file {path}, image {i}"
         if isinstance(row, str):
             row = {text: int(row) if text == "label" and row.isdecimal() else row}
-        if not isinstance(row, dict) or (missing := [key for key in keys if key not in row]):
+        if isinstance(row, dict) and "caption" in keys and (given := [row[key] for key in CAPTION if row.get(key) is not None]):
+            row = {**row, "caption": _caption(given[0], where, job.flags.seed, i)}
+        if not isinstance(row, dict) or (missing := [key for key in keys if row.get(key) is None]):
             wanted = ", ".join(missing) if isinstance(row, dict) else f"an object with {', '.join(keys)}"
             raise UserError(
                 f"{where}: {wanted} {'is missing' if isinstance(row, dict) else 'expected'}; this model reads {', '.join(keys)}"
             )
-        parts = [_one(key, row[key], row, where, Path(path).parent, job, size, names, classes) for key in keys]
+        parts = [_one(key, row[key], row, where, Path(path), job, size, names, classes) for key in keys]
         first = parts[0]
         for other in parts[1:]:
             first = first.along_with(other)
@@ -106,12 +119,20 @@ def conditions(rows: Sequence[Row], path: str, job: Job, size: tuple[int, int], 
     return asked
 
 
+def _caption(value: Any, where: str, seed: int, number: int) -> str:
+    """A caption, or one of a list, by the seed and the image's number."""
+    try:
+        return draw_caption(captions(value, "caption"), "", seed, number)
+    except BadLine as error:
+        raise UserError(f"{where}: {error}") from error
+
+
 def _one(
     key: str,
     value: Any,
     row: dict[str, Any],
     where: str,
-    folder: Path,
+    file: Path,
     job: Job,
     size: tuple[int, int],
     names: dict[str, int],
@@ -122,10 +143,10 @@ def _one(
     if key == "boxes":
         return asked_layout(checked_boxes(row, where, names, part.boxes.classes, part.boxes.max_objects), *size)
     if key == "segmentation":
-        return asked_map(str(folder / str(value)), part.num_classes, *size)
+        if file.name in METADATA and inside(file.parent, str(value)) is None:
+            raise UserError(f"{where}: segmentation {value!r} is outside of {file.parent}")
+        return asked_map(str(file.parent / str(value)), part.num_classes, *size)
     if key == "caption":
-        if not isinstance(value, str):
-            raise UserError(f"{where}: caption {value!r}: expected text")
         return Asked({"caption": value}, {"caption": value})
     most = min(count for count in (part.num_classes if part else 0, classes) if count)
     if type(value) is not int or not 0 <= value < most:

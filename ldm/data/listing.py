@@ -88,7 +88,7 @@ class Listing:
         if not is_text(name) or "\0" in name:
             raise NoSuchName(f"no such file: {printable(name[:200])}")
         for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
-            path = self._inside(spelling, folder)
+            path = inside(self.root, spelling, folder)
             if path is None:
                 continue
             if path in self.files or self._hidden(path):
@@ -96,20 +96,10 @@ class Listing:
             like = self._plain.get(plainly(path))
             if like is not None and plainly(like, capitals=True) == plainly(path, capitals=True):
                 return like
-        inside = self._inside(name.replace("\\", "/"), folder)
-        if inside is None:
+        wanted = inside(self.root, name.replace("\\", "/"), folder)
+        if wanted is None:
             raise NoSuchName(f"{printable(name[:200])} is outside of {printable(self.root)}{self.like(posixpath.basename(name))}")
-        raise NoSuchName(f"no such file: {printable(name[:200])}{self.like(inside)}")
-
-    def _inside(self, name: str, folder: str) -> str | None:
-        """A name relative to the root, none if it lies outside."""
-        if os.path.isabs(name):
-            for root in (os.path.abspath(self.root), os.path.realpath(self.root)):
-                if Path(os.path.normpath(name)).is_relative_to(root):
-                    return Path(os.path.normpath(name)).relative_to(root).as_posix()
-            return None
-        path = posixpath.normpath(posixpath.join(folder, name))
-        return None if path == ".." or path.startswith("../") else path
+        raise NoSuchName(f"no such file: {printable(name[:200])}{self.like(wanted)}")
 
     def _hidden(self, path: str) -> bool:
         """Whether a file is there that no listing shows."""
@@ -138,3 +128,13 @@ class Listing:
             return f" ({printable(hit)} is there)"
         self.guessed += 1
         return near(path, self.files) if self.guessed <= GUESSED else ""
+
+
+def inside(root: Path, name: str, folder: str = "") -> str | None:
+    """A name in a folder below `root`, or an absolute one, relative to `root`; none if it lies outside."""
+    if os.path.isabs(name):
+        path = Path(os.path.normpath(name))
+        roots = (os.path.abspath(root), os.path.realpath(root))
+        return next((path.relative_to(one).as_posix() for one in roots if path.is_relative_to(one)), None)
+    relative = posixpath.normpath(posixpath.join(folder, name))
+    return None if relative == ".." or relative.startswith("../") else relative

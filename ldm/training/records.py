@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ldm.data.batch import Batch
 from ldm.errors import UserError, WriteError
 from ldm.files import append_line, whole_lines, write_text, writing
+from ldm.printable import message
 from ldm.progress import clock
 from ldm.training.memory import peak_memory
 from ldm.training.module import TrainingModule
@@ -170,7 +171,7 @@ class Records(pl.Callback):
     def incident(self, step: int, kind: str, text: str) -> None:
         """One line in `incidents.jsonl`, where that can be written; that it cannot is no reason to end a run."""
         try:
-            append_line(self.folder / "incidents.jsonl", json.dumps({"step": step, "kind": kind, "what": text}))
+            append_line(self.folder / "incidents.jsonl", json.dumps({"step": step, "kind": kind, "what": message(text)}))
         except WriteError as error:
             if "incidents" not in self.told:
                 self.told.add("incidents")

@@ -4,6 +4,7 @@ import ast
 import json
 import logging
 import os
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from miniatures import picture
 from PIL import EpsImagePlugin, Image
 
+from ldm import imagefiles
 from ldm.data import AnnotatedFolder, ArrayFolder, Coco, ImageFolder, ListedImages
 from ldm.data.geometry import UnreadableImage
 from ldm.data.images import read_image
@@ -254,3 +256,37 @@ def test_names_do_not_reach_the_terminal_raw(tmp_path: Path, caplog: pytest.LogC
         AnnotatedFolder(str(root / "sub" / HOSTILE), 32)
     for line in [*seen, str(caught.value)]:
         assert line.isprintable(), repr(line)
+
+
+def test_heif_is_read_where_its_package_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for pillow-heif, which opens BMP under the name of HEIF."""
+    (tmp_path / "pillow_heif.py").write_text(
+        "from PIL import BmpImagePlugin, Image\n"
+        "def register_heif_opener():\n"
+        "    Image.register_open('HEIF', BmpImagePlugin.BmpImageFile, lambda start: start[:2] == b'BM')\n"
+        "    Image.register_extension('HEIF', '.heic')\n"
+    )
+    picture(tmp_path / "set" / "a.bmp")
+    (tmp_path / "set" / "a.bmp").rename(tmp_path / "set" / "a.heic")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("OPEN", "ID", "EXTENSION"):
+        monkeypatch.setattr(Image, name, getattr(Image, name).copy())
+    imagefiles.formats.cache_clear()
+    imagefiles.suffixes.cache_clear()
+    try:
+        assert "skipped" not in ImageFolder(str(tmp_path / "set"), 32)[0]
+    finally:
+        imagefiles.formats.cache_clear()
+        imagefiles.suffixes.cache_clear()
+        sys.modules.pop("pillow_heif", None)
+
+
+def test_bombs_and_torn_files_are_skipped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.jpg", size=(400, 300))
+    picture(tmp_path / "c.png", size=(400, 300))
+    (tmp_path / "c.png").write_bytes((tmp_path / "c.png").read_bytes()[:2000])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
+    data = ImageFolder(str(tmp_path), 32)
+    assert "skipped" not in data[0] and data.original_size(1) is None
+    assert [text.split(": ")[0].rpartition("/")[2] for text in data[1]["skipped"]] == ["b.jpg", "c.png"]
