@@ -32,9 +32,9 @@ class DigitReader:
 
 def nearest(images: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     """Euclidean distance in pixel space to, and index of, the nearest of `among`; both `(N,)`."""
-    distance = torch.cdist(images.float().cpu().flatten(1), among.float().flatten(1))
+    distance = torch.cdist(images.double().cpu().flatten(1), among.double().flatten(1))  # float32 would take copies for near misses
     smallest = distance.min(dim=1)
-    return smallest.values, smallest.indices
+    return smallest.values.float(), smallest.indices
 
 
 def diversity(images: Tensor, labels: Tensor) -> float:
