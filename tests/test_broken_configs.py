@@ -129,8 +129,8 @@ TWO = [  # override -> what the message says
     ("trainer.params.keep=0", "keep must be at least 1"),
     ("trainer.params.strategy=ddp_bogus", "strategy"),
     ("trainer.params.devices=-3", "devices: expected"),
-    ("trainer.params.lightning.gradient_clip_val=abc", "trainer.params"),
-    ("trainer.params.lightning.profiler=abc", "trainer.params"),
+    ("trainer.params.lightning.gradient_clip_val=abc", "use gradient_clip"),
+    ("trainer.params.lightning.profiler=abc", "profiler expects one of"),
     ("callbacks.x.target=pytorch_lightning.callbacks.ModelCheckpoint", "callbacks.x: ModelCheckpoint does not work here"),
     (
         "callbacks.x={target: pytorch_lightning.callbacks.EarlyStopping, params: {monitor: loss}}",
@@ -208,3 +208,61 @@ def test_the_unbroken_configs_are_ready(capsys, tmp_path: Path) -> None:
     for config in (STAGE_TWO, STAGE_ONE):
         (tmp_path / "c.yaml").write_text(config)
         assert program.main(["-b", str(tmp_path / "c.yaml"), "--check"]) == 0, capsys.readouterr().out
+
+
+SECOND = "model.params.model.params"
+MASKED = (
+    "{target: ldm.conditioning.Joint, params: {parts: ["
+    "{target: ldm.conditioning.ConcatImage, params: {key: masked_image, channels: 1, encode: true}}, "
+    "{target: ldm.conditioning.ConcatImage, params: {key: mask, channels: 1}}]}}"
+)
+
+
+def masked(first: str) -> str:
+    """Stage two with a mask, on a first stage that halves the size twice."""
+    text = STAGE_TWO.replace("{target: ldm.conditioning.ClassEmbedding, params: {num_classes: 10, width: 8, drop_rate: 0.1}}", MASKED)
+    text = text.replace("in_channels: 1, out_channels: 1", "in_channels: 3, out_channels: 1").replace(", context_channels: 8", "")
+    text = text.replace(
+        "{target: ldm.data.Digits, params: {size: 8}}", "{target: ldm.data.Inpainting, params: {images: {target: ldm.data.Digits}}}"
+    )
+    return text.replace("{target: ldm.first_stage.IdentityFirstStage, params: {channels: 1}}", first)
+
+
+def test_what_does_not_fit_is_told_in_the_words_of_the_config(capsys, tmp_path: Path) -> None:
+    first = "{target: ldm.first_stage.KLAutoencoder, params: {channels: 1, width: 8, width_mult: [1, 1, 1], image_channels: 1}}"
+    (tmp_path / "c.yaml").write_text(masked(first))
+    assert program.main(["-b", str(tmp_path / "c.yaml"), "--check"]) == 2
+    out = capsys.readouterr().out
+    assert f"{SECOND}.conditioner.params.parts.1: mask is 32x32, the latent 8x8: set fold: 4 on ConcatImage" in out, out
+    assert "RuntimeError" not in out and "Sizes of tensors" not in out
+
+
+@pytest.mark.parametrize(
+    "override,message",
+    [
+        (
+            "data.params.train={target: ldm.data.ImageFolder, params: {root: PHOTOS, size: 16, labels: true}}",
+            "train.params.labels: nothing in the model reads 'label'",
+        ),
+        ("data.params.train.params.give=[caption]", "train.params.give: nothing in the model reads 'caption'"),
+        ("paths={images: x}", None),
+    ],
+)
+def test_what_is_probably_not_meant_is_a_warning(override: str, message: str | None, capsys, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for i in range(3):
+        (tmp_path / f"photos/{i}").mkdir(parents=True)
+        Image.new("RGB", (20, 20), (80 * i, 0, 0)).save(tmp_path / f"photos/{i}/a.png")
+    (tmp_path / "c.yaml").write_text(STAGE_ONE)
+    code = program.main(["-b", str(tmp_path / "c.yaml"), "--check", override.replace("PHOTOS", str(tmp_path / "photos"))])
+    out = capsys.readouterr().out
+    assert code == 0, out
+    assert "warnings:" not in out if message is None else f"warnings:\n  data.params.{message}" in out
+
+
+def test_a_path_that_nothing_reads_and_looks_like_one_that_is_read_is_a_warning(capsys, tmp_path: Path) -> None:
+    text = STAGE_TWO.replace("sampling:", "name: ${paths.images}\npaths: {images: x, imags: y}\nsampling:")
+    (tmp_path / "c.yaml").write_text(text)
+    assert program.main(["-b", str(tmp_path / "c.yaml"), "--check"]) == 0
+    assert "paths.imags: nothing in the config reads it; did you mean 'images'?" in capsys.readouterr().out

@@ -1,6 +1,4 @@
-"""Whether a batch fits a model: keys, channels, sizes, class indices, words."""
-
-from torch import nn
+"""Whether a batch fits a model: keys, channels, sizes, class indices."""
 
 from ldm.data.batch import Batch, check_sample, collate
 from ldm.errors import MissingFile, UserError
@@ -29,7 +27,7 @@ def sample_problems(data: DataModule, module: TrainingModule) -> tuple[Batch | N
 
 
 def fits(batch: Batch, module: TrainingModule) -> list[str]:
-    """Where a batch and a model do not fit: keys, channels, sizes, class indices, words."""
+    """Where a batch and a model do not fit: keys, channels, sizes, class indices."""
     wrong = [
         f"the model reads {key!r}, which the data does not give (it gives {', '.join(batch)})" for key in module.reads() if key not in batch
     ]
@@ -39,6 +37,10 @@ def fits(batch: Batch, module: TrainingModule) -> list[str]:
     channels, height, width = batch["image"].shape[1:]
     if channels != stage_one.image_channels:
         wrong.append(f"images have {channels} channels, the first stage takes {stage_one.image_channels}")
+    if isinstance(module, AutoencoderTraining) and module.loss.discriminator is not None:
+        takes = next(p for p in module.loss.discriminator.parameters()).shape[1]
+        if takes != stage_one.image_channels:
+            wrong.append(f"model.params.loss.params.discriminator.params.in_channels is {takes}, images have {stage_one.image_channels}")
     try:
         _, h, w = stage_one.latent_shape(height, width)
     except ValueError as error:
@@ -52,7 +54,6 @@ def fits(batch: Batch, module: TrainingModule) -> list[str]:
         if h % factor or w % factor:
             multiple = factor * stage_one.factor
             wrong.append(f"latents are {h}x{w}, no multiple of the {factor} that the network needs: use images of a multiple of {multiple}")
-        wrong += condition_fits(batch, module.model.conditioner)
     return wrong
 
 
@@ -64,14 +65,3 @@ def stage_one_of(module: TrainingModule) -> FirstStage:
         return module.first_stage
     assert isinstance(module, AutoencoderTraining)
     return module.autoencoder
-
-
-def condition_fits(batch: Batch, conditioner: nn.Module) -> list[str]:
-    """Words that a conditioner does not know."""
-    wrong = []
-    for part in conditioner.modules():
-        unknown = getattr(getattr(part, "tokenizer", None), "unknown", None)
-        if callable(unknown) and "caption" in batch:
-            words = sorted({word for text in batch["caption"] for word in unknown(text)})
-            wrong += [f"the tokenizer's vocabulary lacks {', '.join(words)}"] if words else []
-    return wrong

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ldm.check.conditions import condition_problems, unknown_words
 from ldm.check.fit import sample_problems, stage_one_of
-from ldm.check.report import Report
+from ldm.check.report import Report, first_line
 from ldm.config import Config, Trust, build
 from ldm.data.batch import Batch
 from ldm.data.tasks import WithTask
@@ -18,6 +19,17 @@ from ldm.sources import trained_size
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
 from ldm.training.module import TrainingModule
 
+PLACES = {  # parts of training modules, by where the config has them
+    "model.first_stage": "model.params.model.params.first_stage",
+    "model.network": "model.params.model.params.network",
+    "model.conditioner": "model.params.model.params.conditioner",
+    "autoencoder.encoder": "model.params.autoencoder",
+    "autoencoder.decoder": "model.params.autoencoder",
+    "loss.pixel": "model.params.loss.params.pixel",
+    "loss.discriminator": "model.params.loss.params.discriminator",
+    "first_stage": "model.params.first_stage",
+    "classifier": "model.params.classifier",
+}
 MADE_UP = 256  # largest side of a made-up image
 
 
@@ -35,6 +47,7 @@ def read_batch(data: Any, module: TrainingModule, config: Config, report: Report
     if batch is None:
         return None
     report.batch = {key: describe(value) for key, value in batch.items() if key != "skipped"}
+    report.warnings += unknown_words(batch, module)
     return None if wrong else {key: value[:2] for key, value in batch.items()}
 
 
@@ -91,10 +104,18 @@ def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> No
         if isinstance(module, DiffusionTraining) and module.model.scale_by_std:
             module.model.scale.fill_(1.0)
             module.model.scale_by_std = False
+        if isinstance(module, DiffusionTraining) and (wrong := condition_problems(module, batch)):
+            report.problems += wrong
+            return
+        inside: list[str] = []
+        for name, part in module.named_modules():
+            if name in PLACES:
+                part.register_forward_pre_hook(lambda *_, place=PLACES[name]: inside.append(place))
         try:
             logs = module.update(batch, StepRandom(0, 0, batch["id"]))
         except Exception as error:  # whatever it is, it would have happened on the device
-            report.problems.append(f"model: one step fails on a batch of the data: {type(error).__name__}: {error}")
+            place = inside[-1] if inside else "model"
+            report.problems.append(f"{place}: one step fails on a batch of the data: {type(error).__name__}: {first_line(error)}")
             return
         try:
             module.configure_optimizers()
@@ -103,7 +124,7 @@ def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> No
             return
     without = [name for name, p in module.averaged().items() if p.requires_grad and p.grad is None]
     if without:
-        report.problems.append(f"model: no gradient reaches {len(without)} parameters, for example {without[0]}")
+        report.warnings.append(f"model: no gradient reaches {len(without)} parameters, for example {without[0]}")
     report.step = {name: float(value) for name, value in logs.items() if name.startswith("loss")}
     if not all(math.isfinite(value) for value in report.step.values()):
         report.problems.append(f"model: one step on a batch of the data gives a loss that is not finite: {report.step}")

@@ -1,12 +1,15 @@
 """`--check`: everything that can be known about a config before a GPU starts."""
 
+import difflib
 from dataclasses import fields
 from typing import Any
 
+from ldm.check.conditions import unread
 from ldm.check.model import build_on_meta, count_parameters, missing_files, without_checkpoints
 from ldm.check.report import Report
 from ldm.check.step import read_batch, run_narrow_step
 from ldm.config import Config, Trust, build, validate
+from ldm.config.references import paths_read
 from ldm.config.targets import did_you_mean
 from ldm.errors import MissingFile, UserError
 from ldm.generation import DIVIDES_BY_ALPHA, SamplerSettings
@@ -53,11 +56,21 @@ def check_model(config: Config, settings: Any, data: Any, trust: Trust, report: 
             report.learning_rate = learning_rate(config.data["model"], data, settings, report)
         elif isinstance(settings, TrainerSettings):
             report.learning_rate = {"formula": "not known: the data could not be opened"}
+        report.warnings += unread(config.data["data"].get("params", {}).get("train"), "data.params.train", module.reads())
+        report.warnings += unused_paths(config)
         batch = read_batch(data, module, config, report)
         if batch is not None and not report.problems:
             run_narrow_step(model_node, batch, trust, report)
     elif module is not None:
         report.problems.append(f"model: expected a TrainingModule, got {type(module).__name__}")
+
+
+def unused_paths(config: Config) -> list[str]:
+    """Paths that nothing reads and that look like one that is read: a typo, since one list of paths may serve many configs."""
+    read = paths_read(config.source)
+    others = [name for name in config.data.get("paths") or {} if name not in read]
+    near = {name: difflib.get_close_matches(name, read, n=1, cutoff=0.8) for name in others}
+    return [f"paths.{name}: nothing in the config reads it; did you mean {found[0]!r}?" for name, found in near.items() if found]
 
 
 def check_sampling(config: dict[str, Any], report: Report) -> None:

@@ -1,0 +1,93 @@
+"""Where conditions do not fit the latent or the network, in the words of the config; and what of the data nothing reads."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldm.conditioning import ConcatImage, Conditioner, Joint
+from ldm.data.batch import Batch
+from ldm.training import DiffusionTraining
+from ldm.training.module import TrainingModule
+
+CONDITIONER = "model.params.model.params.conditioner"
+ASKED = {"labels": "label", "captions": "caption"}  # arguments of data sets, by what they add to a sample
+
+
+def condition_problems(module: DiffusionTraining, batch: Batch) -> list[str]:
+    """Conditions of another size or width than the network is built for."""
+    model = module.model
+    _, h, w = model.first_stage.latent_shape(*batch["image"].shape[2:])
+    found = []
+    for path, part in _parts(model.conditioner, CONDITIONER):
+        key = part.reads[0] if part.reads else ""
+        try:
+            with torch.no_grad():
+                condition = part(batch, model.encode_condition)
+        except Exception as error:  # of any kind, from a shape that it cannot take
+            found.append(f"{path}: {type(part).__name__} cannot use {key!r}{_shape(batch.get(key))}: {str(error).splitlines()[0]}")
+            continue
+        concat, context = condition.concat, condition.context
+        if concat is not None and concat.shape[2:] != (h, w):
+            size = f"{concat.shape[2]}x{concat.shape[3]}"
+            found.append(f"{path}: {key} is {size}, the latent {h}x{w}{_advice(part, concat, h, w)}")
+        elif concat is not None and concat.shape[1] != part.concat_channels:
+            found.append(f"{path}.params.channels: {key} has {concat.shape[1]} channels there, the config says {part.concat_channels}")
+        if context is not None and context.shape[2] != part.context_channels:
+            found.append(f"{path}.params.width: {key} has tokens of width {context.shape[2]}, the config says {part.context_channels}")
+    return found
+
+
+def _parts(part: nn.Module, path: str) -> Iterator[tuple[str, Conditioner]]:
+    if isinstance(part, Joint):
+        for i, inner in enumerate(part.parts):
+            yield from _parts(inner, f"{path}.params.parts.{i}")
+    elif isinstance(part, Conditioner):
+        yield path, part
+
+
+def _shape(value: Any) -> str:
+    return f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+
+
+def _advice(part: Conditioner, concat: Tensor, h: int, w: int) -> str:
+    """What to set so that the sizes agree, where that is known."""
+    if not isinstance(part, ConcatImage) or part.encode_first:
+        return ""
+    larger, smaller = concat.shape[2] / h, h / concat.shape[2]
+    before = part.fold * part.factor
+    if larger >= 1 and (larger * before).is_integer():
+        times = int(larger * before)
+        return f": set fold: {times} on {type(part).__name__} (or factor: {times}, which leaves pixels out)"
+    if (smaller * part.enlarge).is_integer() and before == 1:
+        return f": set enlarge: {int(smaller * part.enlarge)} on {type(part).__name__}"
+    return ""
+
+
+def unknown_words(batch: Batch, module: TrainingModule) -> list[str]:
+    """Words of captions that a tokenizer does not know: they all look the same to it."""
+    found = []
+    for part in module.modules():
+        unknown = getattr(getattr(part, "tokenizer", None), "unknown", None)
+        if callable(unknown) and "caption" in batch:
+            words = sorted({word for text in batch["caption"] for word in unknown(text)})
+            shown = ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+            found += (
+                [f"data.params.train: the tokenizer's vocabulary lacks {shown} (of {len(batch['caption'])} captions looked at)"]
+                if words
+                else []
+            )
+    return found
+
+
+def unread(node: Any, path: str, reads: tuple[str, ...]) -> list[str]:
+    """What a data set's config asks for although the model reads nothing of the kind."""
+    params = node.get("params") if isinstance(node, dict) else None
+    if not isinstance(params, dict):
+        return []
+    asked = [(name, key) for name, key in ASKED.items() if params.get(name) is True]
+    asked += [("give", key) for key in params.get("give") or () if isinstance(params.get("give"), list)]
+    found = [f"{path}.params.{name}: nothing in the model reads {key!r}: it trains without" for name, key in asked if key not in reads]
+    inner = [("images", params.get("images")), *((f"sets.{i}", one) for i, one in enumerate(params.get("sets") or ()))]
+    return found + [text for name, one in inner for text in unread(one, f"{path}.params.{name}", reads)]
