@@ -26,8 +26,8 @@ SMALLEST_SCALE = 2.0**-10
 class TrainingModule(pl.LightningModule):
     """Base of both stages; optimisation is by hand so that a step means the same everywhere.
 
-    A step is one batch of the global size, however it is split into micro-batches and devices. Lightning's own
-    `global_step` counts every optimizer and is not used.
+    A step is one batch of the global size, however it is split into micro-batches and devices. `trainer.global_step` says
+    the same: callbacks may key on either, also after a resume. Lightning's `batch_idx` counts micro-batches, from where the process began.
 
     Attributes:
         step: training steps done.
@@ -128,6 +128,8 @@ class TrainingModule(pl.LightningModule):
         if last:
             self._take_step()
             self.step += 1
+        if getattr(self, "_trainer", None) is not None:  # not a step outside of a run
+            tell_lightning(self.trainer, self.step, max(self.step - 1, 0))
 
     def _no_sync(self) -> Any:
         wrapped = self.trainer.strategy.model
@@ -249,6 +251,20 @@ class TrainingModule(pl.LightningModule):
                 restore(made, state["optimizers"][i], schedule, self._named[i], self.step, state.get("changes") or Changes())
         except (ValueError, KeyError) as error:
             raise UserError(f"the checkpoint's optimizers, schedules or averages are not those of the config: {error}") from error
+
+
+def tell_lightning(trainer: pl.Trainer, step: int, batches: int) -> None:
+    """Have Lightning count as we do: by itself it would count calls of its wrappers around optimizers, of which there are none.
+
+    Args:
+        trainer: of the run.
+        step: training steps done.
+        batches: the same, less those that it adds itself where a batch ends; its monitors log at it.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    total = loop.manual_optimization.optim_step_progress.total
+    total.ready = total.completed = step
+    loop._batches_that_stepped = batches
 
 
 def sample_means(batches: Iterable[Batch], evaluate: Callable[[Batch], dict[str, Tensor]]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from ldm.training.checkpoints import Checkpoints, CleanStop
 from ldm.training.datamodule import DataModule
 from ldm.training.endings import told
 from ldm.training.loggers import steady, threads_told
-from ldm.training.module import TrainingModule
+from ldm.training.module import TrainingModule, tell_lightning
 from ldm.training.monitor import Monitor
 from ldm.training.records import Progress, Records
 from ldm.training.settings import TrainerSettings
@@ -111,6 +111,7 @@ def fit(
     quiet_lightning()
     writers = steady([TensorBoardLogger(folder, name="", version=""), *loggers], records)
     trainer = make_trainer(settings, folder, [*own, *callbacks], writers)
+    tell_lightning(trainer, start, start)
     if module.scaler is not None:
         trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales itself: Lightning's cannot step by hand
     if state is not None and trainer.is_global_zero:
