@@ -69,13 +69,16 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
     from ldm.interop.compvis import FOREIGN
     from ldm.lock import alone_in
     from ldm.portable import pin_first_stage
+    from ldm.training.launch import gathered
     from ldm.training.run import process_number
 
     trust = Trust(tuple(flags.trust))
     allow_environment(flags.allow_env)
-    state = None
+    state = together = None
     if flags.json and not flags.check:
         raise UserError("--json goes with --check")
+    if (flags.train or flags.resume) and not (flags.check or flags.print_config):
+        together = gathered(held)
     if flags.resume:
         checkpoint = newest_checkpoint(Path(flags.resume))
         if flags.name:
@@ -120,4 +123,4 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
         raise UserError("nothing to do: add --train, --check or --print-config")
     from ldm.program.train import train
 
-    return train(flags, config, trust, state, overrides, held)
+    return train(flags, config, trust, state, overrides, held, together)

@@ -19,16 +19,21 @@ from ldm.program.words import SEED
 from ldm.training import DataModule, TrainerSettings
 from ldm.training.extras import extras
 from ldm.training.inside import kept_inside
+from ldm.training.launch import RUN_FOLDER, Together
 from ldm.training.module import TrainingModule
 from ldm.training.run import fit, new_folder, process_number, seed_everything
 
-RUN_FOLDER = "LDM_RUN_FOLDER"
-
 
 def train(
-    flags: argparse.Namespace, config: Config, trust: Trust, state: dict[str, Any] | None, overrides: list[str], held: ExitStack
+    flags: argparse.Namespace,
+    config: Config,
+    trust: Trust,
+    state: dict[str, Any] | None,
+    overrides: list[str],
+    held: ExitStack,
+    together: Together | None,
 ) -> int:
-    """Check, build everything, then fit. No folder is made before the check has passed."""
+    """Check, build everything, then fit. No folder is made before the check has passed; the `together` others wait for that."""
     if state is not None:
         config.data["model"]["params"].pop("start", None)  # a resumed run has its own weights
     ready = checked(config, trust, flags)
@@ -60,6 +65,8 @@ def train(
     elif state is None:
         held.enter_context(alone_in(folder, str(folder)))
         record_base(folder, flags)
+    if together is not None and process_number() == 0:
+        together.decide(str(folder))
     logging.info("run folder: %s", folder)
     logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.precision, settings.device_type())
     if difference:

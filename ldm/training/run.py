@@ -21,6 +21,7 @@ from ldm.stops import answered
 from ldm.training.checkpoints import Checkpoints, CleanStop
 from ldm.training.datamodule import DataModule
 from ldm.training.endings import told
+from ldm.training.launch import environment
 from ldm.training.loggers import steady, threads_told
 from ldm.training.module import TrainingModule, tell_lightning
 from ldm.training.monitor import Monitor
@@ -145,11 +146,12 @@ def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Cal
         strategy = "ddp_find_unused_parameters_true"
     return pl.Trainer(
         max_epochs=1,
-        devices=settings.devices,
+        devices=settings.trainer_devices(),
         accelerator=settings.accelerator,
         precision=settings.decided()[0].precision,  # type: ignore[arg-type]
         strategy=strategy,
-        num_nodes=settings.num_nodes,
+        num_nodes=settings.node_count(),
+        plugins=environment(),
         use_distributed_sampler=False,
         callbacks=callbacks,
         logger=loggers,

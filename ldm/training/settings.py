@@ -11,6 +11,7 @@ import torch
 from ldm import precision
 from ldm.errors import UserError
 from ldm.ranges import integer, positive, share
+from ldm.training.launch import launched
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 # Arguments of Lightning's Trainer that keep their meaning here, and what they take.
@@ -134,6 +135,8 @@ class TrainerSettings:
             raise UserError(f"trainer.params: {error}") from error
         if kind == "cuda" and (not torch.cuda.is_available() or self.device_count() > torch.cuda.device_count()):
             raise UserError(f"trainer.params: {self.device_count()} CUDA devices are asked for, {torch.cuda.device_count()} are there")
+        if kind == "mps" and self.world_size() > 1:
+            raise UserError(f"trainer.params.accelerator: mps trains with one process, and there are {self.world_size()}: use cpu")
         if kind == "mps" and not torch.backends.mps.is_available():
             raise UserError("trainer.params.accelerator: mps is not available on this machine")
 
@@ -146,7 +149,9 @@ class TrainerSettings:
         return "mps" if torch.backends.mps.is_available() else "cpu"
 
     def device_count(self) -> int:
-        """Devices per machine."""
+        """Devices per machine; where processes were started from outside, there is one for each."""
+        if (launch := launched()) is not None:
+            return launch.local
         if isinstance(self.devices, list):
             return len(self.devices)
         if isinstance(self.devices, str) and self.devices != "auto":
@@ -157,7 +162,18 @@ class TrainerSettings:
 
     def world_size(self) -> int:
         """Processes in all."""
-        return self.device_count() * self.num_nodes
+        return self.device_count() * self.node_count()
+
+    def node_count(self) -> int:
+        """Machines."""
+        launch = launched()
+        return self.num_nodes if launch is None else launch.nodes
+
+    def trainer_devices(self) -> int | str | list[int]:
+        """`devices` as Lightning needs them."""
+        if launched() is None or (isinstance(self.devices, list) and len(self.devices) == self.device_count()):
+            return self.devices
+        return self.device_count()
 
     def decided(self, kept: str | None = None) -> tuple["TrainerSettings", str]:
         """Itself with "auto" precision decided for this machine, and what is to be said of it.

@@ -1,0 +1,187 @@
+"""Processes that torchrun or srun has started: together they are one run, and the first one decides for all."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as distributed
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+from ldm.errors import UserError
+
+RUN_FOLDER = "LDM_RUN_FOLDER"  # in the environment of the other processes of a run
+PATIENCE = 120.0  # seconds for the other processes to come: they import torch from the same disk
+UNSURE = 15.0  # where nothing says that srun has started them
+INTERACTIVE = ("bash", "sh", "zsh", "interactive")  # names of SLURM jobs whose tasks a user starts by hand
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process among those of its run.
+
+    Attributes:
+        by: who has started them.
+        rank: number of this process.
+        world: of all processes.
+        local: of those on this machine.
+        patience: seconds to wait for the others.
+    """
+
+    by: str
+    rank: int
+    world: int
+    local: int
+    patience: float = PATIENCE
+
+    @property
+    def nodes(self) -> int:
+        """Machines."""
+        return self.world // self.local
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
+    """What torchrun (`RANK`, `WORLD_SIZE`) or srun (`SLURM_*`) say of this process; none where it is alone or starts others itself.
+
+    Raises:
+        UserError: variables that are no numbers.
+    """
+    try:
+        if "RANK" in environment and int(environment.get("WORLD_SIZE", 1)) > 1:
+            world = int(environment["WORLD_SIZE"])
+            return Launch("torchrun", int(environment["RANK"]), world, int(environment.get("LOCAL_WORLD_SIZE", world)))
+        tasks = int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", 1)))
+        if tasks > 1 and environment.get("SLURM_JOB_NAME") not in INTERACTIVE:
+            nodes = int(environment.get("SLURM_STEP_NUM_NODES", environment.get("SLURM_NNODES", 1)))
+            sure = "SLURM_STEP_ID" in environment
+            return Launch("srun", int(environment.get("SLURM_PROCID", 0)), tasks, tasks // nodes, PATIENCE if sure else UNSURE)
+    except ValueError as error:
+        raise UserError(f"RANK, WORLD_SIZE or SLURM_NTASKS and the like in the environment: {error}") from error
+    return None
+
+
+class Together:
+    """The processes of one run before training begins: what the first one decides, and whether all are well.
+
+    Raises:
+        UserError: some of them did not come.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        as_torchrun(launch)
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        try:
+            store = distributed.TCPStore(
+                address,
+                port,
+                is_master=launch.rank == 0 and not served,
+                timeout=timedelta(seconds=launch.patience),
+                wait_for_workers=False,
+                multi_tenant=True,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{address}:{port}: the first process of this run does not answer there ({str(error).splitlines()[0]})"
+            ) from error
+        self.store = distributed.PrefixStore(f"ldm-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        self.store.set(f"here-{launch.rank}", "")
+        if launch.rank == 0:
+            end = time.monotonic() + launch.patience
+            missing = [rank for rank in range(1, launch.world) if not self._came(f"here-{rank}", end - time.monotonic())]
+            if missing:
+                raise UserError(self._missing(len(missing)))
+
+    def _came(self, key: str, patience: float) -> bool:
+        try:
+            self.store.wait([key], timedelta(seconds=max(patience, 0.01)))
+        except RuntimeError:
+            return False
+        return True
+
+    def _missing(self, count: int) -> str:
+        world = self.launch.world
+        if self.launch.by == "srun":
+            return (
+                f"{count} of the {world} processes that SLURM_NTASKS speaks of did not come within {self.launch.patience:g} seconds: start "
+                "all with `srun python main.py ...`, or ask for one task (--ntasks=1) and set trainer.params.devices"
+            )
+        return f"{count} of the {world} processes that WORLD_SIZE speaks of did not come within {self.launch.patience:g} seconds"
+
+    def decide(self, folder: str) -> None:
+        """The first process: tell the others that all is well, and where the run is."""
+        self.store.set("folder", folder)
+
+    def follow(self) -> str:
+        """The others: wait for that.
+
+        Raises:
+            SystemExit: the first process has ended, and told why.
+        """
+        while not self._came("folder", 3600):
+            try:
+                self.store.check(["folder"])
+            except RuntimeError:  # nobody there
+                raise SystemExit(UserError.exit_code) from None
+        folder = self.store.get("folder").decode()
+        if folder.startswith("!"):
+            raise SystemExit(int(folder[1:]))
+        return folder
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Where the first process ends before it has decided, the others end as well, in silence."""
+        try:
+            yield
+        except BaseException as error:
+            if self.launch.rank == 0 and not self.store.check(["folder"]):
+                code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", UserError.exit_code)
+                self.store.set("folder", f"!{code}")
+                time.sleep(1.0)  # the others read it before the store goes with this process
+            raise
+
+
+def gathered(held: ExitStack) -> Together | None:
+    """All processes of this run, once they are there; the first one goes on alone, the others once it has decided. None for a single one.
+
+    Raises:
+        UserError: some did not come.
+        SystemExit: the first process has ended, and told why.
+    """
+    launch = launched()
+    if launch is None:
+        return None
+    together = Together(launch)
+    held.enter_context(together.told())
+    if launch.rank:
+        os.environ[RUN_FOLDER] = together.follow()
+        held.callback(os.environ.pop, RUN_FOLDER, None)
+    return together
+
+
+def environment() -> list[Any] | None:
+    """For Lightning: who has started the processes; none leaves it to look for itself."""
+    if launched() is not None:
+        return [TorchElasticEnvironment()]
+    return [LightningEnvironment()] if "SLURM_NTASKS" in os.environ else None  # one task: it starts the others itself
+
+
+def as_torchrun(launch: Launch) -> None:
+    """Say in torchrun's words what srun says in its own, so that there is one way from here."""
+    if launch.by == "srun":
+        names = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "")
+        host = SLURMEnvironment.resolve_root_node_address(names) if launch.nodes > 1 else "127.0.0.1"
+        port = 15000 + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])
+        local = os.environ.get("SLURM_LOCALID", str(launch.rank % launch.local))
+        address: dict[str, Any] = {"MASTER_ADDR": os.environ.get("MASTER_ADDR", host), "MASTER_PORT": os.environ.get("MASTER_PORT", port)}
+        numbers = {"RANK": launch.rank, "WORLD_SIZE": launch.world, "LOCAL_RANK": local, "LOCAL_WORLD_SIZE": launch.local}
+        os.environ.update({name: str(value) for name, value in {**address, **numbers}.items()})
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise UserError(f"RANK and WORLD_SIZE are set, {name} is not: start the processes with torchrun, or set it")
+    os.environ.setdefault("LOCAL_WORLD_SIZE", str(launch.local))
+    os.environ.setdefault("LOCAL_RANK", str(launch.rank % launch.local))

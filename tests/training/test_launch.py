@@ -1,0 +1,137 @@
+"""Processes that torchrun or srun has started are one run; those that do not come are missed within seconds."""
+
+import csv
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import main as program
+from ldm.errors import UserError
+from ldm.files import read_checkpoint
+from ldm.training import TrainerSettings, launch
+from ldm.training.launch import Launch, Together, launched
+
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LDM_RUN_FOLDER")
+WORDS = [
+    *("-b", "configs/demo/digits-first-stage.yaml", "-t", "model.params.autoencoder.params.width=32", "model.params.scheduler=null"),
+    *("data.params.batch_size=4", "model.params.optimizer={target: torch.optim.SGD, partial: true, params: {lr: 0.01}}"),
+    "trainer.params={steps: 3, accelerator: cpu, precision: 32-true, log_every: 1, images_every: 0, validate_every: 0}",
+]
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a launch sets in the environment goes with the test."""
+    for name in NAMES:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, None),  # a process that Lightning has started
+        ({"RANK": "0", "WORLD_SIZE": "1"}, None),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, Launch("torchrun", 3, 4, 2)),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "bash"}, None),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_ID": "0"}, None),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_NNODES": "2", "SLURM_STEP_ID": "0"}, Launch("srun", 2, 4, 2)),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, Launch("srun", 0, 4, 4, launch.UNSURE)),
+    ],
+)
+def test_who_has_started_what(environment: dict[str, str], expected: Launch | None) -> None:
+    assert launched(environment) == expected
+
+
+def test_words_for_numbers_are_an_error_of_one_line() -> None:
+    with pytest.raises(UserError, match="SLURM_NTASKS"):
+        launched({"SLURM_NTASKS": "two"})
+
+
+def test_the_number_of_processes_is_the_launcher_s(monkeypatch, clean) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for devices in ("auto", 1, [0, 1]):
+        settings = TrainerSettings(1, devices=devices, accelerator="cpu")
+        assert (settings.device_count(), settings.node_count(), settings.world_size()) == (2, 2, 4)
+    assert settings.trainer_devices() == [0, 1] and TrainerSettings(1, accelerator="cpu").trainer_devices() == 2
+
+
+def test_tasks_that_nobody_started_are_missed_and_nothing_is_written(monkeypatch, clean, capsys, tmp_path: Path, root: Path) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(launch, "UNSURE", 0.3)
+    for name, value in (("NTASKS", "3"), ("PROCID", "0"), ("LOCALID", "0"), ("NODEID", "0"), ("JOB_ID", str(40000 + os.getpid() % 10000))):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert program.main([*WORDS, "-l", str(tmp_path / "logs")]) == 2
+    said = capsys.readouterr().err
+    assert "2 of the 3 processes that SLURM_NTASKS speaks of did not come" in said and "srun python main.py" in said
+    assert said.count("\n") == 1 and not (tmp_path / "logs").exists()
+
+
+@pytest.fixture
+def two(monkeypatch, clean) -> list[Together]:
+    """Two processes of a run, here two threads."""
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(20000 + os.getpid() % 20000))
+    found: list[Together] = []
+    other = threading.Thread(target=lambda: found.append(Together(Launch("torchrun", 1, 2, 2))))
+    other.start()
+    first = Together(Launch("torchrun", 0, 2, 2))
+    other.join()
+    return [first, *found]
+
+
+def test_the_first_process_decides_for_all(two: list[Together]) -> None:
+    two[0].decide("logs/here")
+    assert two[1].follow() == "logs/here"
+
+
+def test_where_the_first_process_ends_the_others_do_in_silence(two: list[Together], monkeypatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(UserError), two[0].told():
+        raise UserError("the config is wrong")
+    with pytest.raises(SystemExit) as ended:
+        two[1].follow()
+    assert ended.value.code == 2
+
+
+def torchrun(*words: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={21000 + os.getpid() % 20000}"]
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES} | {"CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [*command, "main.py", *map(str, words)], env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
+
+
+@pytest.mark.slow
+def test_torchrun_is_one_run_with_two_processes(tmp_path: Path, monkeypatch, root: Path) -> None:
+    """The same global batch: the losses and weights are those of one process, and one folder is written."""
+    monkeypatch.chdir(root)
+    done = torchrun(*WORDS, "-l", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("run folder:") == 1 and done.stderr.count("done. Weights") == 1, done.stderr
+    assert program.main([*WORDS, "-l", str(tmp_path / "one")]) == 0
+    (two,), (one,) = (tmp_path / "two").iterdir(), (tmp_path / "one").iterdir()
+    ours, theirs = (read_checkpoint(run / "checkpoints" / "step-3.ckpt")["model"] for run in (two, one))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=1e-3, msg=name)
+    rows = [list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (two, one)]
+    assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]] == ["1", "2", "3"]
+    assert (two / "base.yaml").is_file() and not (two / "incidents.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_an_error_under_torchrun_is_told_once(tmp_path: Path, monkeypatch, root: Path) -> None:
+    monkeypatch.chdir(root)
+    done = torchrun(*WORDS, "-l", tmp_path / "logs", "data.params.batch_size=5")
+    assert done.returncode != 0 and done.stderr.count("cannot be dealt out evenly to 2 devices") == 1, done.stderr
+    assert not (tmp_path / "logs").exists()
