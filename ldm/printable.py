@@ -5,7 +5,9 @@ import os
 import re
 import sys
 import unicodedata
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, redirect_stdout, suppress
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -60,6 +62,30 @@ def log_to_terminal() -> None:
     handler = BesideBars(sys.stderr)
     handler.setFormatter(Lines("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class Spelled:
+    """A stream whose text passes through `each_line`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """As a stream's own, in which a tab and the break of a line count as written."""
+        return self.stream.write("\t".join(map(each_line, text.split("\t"))))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """As a stream's own."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def spelled_output() -> AbstractContextManager[Any]:
+    """Standard output while an entry point runs: what it prints may hold names, captions and notes that strangers wrote."""
+    return redirect_stdout(Spelled(sys.stdout))  # type: ignore[type-var]
 
 
 def flushed(code: int) -> int:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from ldm.cli import run_script
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.runs import read_lines
 from ldm.printable import log_to_terminal, message, printable
@@ -55,6 +56,17 @@ def test_log_lines_and_error_lines(monkeypatch: pytest.MonkeyPatch, script, tmp_
 def test_a_script_names_a_file_without_obeying_it(script, tmp_path: Path) -> None:
     done = script("scripts/sample.py", tmp_path / "a\x1b[31m\nb")
     assert done.returncode == 3 and "a\\x1b[31m\\nb" in done.stderr and "\x1b" not in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_a_script_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as the notes of a converted checkpoint, whose keys a stranger wrote."""
+
+    def main(words: list[str] | None) -> int:
+        sys.stdout.writelines(["a\tb \x1b[31m\u202e caf\u00e9 \udce9\n", "next\n"])
+        print("and", "\x9b2J")
+        return 0
+
+    assert run_script(main) == 0 and capsys.readouterr().out == "a\tb \\x1b[31m\\u202e caf\u00e9 \\xe9\nnext\nand \\x9b2J\n"
 
 
 def test_an_incident_is_one_line(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ldm.cli.layouts import asked_layout, checked_boxes, read_json
 from ldm.data.captions import CAPTION, BadLine, captions, draw_caption
 from ldm.data.listing import METADATA, inside
 from ldm.data.metadata import rows as rows_of
+from ldm.data.reading import decoded
 from ldm.errors import MissingFile, UserError
 
 KNOWN = ("label", "caption", "boxes", "box_labels", "segmentation")
@@ -36,9 +37,9 @@ def numbered_lines(path: str) -> list[tuple[int, str]]:
     if not Path(path).is_file():
         raise MissingFile(f"--from-file {path}: no such file")
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")  # read_text has made "\n" of "\r\n" and "\r"
-    except UnicodeDecodeError as error:
-        raise UserError(f"--from-file {path}: not UTF-8 text ({error})") from error
+        lines = decoded(Path(path).read_bytes()).split("\n")
+    except ValueError as error:
+        raise UserError(f"--from-file {path}: {error}") from error
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 

@@ -15,7 +15,7 @@ from ldm.errors import MissingFile, UserError, out_of_memory
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device, pick_devices
 from ldm.precision import for_sampling
-from ldm.printable import flushed, log_to_terminal
+from ldm.printable import flushed, log_to_terminal, spelled_output
 from ldm.stops import interrupting
 
 WITH = {"strength": "init", "guider": "guide", "guide_scale": "guide", "classifier_scale": "classifier"}  # idle without the other flag
@@ -181,7 +181,7 @@ def outcome(main: Callable[[list[str] | None], int], arguments: list[str] | None
     """The exit code of a script, with one line for what went wrong."""
     log_to_terminal()
     try:
-        with interrupting():
+        with interrupting(), spelled_output():
             return main(arguments)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")

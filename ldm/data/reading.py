@@ -20,6 +20,7 @@ from ldm.printable import printable
 from ldm.seeding import derive
 
 log = logging.getLogger(__name__)
+FEW = 10000  # names among which one that is like another is looked for; of more that takes long
 Split = Literal["all", "train", "validation"]
 
 
@@ -139,7 +140,8 @@ def first_of(root: Path, names: Sequence[str], what: str) -> Path:
 def near(name: str, names: Iterable[str]) -> str:
     """ " (photos is there)": what a name that is not there was perhaps meant to be; nothing where nothing is like it."""
     there = {plainly(one): one for one in names}
-    hit = there.get(plainly(name)) or next((there[one] for one in get_close_matches(plainly(name), there, 1, 0.75)), None)
+    few = there if len(there) <= FEW else ()
+    hit = there.get(plainly(name)) or next((there[one] for one in get_close_matches(plainly(name), few, 1, 0.75)), None)
     return f" ({printable(hit)} is there)" if hit else ""
 
 

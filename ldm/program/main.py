@@ -5,7 +5,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from ldm.printable import flushed, log_to_terminal
+from ldm.printable import flushed, log_to_terminal, spelled_output
 from ldm.program.words import gpu_list, parser
 from ldm.stops import interrupting
 
@@ -31,7 +31,7 @@ def outcome(arguments: list[str] | None) -> int:
     from ldm.errors import UserError  # torch is only imported once the words make sense
 
     try:
-        with interrupting(), ExitStack() as held:
+        with interrupting(), spelled_output(), ExitStack() as held:
             return run(flags, overrides, held)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
