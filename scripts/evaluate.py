@@ -29,6 +29,7 @@ EXAMPLES = """
 examples
   a folder of samples against the images that the model was trained on, as its config reads them
     python scripts/evaluate.py outputs/samples configs/ldm/celebahq-ldm4.yaml --metrics fid,is,prec_recall_adm --n 50000
+    python scripts/evaluate.py outputs/samples logs/RUN --metrics fid
   against a folder, whose images go through a resize and crop that the record names
     python scripts/evaluate.py outputs/samples my/photos --resize 256 --metrics fid --weights inception.pth
   without any weights: a small extractor that is trained here; its distance is not FID and is not called so
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(__doc__, EXAMPLES)
     p.add_argument("samples", metavar="SAMPLES", help="folder of images, or an .npz with arr_0 (uint8, N x H x W x 3)")
-    p.add_argument("reference", metavar="REFERENCE", nargs="?", help="folder, .npz, or the .yaml of a config: its data set")
+    p.add_argument("reference", metavar="REFERENCE", nargs="?", help="folder, .npz, or the .yaml of a config or a run folder: its data")
     p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes to the reference's config, as paths.images=my/photos")
     p.add_argument("--metrics", default="fid", help=f"separated by commas: {', '.join(METRICS)} (default: fid)")
     p.add_argument("--out", default="outputs/record.json", help="where the records go (default: outputs/record.json)")

@@ -15,6 +15,8 @@ from ldm.evaluation.scan import Scan
 from ldm.evaluation.subject import Options
 from ldm.loading import pick_device
 
+DRAWN = ("images", "examples")  # folders in a run folder
+
 
 def wanted(flags: argparse.Namespace) -> list[str]:
     """The measures of `--metrics`.
@@ -79,6 +81,9 @@ def open_images(path: str, flags: argparse.Namespace, prepare: Prepare, what: st
         UserError: something else is.
     """
     place = Path(path)
+    if is_run(place) or (place.name in DRAWN and is_run(place.parent)):
+        place = of_run(place, flags, what)
+        path = str(place)
     if what == "REFERENCE" and flags.overrides and place.suffix not in (".yaml", ".yml"):
         raise UserError(f"{flags.overrides[0]!r} would change a config, and {path} is none; several measures are --metrics a,b")
     if place.is_dir():
@@ -95,6 +100,28 @@ def open_images(path: str, flags: argparse.Namespace, prepare: Prepare, what: st
         return of_config(path, flags)
     expected = "a folder, an .npz or a config" if what == "REFERENCE" else "a folder or an .npz"
     raise UserError(f"{what} {path}: expected {expected}")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether main.py wrote a folder."""
+    return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
+
+
+def of_run(place: Path, flags: argparse.Namespace, what: str) -> Path:
+    """The config of a run folder, whose data a reference means; the pictures that a run draws are grids, which nothing measures.
+
+    Raises:
+        UserError: a run as samples, its pictures, or an override that the run's config, which is resolved, has no use for.
+    """
+    if what != "REFERENCE":
+        raise UserError(
+            f"{what} {place}: pictures of a run are grids: sample from it first (scripts/sample.py), and measure what comes out"
+        )
+    if not is_run(place):
+        raise UserError(f"{what} {place}: pictures of a run are grids: name {place.parent} itself, which means the data of its config")
+    if wrong := [word for word in flags.overrides if not word.startswith("data.")]:
+        raise UserError(f"{wrong[0]!r}: the config of a run is resolved, so that only data.params... changes its data")
+    return place / "config.yaml"
 
 
 def of_config(path: str, flags: argparse.Namespace) -> DataOfConfig:

@@ -115,6 +115,7 @@ def compare_filled(filled: Tensor, truth: Tensor, mask: Tensor) -> dict[str, flo
         "perceptual": mean(distances),
         "perceptual_standard_error": standard_error(distances),
         "frechet": frechet_distance(net.features(filled, mask), net.features(truth, mask)),
+        "frechet_samples": len(filled),
         "l1_error": mean(error_inside(filled, truth, mask)),
     }
 

@@ -72,6 +72,11 @@ class Record:
     software: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
+    @property
+    def number(self) -> str:
+        """The value with its number of samples: of few, a Frechet distance is mostly bias."""
+        return f"{self.value:.6g} ({self.samples} samples)"
+
     def __str__(self) -> str:
         spread = "" if self.spread is None else f" +- {self.spread:.3g}"
         return f"{self.metric} {self.value:.6g}{spread} ({self.samples} samples)"
@@ -149,7 +154,7 @@ class Comparison:
 
     def lines(self, names: tuple[str, str] = ("A", "B")) -> list[str]:
         """The two side by side: values, then what differs, then what is the same."""
-        rows = [("", *names), (self.a.metric, shown(self.a.value), shown(self.b.value))]
+        rows = [("", *names), (self.a.metric, self.a.number, self.b.number)]
         rows += [("spread", shown(self.a.spread), shown(self.b.spread))] if self.a.spread_is or self.b.spread_is else []
         differing = [name for name in NAMES if name not in ("metric", "value", "spread") and getattr(self.a, name) != getattr(self.b, name)]
         rows += [(name + (" (ignored)" if name in self.ignored else ""), *both(self.a, self.b, name)) for name in differing]

@@ -137,7 +137,8 @@ def summary(runs: Sequence[Run]) -> list[tuple[str, ...]]:
 
 def metric(file: str, record: Record) -> dict[str, Any]:
     """A record: its number ahead, the rest is how it was measured."""
-    head = f"{record.metric}: {field(record.value)}" + ("" if record.spread is None else f" ± {field(record.spread)}")
+    spread = "" if record.spread is None else f" ± {field(record.spread)}"
+    head = f"{record.metric}: {field(record.value)}{spread} ({record.samples} samples)"
     known = [name for name in NAMES if name not in ("metric", "value", "spread") and given(record, name)]
     unknown = [name for name in NAMES if name != "spread" and getattr(record, name) is None]
     rows = [("file", file), *((name, field(getattr(record, name))) for name in known)]

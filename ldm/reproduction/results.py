@@ -43,6 +43,7 @@ class Value:
         unit: "x" for ratios.
         spread: lowest and highest over rounds, where it was timed.
         paper_std: printed spread.
+        samples: how many it is over, where that is fewer than the protocol has.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Value:
     unit: str = ""
     spread: tuple[float, float] | None = None
     paper_std: float | None = None
+    samples: int = 0
 
     @property
     def gap(self) -> float | None:
@@ -143,7 +145,7 @@ def _measured(table: Table, row: Row, asked: Asked, command: Command, printed: s
     count = record.samples
     fewer = f", the protocol has {command.samples}" if command.samples not in (0, count) else ""
     how = f"{record.metric}, {count} samples{fewer}; {command.record}"
-    return Value(label, paper, record.value, how, paper_std=std)
+    return Value(label, paper, record.value, how, paper_std=std, samples=count if fewer else 0)
 
 
 def _of_another_model(record: Record, model: Path) -> str:

@@ -63,13 +63,14 @@ def others(table: Table) -> list[str]:
 
 def results(row: Row, found: list[Value]) -> list[str]:
     """One row's numbers: paper, ours, gap, and how or why not."""
-    lines = ["", f"{row.row}: {row.method}", f"  {'':<52}{'paper':>14}{'ours':>12}{'gap':>22}"]
+    lines = ["", f"{row.row}: {row.method}", f"  {'':<52}{'paper':>14}{'ours':>20}{'gap':>22}"]
     for value, following in zip(found, [*found[1:], None], strict=True):
         paper = "curve" if value.paper is None else f"{_short(value.paper)}{value.unit}"
         paper += f" +- {_short(value.paper_std)}" if value.paper_std is not None else ""
         ours = "not run" if value.ours is None else f"{_short(value.ours)}{value.unit}"
+        ours += f" (of {value.samples})" if value.samples else ""
         gap = "" if value.gap is None else f"{value.gap:+.3g}" + (f" ({100 * value.gap / value.paper:+.1f} %)" if value.paper else "")
-        lines.append(f"  {value.name:<52}{paper:>14}{ours:>12}{gap:>22}")
+        lines.append(f"  {value.name:<52}{paper:>14}{ours:>20}{gap:>22}")
         if following is not None and (following.how, value.spread, following.spread) == (value.how, None, None):
             continue  # it is said once, below the last of them
         spread = f"{value.spread[0]:.3g} to {value.spread[1]:.3g}; " if value.spread else ""

@@ -5,8 +5,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -68,7 +70,7 @@ class Monitor(pl.Callback):
                         self._validate(trainer, module)
                 if pictures:
                     with self.records.tolerated("pictures"):
-                        self._draw(module)
+                        self._draw(trainer, module)
         finally:
             module.train()
 
@@ -92,15 +94,34 @@ class Monitor(pl.Callback):
             self.records.incident(module.step, "recovered", f"no longer so: {self.wrong[kind]}")
         self.wrong = wrong
 
-    def _draw(self, module: TrainingModule) -> None:
+    def _draw(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         first = {key: value[: self.count] for key, value in self.cache[0].items() if key != "skipped"}
         rows = module.pictures(to_device(first, module.device))
         for name, images in rows.items():
-            path = self.folder / "images" / f"step-{module.step:06d}-{name}.png"
-            save_grid(images, path)
+            picture = grid_of(images)
+            save_png(self.folder / "images" / f"step-{module.step:06d}-{name}.png", picture)
+            for logger in trainer.loggers:
+                give_picture(logger, name, picture, module.step)
+
+
+def give_picture(logger: Any, name: str, picture: Image.Image, step: int) -> None:
+    """A picture for a logger of Lightning, if it takes any: each has a way of its own."""
+    experiment: Any = getattr(logger, "experiment", None)
+    if hasattr(logger, "log_image"):  # Weights & Biases
+        logger.log_image(key=name, images=[picture], step=step)
+    elif hasattr(experiment, "add_image"):  # TensorBoard
+        experiment.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+    elif hasattr(experiment, "log_image") and hasattr(logger, "run_id"):  # MLflow
+        experiment.log_image(logger.run_id, picture, f"{name}/step-{step:06d}.png")
+    elif hasattr(experiment, "log_image"):  # Comet
+        experiment.log_image(picture, name=name, step=step)
+
+
+def grid_of(images: Tensor, columns: int = 8) -> Image.Image:
+    """Images `(B, C, H, W)` in [-1, 1] as one picture, `columns` in a row."""
+    return to_image(make_grid(images.float().cpu().clamp(-1, 1), nrow=columns, padding=2, pad_value=1.0))
 
 
 def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
-    """Images `(B, C, H, W)` in [-1, 1] as one PNG, `columns` in a row, whole or not at all."""
-    grid = make_grid(images.float().cpu().clamp(-1, 1), nrow=columns, padding=2, pad_value=1.0)
-    save_png(path, to_image(grid))
+    """`grid_of` as a PNG, whole or not at all."""
+    save_png(path, grid_of(images, columns))

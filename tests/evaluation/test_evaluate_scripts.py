@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from imagesets import arrays, folder, tiny_file
 from PIL import Image
 
@@ -43,6 +44,42 @@ def test_records_of_samples_against_a_reference(script, sets, tmp_path: Path) ->
         assert picture.size == (16 + 4 + 3 * 16, 8 * 16)
     again = script("scripts/evaluate.py", samples, reference, *flags, *words, "--batch", 7, "--out", tmp_path / "b.json")
     assert again.returncode == 0 and (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()  # from the cache, too
+
+
+def test_a_run_folder_as_the_reference_means_its_data_and_never_its_grids(script, sets, tmp_path: Path) -> None:
+    samples, reference, flags = sets
+    run, out = tmp_path / "run", tmp_path / "a.json"
+    for name in ("images", "checkpoints"):
+        (run / name).mkdir(parents=True)
+    data = {"target": "ldm.data.ImageFolder", "params": {"root": str(reference), "size": 16, "resize": 16}}
+    (run / "config.yaml").write_text(yaml.safe_dump({"data": {"params": {"batch_size": 4, "train": data}}}))
+    Image.new("RGB", (130, 34), "red").save(run / "images" / "step-000100-samples.png")
+    done = script("scripts/evaluate.py", samples, run, *flags, "--out", out)
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(out)
+    assert record.reference_images == 60 and record.reference == f"train data of {run / 'config.yaml'}"
+    other = folder(tmp_path / "other", arrays(50, 7), settings=None)
+    done = script("scripts/evaluate.py", samples, run, f"data.params.train.params.root={other}", *flags, "--out", out)
+    assert done.returncode == 0 and read_records(out)[0].reference_images == 50, done.stderr
+    for words, message in (
+        ([samples, run / "images"], f"pictures of a run are grids: name {run} itself"),
+        ([run, reference], "sample from it first"),
+        ([run / "images", reference], "sample from it first"),
+        ([samples, run, "paths.images=x"], "'paths.images=x': the config of a run is resolved"),
+    ):
+        done = script("scripts/evaluate.py", *words, *flags, "--out", out)
+        assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    inside = folder(run / "samples", arrays(48, 1))  # where people write what they sample from a run
+    assert script("scripts/evaluate.py", inside, run, *flags, "--out", out).returncode == 0
+
+
+def test_a_distance_shows_over_how_many_samples_it_is(script, sets, tmp_path: Path) -> None:
+    samples, reference, flags = sets
+    said = [script("scripts/evaluate.py", samples, reference, *flags, "--out", tmp_path / f"{name}.json").stdout for name in "ab"]
+    value = by_name(tmp_path / "a.json")["FD (demo features)"].value
+    assert "(48 samples)" in said[0].splitlines()[0]
+    compared = script("scripts/compare.py", tmp_path / "a.json", tmp_path / "b.json").stdout
+    assert f"{value:.6g} (48 samples)" in compared
 
 
 def test_pairs(script, sets, tmp_path: Path) -> None:

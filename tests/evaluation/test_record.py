@@ -94,7 +94,13 @@ def test_two_models_side_by_side() -> None:
     b = replace(A, value=7.5, checkpoint="d" * 64, seed=2, reference="elsewhere", notes=())
     found = compare(A, b)
     text = "\n".join(found.lines(("one", "two")))
-    assert "FID" in text and "5.11" in text and "7.5" in text and "two - one = +2.39" in text and "dddddddddddd..." in text
+    assert (
+        "FID" in text
+        and f"5.11 ({A.samples} samples)" in text
+        and f"7.5 ({A.samples} samples)" in text
+        and "two - one = +2.39" in text
+        and "dddddddddddd..." in text
+    )
     assert "steps 200" in text and "not known of either" not in text
     unknown = compare(replace(A, steps=None), replace(b, steps=None))
     assert unknown.unknown == ("steps",) and "not known of either: steps" in unknown.lines()[-1]

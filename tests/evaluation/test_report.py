@@ -54,7 +54,7 @@ def test_a_report_says_what_the_run_folder_holds(script, tmp_path: Path) -> None
         "120 x skipped sample, 1 x not finite, 1 x resume, 1 x unreadable line",
         "23 more are in its incidents.jsonl",
         "60 resume continued from step 60",
-        "FD (demo features): 12.5 ± 0.3",
+        "FD (demo features): 12.5 ± 0.3 (5000 samples)",
         "samples 5000",
         "0 0.5 1 0.25",  # KL per channel
         "step 0, reduced from 1200 x 20 pixels",

@@ -103,7 +103,7 @@ def draw_figures(outdir: Path, summary: dict[str, Any]) -> dict[str, Path]:
     floor = {"held-out scenes": summary["floor"]["fd"]}
     six = {name: [(m["training_seconds"], m["fd"]) for m in series(model, 6)] for name, model in models.items()}
     seven = {name: [(m["images_per_second"], m["fd"]) for m in series(model, 7)] for name, model in models.items()}
-    quality = Axis(f"{FD}, lower is better", log=True)
+    quality = Axis(f"{FD} of {summary['protocol']['samples']} samples, lower is better", log=True)
     draw_chart(outdir / "figure-6.png", six, Axis("training of stage two, seconds"), quality, "Quality and training time", floor)
     title = "Quality and sampling time: 50, 20, 10, 5 DDIM steps"
     draw_chart(outdir / "figure-7.png", seven, Axis("images per second", log=True), quality, title, floor)
@@ -118,18 +118,21 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Numbers for the page, each with how it came about."""
     count = summary["protocol"]["samples"]
     floor = summary["floor"]
-    found = [("held-out scenes", f"{floor['fd']:.3f}", f"{FD} of {count} other held-out scenes: the floor; right {floor['right']:.1%}")]
+    few = f"({count} samples)"
+    found = [
+        ("held-out scenes", f"{floor['fd']:.3f} {few}", f"{FD} of {count} other held-out scenes: the floor; right {floor['right']:.1%}")
+    ]
     for factor, model in summary["models"].items():
         stage, last = model["first_stage"], series(model, 6)[-1]
         size = f"{model['first_stage']['network_parameters'] / 1e6:.2f} M parameters"
         how = f"{FD} +- {last['fd_spread']:.3f} after {last['training_seconds']:.0f} s, {last['step']} steps of training, {size}"
-        found.append((f"LDM-{factor}", f"{last['fd']:.3f}", how))
+        found.append((f"LDM-{factor}", f"{last['fd']:.3f} {few}", how))
         found.append((f"LDM-{factor}: right", f"{last['right']:.1%}", summary["protocol"]["right"]))
         speed = f"{STEPS} DDIM steps, batch {last['batch']}, decoder included, {last['device']}, {last['threads']} threads"
         found.append((f"LDM-{factor}: images per second", f"{last['images_per_second']:.1f}", speed))
         latent = "x".join(map(str, stage["latent"]))
         how = f"{FD} of other held-out scenes through stage one ({latent}), PSNR {stage['psnr_db']:.1f} dB, right {stage['r_right']:.1%}"
-        found.append((f"LDM-{factor}: reconstructions", f"{stage['r_fd']:.3f}", how))
+        found.append((f"LDM-{factor}: reconstructions", f"{stage['r_fd']:.3f} {few}", how))
     if "rate_distortion" in summary:
         found += coded(summary["rate_distortion"])
     return found
