@@ -1,5 +1,6 @@
 """Files that are whole or not there: written beside, flushed, renamed. And the two formats weights come in."""
 
+import errno
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 import torch
 from PIL import Image
@@ -78,9 +79,10 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             mode = beside.stat().st_mode
             _call(write, beside)
             if beside.stat().st_mode != mode:  # safetensors lets nobody else read its files
-                beside.chmod(mode)
+                with suppress(OSError):  # no permissions on this file system
+                    beside.chmod(mode)
             with open(beside, "rb+") as file:
-                os.fsync(file.fileno())
+                _to_disk(file)
             os.replace(beside, path)
         finally:
             with suppress(OSError):
@@ -96,8 +98,16 @@ def _call(write: Callable[[Path], None], beside: Path) -> None:
             with open(beside, "ab") as file:
                 file.write(bytes(1 << 20))
                 file.flush()
-                os.fsync(file.fileno())
+                _to_disk(file)
         raise
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # file systems that cannot be asked to
+            raise
 
 
 def _beside(path: Path) -> Path:
@@ -167,7 +177,7 @@ def append_line(path: Path, line: str, durable: bool = False) -> None:
             file.write(b"\n" * cut + line.encode() + b"\n")
             file.flush()
             if durable:
-                os.fsync(file.fileno())
+                _to_disk(file)
 
 
 def whole_lines(path: Path) -> TextIO:

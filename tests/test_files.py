@@ -91,6 +91,14 @@ def test_whatever_the_system_refuses(kind: str, call: str, code: int, tmp_path: 
     assert target.read_text() == "good" and [p.name for p in tmp_path.iterdir()] == ["there"]
 
 
+@pytest.mark.parametrize(("call", "code"), [("os.fsync", errno.EINVAL), ("pathlib.Path.chmod", errno.EPERM)])
+def test_what_a_file_system_does_not_have_is_no_failure(call: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call, refusing(code))
+    for name, write in WRITERS.items():
+        write(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == set(WRITERS)
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     for write in WRITERS.values():

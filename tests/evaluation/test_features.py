@@ -79,3 +79,12 @@ def test_features_that_are_not_finite_are_an_error(images: Scan) -> None:
     broken.net.stages[0][0].bias.data.fill_(float("nan"))
     with pytest.raises(UserError, match="not finite"):
         extract(images, broken)
+
+
+def test_features_that_cannot_be_kept_are_measured_all_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = scan(FolderSet(folder(tmp_path / "a", arrays(3))))
+    (tmp_path / "cache").write_text("no folder")
+    found = extract(images, tiny_demo(), cache=tmp_path / "cache" / "features")[LAYER]
+    assert torch.equal(found, extract(images, tiny_demo())[LAYER])
+    (told,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert told.startswith("the features cannot be kept: ") and "cannot be written (Not a directory" in told

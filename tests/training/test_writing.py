@@ -3,6 +3,7 @@
 import builtins
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -181,6 +182,23 @@ def test_a_full_disk_hides_no_other_error(tmp_path: Path, monkeypatch, capsys) -
     code, _ = train(tmp_path)
     told = capsys.readouterr().err
     assert code == 2 and "error: step 0: KeyError: 'psnr'" in told and "Traceback" not in told, told
+
+
+def test_a_folder_that_vanishes_is_made_again(tmp_path: Path, monkeypatch, capsys) -> None:
+    """The run goes on there with what it has; what was in it is gone."""
+    step = AutoencoderTraining._take_step
+
+    def vanishing(module: AutoencoderTraining) -> None:
+        step(module)
+        if module.step == 2:  # becomes 3 after this
+            (run,) = tmp_path.glob("*_a")
+            shutil.rmtree(run)
+
+    monkeypatch.setattr(AutoencoderTraining, "_take_step", vanishing)
+    code, run = train(tmp_path)
+    assert code == 0 and "Traceback" not in capsys.readouterr().err
+    assert [path.name for path in sorted((run / "checkpoints").glob("*.ckpt"))] == ["step-4.ckpt", "step-6.ckpt"]
+    assert newest_checkpoint(run).name == "step-6.ckpt" and len(read_series(run / "metrics.csv")["loss"]) == 6
 
 
 def poison(where: str) -> Callable[[AutoencoderTraining], None]:
