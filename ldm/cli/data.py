@@ -15,7 +15,7 @@ def open_data(files: list[str], overrides: list[str], trust: Trust) -> tuple[Dat
         UserError: the config's data is wrong, or there is none.
         MissingFile: files are missing.
     """
-    config = load(files, overrides, foreign=FOREIGN)
+    config = load(files, overrides, foreign=FOREIGN, trust=trust)
     if "data" not in config.data:
         raise UserError(f"{files[-1]}: has no data:")
     if problems := [str(p) for p in validate(config, trust) if p.path.split(".")[0] == "data"]:
