@@ -19,6 +19,7 @@ from ldm.sources import PRETRAINED, Source, nodes_of, read_source, set_text_sour
 from ldm.starting import StartingWeights
 
 T = TypeVar("T")
+OF_TRAINING = ("dropout", "initial_log_variance", "legacy")  # arguments of first stages that mean nothing once they are trained
 
 
 def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -> FirstStage:
@@ -56,7 +57,43 @@ def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> Sour
     source = read_source(checkpoint, stage=model)
     if source.config and (source.stage_two or source.node is None):
         raise UserError(f"{source.path}: not the weights of a first stage (it holds a latent diffusion model)")
+    if model is not None and source.config:
+        compare_architecture(model, source)
     return source
+
+
+def compare_architecture(model: FirstStage, source: Source) -> None:
+    """Hold a first stage that a config describes against what its file says of itself, where it says so.
+
+    Raises:
+        UserError: names the first argument that differs.
+    """
+    try:
+        with torch.device("meta"):
+            theirs = build(source.node, Trust().for_model(), "first_stage")
+    except UserError:  # a class that is not admitted here, though the config may name it: the weights will tell
+        return
+    if not isinstance(theirs, FirstStage):
+        return
+    if type(theirs) is not type(model):
+        raise UserError(f"{source.path}: its first stage is a {type(theirs).__name__}, the config describes a {type(model).__name__}")
+    said, found = _architecture(model), _architecture(theirs)
+    for key in sorted(said.keys() | found.keys()):
+        if said.get(key) != found.get(key):
+            raise UserError(
+                f"{source.path} does not fit the config: {key} is {found.get(key)!r} in the file, {said.get(key)!r} in the config; "
+                "the first stage's model can be left out of the config: the file brings it"
+            )
+
+
+def _architecture(stage: FirstStage) -> dict[str, Any]:
+    """What decides the function of a finished first stage, in one spelling."""
+    made = {key: list(v) if isinstance(v, list | tuple) else v for key, v in stage.settings.items() if key not in OF_TRAINING}
+    if "features" in made:
+        made["features"] = made["features"] or made.get("channels")
+    if "attention_at" in made:
+        made["attention_at"] = sorted({factor for factor in made["attention_at"] if factor < 2 ** len(made.get("width_mult", ()))})
+    return made
 
 
 def starting_weights(checkpoint: str | None = None, strict: bool = True) -> StartingWeights:

@@ -173,6 +173,10 @@ def _compvis(
     source = Source(path, {}, Weights({}), step, notes=notes)
     if stage is not None:
         inside = {key.removeprefix("first_stage_model."): value for key, value in state.items() if key.startswith("first_stage_model.")}
+        source.config = _stage_beside(path, config)
+        if source.config:  # what it says of itself; whoever knows the architecture too compares the two
+            with torch.device("meta"):
+                stage = build(source.node, Trust().for_model(), "first_stage")
         source.weights = first_stage_from_state(stage, inside or state, str(path))
     else:
         source.config = load([Path(config) if config else beside(path)], foreign=compvis.FOREIGN).data
@@ -196,6 +200,17 @@ def _compvis(
     for note in source.notes:
         log.info("%s: %s", path, note)
     return source
+
+
+def _stage_beside(path: Path, config: str | None) -> dict[str, Any]:
+    """A config with the first stage that a checkpoint's YAML describes, to compare; empty where none says it."""
+    try:
+        found = load([Path(config) if config else beside(path)], foreign=compvis.FOREIGN).data
+        source = Source(path, found, Weights({}))
+        node = unwrap(source.node)["params"]["first_stage"] if source.stage_two else source.node
+    except (UserError, KeyError):  # the architecture is known: without a YAML, the weights will tell
+        return {}
+    return {"model": {"params": {"autoencoder": node}}}
 
 
 def beside(path: Path) -> Path:

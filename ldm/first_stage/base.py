@@ -1,7 +1,8 @@
 """What stage two asks of a first stage, and what its own training asks."""
 
+import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 
@@ -37,6 +38,7 @@ class FirstStage(nn.Module):
         image_channels: of the image.
         stochastic: whether `encode` makes use of noise.
         codebook_size: number of codes; none without a codebook.
+        settings: what it was built with, by argument, defaults included.
     """
 
     factor: int
@@ -44,6 +46,14 @@ class FirstStage(nn.Module):
     image_channels: int
     stochastic: bool = False
     codebook_size: int | None = None
+    settings: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind_partial(made, *args, **kwargs)  # a copy is made without arguments
+        bound.apply_defaults()
+        made.__dict__["settings"] = dict(list(bound.arguments.items())[1:])
+        return made
 
     def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Image `(B, C, H, W)` -> latent `(B, c, H/f, W/f)`.
