@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Networks are tiny here, and the second core runs other tests (make test: pytest -n 2); programs that tests start inherit it.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub reads it, once: it retries for half a minute where no network is
 
 
 LONG = ("test_runs.py", "test_readme.py", "test_task_data.py", "test_tasks.py", "test_demo_tasks.py", "test_demo_measures.py")
@@ -36,7 +37,6 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture
