@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ldm.printable import flushed, log_to_terminal, spelled_output
-from ldm.program.words import gpu_list, parser
+from ldm.program.words import LOGS, gpu_list, parser
 from ldm.stops import interrupting
 
 FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
@@ -81,8 +81,8 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
         together = gathered(held)
     if flags.resume:
         checkpoint = newest_checkpoint(Path(flags.resume))
-        if flags.name:
-            raise UserError("--name: a resumed run keeps its folder and its name")
+        if flags.name or flags.logdir != LOGS:
+            raise UserError(f"--{'name' if flags.name else 'logdir'}: a resumed run keeps its folder and its name")
         if checkpoint.parent.name == "checkpoints" and not (flags.check or flags.print_config) and process_number() == 0:
             held.enter_context(alone_in(checkpoint.parent.parent, f"--resume {flags.resume}"))
             checkpoint = newest_checkpoint(Path(flags.resume))  # its owner may have saved another one in the meantime

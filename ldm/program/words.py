@@ -23,6 +23,7 @@ exit codes: 0 all is well; 2 a wrong config, flag or file; 3 only files that the
 
 
 SEED = 23
+LOGS = "logs"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-r", "--resume", metavar="RUN", type=home, help="continue a run folder (or one of its checkpoints) with its own config")
     p.add_argument("-n", "--name", help="name of the run; the first config's name without it")
     p.add_argument("-s", "--seed", type=int, help=f"of weights, data order and noise (default: the config's, else {SEED})")
-    p.add_argument("-l", "--logdir", default="logs", type=home, metavar="DIR", help="where run folders go (default: logs)")
+    p.add_argument("-l", "--logdir", default=LOGS, type=home, metavar="DIR", help=f"where run folders go (default: {LOGS})")
     p.add_argument("--check", action="store_true", help="validate, count parameters, read a batch, run one narrow step; no training")
     p.add_argument("--no-check", action="store_true", help="train without the check that otherwise comes first")
     p.add_argument("--json", metavar="FILE", type=home, help="with --check: write the findings there as well")

@@ -101,6 +101,12 @@ def test_what_would_be_ignored_is_refused_by_name(word: str, said: str, run: Pat
     assert (run / "config.yaml").read_bytes() == before and newest_checkpoint(run).name == "step-2.ckpt"
 
 
+@pytest.mark.parametrize("words", [["--logdir", "elsewhere"], ["--name", "other"]])
+def test_flags_that_would_be_ignored_are_refused(words: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--resume", str(run), *words]) == 2
+    assert f"{words[0]}: a resumed run keeps its folder and its name" in capsys.readouterr().err
+
+
 def test_check_refuses_it_as_well(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--resume", str(run), "--check", "name=other"]) == 2
     assert "name: a resumed run keeps" in capsys.readouterr().err
