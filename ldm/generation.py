@@ -53,9 +53,9 @@ class SamplerSettings:
         return Guidance(self.scale, self.guidance_interval, self.guidance_rescale)
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
+        if not isinstance(self.sampler, str) or self.sampler not in SAMPLERS:
             raise UserError(f"sampler {self.sampler!r} is unknown; there are {', '.join(SAMPLERS)}")
-        if self.spacing not in SPACINGS:
+        if not isinstance(self.spacing, str) or self.spacing not in SPACINGS:
             raise UserError(f"spacing {self.spacing!r} is unknown; there are {', '.join(SPACINGS)}")
         try:
             integer(steps=self.steps)

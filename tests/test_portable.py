@@ -10,9 +10,9 @@ import torch
 import yaml
 
 import main as program
-from ldm.config import Trust, build
+from ldm.config import Trust, build, load
 from ldm.errors import MissingFile, UserError
-from ldm.files import fingerprint, save_weights
+from ldm.files import fingerprint, save_checkpoint, save_weights
 from ldm.loading import load_model
 from ldm.portable import first_stage_record, pin_first_stage
 
@@ -140,6 +140,18 @@ def test_a_resumed_run_finds_it_too_and_overrides_still_reach_it(runs: Path) -> 
     assert pinned["source"]["model"] == state()["source"]["model"]
     pin_first_stage(other := state(), checkpoint, ["paths.first_stage=other"])
     assert other["source"] == state()["source"]
+
+
+def test_a_classifier_s_run_takes_the_flag_and_finds_its_first_stage_as_well(runs: Path, root: Path, capsys) -> None:
+    config = load([root / "configs" / "ldm" / "imagenet-ldm8-noisy-classifier.yaml"])
+    sha = fingerprint({k: torch.full_like(v, 0.5) for k, v in build(STAGE, Trust(), "stage").state_dict().items()})
+    state = {key: {} for key in ("model", "ema", "optimizers", "schedulers")} | {"ldm_checkpoint": 1, "step": 5, "seed": 23}
+    state |= {"config": config.data, "source": config.source, "first_stage": {"path": FIRST, "sha256": sha}}
+    save_checkpoint(runs / "classifier" / "checkpoints" / "step-5.ckpt", state)
+    for words, expected in (([], str(runs.parent / FIRST)), (["--first-stage", "other"], "other")):
+        assert program.main(["--resume", str(runs / "classifier"), "--print-config", *words]) == 0
+        shown = yaml.safe_load(capsys.readouterr().out)
+        assert shown["model"]["params"]["first_stage"]["params"]["checkpoint"] == expected
 
 
 @pytest.mark.slow

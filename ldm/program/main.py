@@ -10,6 +10,7 @@ from ldm.program.words import LOGS, gpu_list, parser
 from ldm.stops import interrupting
 
 FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
+CLASSIFIERS_FIRST_STAGE = "model.params.first_stage.params.checkpoint"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,7 +95,9 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
     elif not flags.base:
         raise UserError("no config: give --base CONFIG.yaml (or --resume RUN); --help shows examples")
     if flags.first_stage:
-        overrides = [*overrides, FIRST_STAGE + "=" + flags.first_stage.replace("${", r"\${")]  # a path refers to nothing
+        of_classifier = state is not None and "classifier" in state["source"]["model"]["params"]
+        place = CLASSIFIERS_FIRST_STAGE if of_classifier else FIRST_STAGE
+        overrides = [*overrides, place + "=" + flags.first_stage.replace("${", r"\${")]  # a path refers to nothing
     if flags.gpus is not None:
         overrides = [*overrides, *gpus(flags)]
     if flags.seed is not None:
