@@ -99,9 +99,11 @@ class Monitor(pl.Callback):
         rows = module.pictures(to_device(first, module.device))
         for name, images in rows.items():
             picture = grid_of(images)
-            save_png(self.folder / "images" / f"step-{module.step:06d}-{name}.png", picture)
+            with self.records.tolerated("pictures"):
+                save_png(self.folder / "images" / f"step-{module.step:06d}-{name}.png", picture)
             for logger in trainer.loggers:
-                give_picture(logger, name, picture, module.step)
+                with self.records.tolerated(type(logger).__name__):
+                    give_picture(logger, name, picture, module.step)
 
 
 def give_picture(logger: Any, name: str, picture: Image.Image, step: int) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ from ldm.evaluation.runs import read_lines, read_series
 from ldm.files import newest_checkpoint, newest_weights, read_checkpoint
 from ldm.training import AutoencoderTraining
 from ldm.training.finite import unfinite
-from ldm.training.records import MetricsTable
+from ldm.training.monitor import Monitor
+from ldm.training.records import MetricsTable, Records
 
 FULL = os.strerror(errno.ENOSPC)
 TRAINER = "{steps: 6, accelerator: cpu, precision: 32-true, log_every: 1, checkpoint_every: 2, validate_every: 2, images_every: 2, keep: 9}"
@@ -130,6 +132,27 @@ def test_what_is_beside_training_is_told_once_and_training_goes_on(tmp_path: Pat
     assert warnings[3].startswith("validation: KeyError: 'psnr' (") and "test_writing.py, line" in warnings[3]
     assert newest_checkpoint(run).name == "step-6.ckpt"
     assert [step for step, _ in read_series(run / "metrics.csv")["loss"]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_picture_that_one_does_not_take_reaches_the_others(tmp_path: Path, monkeypatch) -> None:
+    taken: list[str] = []
+
+    class Broken:
+        def log_image(self, **_: object) -> None:
+            raise RuntimeError("no connection")
+
+    class Good:
+        def log_image(self, key: str, **_: object) -> None:
+            taken.append(key)
+
+    records = Records(tmp_path, 1, 0, 0.1)
+    monitor = Monitor(tmp_path, None, records, 0, 1, 1)  # type: ignore[arg-type]
+    monitor.cache = [{"image": torch.zeros(2, 1, 8, 8)}]  # type: ignore[typeddict-unknown-key]
+    module = SimpleNamespace(step=4, device="cpu", pictures=lambda batch: {"one": batch["image"], "two": batch["image"]})
+    full_for(monkeypatch, "-one.png")
+    monitor._draw(SimpleNamespace(loggers=[Broken(), Good()]), module)  # type: ignore[arg-type]
+    assert taken == ["one", "two"] and [path.name for path in (tmp_path / "images").iterdir()] == ["step-000004-two.png"]
+    assert [what.partition(":")[0] for _, what in incidents(tmp_path)] == ["pictures", "Broken"]
 
 
 def test_rows_that_found_no_room_are_written_when_there_is_some(tmp_path: Path, monkeypatch) -> None:
