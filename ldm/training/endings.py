@@ -1,8 +1,11 @@
 """However a run ends: one line in its folder and one for the user, and the command that continues it."""
 
 import contextlib
+import os
 import re
 import subprocess
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -18,12 +21,57 @@ from ldm.training.records import Records
 
 ENDED = ".ended"  # in the folder of a run of several processes: the exit code of the first one that ended
 GRACE = 5.0  # seconds for the other processes
+HANGS = 30.0  # seconds after the end of another one; a process that goes on for so long waits for it on a device
 KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (is killed by signal: [\w ]+|exited unexpectedly)")
 LOST = re.compile(r"gloo|NCCL|nccl|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|TCPStore|ProcessGroup")  # how others' ends look
 
 
+class Company(pl.Callback):
+    """The processes that Lightning has started for this one: all end together.
+
+    Lightning's own watch kills all of them at once, with this one that may still save or speak, where one ends with a code.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.over = threading.Event()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        theirs = getattr(trainer.strategy.launcher, "procs", [])
+        self.children, theirs[:] = list(theirs), []
+        if self.children:
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        """Where one has ended and this process has not noticed, because it waits for it on a device: end."""
+        while not self.over.wait(0.5):
+            if any(child.poll() for child in self.children):
+                if self.over.wait(HANGS):
+                    return
+                code = said_by_another(self.folder, UserError.exit_code, False)
+                if code is None:
+                    sys.stderr.write("error: another process of this run ended without a word, as one does that is killed\n")
+                self._kill()
+                os._exit(UserError.exit_code if code is None else code)
+
+    def end(self) -> None:
+        """Wait for the others for a moment, and end those that hang."""
+        self.over.set()
+        end = time.monotonic() + GRACE
+        for child in self.children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, end - time.monotonic()))
+        self._kill()
+
+    def _kill(self) -> None:
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+
+
 @contextlib.contextmanager
-def told(trainer: pl.Trainer, records: Records, module: TrainingModule, data: DataModule, resume: str) -> Iterator[None]:
+def told(trainer: pl.Trainer, records: Records, module: TrainingModule, data: DataModule, resume: str, company: Company) -> Iterator[None]:
     """Put whatever ends a run into words, for `incidents.jsonl` and for the user; what Python says goes into a file of the run.
 
     `resume` is the command that continues this run. Of several processes the first one that ends speaks, and the others end with it.
@@ -42,6 +90,7 @@ def told(trainer: pl.Trainer, records: Records, module: TrainingModule, data: Da
         cause = error.__context__ if isinstance(error, SystemExit) else error  # Lightning leaves Python when it is interrupted
         if cause is None or isinstance(cause, SystemExit):
             raise
+        company.over.set()
         code = 130 if isinstance(cause, KeyboardInterrupt) else getattr(cause, "exit_code", UserError.exit_code)
         if trainer.world_size > 1 and (said := said_by_another(records.folder, code, lost_another(cause))) is not None:
             raise SystemExit(said) from None
@@ -53,7 +102,7 @@ def told(trainer: pl.Trainer, records: Records, module: TrainingModule, data: Da
             raise KeyboardInterrupt(text) from None
         raise (type(cause) if isinstance(cause, UserError) else UserError)(text) from error
     finally:
-        end_children(trainer)
+        company.end()
 
 
 def lost_another(error: BaseException) -> bool:
@@ -79,22 +128,6 @@ def said_by_another(folder: Path, code: int, lost: bool) -> int | None:
     except OSError:  # the folder is gone, or on another machine
         pass
     return None
-
-
-def end_children(trainer: pl.Trainer) -> None:
-    """Wait for the processes that Lightning has started for this one, and end those that hang.
-
-    Its own watch kills all at once, with this one that may still save, where one of them ends with a code.
-    """
-    children: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
-    mine = list(children)
-    children.clear()
-    end = time.monotonic() + GRACE
-    for child in mine:
-        try:
-            child.wait(max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
 
 
 def how_to_continue(folder: Path, resume: str) -> str:

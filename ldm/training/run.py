@@ -20,7 +20,7 @@ from ldm.files import writing
 from ldm.stops import answered
 from ldm.training.checkpoints import Checkpoints, CleanStop
 from ldm.training.datamodule import DataModule
-from ldm.training.endings import told
+from ldm.training.endings import Company, told
 from ldm.training.launch import environment
 from ldm.training.loggers import steady, threads_told
 from ldm.training.module import TrainingModule, tell_lightning
@@ -107,8 +107,8 @@ def fit(
     records = Records(folder, settings.log_every, start, settings.max_skipped, (state or {}).get("interval"))
     checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state, settings.checkpoint_seconds, records)
     monitor = Monitor(folder, data, records, settings.validate_every, settings.images_every, settings.validation_batches)
-    stop = CleanStop()
-    own = [limit, records, Progress(records, settings.steps, settings.max_seconds, settings.share), stop, checkpoints, monitor]
+    stop, company = CleanStop(), Company(folder)
+    own = [company, limit, records, Progress(records, settings.steps, settings.max_seconds, settings.share), stop, checkpoints, monitor]
     quiet_lightning()
     writers = steady([TensorBoardLogger(folder, name="", version=""), *loggers], records)
     trainer = make_trainer(settings, folder, [*own, *callbacks], writers)
@@ -117,7 +117,7 @@ def fit(
         trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales itself: Lightning's cannot step by hand
     if state is not None and trainer.is_global_zero:
         records.incident(start, "resume", f"continued from step {start} {note}".strip())
-    with answered(stop.answer), threads_told(records), told(trainer, records, module, data, resume):
+    with answered(stop.answer), threads_told(records), told(trainer, records, module, data, resume, company):
         trainer.fit(module, datamodule=data)
     done = module.step >= settings.steps or limit.over(module)
     if not done and trainer.is_global_zero:

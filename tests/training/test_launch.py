@@ -135,3 +135,35 @@ def test_an_error_under_torchrun_is_told_once(tmp_path: Path, monkeypatch, root:
     done = torchrun(*WORDS, "-l", tmp_path / "logs", "data.params.batch_size=5")
     assert done.returncode != 0 and done.stderr.count("cannot be dealt out evenly to 2 devices") == 1, done.stderr
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["SIGKILL", "fault"])
+def test_the_end_of_one_process_ends_all_and_is_told_once(victim: str, tmp_path: Path, root: Path) -> None:
+    """Of two that Lightning started: killed, it says nothing itself; with an error of its own, it is the one that speaks."""
+    faulty = tmp_path / "faulty.py"
+    faulty.write_text(
+        "import os, signal, sys\nfrom ldm.program.main import main\nfrom ldm.training import AutoencoderTraining as A\n"
+        "step = A.training_step\n"
+        "def failing(self, *given):\n"
+        "    if self.step == 2 and self.global_rank == 1:\n"
+        f"        {'os.kill(os.getpid(), signal.SIGKILL)' if victim == 'SIGKILL' else 'raise RuntimeError(str(7 * 6))'}\n"
+        "    return step(self, *given)\nA.training_step = failing\nsys.exit(main())\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES} | {"PYTHONPATH": str(root)}
+    words = [
+        *WORDS,
+        "trainer.params.checkpoint_every=1",
+        "trainer.params.steps=1000",
+        "trainer.params.devices=2",
+        "-l",
+        str(tmp_path / "logs"),
+    ]
+    command = [sys.executable, str(faulty), *words]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=900, check=False)
+    says = "another process of this run ended without a word" if victim == "SIGKILL" else "RuntimeError: 42"
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1 and f"error: step 2: {says}" in done.stderr, done.stderr
+    assert "continue from step 2 with" in done.stderr and "Traceback" not in done.stderr
+    (run,) = (tmp_path / "logs").iterdir()
+    incidents = (run / "incidents.jsonl").read_text().splitlines()
+    assert len(incidents) == 1 and says in incidents[0]
