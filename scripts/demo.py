@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     if flags.n < 40:
         raise UserError(f"--n {flags.n}: expected at least 40")
     outdir = output_folder(flags.outdir or {"digits": "outputs/demo", "text": "outputs/demo-text"}[flags.demo])
-    first, first_seconds = train(f"{flags.demo}-first-stage", outdir / "logs", flags.overrides)
+    first, first_seconds = train(f"{flags.demo}-first-stage", outdir / "logs", flags.overrides, then=[flags.demo])
     second, second_seconds = train(flags.demo, outdir / "logs", [*flags.overrides, f"paths.first_stage={first}"])
     loaded = load_run(second)
     begun = time.perf_counter()

@@ -59,10 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not flags.again:
         for name in filter(wanted.__contains__, ALL):
             refuse_others(outdir, name, flags)
-    for name in ALL:
-        if name in wanted and (flags.again or not record_file(outdir, name).is_file()):
-            write_text(record_file(outdir, name), json.dumps(run_task(name, outdir, flags), indent=2) + "\n")
-            summarise(outdir)
+    todo = [name for name in ALL if name in wanted and (flags.again or not record_file(outdir, name).is_file())]
+    for number, name in enumerate(todo):
+        write_text(record_file(outdir, name), json.dumps(run_task(name, outdir, flags, todo[number + 1 :]), indent=2) + "\n")
+        summarise(outdir)
     summarise(outdir)
     sys.stdout.write(f"see {outdir / 'index.html'} and {outdir / 'summary.json'}\n")
     return 0
@@ -88,16 +88,22 @@ def refuse_others(outdir: Path, name: str, flags: argparse.Namespace) -> None:
                 raise UserError(f"--outdir {outdir}: {what}: name another folder, or add --again")
 
 
+def coming(tasks: list[str], outdir: Path) -> list[str]:
+    """All trainings of these tasks, their first stages among them where they are not there yet."""
+    stages = {ALL[name].first_stage for name in tasks}
+    return [*tasks, *sorted(stage for stage in stages if not record_file(outdir, stage).is_file())]
+
+
 def read(file: Path) -> dict[str, Any]:
     """A record, empty where there is none."""
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return found
 
 
-def run_task(name: str, outdir: Path, flags: argparse.Namespace) -> dict[str, Any]:
-    """Train the second stage, and the first if no task before has; measure; the record."""
-    first, first_seconds = first_stage(ALL[name].first_stage, outdir, flags)
-    run, seconds = train(name, outdir / "logs", [*flags.overrides, f"paths.first_stage={first}"])
+def run_task(name: str, outdir: Path, flags: argparse.Namespace, then: list[str]) -> dict[str, Any]:
+    """Train the second stage, and the first if no task before has; measure; the record. `then` are the tasks after it."""
+    first, first_seconds = first_stage(ALL[name].first_stage, outdir, flags, [name, *then])
+    run, seconds = train(name, outdir / "logs", [*flags.overrides, f"paths.first_stage={first}"], then=coming(then, outdir))
     loaded, begun = load_run(run), time.perf_counter()
     record = ALL[name].measure(loaded, outdir, flags.n).record()
     record["training_seconds"] = round(seconds, 1)
@@ -113,11 +119,11 @@ def run_task(name: str, outdir: Path, flags: argparse.Namespace) -> dict[str, An
     return record
 
 
-def first_stage(name: str, outdir: Path, flags: argparse.Namespace) -> tuple[str, float]:
+def first_stage(name: str, outdir: Path, flags: argparse.Namespace, then: list[str]) -> tuple[str, float]:
     """The run of a first stage and the seconds that it took; trained once for all tasks that share it, and again if it is gone."""
     found = read(record_file(outdir, name))
     if not found or found.get("overrides", flags.overrides) != flags.overrides or not Path(found["run"]).is_dir():
-        run, seconds = train(name, outdir / "logs", flags.overrides)
+        run, seconds = train(name, outdir / "logs", flags.overrides, then=[part for part in coming(then, outdir) if part != name])
         found = {"run": str(run), "training_seconds": round(seconds, 1), "overrides": flags.overrides}
         write_text(record_file(outdir, name), json.dumps(found) + "\n")
     return found["run"], found["training_seconds"]

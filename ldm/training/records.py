@@ -250,7 +250,7 @@ class Progress(pl.Callback):
         records: where the numbers come from.
         steps: of the whole run.
         seconds: at which it ends, if before; None sets no limit.
-        share: of the time of what this training is a part of, such as a demo, in (0, 1].
+        share: of this training in the time of all that it begins, such as a demo, in (0, 1].
     """
 
     def __init__(self, records: Records, steps: int, seconds: float | None = None, share: float = 1.0) -> None:
@@ -298,7 +298,7 @@ class Progress(pl.Callback):
         if self.seconds is not None and whole > self.seconds:
             return f"{per_step:.3g} s per step on this machine; training ends after {clock(self.seconds)}"
         text = f"{per_step:.3g} s per step on this machine: about {clock(whole)} for {steps} steps"
-        return text if self.share == 1 else f"{text}, and {clock(whole / self.share)} for the whole demo"
+        return text if self.share == 1 else f"{text}, {clock(whole / self.share)} with what follows"
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar is not None:

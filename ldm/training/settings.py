@@ -64,7 +64,7 @@ class TrainerSettings:
         checkpoint_seconds: seconds of training between checkpoints, beside those; none is never.
         keep: full checkpoints to keep.
         max_skipped: stop when more than this share of the samples had to be skipped.
-        share: of the time of what this training is a part of, such as a demo, in (0, 1]; only for the estimate at the start.
+        share: of this training in the time of all that it begins, such as a demo, in (0, 1]; only for the estimate at the start.
         lightning: further arguments of Lightning's Trainer.
     """
 

@@ -41,3 +41,16 @@ def test_a_stopped_demo_lets_its_training_save(number: int, tmp_path: Path, monk
     with pytest.raises(KeyboardInterrupt):
         run.run_main([], "a stand-in")
     assert (tmp_path / "saved").is_file() and signal.getsignal(signal.SIGTERM) == before
+
+
+def test_every_demo_says_how_long_all_of_it_takes() -> None:
+    from ldm.demos.tasks import LONGER, TASKS
+
+    tasks = TASKS | LONGER
+    trained = {"digits", "digits-first-stage", *tasks, *(task.first_stage for task in tasks.values())}
+    assert trained == run.TYPICAL.keys()
+    typical, pause = run.TYPICAL, run.MEASURING
+    expected = typical["digits-first-stage"] / (typical["digits-first-stage"] + typical["digits"] + 2 * pause)
+    assert run.share_of("digits-first-stage", ["digits"]) == pytest.approx(expected)
+    assert run.share_of("digits", []) == pytest.approx(typical["digits"] / (typical["digits"] + pause))
+    assert run.share_of("a config of one's own", ["digits"]) == 1.0

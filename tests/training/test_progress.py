@@ -31,7 +31,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     ("arguments", "expected"),
     [
         ({"steps": 600}, "0.5 s per step on this machine: about 5:00 for 600 steps"),
-        ({"steps": 600, "share": 0.25}, "0.5 s per step on this machine: about 5:00 for 600 steps, and 20:00 for the whole demo"),
+        ({"steps": 600, "share": 0.25}, "0.5 s per step on this machine: about 5:00 for 600 steps, 20:00 with what follows"),
         ({"steps": 600, "seconds": 1000.0}, "0.5 s per step on this machine: about 5:00 for 600 steps"),
         ({"steps": 600, "seconds": 100.0}, "0.5 s per step on this machine; training ends after 1:40"),
     ],
