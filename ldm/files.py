@@ -323,6 +323,18 @@ def point_last_at(path: Path) -> None:
         write_text(last, path.name + "\n")
 
 
+def give_second_name(path: Path, other: Path) -> None:
+    """Let a file have another name as well, under which it stays when the first one goes. Where a file system has no such links,
+    nothing happens."""
+    beside = _beside(other)
+    with suppress(OSError, NotImplementedError):
+        if other.exists() and os.path.samefile(path, other):
+            return
+        beside.unlink(missing_ok=True)
+        os.link(path, beside)
+        os.replace(beside, other)
+
+
 def followed(path: Path) -> Path:
     """The checkpoint that a `last` means; any other file itself."""
     if path.name != "last":

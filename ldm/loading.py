@@ -15,7 +15,7 @@ from ldm.first_stage.base import FirstStage
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.networks import NoisyClassifier
 from ldm.portable import find_first_stage
-from ldm.sources import PRETRAINED, Source, nodes_of, read_source, set_text_source
+from ldm.sources import PRETRAINED, Source, nodes_of, read_source, set_text_source, stage_of
 from ldm.starting import StartingWeights
 
 T = TypeVar("T")
@@ -54,9 +54,7 @@ def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> Sour
         MissingFile: no such checkpoint.
         UserError: another kind of model.
     """
-    source = read_source(checkpoint, stage=model)
-    if source.config and (source.stage_two or source.node is None):
-        raise UserError(f"{source.path}: not the weights of a first stage (it holds a latent diffusion model)")
+    source = stage_of(read_source(checkpoint, stage=model))
     if model is not None and source.config:
         compare_architecture(model, source)
     return source
@@ -68,9 +66,10 @@ def compare_architecture(model: FirstStage, source: Source) -> None:
     Raises:
         UserError: names the first argument that differs.
     """
+    node = source.node
     try:
         with torch.device("meta"):
-            theirs = build(source.node, Trust().for_model(), "first_stage")
+            theirs = build(node, Trust().for_model(), "first_stage")
     except UserError:  # a class that is not admitted here, though the config may name it: the weights will tell
         return
     if not isinstance(theirs, FirstStage):

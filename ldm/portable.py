@@ -12,8 +12,10 @@ import torch
 
 from ldm.config import Trust, build
 from ldm.errors import MissingFile, UserError
-from ldm.files import fingerprint, read_metadata
-from ldm.sources import PICKLES, PRETRAINED, nodes_of, read_source
+from ldm.files import fingerprint, give_second_name, read_metadata
+from ldm.sources import PICKLES, PRETRAINED, nodes_of, read_source, stage_of
+
+KEPT = "first-stage.safetensors"  # in a run folder
 
 
 def first_stage_record(stage: Any, folder: Path) -> dict[str, str] | None:
@@ -27,8 +29,18 @@ def first_stage_record(stage: Any, folder: Path) -> dict[str, str] | None:
         return record
 
 
+def keep_first_stage(stage: Any, folder: Path) -> None:
+    """Give the weights of a run's first stage a second name in its folder, without a copy: where stage one goes on, it drops its old
+    checkpoints, and with them what this run was trained on."""
+    if getattr(stage, "sha256", None):
+        weights = Path(str(stage.checkpoint))
+        if weights.suffix == Path(KEPT).suffix and weights.parent.name == "checkpoints":  # others may need the YAML beside them
+            give_second_name(weights, folder / KEPT)
+
+
 def find_first_stage(file: Path, record: Mapping[str, Any], node: Mapping[str, Any], trust: Trust | None = None) -> str:
-    """The first stage that weights, or a checkpoint, were trained with: at the path as given, as seen from the run, or beside the run.
+    """The first stage that weights, or a checkpoint, were trained with: at the path as given, as seen from the run, inside it, or
+    beside it.
 
     Args:
         file: the weights or the checkpoint.
@@ -92,6 +104,7 @@ def _places(file: Path, named: str, relative: str) -> Iterator[Path]:
     yield Path(named)
     if relative:
         yield run / relative
+    yield run / KEPT
     name = _pure(named)
     if not name.is_absolute():
         yield from (folder / name for folder in (run, *run.parents))
@@ -135,6 +148,6 @@ def _hash(path: Path, node: Mapping[str, Any], trust: Trust | None) -> str:
     try:
         with torch.device("meta"):
             architecture = build(named, (trust or Trust()).for_model(), "first_stage") if named and path.suffix in PICKLES else None
-        return fingerprint(read_source(str(path), stage=architecture).weights.chosen())
+        return fingerprint(stage_of(read_source(str(path), stage=architecture)).weights.chosen())
     except UserError:
         return ""

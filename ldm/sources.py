@@ -105,6 +105,21 @@ def unwrap(node: dict[str, Any]) -> dict[str, Any]:
     return {**node, "params": {**node["params"], "first_stage": inner}} if inner else node
 
 
+def stage_of(source: Source) -> Source:
+    """The first stage of a latent diffusion model that has it inside; any other source as it is.
+
+    Raises:
+        UserError: a model whose first stage is elsewhere.
+    """
+    if not source.stage_two:
+        return source
+    node, prefix = source.node["params"].get("first_stage") or {}, "first_stage."
+    if node.get("target") == PRETRAINED:
+        raise UserError(f"{source.path}: no first stage: it holds a latent diffusion model, whose first stage lies elsewhere")
+    weights = {name.removeprefix(prefix): value for name, value in source.weights.chosen().items() if name.startswith(prefix)}
+    return Source(source.path, {"model": {"params": {"autoencoder": node}}}, Weights(weights), source.step, notes=source.notes)
+
+
 def set_text_source(node: Any, folder: str, file: Path) -> None:
     """Put a folder where the conditioner's tokenizer, or its finished text encoder, comes from.
 

@@ -14,7 +14,7 @@ from ldm.config import Trust, build, load
 from ldm.errors import MissingFile, UserError
 from ldm.files import fingerprint, save_checkpoint, save_weights
 from ldm.loading import load_model
-from ldm.portable import first_stage_record, pin_first_stage
+from ldm.portable import KEPT, first_stage_record, keep_first_stage, pin_first_stage
 
 STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}
 FIRST = "logs/first [1]/checkpoints/step-3.safetensors"
@@ -109,6 +109,32 @@ def test_one_that_is_gone_or_another_names_the_flag(runs: Path, script, tmp_path
     assert weight(runs / "second", allow_other_first_stage=True) == 2.0
 
 
+def test_a_first_stage_that_went_on_leaves_what_others_were_trained_on(runs: Path, tmp_path: Path) -> None:
+    """Its own run keeps its newest checkpoints only; the run that builds on an older one has that under a name of its own."""
+    stage = torch.nn.Identity()
+    stage.checkpoint, stage.sha256 = str(runs.parent / FIRST), "as recorded"  # type: ignore[assignment]
+    keep_first_stage(stage, runs / "second")
+    keep_first_stage(stage, runs / "second")  # resumed
+    assert sorted(path.name for path in (runs / "second").iterdir()) == ["checkpoints", KEPT]
+    first_stage(runs / "first [1]" / "checkpoints" / "step-9.safetensors", 2.0)
+    (runs.parent / FIRST).unlink()
+    assert weight(runs / "second") == 0.5
+    shutil.copytree(runs / "second", tmp_path / "alone")
+    shutil.rmtree(runs)
+    assert weight(tmp_path / "alone") == 0.5
+
+
+def test_a_file_system_without_such_links_is_no_failure(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(95, "not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    stage = torch.nn.Identity()
+    stage.checkpoint, stage.sha256 = str(runs.parent / FIRST), "as recorded"  # type: ignore[assignment]
+    keep_first_stage(stage, runs / "second")
+    assert [path.name for path in (runs / "second").iterdir()] == ["checkpoints"]
+
+
 def test_a_new_run_records_the_way_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a log folder may lie anywhere: neither above nor beside the first stage."""
     sha = first_stage(tmp_path / "home" / "models" / "vq.safetensors", 0.5)
@@ -162,6 +188,7 @@ def test_a_run_copied_elsewhere_goes_on(tmp_path: Path, root: Path, monkeypatch:
     assert program.main(["-b", str(digits[0]), "-t", "-n", "first", *quiet]) == 0
     first = next(Path("logs").glob("*_first"))
     assert program.main(["-b", str(digits[1]), "-t", "-n", "second", *quiet, f"paths.first_stage={first}"]) == 0
+    assert program.main(["--resume", str(first), "trainer.params.steps=4", "trainer.params.keep=1"]) == 0  # drops what the second one has
     shutil.move("logs", "moved")
     second = next(Path("moved").glob("*_second"))
     monkeypatch.chdir(root)

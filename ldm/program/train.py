@@ -13,7 +13,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.files import newest_checkpoint, write_text
 from ldm.interop.compvis import FOREIGN
 from ldm.lock import alone_in
-from ldm.portable import first_stage_record
+from ldm.portable import first_stage_record, keep_first_stage
 from ldm.program.farewell import farewell, resume_command
 from ldm.program.words import SEED
 from ldm.training import DataModule, TrainerSettings
@@ -65,8 +65,10 @@ def train(
     elif state is None:
         held.enter_context(alone_in(folder, str(folder)))
         record_base(folder, flags)
-    if together is not None and process_number() == 0:
-        together.decide(str(folder))
+    if process_number() == 0:
+        keep_first_stage(frozen_stage(module), folder)
+        if together is not None:
+            together.decide(str(folder))
     logging.info("run folder: %s", folder)
     logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.precision, settings.device_type())
     if difference:
@@ -80,7 +82,7 @@ def train(
     if not done:
         logging.info("stopped at step %d of %d and saved; continue with\n  %s", module.step, settings.steps, again)
         return 130
-    logging.info("%s", farewell(folder, module, data, config, flags))
+    logging.info("%s", farewell(folder, module, data, config, flags, overrides))
     return 0
 
 
@@ -123,10 +125,14 @@ def record_base(folder: Path, flags: argparse.Namespace) -> None:
     write_text(folder / "base.yaml", base.to_yaml())
 
 
+def frozen_stage(module: Any) -> Any:
+    """The first stage that a module builds on, none if it trains one."""
+    return getattr(getattr(module, "model", module), "first_stage", None)
+
+
 def first_stage_of(module: Any, folder: Path, state: dict[str, Any] | None, flags: argparse.Namespace) -> dict[str, str] | None:
     """The record of the frozen first stage, held against that of the run that is resumed."""
-    stage = getattr(getattr(module, "model", module), "first_stage", None)
-    record = first_stage_record(stage, folder)
+    record = first_stage_record(frozen_stage(module), folder)
     before = ((state or {}).get("first_stage") or {}).get("sha256")
     if record is not None and before not in (None, record["sha256"]) and not flags.allow_other_first_stage:
         raise UserError(

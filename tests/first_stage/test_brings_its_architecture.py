@@ -22,7 +22,7 @@ KL: dict[str, Any] = {
     "target": "ldm.first_stage.KLAutoencoder",
     "params": {"channels": 4, "width": 32, "width_mult": [1, 2], "blocks_per_level": 1, "attention_at": [2]},
 }
-KINDS = ["run", "compvis", "compvis safetensors", "diffusers"]
+KINDS = ["run", "compvis", "compvis safetensors", "diffusers", "inside another model"]
 
 
 def stage(folder: Path, kind: str) -> Path:
@@ -34,6 +34,13 @@ def stage(folder: Path, kind: str) -> Path:
         metadata = {"ldm_checkpoint": 1, "step": 3, "config": {"model": training}, "ema": {}}
         save_weights(folder / "checkpoints" / "step-3.ema.safetensors", made.state_dict(), metadata)
         return folder
+    if kind == "inside another model":
+        model = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": {"first_stage": KL, "network": {}, "schedule": {}}}
+        training = {"target": "ldm.training.DiffusionTraining", "params": {"model": model}}
+        metadata = {"ldm_checkpoint": 1, "step": 3, "config": {"model": training}, "ema": {}}
+        weights = {f"first_stage.{name}": value for name, value in made.state_dict().items()} | {"scale": torch.ones(())}
+        save_weights(folder / "whole.safetensors", weights, metadata)
+        return folder / "whole.safetensors"
     if kind == "diffusers":
         write_folder(made, KL, folder, 16)
         return folder
