@@ -1,7 +1,8 @@
 """The weights of one model as the beginning of another: fine-tuning."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
 
 SHOWN = 12  # names of a kind that are listed
+CONDITION = re.compile(r"conditioner\.(?:parts\.\d+\.)*")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,10 @@ def begin_with(model: LatentDiffusion, start: StartingWeights) -> list[str]:
     Raises:
         UserError: something does not fit, and `start.strict`.
     """
-    own, theirs = own_weights(model), start.tensors
+    own = own_weights(model)
+    if not start.strict:
+        start = replace(start, tensors=named_as_here(start.tensors, own))
+    theirs = start.tensors
     whole = {name for name in own.keys() & theirs.keys() if own[name].shape == theirs[name].shape}
     different = sorted((own.keys() | theirs.keys()) - whole)
     if start.strict and different:
@@ -63,6 +68,34 @@ def begin_with(model: LatentDiffusion, start: StartingWeights) -> list[str]:
         model.scale_by_std = False
     parts = {name: text for name in different if name in own and name in theirs and (text := _begin_part(model, name, own[name], start))}
     return _listed(start, len(whole), parts, [name for name in different if name not in parts], own) if different else []
+
+
+def named_as_here(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of conditions by the names that they have in our model: a condition may have become one of several, or the only one, or
+    have another place among them. Each goes to the first that has entries of the same names and, but for their number of rows, shapes.
+    """
+    here, there = _conditions(own), _conditions(theirs)
+    moved = {old: old for old in there if _alike(here.get(old, {}), there[old])}
+    for old in [old for old in there if old not in moved]:
+        free = (new for new in here if new not in moved.values() and _alike(here[new], there[old]))
+        if (new := next(free, None)) is not None:
+            moved[old] = new
+    inside = {f"{old}{rest}": f"{moved[old]}{rest}" for old in moved for rest in there[old]}
+    kept = {name: value for name, value in theirs.items() if name not in inside}
+    return kept | {new: theirs[old] for old, new in inside.items()}
+
+
+def _conditions(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Entries of each condition, by the beginning of their names: "conditioner." of a single one, "conditioner.parts.0." of several."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if hit := CONDITION.match(name):
+            found.setdefault(hit[0], {})[name[hit.end() :]] = value
+    return found
+
+
+def _alike(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> bool:
+    return here.keys() == there.keys() and all(here[name].shape[1:] == there[name].shape[1:] for name in here)
 
 
 def _begin_part(model: LatentDiffusion, name: str, own: Tensor, start: StartingWeights) -> str:

@@ -88,6 +88,18 @@ def test_classes_inside_several_conditions() -> None:
     assert "in part: conditioner.parts.0.embedding.weight (4 of 5 classes)" in told
 
 
+def test_a_condition_keeps_its_weights_wherever_it_stands_among_others() -> None:
+    """A second condition makes the first one a part of several; without it, that is alone again; their order is a matter of taste."""
+    alone = model(ClassEmbedding(4, 8))
+    first, last = ([ClassEmbedding(4, 8), ConcatImage("low_res", 3)], [ConcatImage("low_res", 3), ClassEmbedding(5, 8)])
+    for old, new in ((alone, model(Joint(last))), (model(Joint(first)), model(Joint(last))), (model(Joint(last)), alone)):
+        name = next(name for name in own_weights(new) if name.endswith("embedding.weight"))
+        after, before, told = begin(new, old)
+        theirs = next(value for key, value in before.items() if key.endswith("embedding.weight"))
+        assert torch.equal(after[name][:4], theirs[:4]) and torch.equal(after[name][-1], theirs[-1])
+        assert name not in told.partition("as initialised")[2] and "there, but not used" not in told
+
+
 def test_strict_is_the_default_and_names_the_way_out() -> None:
     start = StartingWeights(own_weights(model(ClassEmbedding(4, 8))), "old.safetensors")
     with pytest.raises(
