@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ldm.cli.flags import Parser
+from ldm.config import allow_environment
+from ldm.config.references import resolve
+
 QUIET = ["trainer.params.images_every=0", "trainer.params.validate_every=0", "trainer.params.accelerator=cpu"]
 
 
@@ -163,3 +167,21 @@ def test_what_is_printed_and_finds_no_room_is_told(words: list[str], root: Path,
         done = subprocess.run([sys.executable, *words, *more], cwd=root, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2 and "error: " in done.stderr and "No space left on device" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("method", ["parse_args", "parse_intermixed_args"])
+def test_flags_mean_the_same_whichever_way_a_script_reads_them(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts that take key=value words read them between flags as well."""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("PLACE", "here")
+    p = Parser("x")
+    p.add_argument("images", nargs="*")
+    p.add_argument("--out")
+    p.add_argument("--file", type=Path)
+    p.add_argument("--prompt", metavar="TEXT")
+    try:
+        flags = getattr(p, method)(["$HOME/a", "b", "--out=~/c", "--file=~/d", "--prompt=~", "--allow-env", "PLACE"])
+        assert flags.images == ["/home/me/a", "b"] and flags.out == "/home/me/c" and flags.file == Path("/home/me/d")
+        assert flags.prompt == "~" and resolve({"name": "${oc.env:PLACE}"}, {}) == {"name": "here"}
+    finally:
+        allow_environment([])

@@ -29,11 +29,16 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--allow-env", action="append", default=[], metavar="NAME", help="let configs read this environment variable")
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        flags = super().parse_args(*args, **kwargs)
+        return self._finished(super().parse_args(*args, **kwargs))
+
+    def parse_intermixed_args(self, *args: Any, **kwargs: Any) -> Any:
+        return self._finished(super().parse_intermixed_args(*args, **kwargs))
+
+    def _finished(self, flags: argparse.Namespace) -> argparse.Namespace:
         allow_environment(flags.allow_env)
-        for action in self._actions:  # --outdir=~/x, which the shell leaves as it is
-            if isinstance(value := getattr(flags, action.dest, None), str) and action.type is None and action.metavar != "TEXT":
-                setattr(flags, action.dest, home(value))
+        for action in (action for action in self._actions if action.type in (None, Path) and action.metavar != "TEXT"):
+            if hasattr(flags, action.dest):
+                setattr(flags, action.dest, at_home(getattr(flags, action.dest)))  # --outdir=~/x, which the shell leaves as it is
         for key, other in WITH.items():
             if getattr(flags, other, "no such flag") is None and getattr(flags, key, None) != self.get_default(key):
                 self.error(f"--{key.replace('_', '-')} has no effect without --{other}")
@@ -41,6 +46,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (--help explains all flags)\n")
+
+
+def at_home(value: Any) -> Any:
+    """A path, or several, with a leading `~` or `$HOME` written out; other values as they are."""
+    if isinstance(value, list):
+        return [at_home(one) for one in value]
+    return type(value)(home(str(value))) if isinstance(value, str | Path) else value
 
 
 def number(text: str) -> float:
