@@ -16,7 +16,7 @@ from PIL import Image
 from test_task_scripts import CONDITIONERS, config_of, made
 
 from ldm.cli.following import sampling_command
-from ldm.config import Config
+from ldm.config import Config, Trust, load
 from ldm.files import save_weights
 from ldm.program.farewell import farewell, resume_command
 from ldm.reproduction.commands import Command
@@ -147,6 +147,39 @@ def test_after_stage_one_comes_the_config_that_is_made_for_it(base: str, followi
     assert words[:3] == ["python", "main.py", "--base"] and (following is None or words[3] == following)
     assert words[4:9] == ["--train", "--logdir", "my logs", "--trust", "here"] and words[9] == "paths.first_stage=my logs/x [1]"
     assert (words[10:] == ["paths.images=/my photos"]) == ("own" in words[3])
+
+
+@pytest.mark.parametrize(
+    "changed,expected",
+    [
+        ([], []),
+        (["model.params.autoencoder.params.width=32"], ["model.params.model.params.first_stage.params.model=null"]),
+        (
+            ["model.params.autoencoder.params.channels=3", "data.params.train.params.size=32", "data.params.batch_size=2"],
+            [
+                "data.params.train.params.size=32",
+                "model.params.model.params.first_stage.params.model=null",
+                "model.params.model.params.network.params.in_channels=3",
+                "model.params.model.params.network.params.out_channels=3",
+            ],
+        ),
+    ],
+)
+def test_what_was_changed_in_stage_one_is_known_to_stage_two(changed: list[str], expected: list[str]) -> None:
+    flags = Namespace(base=["configs/own/first-stage.yaml"], logdir="logs", trust=[], allow_env=[])
+    config = load(flags.base, changed)
+    module = AutoencoderTraining.__new__(AutoencoderTraining)
+    words = shlex.split(farewell(Path("logs/x"), module, None, config, flags, changed).splitlines()[-1])  # type: ignore[arg-type]
+    assert words[2:] == ["--base", "configs/own/ldm.yaml", "--train", "paths.first_stage=logs/x", *expected]
+    load([words[3]], words[5:], trust=Trust())
+
+
+def test_a_resumed_run_has_the_same_next_command() -> None:
+    flags = Namespace(base=[], logdir="logs", trust=[], allow_env=[])
+    module = AutoencoderTraining.__new__(AutoencoderTraining)
+    folder = Path("logs/2026-01-01T00-00-00_digits-first-stage")
+    last = farewell(folder, module, None, load(["configs/demo/digits-first-stage.yaml"]), flags).splitlines()[-1]  # type: ignore[arg-type]
+    assert shlex.split(last)[3] == "configs/demo/digits.yaml"
 
 
 def test_a_run_that_was_stopped_goes_on_with_what_it_needs() -> None:
