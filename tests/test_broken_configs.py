@@ -261,6 +261,19 @@ def test_what_is_probably_not_meant_is_a_warning(override: str, message: str | N
     assert "warnings:" not in out if message is None else f"warnings:\n  data.params.{message}" in out
 
 
+def test_the_highest_class_of_a_folder_is_looked_at(capsys, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for i in range(40):
+        (tmp_path / f"photos/{i:02}").mkdir(parents=True)
+        Image.new("L", (8, 8), i).save(tmp_path / f"photos/{i:02}/a.png")
+    (tmp_path / "c.yaml").write_text(STAGE_TWO)
+    data = f"{{target: ldm.data.ImageFolder, params: {{root: {tmp_path}/photos, size: 8, channels: 1, labels: true}}}}"
+    words = [f"data.params.train={data}", f"{SECOND}.conditioner.params.num_classes=39"]
+    assert program.main(["-b", str(tmp_path / "c.yaml"), "--check", *words]) == 2
+    assert "class 39 in the data, ClassEmbedding knows 0 to 38" in capsys.readouterr().out
+
+
 def test_a_path_that_nothing_reads_and_looks_like_one_that_is_read_is_a_warning(capsys, tmp_path: Path) -> None:
     text = STAGE_TWO.replace("sampling:", "name: ${paths.images}\npaths: {images: x, imags: y}\nsampling:")
     (tmp_path / "c.yaml").write_text(text)
