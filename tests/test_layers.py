@@ -1,6 +1,7 @@
 """Nothing imports upward: the order of the layers, kept."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,14 @@ def test_the_lower_layers_work_without_lightning(run) -> None:
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert "[2, 1, 8, 8]" in done.stdout
+
+
+def test_the_table_in_the_architecture_page_is_this_list() -> None:
+    rows = [line for line in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `ldm.")]
+    table = [set(re.findall(r"`(ldm[\w.]+)`", row.split("|")[1])) for row in rows]
+    below = list(LAYERS)
+    for names in reversed(table):  # a row may have several layers
+        while below and below[0] <= names:
+            names -= below.pop(0)
+        assert not names, f"not in this place of LAYERS: {names}"
+    assert not below
