@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ldm.config import Trust, build
+from ldm.config import Trust, build, literal
 from ldm.errors import MissingFile, UserError
 from ldm.files import fingerprint, give_second_name, read_metadata
 from ldm.sources import PICKLES, PRETRAINED, nodes_of, read_source, stage_of
@@ -95,7 +95,7 @@ def pin_first_stage(state: Mapping[str, Any], checkpoint: Path, overrides: Seque
                 continue
             *above, key = reference[1].split(".")
             into = reduce(lambda inner, name: inner.setdefault(name, {}), above, state["source"])
-        into[key] = find_first_stage(checkpoint, record, resolved[i] if i < len(resolved) else node)
+        into[key] = literal(find_first_stage(checkpoint, record, resolved[i] if i < len(resolved) else node))
 
 
 def _places(file: Path, named: str, relative: str) -> Iterator[Path]:

@@ -27,8 +27,8 @@ def quoted(*words: object) -> str:
 
 
 def as_argument(path: object) -> str:
-    """A path that no program takes for a flag."""
-    return f"./{path}" if str(path).startswith("-") else str(path)
+    """A path that no program here takes for a flag, or for one in the home folder."""
+    return f"./{path}" if str(path).startswith(("-", "~", "$HOME", "${HOME}")) else str(path)
 
 
 def _quoted(word: str) -> str:

@@ -16,6 +16,7 @@ choose_waiting()
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.job import output_folder  # noqa: E402
+from ldm.config import literal  # noqa: E402
 from ldm.demos.digits import measure_digits  # noqa: E402
 from ldm.demos.run import load_run, setting, train  # noqa: E402
 from ldm.demos.text import measure_text  # noqa: E402
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"--n {flags.n}: expected at least 40")
     outdir = output_folder(flags.outdir or {"digits": "outputs/demo", "text": "outputs/demo-text"}[flags.demo])
     first, first_seconds = train(f"{flags.demo}-first-stage", outdir / "logs", flags.overrides, then=[flags.demo])
-    second, second_seconds = train(flags.demo, outdir / "logs", [*flags.overrides, f"paths.first_stage={first}"])
+    second, second_seconds = train(flags.demo, outdir / "logs", [*flags.overrides, f"paths.first_stage={literal(first)}"])
     loaded = load_run(second)
     begun = time.perf_counter()
     results, numbers, pictures = MEASURES[flags.demo](loaded, outdir, flags.n)

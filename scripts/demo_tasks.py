@@ -21,6 +21,7 @@ choose_waiting()
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.job import output_folder  # noqa: E402
+from ldm.config import literal  # noqa: E402
 from ldm.demos.run import load_run, setting, train  # noqa: E402
 from ldm.demos.tasks import LONGER, TASKS  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
@@ -103,7 +104,7 @@ def read(file: Path) -> dict[str, Any]:
 def run_task(name: str, outdir: Path, flags: argparse.Namespace, then: list[str]) -> dict[str, Any]:
     """Train the second stage, and the first if no task before has; measure; the record. `then` are the tasks after it."""
     first, first_seconds = first_stage(ALL[name].first_stage, outdir, flags, [name, *then])
-    run, seconds = train(name, outdir / "logs", [*flags.overrides, f"paths.first_stage={first}"], then=coming(then, outdir))
+    run, seconds = train(name, outdir / "logs", [*flags.overrides, f"paths.first_stage={literal(first)}"], then=coming(then, outdir))
     loaded, begun = load_run(run), time.perf_counter()
     record = ALL[name].measure(loaded, outdir, flags.n).record()
     record["training_seconds"] = round(seconds, 1)

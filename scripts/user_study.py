@@ -17,6 +17,7 @@ choose_waiting()
 
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
+from ldm.config.words import home  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.runs import read_lines  # noqa: E402
 from ldm.evaluation.study import QUESTIONS, Study, Votes, read_votes, shares  # noqa: E402
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         name, equals, folder = word.partition("=")
         if not (name and equals and folder) or name in methods:
             raise UserError(f"--method {word!r}: expected NAME=DIR, each name once")
-        methods[name] = Path(folder)
+        methods[name] = Path(home(folder))
     study = Study(flags.kind, flags.conditions, methods, flags.truth, flags.seconds, flags.seed)
     with StudyServer(study, Votes(flags.votes, flags.seconds), flags.port) as server:
         sys.stdout.write(f"task {study.task}, {len(study.pairs)} pairs per subject, votes go to {flags.votes}\nopen {server.address}\n")

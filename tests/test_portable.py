@@ -168,6 +168,15 @@ def test_a_resumed_run_finds_it_too_and_overrides_still_reach_it(runs: Path) -> 
     assert other["source"] == state()["source"]
 
 
+def test_a_first_stage_whose_path_looks_like_a_reference(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ldm.portable.find_first_stage", lambda *words: "logs/${b}/x")
+    model = {"stage": {"target": "ldm.loading.pretrained", "params": {"checkpoint": "${paths.first_stage}"}}}
+    state = {"first_stage": {"path": "x"}, "config": {"model": model}, "source": {"paths": {"first_stage": "x"}, "model": model}}
+    pin_first_stage(state, runs)
+    found = load([], start=state["source"]).data["model"]["stage"]["params"]["checkpoint"]
+    assert found == "logs/${b}/x"
+
+
 def test_a_classifier_s_run_takes_the_flag_and_finds_its_first_stage_as_well(runs: Path, root: Path, capsys) -> None:
     config = load([root / "configs" / "ldm" / "imagenet-ldm8-noisy-classifier.yaml"])
     sha = fingerprint({k: torch.full_like(v, 0.5) for k, v in build(STAGE, Trust(), "stage").state_dict().items()})

@@ -186,6 +186,7 @@ def test_a_run_that_was_stopped_goes_on_with_what_it_needs() -> None:
     flags = Namespace(trust=["a", "b"], allow_env=["HOME"])
     line = resume_command(Path("my logs/x"), flags)
     assert shlex.split(line)[1:] == ["main.py", "--resume", "my logs/x", "--trust", "a", "--trust", "b", "--allow-env", "HOME"]
+    assert shlex.split(resume_command(Path("~/x"), flags))[3] == "./~/x"  # a folder of that name
 
 
 def test_no_command_is_put_together_elsewhere(root: Path) -> None:
@@ -195,3 +196,9 @@ def test_no_command_is_put_together_elsewhere(root: Path) -> None:
         found = [line for line in text.splitlines() if "python main.py" in line or "python scripts/" in line]
         assert not [line for line in found if "{" in line], path
         assert "shlex" not in text or path.name == "shell.py", path
+
+
+def test_a_caption_that_looks_like_a_flag_can_be_typed(tmp_path: Path) -> None:
+    model = made(config_of("caption")["model"]["params"]["model"])
+    model.conditioner.tokenizer = SimpleNamespace()  # one that knows any word
+    assert "--prompt=-sale-" in shlex.split(sampling_command(model, tmp_path, {"caption": "-sale-"}) or "")

@@ -83,4 +83,4 @@ def _prompt(model: LatentDiffusion, sample: Mapping[str, Any]) -> list[str]:
     text = " ".join(str(sample.get("caption") or "").split())
     if unknown is not None and (not text or unknown(text)):
         text = next(iter(part.tokenizer.ids), "")
-    return ["--prompt", text or "a photograph"]
+    return [f"--prompt={text}"] if text.startswith("-") else ["--prompt", text or "a photograph"]

@@ -2,9 +2,9 @@
 
 from ldm.config.build import build
 from ldm.config.load import Config, Foreign, load
-from ldm.config.references import allow_environment
+from ldm.config.references import allow_environment, literal
 from ldm.config.targets import Trust
 from ldm.config.text import parse
 from ldm.config.validate import Problem, validate
 
-__all__ = ["Config", "Foreign", "Problem", "Trust", "allow_environment", "build", "load", "parse", "validate"]
+__all__ = ["Config", "Foreign", "Problem", "Trust", "allow_environment", "build", "literal", "load", "parse", "validate"]

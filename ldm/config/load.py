@@ -81,6 +81,16 @@ def load(
     Raises:
         UserError: names the file and what is wrong with it.
     """
+    try:
+        return _loaded(files, overrides, start, foreign, trust or Trust())
+    except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:  # a shape of config that nobody foresaw
+        named = ", ".join(map(str, [*files, *overrides]))
+        raise UserError(f"the config cannot be read ({named}): {type(error).__name__}: {error}") from error
+
+
+def _loaded(
+    files: Sequence[str | Path], overrides: Sequence[str], start: dict[str, Any] | None, foreign: "Foreign | None", trust: Trust
+) -> Config:
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if start is not None:
@@ -93,7 +103,7 @@ def load(
         if foreign is None or not theirs:
             return
         for word in in_their_words:
-            override(theirs, word, trust or Trust())
+            override(theirs, word, trust)
         name = ", ".join(sources)
         _merge(merged, foreign.translate(dict(theirs), name), name, origins, ())
         theirs.clear()
@@ -110,7 +120,7 @@ def load(
     taken = in_their_words if theirs else []
     take_theirs()
     for word in [word for word in overrides if word not in taken]:
-        value, path = override(merged, word, trust or Trust()), word.partition("=")[0]
+        value, path = override(merged, word, trust), word.partition("=")[0]
         origins[path] = "command line"
         _record(value, "command line", origins, tuple(path.split(".")))
     check_paths(merged, overrides)

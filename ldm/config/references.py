@@ -25,6 +25,11 @@ def allow_environment(names: Sequence[str]) -> None:
     _allowed = tuple(names)
 
 
+def literal(text: object) -> str:
+    """Text as a value of a config in which it refers to nothing: a path with `${` in it."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", str(text))
+
+
 def resolve(merged: dict[str, Any], origins: Mapping[str, str]) -> dict[str, Any]:
     """A copy of a config with all references replaced by what they refer to.
 

@@ -3,6 +3,7 @@
 import collections.abc
 import inspect
 import math
+import re
 import types
 import typing
 from typing import Any, Literal, Union
@@ -50,7 +51,9 @@ def advice(value: Any, annotation: Any) -> str:
         return "; put it in quotes, so that it stays text"
     if not isinstance(value, str | float) or not {int, float} & set(wanted):
         return ""
-    text = str(value).strip().replace(",", ".") if str(value).count(",") == 1 else str(value).strip().replace(",", "")
+    text = str(value).strip()
+    thousands = text.count(",") > 1 or (float not in wanted and re.fullmatch(r"[-+]?\d{1,3},\d{3}", text))
+    text = text.replace(",", "" if thousands else ".")
     try:
         number = float(text.replace("_", "").rstrip("%"))
     except ValueError:
@@ -59,7 +62,7 @@ def advice(value: Any, annotation: Any) -> str:
         return ""
     number = number / 100 if text.endswith("%") else number
     if float in wanted:
-        return f"; did you mean {text if text.lstrip('0') == text else f'{number:g}'}?"
+        return f"; did you mean {text if text.lstrip('0') == text and not set(text) & set('_%') else f'{number:g}'}?"
     return f"; did you mean {int(number)}?" if number == int(number) else ""
 
 

@@ -4,6 +4,7 @@ import inspect
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -149,10 +150,11 @@ def plain(text: str, annotation: Any = Any) -> Any:
         return None
     if lower in SWITCH and (bool in wanted or (str not in scalars and lower in ("true", "false"))):
         return SWITCH[lower]
-    if INTEGER.fullmatch(bare) and scalars != {str}:
-        return int(bare)
-    if NUMBER.fullmatch(bare) and (float in scalars or str not in scalars):
-        return float(lower.replace(".inf", "inf").replace(".nan", "nan"))
+    with suppress(ValueError):  # 1_.5, and whole numbers of thousands of digits
+        if INTEGER.fullmatch(bare) and scalars != {str}:
+            return int(bare)
+        if NUMBER.fullmatch(bare) and (float in scalars or str not in scalars):
+            return float(lower.replace(".inf", "inf").replace(".nan", "nan"))
     return text
 
 

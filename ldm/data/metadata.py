@@ -37,15 +37,16 @@ def read_all(listing: Listing, give: Collection[str], classes: Mapping[str, int]
         raise MissingFile(f"list of images: no {' and no '.join(METADATA)} in {str(listing.root)!r}{there}; put it there or set its path")
     records: list[Record] = []
     broken: list[str] = []
+    taken: set[str] = set()
     for name in files:
-        found, wrong = read_metadata(listing.root / name, give, classes, listing, {record.name for record in records})
+        found, wrong = read_metadata(listing.root / name, give, classes, listing, taken)
         records += found
         broken += wrong
     return records, broken
 
 
 def read_metadata(
-    path: Path, give: Collection[str], classes: Mapping[str, int], listing: Listing | None = None, taken: Collection[str] = ()
+    path: Path, give: Collection[str], classes: Mapping[str, int], listing: Listing | None = None, taken: set[str] | None = None
 ) -> tuple[list[Record], list[str]]:
     """The usable lines of a file as records, and what is wrong with the others as "file:line: reason".
 
@@ -57,7 +58,7 @@ def read_metadata(
         give: keys that every line must have; the others are not looked at.
         classes: numbers of classes by key ("label", "boxes"); unchecked where there is none.
         listing: of the folder that the file lies in or below; without it, that of the file.
-        taken: ids of other records.
+        taken: ids of other records; those of this file come to them.
 
     Raises:
         UserError: no text, or no table.
@@ -66,7 +67,7 @@ def read_metadata(
     folder = path.parent.relative_to(listing.root).as_posix()
     records: list[Record] = []
     broken: list[str] = []
-    seen = set(taken)
+    seen = set() if taken is None else taken
     for number, row in rows(path):
         try:
             if isinstance(row, BadLine):

@@ -185,7 +185,7 @@ def files_below(root: Path, suffixes: Collection[str], broken: list[str]) -> set
             if _is_folder(entry):
                 passed = (*links, Path(entry.path).parent.resolve()) if entry.is_symlink() else links
                 waiting += [] if entry.is_symlink() and _leads_back(entry, passed) else [(name + "/", passed)]
-            elif (entry.is_symlink() or entry.is_file()) and (not suffixes or Path(name).suffix.lower() in suffixes):
+            elif _is_file(entry) and (not suffixes or Path(name).suffix.lower() in suffixes):
                 if is_text(name):
                     found.add(name)
                 else:
@@ -198,6 +198,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file, or a link to one or to nothing; what is neither (a pipe, a device) might be read for ever."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:  # a link to itself
+        return True
 
 
 def _leads_back(entry: os.DirEntry[str], passed: Sequence[Path]) -> bool:

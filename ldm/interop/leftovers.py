@@ -42,7 +42,7 @@ def tensors_of(content: Mapping[Any, Any], source: str) -> tuple[dict[str, Tenso
         wrapped += name != str(key)
         if name in state:
             raise UserError(f"{source}: {key} and another entry are both {name} without {_PREFIXES}")
-        state[name] = value
+        state[name] = value.detach()
     notes = [f"passed over what is no tensor: {', '.join(others[:4])}"] if others else []
     notes += [f"took {_PREFIXES} out of {wrapped} names"] if wrapped else []
     return state, notes

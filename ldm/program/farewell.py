@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ldm.cli.following import sampling_command
-from ldm.config import Config, Trust, build, load
+from ldm.config import Config, Trust, build, literal, load
 from ldm.config.load import read
 from ldm.errors import UserError
 from ldm.interop.compvis import FOREIGN
@@ -58,13 +58,13 @@ def stage_two_command(folder: Path, config: Config, flags: argparse.Namespace, o
     found = [file for base in bases for file in made_for(base)]
     named_alike = [file for file in found if any(file.stem in base.stem for base in bases)]  # digits.yaml, of digits-first-stage.yaml
     following = next(iter([*named_alike, *found]), OWN)
-    words = [f"paths.first_stage={folder}"]
+    words = [f"paths.first_stage={literal(as_argument(folder))}"]
     try:
         theirs = load([following], foreign=FOREIGN).data
     except UserError:
         theirs = {}
     ours, known = config.data.get("paths") or {}, theirs.get("paths") or {}
-    words += [f"paths.{key}={ours[key]}" for key in known if key != "first_stage" and ours.get(key) not in (None, known[key])]
+    words += [f"paths.{key}={literal(ours[key])}" for key in known if key != "first_stage" and ours.get(key) not in (None, known[key])]
     words += [word for word in overrides if same_data(word, config.data, theirs)]
     words += other_stage(config.data, theirs, Trust(tuple(flags.trust)))
     base = following.relative_to(ROOT) if Path.cwd() == ROOT else following

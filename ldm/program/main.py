@@ -64,7 +64,7 @@ def gpus(flags: argparse.Namespace) -> list[str]:
 
 def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int:
     """Load the config, then do the one thing that was asked for. What is to be held until the end goes into `held`."""
-    from ldm.config import Trust, allow_environment, load
+    from ldm.config import Trust, allow_environment, literal, load
     from ldm.errors import UserError
     from ldm.files import newest_checkpoint, read_checkpoint
     from ldm.interop.compvis import FOREIGN
@@ -97,16 +97,12 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
     if flags.first_stage:
         of_classifier = state is not None and "classifier" in state["source"]["model"]["params"]
         place = CLASSIFIERS_FIRST_STAGE if of_classifier else FIRST_STAGE
-        overrides = [*overrides, place + "=" + flags.first_stage.replace("${", r"\${")]  # a path refers to nothing
+        overrides = [*overrides, place + "=" + literal(flags.first_stage)]
     if flags.gpus is not None:
         overrides = [*overrides, *gpus(flags)]
     if flags.seed is not None:
         overrides = [*overrides, f"seed={flags.seed}"]
-    try:
-        config = load(flags.base, overrides, None if state is None else state["source"], foreign=FOREIGN, trust=trust)
-    except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:  # a shape of config that nobody foresaw
-        named = ", ".join([*flags.base, *overrides])
-        raise UserError(f"the config cannot be read ({named}): {type(error).__name__}: {error}") from error
+    config = load(flags.base, overrides, None if state is None else state["source"], foreign=FOREIGN, trust=trust)
     if flags.print_config:
         sys.stdout.write(config.to_yaml())
         return 0

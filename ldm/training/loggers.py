@@ -3,13 +3,25 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from ldm.training.records import Records
 
 CALLED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
+
+
+class TensorBoard(TensorBoardLogger):
+    """TensorBoard's files in a run folder, whatever that is called: Lightning puts environment variables into its name (`$HOME`)."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="", version="")
+
+    @property
+    def log_dir(self) -> str:
+        return self.save_dir
 
 
 def steady(loggers: Iterable[Logger], records: Records) -> list[Logger]:

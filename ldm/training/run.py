@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ldm import precision
@@ -22,7 +22,7 @@ from ldm.training.checkpoints import Checkpoints, CleanStop
 from ldm.training.datamodule import DataModule
 from ldm.training.endings import Company, told
 from ldm.training.launch import environment
-from ldm.training.loggers import steady, threads_told
+from ldm.training.loggers import TensorBoard, steady, threads_told
 from ldm.training.module import TrainingModule, tell_lightning
 from ldm.training.monitor import Monitor
 from ldm.training.records import Progress, Records
@@ -110,7 +110,7 @@ def fit(
     stop, company = CleanStop(), Company(folder)
     own = [company, limit, records, Progress(records, settings.steps, settings.max_seconds, settings.share), stop, checkpoints, monitor]
     quiet_lightning()
-    writers = steady([TensorBoardLogger(folder, name="", version=""), *loggers], records)
+    writers = steady([TensorBoard(folder), *loggers], records)
     trainer = make_trainer(settings, folder, [*own, *callbacks], writers)
     tell_lightning(trainer, start, start)
     if module.scaler is not None:

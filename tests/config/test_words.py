@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from ldm.config import Trust, load, validate
+from ldm.config import Trust, literal, load, validate
 from ldm.errors import UserError
+from ldm.shell import as_argument
 
 CONFIG = """
 model:
@@ -89,6 +90,10 @@ def test_a_value_is_what_its_parameter_takes(file: Path, key: str, typed: str, e
     [
         (f"{LR}=1,5e-4", "did you mean 1.5e-4?"),
         (f"{LR}=0,001", "did you mean 0.001?"),
+        (f"{LR}=1_.5", "did you mean 1.5?"),
+        ("data.params.batch_size=1,000", "did you mean 1000?"),
+        (f"{LR}=50%", "did you mean 0.5?"),
+        (f"data.params.batch_size={'9' * 5000}", "expected an integer"),
         ("data.params.batch_size=08", "expected an integer, got '08'; did you mean 8?"),
         ("data.params.batch_size=010", "did you mean 10?"),
         ("data.params.batch_size=1_6", "did you mean 16?"),
@@ -124,3 +129,14 @@ def test_what_cannot_be_read_is_refused(file: Path, word: str, message: str) -> 
 def test_text_that_yaml_takes_for_a_number_is_asked_for_in_quotes(file: Path) -> None:
     file.write_text(CONFIG.replace("images: photos", "images: 2024_01"))
     assert any("put it in quotes" in str(problem) for problem in validate(load([file]), Trust()))
+
+
+@pytest.mark.parametrize("path", ["a${b}", "${paths.images}/x", "a${b", "a\\${b}", "a$b{c}", "$HOME", "it's #1"])
+def test_a_path_that_is_passed_on_refers_to_nothing(file: Path, path: str) -> None:
+    assert at(load([file], [f"paths.images={literal(as_argument(path))}"]).data, ROOT) in (path, f"./{path}")
+
+
+@pytest.mark.parametrize("word", ["data=[&a [*a]]", "data.params.train={[a]: b}", "data.params.train={? {a: b} : c}"])
+def test_values_that_nobody_foresaw_are_told(file: Path, word: str) -> None:
+    with pytest.raises(UserError, match="the config cannot be read"):
+        load([file], [word])

@@ -39,6 +39,7 @@ def test_what_is_hidden_or_no_file_does_not_count(tmp_path: Path) -> None:
     for name in ("a/1.png", "a/.ipynb_checkpoints/1-checkpoint.png", ".thumbnails/1.png", "__MACOSX/._1.png", "a/folder.png/2.png"):
         picture(tmp_path / name)
     os.mkfifo(tmp_path / "a" / "pipe.png")  # opening it would wait for ever
+    (tmp_path / "a" / "link.png").symlink_to(tmp_path / "a" / "pipe.png")
     (tmp_path / "empty").mkdir()
     data = ImageFolder(str(tmp_path), 32, labels=True)
     assert data.names == ["a/1.png", "a/folder.png/2.png"] and data.classes == {"a": 0}

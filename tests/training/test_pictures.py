@@ -5,11 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ldm.training.loggers import TensorBoard
 from ldm.training.monitor import Monitor, give_picture, grid_of
 from ldm.training.records import Records
 
@@ -47,3 +49,12 @@ def test_other_loggers_get_them_in_their_own_words() -> None:
         (("r", picture, "samples/step-000007.png"), {}),
         ((picture,), {"name": "samples", "step": 7}),
     ]
+
+
+def test_tensorboards_files_lie_in_the_run_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LDM_PLACE", "elsewhere")
+    folder = tmp_path / "$LDM_PLACE [1]"
+    logger = TensorBoard(folder)
+    logger.log_metrics({"loss": 1.0}, 1)
+    logger.experiment.close()
+    assert list(folder.glob("events.*")) and [path.name for path in tmp_path.iterdir()] == [folder.name]
