@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ldm.errors import UserError
 from ldm.ranges import number
-from ldm.training.resuming import SCHEDULER, Changes
+from ldm.training.resuming import OPTIMIZER, SCHEDULER, Changes
 
 OptimizerFactory = Callable[..., Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
@@ -33,7 +33,8 @@ def scheduled(factory: OptimizerFactory, scheduler: SchedulerFactory | None, nam
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"it builds a {type(optimizer).__name__}, expected a torch.optim.Optimizer")
         for group in optimizer.param_groups:
-            number(0, **{name: value for name, value in group.items() if isinstance(value, float)})
+            number(**{name: value for name, value in group.items() if isinstance(value, float)})
+            number(0, **{name: group[name] for name in RATES if isinstance(group.get(name), float)})
     if scheduler is None:
         return optimizer, None
     with naming("model.params.scheduler", scheduler):
@@ -80,6 +81,10 @@ def restore(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | N
     if problem := rehearse(changes.old, changes.new, device, step):
         guilty = [path for path, factories in changes.without.items() if not rehearse(changes.old, factories, device, step)]
         raise UserError(f"cannot be changed on resuming: {', '.join(guilty or changes.without)}: {problem}")
+    factories = (changes.old[0], changes.new[0])
+    early = [path for path, others in changes.without.items() if path.startswith(OPTIMIZER) and only_begins(*factories, others[0], device)]
+    if early:
+        raise UserError(f"cannot be changed on resuming: {', '.join(early)}: only counts where training begins")
     carry_over(made, saved, schedule, scheduled(*changes.old, named), new, step)
 
 
@@ -106,21 +111,44 @@ def settings(made: Scheduled) -> Any:
 
 
 def rehearse(old: Factories, new: Factories, device: torch.device, step: int) -> str:
-    """Let one small matrix go through the change; what prevents it, or nothing."""
-    named = [("weight", nn.Parameter(torch.ones(2, 2, device=device)))]
-    named[0][1].grad = torch.ones(2, 2, device=device)
-    before = scheduled(*old, named)
-    before[0].step()
-    made = scheduled(*new, named)
+    """Let a small matrix go through the change; what prevents it, or nothing."""
     try:
-        state = None if before[1] is None else before[1].state_dict()
-        carry_over(made, before[0].state_dict(), state, scheduled(*old, named), scheduled(*new, named), step)
-        made[0].step()
+        rehearsed(new, device, old, step)
     except UserError as error:
         return str(error)
     except Exception as error:  # every optimizer misses something in its own way
         return f"the optimizer's state in the checkpoint does not go with it ({type(error).__name__}: {error})"
     return ""
+
+
+def rehearsed(factories: Factories, device: torch.device, old: Factories | None = None, step: int = 0) -> torch.Tensor:
+    """A small matrix after some steps of an optimizer that begins, or that goes on from the state of an `old` one at a step."""
+    weight = nn.Parameter(torch.linspace(-1, 1, 4, device=device).view(2, 2))
+    named = [("weight", weight)]
+
+    def steps(optimizer: Optimizer) -> None:
+        for i in range(2):
+            weight.grad = torch.sin(3 * weight.detach() + i)
+            optimizer.step()
+
+    made = scheduled(*factories, named)
+    if old is not None:
+        before = scheduled(*old, named)
+        steps(before[0])
+        made = scheduled(*factories, named)
+        state = None if before[1] is None else before[1].state_dict()
+        carry_over(made, before[0].state_dict(), state, scheduled(*old, named), scheduled(*factories, named), step)
+    steps(made[0])
+    return weight.detach()
+
+
+def only_begins(old: OptimizerFactory, new: OptimizerFactory, without: OptimizerFactory, device: torch.device) -> bool:
+    """Whether a setting, there in `new` and as before in `without`, changes what begins and nothing of what goes on from `old`."""
+    (begun, begun_without), (going, going_without) = (
+        [rehearsed((one, None), device, state) for one in (new, without)] for state in (None, (old, None))
+    )
+    # Another way to compute the same, such as a fused one, only rounds otherwise.
+    return not torch.allclose(begun, begun_without) and torch.equal(going, going_without)
 
 
 def carry_over(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | None, old: Scheduled, new: Scheduled, step: int) -> None:

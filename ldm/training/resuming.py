@@ -108,10 +108,10 @@ def refusal(path: str, before: Node, now: Node, trust: Trust) -> str:
 
 
 def traits(thing: Any) -> Any:
-    """All that a built part is, but for the values of its weights."""
+    """All that a built part is, but for the values of its weights and the words that it was built with."""
     if isinstance(thing, nn.Module):
         saved = thing.state_dict().keys()
-        parts = [(name, type(part).__name__, traits(vars(part))) for name, part in thing.named_modules()]
+        parts = [(name, type(part).__name__, traits({**vars(part), "settings": None})) for name, part in thing.named_modules()]
         tensors = (*thing.named_parameters(), *thing.named_buffers())
         return parts, [(name, tuple(tensor.shape) if name in saved else tensor.tolist()) for name, tensor in tensors]
     if isinstance(thing, Tensor):

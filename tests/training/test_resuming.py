@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, RMSprop
+from torch.optim import SGD, Adafactor, Adagrad, AdamW, RMSprop, Rprop
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, StepLR
 
 from ldm.config import Config, Trust, load
@@ -149,6 +149,11 @@ SETTINGS = [  # factory, setting before, setting now, what the groups then hold
     (SGD, {"lr": 0.1}, {"lr": 0.1, "momentum": 0.9}, [{"momentum": 0.9}]),
     (SGD, {"lr": 0.1, "momentum": 0.9}, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, [{"nesterov": True, "momentum": 0.9}]),
     (SGD, {"lr": 0.0}, {"lr": 0.1}, [{"lr": 0.1}]),
+    (AdamW, {}, {"foreach": True}, [{"foreach": True}]),
+    (Rprop, {}, {"etas": (0.2, 3.0)}, [{"etas": (0.2, 3.0)}]),
+    (AdamW, {}, {"fused": True}, [{"fused": True}]),
+    (Adagrad, {}, {"lr_decay": 0.5}, [{"lr_decay": 0.5}]),
+    (Adafactor, {}, {"beta2_decay": -0.2}, [{"beta2_decay": -0.2}]),  # a number below 0 is right there
     (Muon, {}, {"lr": 0.5}, [{"lr": 0.5}, {"lr": 1e-3}]),
     (Muon, {}, {"adam_lr": 0.5}, [{"lr": 0.02}, {"lr": 0.5}]),
     (Muon, {}, {"momentum": 0.5, "weight_decay": 0.2}, [{"momentum": 0.5, "weight_decay": 0.2}] * 2),
@@ -211,14 +216,14 @@ def test_without_changes_everything_goes_on_as_it_was(factory: Any, scheduler: A
     assert schedule is None or schedule.state_dict() == made[1].state_dict()
 
 
-def sgd(**more: Any) -> Any:
-    return lambda named: SGD([p for _, p in named], lr=0.1, momentum=0.9, **more)
+def plain(kind: Any, **more: Any) -> Any:
+    return lambda named: kind([p for _, p in named], **more)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ((lambda n: RMSprop([p for _, p in n]), None), (lambda n: RMSprop([p for _, p in n], centered=True), None), "does not go with it"),
+        ((plain(RMSprop), None), (plain(RMSprop, centered=True), None), "does not go with it"),
         ((adam(), None), (adam(), partial(StepLR, step_size=4)), "only ldm.training's schedules"),
         ((adam(), LINEAR), (adam(), partial(StepLR, step_size=4)), "only ldm.training's schedules"),
         (
@@ -227,6 +232,8 @@ def sgd(**more: Any) -> Any:
             "no effect",
         ),
         ((adam(), partial(ExponentialLR, gamma=0.9)), (adam(), partial(StepLR, step_size=4)), "only ldm.training's schedules"),
+        ((plain(Adagrad), None), (plain(Adagrad, initial_accumulator_value=3.0), None), "only counts where training begins"),
+        ((plain(Rprop), None), (plain(Rprop, lr=0.5), None), "only counts where training begins"),
     ],
 )
 def test_what_the_old_state_does_not_bear_is_refused(old: Any, new: Any, said: str) -> None:
