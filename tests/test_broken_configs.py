@@ -85,6 +85,12 @@ TWO = [  # override -> what the message says
     (f"{OPTIMIZER}.weigth_decay=0", "did you mean 'weight_decay'?"),
     ("model.params.optimizer={target: torch.optim.AdamW, partial: true, params: {lr: .nan}}", "Invalid learning rate: nan"),
     ("model.params.optimizer={target: torch.optim.SGD, partial: true, params: {lr: .inf}}", "lr must be"),
+    ("model.params.optimizer={target: torch.optim.LBFGS, partial: true}", "model.params.optimizer: LBFGS: "),
+    ("model.params.optimizer={target: torch.optim.SparseAdam, partial: true}", "model.params.optimizer: SparseAdam: "),
+    (
+        "model.params.scheduler={target: torch.optim.lr_scheduler.ReduceLROnPlateau, partial: true}",
+        "model.params.scheduler: ReduceLROnPlateau: ",
+    ),
     ("model.params.scheduler.params.warmup=-1", "warmup must be at least 0"),
     ("model.params.scheduler.params.end=.nan", "end must be"),
     ("model.params.scheduler.params.total=0", "total must be at least 1"),

@@ -118,7 +118,7 @@ def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> No
             report.problems.append(f"{place}: one step fails on a batch of the data: {type(error).__name__}: {first_line(error)}")
             return
         try:
-            module.configure_optimizers()
+            module.try_optimizers()
         except UserError as error:
             report.problems.append(str(error))
             return

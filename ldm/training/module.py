@@ -17,8 +17,8 @@ from ldm.posthoc import PowerAverages
 from ldm.seeding import StepRandom, derive
 from ldm.training.classes import class_fits
 from ldm.training.ema import EMA
-from ldm.training.optimizers import Named, OptimizerFactory, SchedulerFactory, restore, scheduled
-from ldm.training.resuming import Changes
+from ldm.training.optimizers import Named, OptimizerFactory, SchedulerFactory, naming, restore, scheduled
+from ldm.training.resuming import OPTIMIZER, SCHEDULER, Changes
 
 SMALLEST_SCALE = 2.0**-10
 
@@ -199,6 +199,21 @@ class TrainingModule(pl.LightningModule):
         made = [scheduled(factory, scheduler, group) for group in self._named]
         self._schedulers = [schedule for _, schedule in made if schedule is not None]
         return [optimizer for optimizer, _ in made]
+
+    def try_optimizers(self) -> None:
+        """Make them and take a step with each, as training does, on gradients that are there.
+
+        Raises:
+            UserError: one that cannot be made so, or needs more than that, as LBFGS and ReduceLROnPlateau do.
+        """
+        optimizers: Any = self.configure_optimizers()
+        for optimizer in optimizers:
+            if not any(group.get("capturable") for group in optimizer.param_groups):  # those step on a GPU only
+                with naming(OPTIMIZER, type(optimizer)):
+                    optimizer.step()
+        for schedule in self._schedulers:
+            with naming(SCHEDULER, type(schedule)):
+                schedule.step()
 
     def rates(self) -> dict[str, float]:
         """The current learning rates, by optimizer and group."""
