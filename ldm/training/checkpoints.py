@@ -77,8 +77,13 @@ class Checkpoints(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)
-        if pl_module._micro == 0 and (pl_module.step % self.every == 0 or self._due(pl_module)):
-            self.save(trainer, pl_module)
+        if pl_module._micro:
+            return
+        ends = trainer.should_stop or trainer.is_last_batch
+        if ends:
+            self.records.report(trainer, pl_module)  # the last row, of which nothing is left for a run that goes on
+        if ends or pl_module.step % self.every == 0 or self._due(pl_module):
+            self.save(trainer, pl_module)  # before anybody looks: that may take long, or fail
 
     def _due(self, module: TrainingModule) -> bool:
         """Whether a multiple of `seconds` has passed since the last checkpoint."""

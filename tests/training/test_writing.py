@@ -288,3 +288,23 @@ def test_the_first_row_after_a_resume_covers_its_whole_interval(tmp_path: Path) 
     assert sum(1 for kind, _ in incidents(again) if kind == "resume") == 1
     a, b = read_series(whole / "metrics.csv"), read_series(again / "metrics.csv")
     assert [step for step, _ in b["loss"]] == [4] and a["loss"] == b["loss"] and a["pixel"] == b["pixel"]
+
+
+@pytest.mark.parametrize("ends", ["steps", "asked"])
+def test_the_last_step_is_saved_before_anybody_looks(ends: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    """At the end of all steps, and where a batch system has asked: a validation may take longer than it waits."""
+    looked = []
+
+    def look(self, *_: object) -> None:
+        (run,) = tmp_path.glob("*_a")
+        looked.append(newest_checkpoint(run).name if list(run.glob("checkpoints/*.ckpt")) else "")
+        if ends == "asked" and len(looked) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # heard in the step after this one
+
+    monkeypatch.setattr(Monitor, "look", look)
+    steps = [f"trainer.params.{word}" for word in ("steps=4", "checkpoint_every=100", "validate_every=1", "log_every=3")]
+    code, run = train(tmp_path, *steps)
+    assert code == (130 if ends == "asked" else 0)
+    assert looked == (["", "step-2.ckpt"] if ends == "asked" else ["", "", "", "step-4.ckpt"])
+    assert read_checkpoint(newest_checkpoint(run))["interval"] == {"sums": {}, "counts": {}}, "the last row is written"
+    assert [step for step, _ in read_series(run / "metrics.csv")["loss"]] == ([2] if ends == "asked" else [3, 4])
