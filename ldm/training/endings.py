@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -24,6 +24,7 @@ GRACE = 5.0  # seconds for the other processes
 HANGS = 30.0  # seconds after the end of another one; a process that goes on for so long waits for it on a device
 KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (is killed by signal: [\w ]+|exited unexpectedly)")
 LOST = re.compile(r"gloo|NCCL|nccl|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|TCPStore|ProcessGroup")  # how others' ends look
+ALONE = "another process of this run ended without a word, as one does that is killed"
 
 
 class Company(pl.Callback):
@@ -36,12 +37,16 @@ class Company(pl.Callback):
         self.folder = folder
         self.children: list[subprocess.Popen[bytes]] = []
         self.over = threading.Event()
+        self.last_words: Callable[[], str] = lambda: ALONE  # where none of the others has spoken
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         theirs = getattr(trainer.strategy.launcher, "procs", [])
         self.children, theirs[:] = list(theirs), []
         if self.children:
             threading.Thread(target=self._watch, daemon=True).start()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.over.set()  # those that end now have done all they had to; here, loggers may still take their time
 
     def _watch(self) -> None:
         """Where one has ended and this process has not noticed, because it waits for it on a device: end."""
@@ -51,7 +56,7 @@ class Company(pl.Callback):
                     return
                 code = said_by_another(self.folder, UserError.exit_code, False)
                 if code is None:
-                    sys.stderr.write("error: another process of this run ended without a word, as one does that is killed\n")
+                    sys.stderr.write(f"error: {self.last_words()}\n")
                 self._kill()
                 os._exit(UserError.exit_code if code is None else code)
 
@@ -82,6 +87,13 @@ def told(trainer: pl.Trainer, records: Records, module: TrainingModule, data: Da
         SystemExit: another process has spoken.
     """
     start = module.step
+
+    def last_words() -> str:
+        text = f"step {module.step}: {ALONE}"
+        records.incident(module.step, "ended", text)
+        return text + how_to_continue(records.folder, resume)
+
+    company.last_words = last_words
     if trainer.is_global_zero:
         (records.folder / ENDED).unlink(missing_ok=True)
     try:
@@ -147,7 +159,7 @@ def in_words(error: BaseException, trainer: pl.Trainer, records: Records, module
         return str(error)
     more = where_more(error, records.folder, module.step)
     if trainer.world_size > 1 and lost_another(error):
-        return f"step {module.step}: another process of this run ended without a word, as one does that is killed{more}"
+        return f"step {module.step}: {ALONE}{more}"
     first = (plain(error).strip().splitlines() or [""])[0]
     if hit := KILLED.search(str(error)):
         shared = ", shared memory (/dev/shm)" if "Bus error" in str(error) else ""

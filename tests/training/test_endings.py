@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ import torch
 import main as program
 from ldm import stops
 from ldm.errors import MissingFile, UserError
-from ldm.training import AutoencoderTraining
+from ldm.training import AutoencoderTraining, endings
+from ldm.training.records import Records
 from ldm.training.run import new_folder
 
 TINY = [
@@ -133,3 +135,34 @@ def test_an_end_before_anything_is_saved(monkeypatch, capsys, tmp_path: Path, ro
     assert (
         "step 0: RuntimeError: so it is (more in" in said and said.rstrip().endswith("; nothing was saved yet") and "--resume" not in said
     )
+
+
+def test_a_process_that_waits_for_a_killed_one_says_so_and_ends(monkeypatch, capsys, tmp_path: Path) -> None:
+    """Where the wait for a device never ends, as NCCL's does, only a thread is left to speak."""
+
+    class Killed:
+        def poll(self, timeout: float = 0.0) -> int:
+            return -signal.SIGKILL
+
+        wait = poll
+
+    class Left(Exception):
+        pass
+
+    def leave(code: int) -> None:
+        raise Left(code)
+
+    monkeypatch.setattr(endings, "HANGS", 0.0)
+    monkeypatch.setattr(os, "_exit", leave)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-4.ckpt").touch()
+    company, records = endings.Company(tmp_path), Records(tmp_path, 1, 0, 0.1)
+    company.children = [Killed()]  # type: ignore[list-item]
+    trainer, module = SimpleNamespace(is_global_zero=True, world_size=2), SimpleNamespace(step=5)
+    with endings.told(trainer, records, module, None, "python main.py --resume RUN", company), pytest.raises(Left, match="2"):
+        company._watch()
+    said = capsys.readouterr().err
+    assert said.startswith("error: step 5: another process of this run ended without a word")
+    assert "; continue from step 4 with\n  python main.py --resume RUN\n" in said and said.count("error: ") == 1
+    (incident,) = (tmp_path / "incidents.jsonl").read_text().splitlines()
+    assert json.loads(incident)["kind"] == "ended" and "without a word" in incident
