@@ -16,7 +16,7 @@ from ldm.errors import UserError
 RUN_FOLDER = "LDM_RUN_FOLDER"  # in the environment of the other processes of a run
 PATIENCE = 120.0  # seconds for the other processes to come: they import torch from the same disk
 UNSURE = 15.0  # where nothing says that srun has started them
-INTERACTIVE = ("bash", "sh", "zsh", "interactive")  # names of SLURM jobs whose tasks a user starts by hand
+INTERACTIVE = ("bash", "sh", "zsh", "interactive")  # names of SLURM jobs in which a user starts what runs by hand
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,19 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
     """What torchrun (`RANK`, `WORLD_SIZE`) or srun (`SLURM_*`) say of this process; none where it is alone or starts others itself.
 
     Raises:
-        UserError: variables that are no numbers.
+        UserError: variables that are no numbers, or machines with unlike numbers of processes.
     """
     try:
         if "RANK" in environment and int(environment.get("WORLD_SIZE", 1)) > 1:
             world = int(environment["WORLD_SIZE"])
             return Launch("torchrun", int(environment["RANK"]), world, int(environment.get("LOCAL_WORLD_SIZE", world)))
+        step = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
         tasks = int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", 1)))
-        if tasks > 1 and environment.get("SLURM_JOB_NAME") not in INTERACTIVE:
+        by_hand = environment.get("SLURM_JOB_NAME") in INTERACTIVE and (step == 1 or "SLURM_PTY_PORT" in environment)
+        if tasks > 1 and not by_hand:
             nodes = int(environment.get("SLURM_STEP_NUM_NODES", environment.get("SLURM_NNODES", 1)))
+            if tasks % nodes:
+                raise UserError(f"{tasks} processes on {nodes} machines: every machine needs as many (--ntasks-per-node)")
             sure = "SLURM_STEP_ID" in environment
             return Launch("srun", int(environment.get("SLURM_PROCID", 0)), tasks, tasks // nodes, PATIENCE if sure else UNSURE)
     except ValueError as error:

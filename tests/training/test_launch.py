@@ -33,6 +33,9 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+IN_SALLOC = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}  # of a process that srun started
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -42,6 +45,8 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, Launch("torchrun", 3, 4, 2)),
         ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "bash"}, None),
+        ({**IN_SALLOC, "SLURM_JOB_NAME": "interactive"}, Launch("srun", 1, 2, 2)),
+        ({**IN_SALLOC, "SLURM_JOB_NAME": "bash", "SLURM_PTY_PORT": "40001"}, None),  # srun -n2 --pty bash
         ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_ID": "0"}, None),
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_NNODES": "2", "SLURM_STEP_ID": "0"}, Launch("srun", 2, 4, 2)),
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, Launch("srun", 0, 4, 4, launch.UNSURE)),
@@ -54,6 +59,11 @@ def test_who_has_started_what(environment: dict[str, str], expected: Launch | No
 def test_words_for_numbers_are_an_error_of_one_line() -> None:
     with pytest.raises(UserError, match="SLURM_NTASKS"):
         launched({"SLURM_NTASKS": "two"})
+
+
+def test_machines_with_unlike_numbers_of_processes_are_an_error() -> None:
+    with pytest.raises(UserError, match="3 processes on 2 machines"):
+        launched({"SLURM_NTASKS": "3", "SLURM_NNODES": "2"})
 
 
 def test_the_number_of_processes_is_the_launcher_s(monkeypatch, clean) -> None:
