@@ -342,7 +342,8 @@ def followed(path: Path) -> Path:
     if not path.is_symlink() and path.is_file() and path.stat().st_size < 256:
         name = Path(path.read_text(encoding="utf-8", errors="replace").strip()).name
         return path.with_name(name or "nothing")
-    return path.resolve()
+    # No link but `last` itself is followed: `checkpoints` may be one to another disk, and what is above that is not the run.
+    return path.absolute().parent / os.readlink(path) if path.is_symlink() else path
 
 
 def newest_weights(path: Path) -> Path:

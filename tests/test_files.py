@@ -285,3 +285,15 @@ def test_nothing_writes_files_by_another_way(root: Path) -> None:
         stray += [f"{path.relative_to(root)}:{call.lineno}: {ast.unparse(call)[:90]}" for call in calls if not told(call, above, tree)]
     assert not stray, "\n".join(stray)
     assert seen > 12  # the rules above do find what writes
+
+
+def test_checkpoints_on_another_disk_are_the_run_s(tmp_path: Path) -> None:
+    """A run is the folder that was named, wherever a link in it leads."""
+    scratch, run = tmp_path / "scratch" / "big" / "checkpoints", tmp_path / "run"
+    scratch.mkdir(parents=True)
+    run.mkdir()
+    (run / "checkpoints").symlink_to(scratch)
+    save_checkpoint(run / "checkpoints" / "step-9.ckpt", {"step": 9})
+    point_last_at(run / "checkpoints" / "step-9.ckpt")
+    for path in (run, run / "checkpoints" / "last"):
+        assert newest_checkpoint(path) == run / "checkpoints" / "step-9.ckpt"
