@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -39,11 +40,19 @@ class Company(pl.Callback):
         self.over = threading.Event()
         self.last_words: Callable[[], str] = lambda: ALONE  # where none of the others has spoken
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        theirs = getattr(trainer.strategy.launcher, "procs", [])
-        self.children, theirs[:] = list(theirs), []
-        if self.children:
+    def adopt(self, trainer: pl.Trainer) -> None:
+        """Take over the processes of a launcher as soon as it has started them: one may end before it trains."""
+        launcher: Any = trainer.strategy.launcher
+        start = getattr(launcher, "_call_children_scripts", None)
+        if start is None:
+            return
+
+        def started() -> None:
+            start()
+            self.children, launcher.procs[:] = list(launcher.procs), []
             threading.Thread(target=self._watch, daemon=True).start()
+
+        launcher._call_children_scripts = started
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.over.set()  # those that end now have done all they had to; here, loggers may still take their time

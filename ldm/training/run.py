@@ -112,6 +112,7 @@ def fit(
     quiet_lightning()
     writers = steady([TensorBoard(folder), *loggers], records)
     trainer = make_trainer(settings, folder, [*own, *callbacks], writers)
+    company.adopt(trainer)
     tell_lightning(trainer, start, start)
     if module.scaler is not None:
         trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales itself: Lightning's cannot step by hand
