@@ -2,6 +2,8 @@
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ldm.printable import message
 
@@ -44,3 +46,17 @@ def plain(error: BaseException) -> str:
     """An error's message; one from a loader's process carries that process's stack trace, of which it is the end."""
     text = str(error).rstrip()
     return text.rpartition(f"{type(error).__name__}: ")[2] if "Original Traceback" in text else text
+
+
+@contextmanager
+def understood(what: object) -> Iterator[None]:
+    """Within, content of others is read that may have any shape: a number for a mapping, a zero to divide by, nesting without end.
+
+    Raises:
+        UserError: names what was read.
+    """
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, RecursionError) as error:
+        text = (str(error).splitlines() or [""])[0]
+        raise UserError(f"{what}: cannot be understood ({type(error).__name__}: {text})") from error

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import IO, Any, TextIO
 
 import torch
@@ -26,6 +27,16 @@ from torch import Tensor
 from ldm.errors import MissingFile, UserError, WriteError
 
 DAY = 86400.0  # seconds
+STATE: dict[str, tuple[type, ...]] = {  # what a full training state holds, and what more it may hold
+    **dict.fromkeys(("step", "seed"), (int,)),
+    **dict.fromkeys(("model", "config", "source"), (dict,)),
+    **dict.fromkeys(("optimizers", "schedulers"), (list,)),
+    **{"ldm_checkpoint": (int,), "ema": (dict, NoneType)},
+}
+MAYBE: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("posthoc", "scaler", "first_stage", "interval"), (dict, NoneType)),
+    **{"seconds": (int, float), "auto_precision": (str, NoneType)},
+}
 MACHINE = platform.node().replace(".", "-")[:40]
 
 
@@ -203,7 +214,7 @@ def _parsed(header: Mapping[str, str] | None) -> dict[str, Any]:
     for key, value in (header or {}).items():
         try:
             parsed[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             parsed[key] = value
     return parsed
 
@@ -289,9 +300,13 @@ def checked(state: Any, path: Path) -> dict[str, Any]:
     Raises:
         UserError: something of it is missing.
     """
-    expected = ("ldm_checkpoint", "step", "seed", "model", "ema", "optimizers", "schedulers", "config", "source")
-    if missing := [key for key in expected if not isinstance(state, dict) or key not in state]:
+    if missing := [key for key in STATE if not isinstance(state, dict) or key not in state]:
         raise UserError(f"{path}: no training checkpoint of this project ({', '.join(map(repr, missing))} missing)")
+    for key, kinds in {**STATE, **MAYBE}.items():
+        if key in state and not isinstance(state[key], kinds):
+            raise UserError(f"{path}: no training checkpoint of this project ({key!r} is a {type(state[key]).__name__})")
+    if strange := [key for key, value in state["model"].items() if not isinstance(value, Tensor)]:
+        raise UserError(f"{path}: no training checkpoint of this project ({strange[0]!r} of its model is no tensor)")
     return state  # type: ignore[no-any-return]
 
 

@@ -191,8 +191,8 @@ def load_model(
     node = copy.deepcopy(source.node)
     if tokenizer is not None:
         set_text_source(node["params"].get("conditioner"), tokenizer, file)
-    part = node["params"].get("first_stage", {})
-    outside = part.get("target") == PRETRAINED
+    part = node["params"].get("first_stage")
+    outside = isinstance(part, dict) and part.get("target") == PRETRAINED and isinstance(part.get("params"), dict)
     if outside:
         part["params"]["checkpoint"] = first_stage or find_first_stage(file, source.trained_with, part, trust)
     elif first_stage:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.config import Trust, build, load
-from ldm.errors import MissingFile, UserError
+from ldm.config import Trust, build, load, require_shape
+from ldm.errors import MissingFile, UserError, understood
 from ldm.files import checked, followed, newest_checkpoint, newest_weights, read_weights
 from ldm.first_stage.base import FirstStage
 from ldm.interop import compvis, diffusers
@@ -60,7 +60,7 @@ class Source:
         """
         params = _params(self.config)
         for key in ("model", "autoencoder"):
-            if isinstance(params.get(key), dict):
+            if isinstance(params.get(key), dict) and isinstance(params[key].get("params"), dict):
                 return params[key]  # type: ignore[no-any-return]
         raise UserError(f"{self.path}: the config in it describes neither a latent diffusion model nor a first stage")
 
@@ -85,7 +85,9 @@ def _size_of(dataset: Any) -> int | None:
         return None
     if isinstance(params.get("size"), int):
         return int(params["size"])
-    return next((size for inner in (params.get("images"), *(params.get("sets") or ())) if (size := _size_of(inner)) is not None), None)
+    sets = params.get("sets")
+    below = (params.get("images"), *(sets if isinstance(sets, list) else ()))
+    return next((size for inner in below if (size := _size_of(inner)) is not None), None)
 
 
 def nodes_of(node: Any, targets: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -149,7 +151,11 @@ def read_source(
         MissingFile: nothing there.
         UserError: not a model, or one that does not fit its config.
     """
-    path = followed(Path(name))
+    with understood(name):
+        return _read(followed(Path(name)), config, full, stage, tokenizer)
+
+
+def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, tokenizer: str | None) -> Source:
     if path.is_dir() and diffusers.is_folder(path):
         return _diffusers(path)
     if full and path.is_dir() and any((path / "checkpoints").glob("step-*.ckpt")):
@@ -168,11 +174,14 @@ def read_source(
 
 
 def _ours(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Source:
-    config = metadata.get("config")
-    if not isinstance(config, dict):
+    if not isinstance(metadata.get("config"), dict):
         raise UserError(f"{path}: no config of this project in its header; expected {KINDS}")
-    weights = Weights(tensors, metadata.get("ema") or {})
-    return Source(path, config, weights, int(metadata.get("step", -1)), metadata.get("first_stage") or {})
+    config = require_shape(metadata["config"], str(path))
+    step, ema, trained_with = metadata.get("step", -1), metadata.get("ema") or {}, metadata.get("first_stage") or {}
+    for key, value, kind in (("step", step, int), ("ema", ema, dict), ("first_stage", trained_with, dict)):
+        if not isinstance(value, kind):
+            raise UserError(f"{path}: {key!r} in its header is a {type(value).__name__}; expected weights of this project")
+    return Source(path, config, Weights(tensors, ema), step, trained_with)
 
 
 def _compvis(
@@ -255,7 +264,7 @@ def _training_state(path: Path, content: dict[str, Any]) -> Source:
         renamed[name.removeprefix("autoencoder.")] = value
     averages = {name.removeprefix("ema."): value for name, value in (content["ema"] or {}).items() if name.startswith("ema.")}
     tensors = renamed | averages | {RAW + name: renamed[name] for name in averages}
-    params = _params(content["config"])
+    params = _params(require_shape(content["config"], str(path)))
     info = {"decay": params.get("ema_decay") or 0.9999, "updates": int(content["ema"]["updates"])} if averages else {}
     return Source(path, content["config"], Weights(tensors, info), int(content["step"]), content.get("first_stage") or {})
 

@@ -143,6 +143,18 @@ TWO = [  # override -> what the message says
         "callbacks.x: EarlyStopping does not work",
     ),
     ("callbacks.x={target: pytorch_lightning.callbacks.Timer, params: {duration: soon}}", "callbacks.x"),
+    ("data.target=ldm.training.TrainerSettings", "data.params: ldm.training.TrainerSettings needs 'steps'"),
+    ("data={target: ldm.data.Digits}", "data: expected a DataModule, got Digits"),
+    ("trainer={target: ldm.data.Digits}", "trainer: expected a TrainerSettings, got Digits"),
+    ("trainer.params.devices=[-1]", "devices: expected"),
+    (
+        "data.params.validation={target: ldm.data.Scenes, params: {size: 8, length: 9}}",
+        "data.params.validation: images have 3 channels, the first stage takes 1",
+    ),
+    ("loggers.x={target: pytorch_lightning.loggers.MLFlowLogger}", "MLFlowLogger needs the package mlflow"),
+    ("loggers.x={target: pytorch_lightning.loggers.WandbLogger}", "loggers.x: pytorch_lightning.loggers.WandbLogger: ModuleNotFoundError"),
+    ("model.params.model.params.schedule={target: ldm.diffusion.from_betas, params: {betas: [0.5]}}", "at least 2"),
+    ("model.params.model.params.schedule={target: ldm.diffusion.from_betas, params: {betas: []}}", "at least 2"),
     ("seed=-1", "seed: expected 0 to"),
     ("seed=true", "seed: expected an integer"),
     ("name=[1]x", None),  # a name may be anything

@@ -13,7 +13,7 @@ import yaml
 import main as program
 from ldm.config import Config, Trust, build, load
 from ldm.errors import UserError
-from ldm.files import read_checkpoint, save_checkpoint, save_weights
+from ldm.files import read_checkpoint, save_checkpoint, save_tensors, save_weights
 from ldm.loading import load_classifier, load_model, pretrained
 from ldm.training.inside import kept_inside
 
@@ -157,3 +157,62 @@ def test_a_hostile_run_that_is_resumed_writes_inside_itself(tmp_path: Path, root
     assert not (tmp_path / "elsewhere").exists() and sorted(p.name for p in tmp_path.iterdir()) == ["logs"]
     assert list((run / "loggers" / "x").rglob("metrics.csv"))
     assert json.dumps(read_checkpoint(run / "checkpoints" / "step-2.ckpt")["config"]["loggers"]).count("elsewhere") == 1
+
+
+MALFORMED = {  # what a header may say -> what is said of it
+    "model": ({"config": {"model": 5}}, "model: expected a node"),
+    "params": ({"config": {"model": {"params": [1]}}}, "model.params: expected a mapping"),
+    "target": ({"config": {"model": {"params": {"model": {**MODEL, "target": 5}}}}}, "model.params.model.target: expected a name"),
+    "first stage": ({"config": {"model": {"params": {"model": {**MODEL, "params": {"first_stage": 5}}}}}}, "LatentDiffusion"),
+    "empty": ({"config": {"model": {"params": {"model": {}}}}}, "model"),
+    "sampling": ({"config": {"model": {"params": {"model": MODEL}}, "sampling": [1]}}, "sampling: expected sampler settings"),
+    "sets": ({"config": {"model": {"params": {"model": MODEL}}, "data": {"params": {"train": {"params": {"sets": 5}}}}}}, ""),
+    "step": ({"config": {"model": {"params": {"model": MODEL}}}, "step": "x"}, "'step' in its header is a str"),
+    "average": ({"config": {"model": {"params": {"model": MODEL}}}, "ema": [1]}, "'ema' in its header is a list"),
+    "trained with": ({"config": {"model": {"params": {"model": MODEL}}}, "first_stage": "x"}, "'first_stage' in its header is a str"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_header_is_one_line(script, tmp_path: Path, case: str) -> None:
+    header, message = MALFORMED[case]
+    save_weights(tmp_path / "m.safetensors", build(MODEL, Trust(), "").state_dict(), header)
+    done = script("scripts/sample.py", tmp_path / "m.safetensors", "--n", 1, "--steps", 1, "--height", 8, "--outdir", tmp_path / "out")
+    if message:
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_header_without_end_is_one_line(script, tmp_path: Path) -> None:
+    for text in ("[" * 100_000, '{"a":' * 100_000):
+        save_tensors(tmp_path / "m.safetensors", {"w": torch.ones(1)}, {"config": text})
+        done = script("scripts/sample.py", tmp_path / "m.safetensors")
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+
+
+STATE: dict[str, Any] = {
+    **{"ldm_checkpoint": 1, "step": 1, "seed": 1, "model": {}, "ema": None, "optimizers": [], "schedulers": []},
+    **{"config": {"model": {"params": {}}}, "source": {"model": {"params": {}}}},
+}
+
+
+@pytest.mark.parametrize(
+    "key,value,message",
+    [
+        ("step", "x", "'step' is a str"),
+        ("model", [1], "'model' is a list"),
+        ("model", {"w": 5}, "'w' of its model is no tensor"),
+        ("source", 5, "'source' is a int"),
+        ("interval", 5, "'interval' is a int"),
+        ("seconds", "x", "'seconds' is a str"),
+        ("source", {"model": 5}, "model: expected a node"),
+        ("source", {}, "missing: expected a node"),
+        ("config", {"model": {"params": 5}}, "model.params: expected a mapping"),
+    ],
+)
+def test_a_malformed_state_is_not_resumed(tmp_path: Path, capsys, key: str, value: Any, message: str) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    save_checkpoint(tmp_path / "checkpoints" / "step-1.ckpt", {**STATE, key: value})
+    assert program.main(["--resume", str(tmp_path)]) == 2
+    text = capsys.readouterr().err
+    assert "Traceback" not in text and message in text and (text.count("\n") == 1 or key == "source"), text

@@ -1,29 +1,45 @@
 """Whether a batch fits a model: keys, channels, sizes, class indices."""
 
+from typing import Any
+
 from ldm.data.batch import Batch, check_sample, collate
+from ldm.data.tasks import WithTask
 from ldm.errors import MissingFile, UserError
 from ldm.first_stage.base import FirstStage
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
 from ldm.training.classes import class_fits
 from ldm.training.module import TrainingModule
 
-LOOKS = 32  # samples that are read
+LOOKS, HELD_OUT_LOOKS = 32, 8  # samples that are read
 
 
 def sample_problems(data: DataModule, module: TrainingModule) -> tuple[Batch | None, list[str]]:
-    """Samples from all over the data as one batch, and where they do not fit the schema or the model."""
+    """Samples from all over the training data as one batch, and where they, or held-out ones, do not fit the schema or the model."""
+    batch, wrong = _looked("train", data.train, LOOKS, module)
+    if innermost(data.validation) is not None:
+        wrong += _looked("validation", data.validation, HELD_OUT_LOOKS, module)[1]
+    return batch, wrong
+
+
+def innermost(dataset: Any) -> Any:
+    """The images below a data set's masks or degradations; none where they could not be opened."""
+    return innermost(dataset.images) if isinstance(dataset, WithTask) else dataset
+
+
+def _looked(name: str, dataset: Any, count: int, module: TrainingModule) -> tuple[Batch | None, list[str]]:
+    path = f"data.params.{name}"
     try:
-        length = len(data.train)  # type: ignore[arg-type]
-        samples = [data.train[i * (length - 1) // (LOOKS - 1)] for i in range(LOOKS)]  # the last one, too: classes are often in order
+        length = len(dataset)
+        samples = [dataset[i * (length - 1) // (count - 1)] for i in range(count)]  # the last one, too: classes are often in order
         for sample in samples:
-            check_sample(sample, type(data.train).__name__)
+            check_sample(sample, type(dataset).__name__)
         batch = collate(samples)
-    except MissingFile:
-        raise
+    except MissingFile as error:
+        raise MissingFile(f"{path}: {error}") from error
     except Exception as error:  # a data set can fail in any way; here it fails before the device starts
         kind = "" if isinstance(error, ValueError | UserError) else f"{type(error).__name__}: "
-        return None, [f"data.params.train: {kind}{error}"]
-    return batch, [f"data.params.train: {text}" for text in fits(batch, module)]
+        return None, [f"{path}: {kind}{error}"]
+    return batch, [f"{path}: {text}" for text in fits(batch, module)]
 
 
 def fits(batch: Batch, module: TrainingModule) -> list[str]:

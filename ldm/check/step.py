@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from ldm.check.conditions import condition_problems, unknown_words
-from ldm.check.fit import sample_problems, stage_one_of
+from ldm.check.fit import innermost, sample_problems, stage_one_of
 from ldm.check.report import Report, first_line
 from ldm.config import Config, Trust, build
 from ldm.data.batch import Batch
-from ldm.data.tasks import WithTask
 from ldm.errors import MissingFile, UserError
 from ldm.seeding import StepRandom
 from ldm.shrink import WIDTH, shrink
@@ -41,7 +40,7 @@ def read_batch(data: Any, module: TrainingModule, config: Config, report: Report
     try:
         batch, wrong = sample_problems(data, module)
     except MissingFile as error:
-        report.missing.append(f"data.params.train: {error}")
+        report.missing.append(str(error))
         return made_up_batch(module, config)
     report.problems += wrong
     if batch is None:
@@ -49,11 +48,6 @@ def read_batch(data: Any, module: TrainingModule, config: Config, report: Report
     report.batch = {key: describe(value) for key, value in batch.items() if key != "skipped"}
     report.warnings += unknown_words(batch, module)
     return None if wrong else {key: value[:2] for key, value in batch.items()}
-
-
-def innermost(dataset: Any) -> Any:
-    """The images below a data set's masks or degradations; none where they could not be opened."""
-    return innermost(dataset.images) if isinstance(dataset, WithTask) else dataset
 
 
 def describe(value: Any) -> str:

@@ -16,7 +16,7 @@ from ldm.generation import DIVIDES_BY_ALPHA, SamplerSettings
 from ldm.ranges import integer
 from ldm.starting import begin_with
 from ldm.training import DataModule, DiffusionTraining, TrainerSettings
-from ldm.training.extras import extras, try_trainer
+from ldm.training.extras import extras, try_trainer, without_servers
 from ldm.training.module import TrainingModule
 from ldm.training.run import quiet_lightning
 
@@ -30,13 +30,14 @@ def check(config: Config, trust: Trust) -> Report:
         return report
     with report.judging("sampling"):
         check_sampling(config.data, report)
-    settings = build_or_report(config.data["trainer"], "trainer", trust, report)
+    settings = build_or_report(config.data["trainer"], "trainer", trust, report, TrainerSettings)
     callbacks = build_or_report(config.data.get("callbacks") or {}, "callbacks", trust, report)
+    build_or_report(without_servers(config.data.get("loggers") or {}, trust), "loggers", trust, report)
     if isinstance(settings, TrainerSettings) and not report.problems:
         with report.judging("trainer.params"):
             quiet_lightning()
             try_trainer(settings, list((callbacks or {}).values()))
-    data = build_or_report(config.data["data"], "data", trust, report)
+    data = build_or_report(config.data["data"], "data", trust, report, DataModule)
     report.built = {"trainer": settings, "data": data}
     with report.judging("model"):
         check_model(config, settings, data, trust, report)
@@ -116,8 +117,8 @@ def check_start(module: TrainingModule, report: Report) -> None:
         report.problems.append(f"model.params.{error}")
 
 
-def build_or_report(node: Any, path: str, trust: Trust, report: Report) -> Any:
-    """Build a node for real; what is wrong or missing goes into the report."""
+def build_or_report(node: Any, path: str, trust: Trust, report: Report, kind: type = object) -> Any:
+    """Build a node of a `kind` for real; what is wrong or missing goes into the report."""
     missing: list[MissingFile] = []
     try:
         built = build(node, trust, path, missing.append)
@@ -127,6 +128,8 @@ def build_or_report(node: Any, path: str, trust: Trust, report: Report) -> Any:
             report.problems.append(str(error))
         built = None
     report.missing += list(map(str, missing))
+    if built is not None and not isinstance(built, kind):
+        report.problems.append(f"{path}: expected a {kind.__name__}, got {type(built).__name__}")
     return built
 
 

@@ -5,6 +5,6 @@ from ldm.config.load import Config, Foreign, load
 from ldm.config.references import allow_environment, literal
 from ldm.config.targets import Trust
 from ldm.config.text import parse
-from ldm.config.validate import Problem, validate
+from ldm.config.validate import Problem, require_shape, validate
 
-__all__ = ["Config", "Foreign", "Problem", "Trust", "allow_environment", "build", "literal", "load", "parse", "validate"]
+__all__ = ["Config", "Foreign", "Problem", "Trust", "allow_environment", "build", "literal", "load", "parse", "require_shape", "validate"]

@@ -9,6 +9,7 @@ from typing import Any
 from ldm.config.load import Config
 from ldm.config.targets import DEFAULT_TARGETS, Trust, did_you_mean
 from ldm.config.types import Built, advice, mismatch, signature
+from ldm.errors import UserError
 
 NODE_KEYS = ("target", "params", "partial")
 TOP = {  # top-level key -> (type, what it is)
@@ -63,6 +64,31 @@ def validate(config: Config, trust: Trust) -> list[Problem]:
         if isinstance(value, dict | list):
             problems += list(_walk(value, key, trust))
     return [Problem(config.origin(path), path, text) for path, text in problems]
+
+
+def require_shape(config: Any, source: str) -> dict[str, Any]:
+    """The config inside a file, which may be a stranger's, as far as code relies on it that builds nothing of it.
+
+    Raises:
+        UserError: no mapping, or one with something else where a mapping or the name of a class belongs.
+    """
+    wrong = [] if isinstance(config, dict) else [("config", "a mapping", config)]
+    parts: list[tuple[str, Any]] = [] if wrong else list(config.items())
+    for key, value in parts:
+        if TOP.get(key, (object,))[0] is dict and not isinstance(value, dict | None):
+            wrong.append((key, TOP[key][1], value))
+    while parts and not wrong:
+        path, value = parts.pop()
+        if isinstance(value, dict):
+            wrong += [(f"{path}.params", "a mapping", value["params"])] if not isinstance(value.get("params"), dict | None) else []
+            wrong += [(f"{path}.target", "a name", value["target"])] if not isinstance(value.get("target", ""), str) else []
+            parts += [(f"{path}.{key}", item) for key, item in value.items()]
+        elif isinstance(value, list):
+            parts += [(f"{path}.{i}", item) for i, item in enumerate(value)]
+    if wrong:
+        path, expected, got = wrong[0]
+        raise UserError(f"{source}: the config in it: {path}: expected {expected}, got {repr(got)[:60]}")
+    return config  # type: ignore[no-any-return]
 
 
 def _walk(value: Any, path: str, trust: Trust) -> Iterator[tuple[str, str]]:

@@ -32,8 +32,8 @@ class NoiseSchedule(nn.Module):
 
     def __init__(self, betas: Tensor) -> None:
         super().__init__()
-        if betas.ndim != 1 or not bool(((betas > 0) & (betas <= 1)).all()):
-            raise ValueError("betas must be a vector with values in (0, 1]")
+        if betas.ndim != 1 or len(betas) < 2 or not bool(((betas > 0) & (betas <= 1)).all()):
+            raise ValueError("betas must be at least 2 values in (0, 1]")
         alpha_squared = torch.cat([betas.new_ones(1, dtype=torch.float64), torch.cumprod(1.0 - betas.double(), dim=0)])
         self.T = len(betas)
         self.betas = betas.double()  # an attribute, not a buffer: some devices have no float64

@@ -64,7 +64,7 @@ def gpus(flags: argparse.Namespace) -> list[str]:
 
 def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int:
     """Load the config, then do the one thing that was asked for. What is to be held until the end goes into `held`."""
-    from ldm.config import Trust, allow_environment, literal, load
+    from ldm.config import Trust, allow_environment, literal, load, require_shape
     from ldm.errors import UserError
     from ldm.files import newest_checkpoint, read_checkpoint
     from ldm.interop.compvis import FOREIGN
@@ -88,6 +88,8 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
             held.enter_context(alone_in(checkpoint.parent.parent, f"--resume {flags.resume}"))
             checkpoint = newest_checkpoint(Path(flags.resume))  # its owner may have saved another one in the meantime
         state = read_checkpoint(checkpoint)
+        for key in ("config", "source"):
+            require_shape(state[key], str(checkpoint))
         if checkpoint.parent.name != "checkpoints":
             raise UserError(f"--resume {flags.resume}: lies in no run folder (expected RUN/checkpoints/{checkpoint.name})")
         if not flags.first_stage:
@@ -95,7 +97,7 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
     elif not flags.base:
         raise UserError("no config: give --base CONFIG.yaml (or --resume RUN); --help shows examples")
     if flags.first_stage:
-        of_classifier = state is not None and "classifier" in state["source"]["model"]["params"]
+        of_classifier = state is not None and "classifier" in ((state["source"].get("model") or {}).get("params") or {})
         place = CLASSIFIERS_FIRST_STAGE if of_classifier else FIRST_STAGE
         overrides = [*overrides, place + "=" + literal(flags.first_stage)]
     if flags.gpus is not None:

@@ -35,7 +35,7 @@ def train(
 ) -> int:
     """Check, build everything, then fit. No folder is made before the check has passed; the `together` others wait for that."""
     if state is not None:
-        config.data["model"]["params"].pop("start", None)  # a resumed run has its own weights
+        ((config.data.get("model") or {}).get("params") or {}).pop("start", None)  # a resumed run has its own weights
     ready = checked(config, trust, flags)
     seed = int(config.data.setdefault("seed", SEED))
     config.source.setdefault("seed", seed)
@@ -52,10 +52,10 @@ def train(
     if not ready and (wrong := sample_problems(data, module)[1]):
         raise UserError("the data does not fit the model:\n  " + "\n  ".join(wrong))
     prepare_weights(module)
+    extra = config.data if state is None else kept_inside(config, run_folder(flags, config), trust)
+    callbacks, loggers = (build(extra.get(key) or {}, trust, key).values() for key in ("callbacks", "loggers"))
     folder = run_folder(flags, config)
     metadata = {"config": config.data, "source": config.source, "first_stage": first_stage_of(module, folder, state, flags)}
-    extra = config.data if state is None else kept_inside(config, folder, trust)
-    callbacks, loggers = (build(extra.get(key) or {}, trust, key).values() for key in ("callbacks", "loggers"))
     auto = settings.precision == "auto"
     settings, difference = settings.decided((state or {}).get("auto_precision"))
     if auto:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ INSTEAD = {  # Lightning's callbacks that would do nothing here, or stop the run
     "ProgressBar": "nothing: there is one",
 }
 
+SERVERS = {"CometLogger": "comet_ml", "MLFlowLogger": "mlflow"}  # whose constructors already begin at a server, or make folders
+
 
 def extras(config: dict[str, Any], trust: Trust) -> Iterator[str]:
     """What is wrong with the `callbacks:` and `loggers:` of a config."""
@@ -42,6 +45,13 @@ def extras(config: dict[str, Any], trust: Trust) -> Iterator[str]:
                 if kind.__module__.startswith("pytorch_lightning.") and kind.__name__ in INSTEAD:
                     yield f"{key}.{name}: {target.__name__} does not work here, where the training {HERE}; use {INSTEAD[kind.__name__]}"
                     break
+                if (package := SERVERS.get(kind.__name__)) and find_spec(package) is None:
+                    yield f"{key}.{name}: {target.__name__} needs the package {package}: pip install {package}"
+
+
+def without_servers(loggers: dict[str, Any], trust: Trust) -> dict[str, Any]:
+    """The loggers of a config whose constructors only take note of their arguments."""
+    return {name: node for name, node in loggers.items() if getattr(trust.resolve(str(node["target"])), "__name__", "") not in SERVERS}
 
 
 def try_trainer(settings: TrainerSettings, callbacks: list[pl.Callback]) -> None:

@@ -145,25 +145,28 @@ def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Cal
     if strategy == "auto" and settings.world_size() > 1:
         # Each of the two players of stage one leaves the other's parameters without gradients.
         strategy = "ddp_find_unused_parameters_true"
-    return pl.Trainer(
-        max_epochs=1,
-        devices=settings.trainer_devices(),
-        accelerator=settings.accelerator,
-        precision=settings.decided()[0].precision,  # type: ignore[arg-type]
-        strategy=strategy,
-        num_nodes=settings.node_count(),
-        plugins=environment(),
-        use_distributed_sampler=False,
-        callbacks=callbacks,
-        logger=loggers,
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,  # it logs nothing itself
-        **settings.lightning,
-    )
+    try:
+        return pl.Trainer(
+            max_epochs=1,
+            devices=settings.trainer_devices(),
+            accelerator=settings.accelerator,
+            precision=settings.decided()[0].precision,  # type: ignore[arg-type]
+            strategy=strategy,
+            num_nodes=settings.node_count(),
+            plugins=environment(),
+            use_distributed_sampler=False,
+            callbacks=callbacks,
+            logger=loggers,
+            default_root_dir=folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,  # it logs nothing itself
+            **settings.lightning,
+        )
+    except Exception as error:  # Lightning raises many kinds
+        raise UserError(f"trainer.params: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
 
 
 def quiet_lightning() -> None:

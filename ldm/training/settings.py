@@ -117,7 +117,7 @@ class TrainerSettings:
     def _check_devices(self) -> None:
         devices = self.devices
         fits = devices in ("auto", -1) or (isinstance(devices, int) and devices >= 1)
-        fits |= isinstance(devices, list) and bool(devices) and len(set(devices)) == len(devices)
+        fits |= isinstance(devices, list) and bool(devices) and len(set(devices)) == len(devices) and min(devices) >= 0
         fits |= isinstance(devices, str) and bool(re.fullmatch(r"\d+(,\d+)*,?", devices))
         if not fits:
             raise ValueError(f"devices: expected a number of at least 1, a list like [0, 1], or auto, got {devices!r}")
@@ -135,6 +135,8 @@ class TrainerSettings:
             raise UserError(f"trainer.params: {error}") from error
         if kind == "cuda" and (not torch.cuda.is_available() or self.device_count() > torch.cuda.device_count()):
             raise UserError(f"trainer.params: {self.device_count()} CUDA devices are asked for, {torch.cuda.device_count()} are there")
+        if kind == "cuda" and max(self.numbers() or [0]) >= torch.cuda.device_count():
+            raise UserError(f"trainer.params.devices: {self.devices!r}: there are 0 to {torch.cuda.device_count() - 1}")
         if kind == "mps" and self.world_size() > 1:
             raise UserError(f"trainer.params.accelerator: mps trains with one process, and there are {self.world_size()}: use cpu")
         if kind == "mps" and not torch.backends.mps.is_available():
@@ -152,13 +154,17 @@ class TrainerSettings:
         """Devices per machine; where processes were started from outside, there is one for each."""
         if (launch := launched()) is not None:
             return launch.local
-        if isinstance(self.devices, list):
-            return len(self.devices)
-        if isinstance(self.devices, str) and self.devices != "auto":
-            return len([part for part in self.devices.split(",") if part])
+        if (numbers := self.numbers()) is not None:
+            return len(numbers)
         if self.devices in ("auto", -1):
             return max(1, torch.cuda.device_count()) if self.device_type() == "cuda" else 1
-        return int(self.devices)
+        return int(str(self.devices))
+
+    def numbers(self) -> list[int] | None:
+        """Of the devices, where they are named: `[0, 2]`, or "0,2"; Lightning takes "2" for two of them."""
+        if isinstance(self.devices, str) and "," in self.devices:
+            return [int(part) for part in self.devices.split(",") if part]
+        return self.devices if isinstance(self.devices, list) else None
 
     def world_size(self) -> int:
         """Processes in all."""
@@ -171,9 +177,10 @@ class TrainerSettings:
 
     def trainer_devices(self) -> int | str | list[int]:
         """`devices` as Lightning needs them."""
-        if launched() is None or (isinstance(self.devices, list) and len(self.devices) == self.device_count()):
-            return self.devices
-        return self.device_count()
+        numbers, count = self.numbers(), self.device_count()
+        if self.device_type() != "cpu" and numbers is not None and len(numbers) == count:
+            return numbers
+        return self.devices if self.devices in ("auto", -1) and launched() is None and self.device_type() != "cpu" else count
 
     def decided(self, kept: str | None = None) -> tuple["TrainerSettings", str]:
         """Itself with "auto" precision decided for this machine, and what is to be said of it.

@@ -73,7 +73,8 @@ def test_the_number_of_processes_is_the_launcher_s(monkeypatch, clean) -> None:
     for devices in ("auto", 1, [0, 1]):
         settings = TrainerSettings(1, devices=devices, accelerator="cpu")
         assert (settings.device_count(), settings.node_count(), settings.world_size()) == (2, 2, 4)
-    assert settings.trainer_devices() == [0, 1] and TrainerSettings(1, accelerator="cpu").trainer_devices() == 2
+    assert settings.trainer_devices() == 2 and TrainerSettings(1, accelerator="cpu").trainer_devices() == 2
+    assert TrainerSettings(1, devices=[0, 1], accelerator="cuda").trainer_devices() == [0, 1]
 
 
 def test_tasks_that_nobody_started_are_missed_and_nothing_is_written(monkeypatch, clean, capsys, tmp_path: Path, root: Path) -> None:
