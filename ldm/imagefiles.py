@@ -52,7 +52,10 @@ def open_image(file: str | Path | BinaryIO, among: Iterable[str] | None = None) 
         OSError, ValueError, and others of Pillow's plugins: no picture.
     """
     readable = formats()
-    return Image.open(file, formats=readable if among is None else [name for name in among if name in readable])
+    try:
+        return Image.open(file, formats=readable if among is None else [name for name in among if name in readable])
+    except Image.DecompressionBombError as error:  # no OSError in Pillow, so that most callers would not expect it
+        raise OSError(str(error)) from error
 
 
 def is_picture(path: Path) -> bool:

@@ -63,7 +63,9 @@ def interrupting() -> Iterator[None]:
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Processes that start inside hear no request to stop, from their first moment on; here, one waits until the block ends."""
+    """Processes that start inside hear no request to stop, from their first moment on; here, one waits until the block ends,
+    unless another thread of this process takes it.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -1,6 +1,7 @@
 """Shared by all tests: no network, few threads, the repository's root."""
 
 import importlib.util
+import logging
 import os
 import socket
 import subprocess
@@ -73,6 +74,8 @@ def script(capsys: pytest.CaptureFixture[str]):
             code = run_script(module.main, [str(w) for w in words])
         except SystemExit as error:
             code = int(error.code or 0)
+        finally:
+            logging.disable(logging.NOTSET)  # a script may want less to be said, to its end
         captured = capsys.readouterr()
         return subprocess.CompletedProcess([path], code, captured.out, captured.err)
 

@@ -180,7 +180,7 @@ def test_a_first_stage_whose_path_looks_like_a_reference(runs: Path, monkeypatch
 def test_a_classifier_s_run_takes_the_flag_and_finds_its_first_stage_as_well(runs: Path, root: Path, capsys) -> None:
     config = load([root / "configs" / "ldm" / "imagenet-ldm8-noisy-classifier.yaml"])
     sha = fingerprint({k: torch.full_like(v, 0.5) for k, v in build(STAGE, Trust(), "stage").state_dict().items()})
-    state = {key: {} for key in ("model", "ema", "optimizers", "schedulers")} | {"ldm_checkpoint": 1, "step": 5, "seed": 23}
+    state = {"model": {}, "ema": {}, "optimizers": [], "schedulers": []} | {"ldm_checkpoint": 1, "step": 5, "seed": 23}
     state |= {"config": config.data, "source": config.source, "first_stage": {"path": FIRST, "sha256": sha}}
     save_checkpoint(runs / "classifier" / "checkpoints" / "step-5.ckpt", state)
     for words, expected in (([], str(runs.parent / FIRST)), (["--first-stage", "other"], "other")):

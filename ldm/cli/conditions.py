@@ -74,7 +74,7 @@ def _usable(row: dict[str, Any] | BadLine, where: str) -> dict[str, Any]:
 def _object(line: str, where: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error})") from error
 
 

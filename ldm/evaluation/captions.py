@@ -87,7 +87,7 @@ def clip_score(samples: Scan, captions: list[str], scorer: ClipScorer, batch: in
     """Mean over images, with its standard error; its parameters tell which captions, and how often."""
     firsts = range(0, len(samples), batch)
     numbers = [range(first, min(first + batch, len(samples))) for first in firsts]
-    with exact(next(scorer.net.parameters()).device):
+    with exact(next(scorer.parameters(), torch.empty(0)).device):
         scores = torch.cat([scorer(samples.batch(some), [captions[i] for i in some]) for some in numbers]).double()
     spread = float(scores.std() / len(scores) ** 0.5) if len(scores) > 1 else None
     return Value(float(scores.mean()), spread, "standard error over images", {"scale": 100, "captions_sha256": digest(Counter(captions))})

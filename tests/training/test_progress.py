@@ -50,5 +50,5 @@ def test_a_resumed_run_speaks_of_what_is_left(monkeypatch, caplog) -> None:
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan")])
 def test_a_share_is_one(share: float) -> None:
-    with pytest.raises(ValueError, match="share must lie in"):
+    with pytest.raises(ValueError, match="share must be a number"):
         TrainerSettings(steps=1, share=share)
