@@ -1,4 +1,4 @@
-"""The README's commands and figures, and the demo script in small."""
+"""The commands and figures of the README and of the pages in docs/, and the demo script in small."""
 
 import json
 import re
@@ -34,10 +34,34 @@ def test_the_demo_script_end_to_end_in_small(run, tmp_path: Path) -> None:
         assert "data:image/png;base64," in page and "http" not in page.replace("http-equiv", "")
 
 
+def pages(root: Path) -> list[Path]:
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def text_of(root: Path) -> str:
+    return "\n".join(page.read_text(encoding="utf-8") for page in pages(root))
+
+
 def readme_commands(root: Path) -> list[str]:
-    blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", (root / "README.md").read_text(), flags=re.S)
+    blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", text_of(root), flags=re.S)
     lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere(root: Path) -> None:
+    assert len((root / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+    for page in pages(root):
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+    linked = (root / "README.md").read_text(encoding="utf-8")
+    assert all(f"docs/{page.name}" in linked for page in pages(root)[1:])
+
+
+def test_the_files_that_the_pages_name_exist(root: Path) -> None:
+    for page in pages(root):
+        inside = root / "configs" if page.name == "zoo.md" else root  # whose table names configs
+        for name in re.findall(r"`((?:ldm|configs|scripts|tests|docs|benchmarks)/[\w./*-]+)`", page.read_text(encoding="utf-8")):
+            assert list(root.glob(name.rstrip("/"))) or list(inside.glob(name + ".yaml")), f"{page.name}: {name}"
 
 
 def test_the_readmes_commands_exist_and_the_short_ones_run(root: Path, run) -> None:
@@ -84,7 +108,7 @@ def test_the_readmes_commands_for_released_models_run(root: Path, run, tmp_path:
 
 
 def test_the_figures_of_the_readme_are_what_the_commands_print(root: Path, script) -> None:
-    readme = (root / "README.md").read_text()
+    readme = text_of(root)
     for name, pattern in (
         ("parity", r"parity\.py tests/fixtures/compvis +# (.*)"),
         ("roundtrips", r"roundtrips\.py tests/fixtures/compvis +# (.*)"),
@@ -129,7 +153,7 @@ def test_readme_own_images_section_works_as_written(root: Path, run, tmp_path: P
     shipped |= {f"sample{i}": image for i, image in enumerate(load_sample_images().images)}
     for name, image in shipped.items():
         Image.fromarray(image).save(folder / f"{name}.png")
-    section = (root / "README.md").read_text().split("## Train on your own images")[1].split("\n## ")[0]
+    section = (root / "README.md").read_text().split("## Your own images")[1].split("\n## ")[0]
     commands = [line for line in re.search(r"```bash\n(.*?)```", section, flags=re.S)[1].splitlines() if line.startswith("python")]
     assert len(commands) == 3
     short = [
