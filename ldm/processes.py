@@ -13,6 +13,7 @@ from ldm.errors import UserError
 from ldm.stops import leave_to_parent, unheard
 
 Tick = Callable[[], None]
+MOST = 512  # of one kind on one machine: more is a slip, and would take all memory before anything could say so
 START = "spawn"  # CUDA does not survive a fork
 
 

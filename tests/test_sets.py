@@ -331,7 +331,7 @@ def test_wrong_files_are_one_clear_line(models, script, tmp_path: Path, model: s
 
 def test_wrong_flags(models: dict[str, Path], script, tmp_path: Path) -> None:
     for more, message in (
-        (["--processes", 0], "--processes 0: expected at least 1"),
+        (["--processes", 0], "--processes 0: expected 1 to 512"),
         (["--device", "cpu,nowhere"], "device 'nowhere' cannot be used"),
         (["--from-file", tmp_path / "none.txt"], "none.txt: no such file"),
     ):

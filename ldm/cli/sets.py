@@ -29,7 +29,7 @@ from ldm.imagefiles import open_image
 from ldm.imagesets import NAME, PER_FOLDER, ImageSet, write_adm
 from ldm.loading import load_classifier, pick_devices
 from ldm.lock import alone_in, beside_others
-from ldm.processes import side_by_side
+from ldm.processes import MOST, side_by_side
 from ldm.training.monitor import save_grid
 
 PATIENCE = 10.0  # seconds: the processes of a command that was killed take a moment to notice
@@ -90,8 +90,8 @@ def devices_of(job: Job) -> list[torch.device]:
     processes = job.flags.processes
     if processes is None:
         return devices
-    if processes < 1:
-        raise UserError(f"--processes {processes}: expected at least 1")
+    if not 1 <= processes <= MOST:
+        raise UserError(f"--processes {processes}: expected 1 to {MOST}")
     return [devices[i % len(devices)] for i in range(processes)]
 
 

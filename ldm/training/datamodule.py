@@ -10,6 +10,7 @@ from ldm.data.batch import Batch, Sample, check_sample, collate
 from ldm.data.loader import Loader
 from ldm.data.order import Key, StepBatches, kinds, spread
 from ldm.errors import UserError
+from ldm.processes import MOST
 from ldm.ranges import integer
 
 
@@ -39,7 +40,7 @@ class DataModule(pl.LightningDataModule):
         batch_size: global: over all devices and accumulated micro-batches.
         train: training set.
         validation: held-out set.
-        workers: loader processes per device; none is best for small data in memory.
+        workers: loader processes per device; 0 is best for small data in memory.
         max_per_device: largest micro-batch that fits a device; more is accumulated.
 
     Raises:
@@ -56,7 +57,7 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         integer(batch_size=batch_size, max_per_device=max_per_device)
-        integer(0, workers=workers)
+        integer(0, MOST, workers=workers)
         self.batch_size, self.train, self.validation = batch_size, train, validation
         self.workers, self.max_per_device = workers, max_per_device
         self.seed, self.start, self.steps = 0, 0, 0

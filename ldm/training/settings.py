@@ -10,6 +10,7 @@ import torch
 
 from ldm import precision
 from ldm.errors import UserError
+from ldm.processes import MOST
 from ldm.ranges import integer, positive, share
 from ldm.training.launch import launched
 
@@ -137,6 +138,8 @@ class TrainerSettings:
             raise UserError(f"trainer.params: {self.device_count()} CUDA devices are asked for, {torch.cuda.device_count()} are there")
         if kind == "cuda" and max(self.numbers() or [0]) >= torch.cuda.device_count():
             raise UserError(f"trainer.params.devices: {self.devices!r}: there are 0 to {torch.cuda.device_count() - 1}")
+        if kind == "cpu" and self.device_count() > MOST:
+            raise UserError(f"trainer.params.devices: {self.device_count()} processes on a CPU are asked for, at most {MOST} are started")
         if kind == "mps" and self.world_size() > 1:
             raise UserError(f"trainer.params.accelerator: mps trains with one process, and there are {self.world_size()}: use cpu")
         if kind == "mps" and not torch.backends.mps.is_available():

@@ -178,3 +178,8 @@ def test_the_end_of_one_process_ends_all_and_is_told_once(victim: str, tmp_path:
     (run,) = (tmp_path / "logs").iterdir()
     incidents = (run / "incidents.jsonl").read_text().splitlines()
     assert len(incidents) == 1 and says in incidents[0]
+
+
+def test_a_slip_in_the_number_of_processes_is_not_tried_out() -> None:
+    with pytest.raises(UserError, match="100000 processes on a CPU are asked for, at most 512"):
+        TrainerSettings(steps=1, accelerator="cpu", devices=100000).require_device()
