@@ -101,7 +101,7 @@ class Checkpoints(pl.Callback):
             UserError: numbers from which no run could go on. Nothing is written.
             WriteError: a file cannot be written. Both name the last good checkpoint.
         """
-        if not trainer.is_global_zero or self.saved == module.step or module._micro:
+        if not trainer.is_global_zero or self.saved == module.step:
             return
         if bad := list(unfinite({**module.live_state(), "interval": self.records.interval()}, self.infinite)):
             more = f" and {len(bad) - 3} more" * (len(bad) > 3)

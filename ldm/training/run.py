@@ -122,7 +122,8 @@ def fit(
         trainer.fit(module, datamodule=data)
     done = module.step >= settings.steps or limit.over(module)
     if not done and trainer.is_global_zero:
-        records.incident(module.step, "stopped", f"asked to by {stop.requests.name or 'another process'}, and saved")
+        others = "another process" if settings.world_size() > 1 else "a callback"
+        records.incident(module.step, "stopped", f"asked to by {stop.requests.name or others}, and saved")
     return done
 
 

@@ -8,9 +8,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -308,3 +310,21 @@ def test_the_last_step_is_saved_before_anybody_looks(ends: str, tmp_path: Path, 
     assert looked == (["", "step-2.ckpt"] if ends == "asked" else ["", "", "", "step-4.ckpt"])
     assert read_checkpoint(newest_checkpoint(run))["interval"] == {"sums": {}, "counts": {}}, "the last row is written"
     assert [step for step, _ in read_series(run / "metrics.csv")["loss"]] == ([2] if ends == "asked" else [3, 4])
+
+
+def test_a_callback_that_ends_a_run_in_the_middle_of_a_step_loses_none_before(tmp_path: Path, monkeypatch, capsys) -> None:
+    """As Lightning's Timer does, which looks at the clock after every micro-batch."""
+
+    def ended(self, trainer: Any, module: Any, *_: object) -> None:
+        trainer.should_stop = module.step == 2 and module._micro == 1
+
+    words = ["data.params.max_per_device=2", "callbacks.x.target=pytorch_lightning.callbacks.LearningRateMonitor"]
+    whole = train(tmp_path / "whole", "trainer.params.checkpoint_every=100", "data.params.max_per_device=2")[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(LearningRateMonitor, "on_train_batch_end", ended)
+        code, run = train(tmp_path, "trainer.params.checkpoint_every=100", *words)
+    assert code == 130 and newest_checkpoint(run).name == "step-2.ckpt"
+    assert ("stopped", "asked to by a callback, and saved") in incidents(run)
+    assert program.main(["--resume", str(run)]) == 0
+    ours, theirs = (read_checkpoint(folder / "checkpoints" / "step-6.ckpt")["model"] for folder in (run, whole))
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
