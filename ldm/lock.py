@@ -69,8 +69,9 @@ def opened(folder: Path) -> Iterator[IO[str]]:
     """The file that is locked. Processes forked from here do not keep it: a loader's worker may outlive its killed owner."""
     with writing(folder / NAME):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / NAME, "a+", encoding="utf-8")  # noqa: SIM115
-    with lock as file:
+        # The folder may be a stranger's: a link in it would be written through.
+        number = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with open(number, "a+", encoding="utf-8") as file:
         held.add(file.fileno())
         try:
             yield file

@@ -62,3 +62,13 @@ def test_a_file_system_without_locks_is_said_and_not_in_the_way(tmp_path: Path, 
     assert [record.getMessage() for record in caplog.records] == [
         "RUN: cannot be locked (No locks available): see to it that no other command writes there"
     ]
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    """A run folder may be a stranger's; what a resumed run writes lies inside it."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=r"run/\.lock: cannot be written"), lock.alone_in(tmp_path / "run", "RUN"):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"
