@@ -73,14 +73,15 @@ def read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
     series: dict[str, list[tuple[int, float]]] = {}
     if not path.is_file():
         return series
-    for line, row in enumerate(csv.DictReader(whole_lines(path)), start=2):
-        try:
+    table = csv.DictReader(whole_lines(path))
+    try:
+        for row in table:
             step = int(row.pop("step"))
             for name, text in row.items():
                 if text:
                     series.setdefault(name, []).append((step, float(text)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}, line {line}: not a row of numbers that begins with a step ({error})") from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}, line {table.line_num}: not a row of numbers that begins with a step ({error})") from error
     return series
 
 

@@ -57,7 +57,7 @@ class MetricsTable:
             self._rewrite()
 
     def _read(self, start: int) -> None:
-        lines = [next(csv.reader([line]), []) for line in whole_lines(self.path)]  # one by one: a quote may never end
+        lines = [_cells(line) for line in whole_lines(self.path)]
         if not lines:
             return
         if "step" not in lines[0] or len(set(lines[0])) < len(lines[0]):
@@ -307,6 +307,14 @@ class Progress(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self.bar is not None:  # what is said next stands on a line of its own
             self.bar.close()
+
+
+def _cells(line: str) -> list[str]:
+    """Of one line: in a whole table a quote may never end."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:  # longer than any row, as blocks that never reached the disk
+        return [line]
 
 
 def first_cause(error: BaseException) -> BaseException:

@@ -112,6 +112,7 @@ def test_a_table_that_was_cut_off_goes_on(tmp_path) -> None:
         ("step,loss\n10,0.5\n\0\0\0\nstep,loss\n12,x\n\n12,0.2\n", [(10, 0.5), (12, 0.2)], [3, 4, 5]),
         ("loss;step\n0.5;10\n", [], [1]),  # another program's
         ('step,loss\n10,0.5\n"11,0.4\n12,0.2\n', [(10, 0.5), (12, 0.2)], [3]),  # a quote that never ends
+        ("step,loss\n10,0.5\n" + "\0" * 200_000 + "\n12,0.2\n", [(10, 0.5), (12, 0.2)], [3]),  # blocks that never reached the disk
         ("", [], []),
     ],
 )
