@@ -1,5 +1,6 @@
 """Signals that ask a command to stop: its main process answers them, the processes that work for it do not hear them."""
 
+import atexit
 import signal
 import threading
 import time
@@ -27,6 +28,7 @@ class Requests:
         """Take note of a signal; whether its sender wants the end now."""
         if not self.name:
             self.name, self.at = signal.Signals(number).name, time.monotonic()
+            atexit.register(leave_to_parent)  # one that is repeated while Python leaves no longer changes the exit code
             return False
         return signal.Signals(number).name in KEYBOARD and time.monotonic() - self.at > TWICE
 
