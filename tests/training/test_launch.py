@@ -183,3 +183,23 @@ def test_the_end_of_one_process_ends_all_and_is_told_once(victim: str, tmp_path:
 def test_a_slip_in_the_number_of_processes_is_not_tried_out() -> None:
     with pytest.raises(UserError, match="100000 processes on a CPU are asked for, at most 512"):
         TrainerSettings(steps=1, accelerator="cpu", devices=100000).require_device()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_while_it_starts_is_told_like_any_other(tmp_path: Path, root: Path) -> None:
+    """Lightning's own watch would kill all of them, with the one that speaks."""
+    killed = tmp_path / "killed.py"
+    killed.write_text(
+        "import os, signal, sys\n"
+        "if os.environ.get('LOCAL_RANK') == '1':\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from ldm.program.main import main\nfrom ldm.training import endings\n"
+        "endings.HANGS = 3.0\nsys.exit(main())\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES} | {"PYTHONPATH": str(root)}
+    command = [sys.executable, str(killed), *WORDS, "trainer.params.devices=2", "-l", str(tmp_path / "logs")]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1, (done.returncode, done.stderr)
+    assert "error: step 0: another process of this run ended without a word" in done.stderr and "nothing was saved yet" in done.stderr
+    (run,) = (tmp_path / "logs").iterdir()
+    (incident,) = (run / "incidents.jsonl").read_text().splitlines()
+    assert "ended without a word" in incident
