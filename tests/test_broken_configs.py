@@ -91,6 +91,14 @@ TWO = [  # override -> what the message says
         "model.params.scheduler={target: torch.optim.lr_scheduler.ReduceLROnPlateau, partial: true}",
         "model.params.scheduler: ReduceLROnPlateau: ",
     ),
+    (
+        "model.params.scheduler={target: torch.optim.lr_scheduler.StepLR, partial: true, params: {step_size: 5, gamma: .nan}}",
+        "model.params.scheduler: StepLR: gamma must be a finite number, got nan",
+    ),
+    (
+        "model.params.scheduler={target: torch.optim.lr_scheduler.ExponentialLR, partial: true, params: {gamma: .inf}}",
+        "model.params.scheduler: ExponentialLR: gamma must be a finite number, got inf",
+    ),
     ("model.params.scheduler.params.warmup=-1", "warmup must be at least 0"),
     ("model.params.scheduler.params.end=.nan", "end must be"),
     ("model.params.scheduler.params.total=0", "total must be at least 1"),
@@ -144,6 +152,16 @@ TWO = [  # override -> what the message says
         "callbacks.x: EarlyStopping does not work",
     ),
     ("callbacks.x={target: pytorch_lightning.callbacks.Timer, params: {duration: soon}}", "callbacks.x"),
+    (
+        "callbacks.x={target: pytorch_lightning.callbacks.LearningRateMonitor, partial: true}",
+        "callbacks.x: expected a node that builds a Callback",
+    ),
+    (
+        "loggers.x={target: pytorch_lightning.loggers.CSVLogger, partial: true}",
+        "loggers.x: expected a node that builds a Logger",
+    ),
+    ("callbacks=[1]", "callbacks: expected a mapping of names to nodes"),
+    ("loggers=5", "loggers: expected a mapping of names to nodes"),
     ("data.target=ldm.training.TrainerSettings", "data.params: ldm.training.TrainerSettings needs 'steps'"),
     ("data={target: ldm.data.Digits}", "data: expected a DataModule, got Digits"),
     ("trainer={target: ldm.data.Digits}", "trainer: expected a TrainerSettings, got Digits"),

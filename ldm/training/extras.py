@@ -33,12 +33,13 @@ SERVERS = {"CometLogger": "comet_ml", "MLFlowLogger": "mlflow"}  # whose constru
 def extras(config: dict[str, Any], trust: Trust) -> Iterator[str]:
     """What is wrong with the `callbacks:` and `loggers:` of a config."""
     for key, base in (("callbacks", pl.Callback), ("loggers", Logger)):
-        for name, node in (config.get(key) or {}).items():
+        nodes = config.get(key)
+        for name, node in nodes.items() if isinstance(nodes, dict) else ():
             try:
                 target = trust.resolve(str(node["target"])) if isinstance(node, dict) and "target" in node else None
             except ValueError:
                 continue  # reported with the other nodes
-            if not (inspect.isclass(target) and issubclass(target, base)):
+            if not (inspect.isclass(target) and issubclass(target, base)) or node.get("partial"):
                 yield f"{key}.{name}: expected a node that builds a {base.__name__}"
                 continue
             for kind in target.__mro__:

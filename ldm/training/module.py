@@ -14,6 +14,7 @@ from ldm.data.batch import Batch
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.posthoc import PowerAverages
+from ldm.ranges import number
 from ldm.seeding import StepRandom, derive
 from ldm.training.classes import class_fits
 from ldm.training.ema import EMA
@@ -214,6 +215,7 @@ class TrainingModule(pl.LightningModule):
         for schedule in self._schedulers:
             with naming(SCHEDULER, type(schedule)):
                 schedule.step()
+                number(**{name: value for name, value in vars(schedule).items() if isinstance(value, float)})
 
     def rates(self) -> dict[str, float]:
         """The current learning rates, by optimizer and group."""

@@ -117,11 +117,12 @@ class TrainerSettings:
 
     def _check_devices(self) -> None:
         devices = self.devices
+        if isinstance(devices, str) and re.fullmatch(r"\d+(,\d+)*,?", devices):
+            devices = self.numbers() or int(devices)
         fits = devices in ("auto", -1) or (isinstance(devices, int) and devices >= 1)
         fits |= isinstance(devices, list) and bool(devices) and len(set(devices)) == len(devices) and min(devices) >= 0
-        fits |= isinstance(devices, str) and bool(re.fullmatch(r"\d+(,\d+)*,?", devices))
         if not fits:
-            raise ValueError(f"devices: expected a number of at least 1, a list like [0, 1], or auto, got {devices!r}")
+            raise ValueError(f"devices: expected a number of at least 1, a list like [0, 1], or auto, got {self.devices!r}")
 
     def require_device(self) -> None:
         """See that the accelerator is there, before training begins.

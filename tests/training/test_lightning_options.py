@@ -51,6 +51,16 @@ def test_every_strategy_is_one_of_ours_or_refused(strategy: str) -> None:
             TrainerSettings(1, strategy=strategy)
 
 
+@pytest.mark.parametrize(("devices", "count"), [("2", 2), ("0,", 1), ("0,2", 2), ("0", 0), ("1,1", 0), ("a,b", 0), ("", 0)])
+def test_devices_as_text(devices: str, count: int) -> None:
+    """As a config may quote them."""
+    if count:
+        assert TrainerSettings(1, devices=devices, accelerator="cpu").device_count() == count
+    else:
+        with pytest.raises(ValueError, match="devices: expected a number of at least 1"):
+            TrainerSettings(1, devices=devices, accelerator="cpu")
+
+
 def test_check_refuses_them_by_name(capsys, monkeypatch, root: Path) -> None:
     monkeypatch.chdir(root)
     for override, says in (
