@@ -16,7 +16,7 @@ from PIL import Image
 from test_task_scripts import CONDITIONERS, config_of, made
 
 from ldm.cli.following import sampling_command
-from ldm.config import Config, Trust, load
+from ldm.config import Config, Trust, literal, load, validate
 from ldm.files import save_weights
 from ldm.program.farewell import farewell, resume_command
 from ldm.reproduction.commands import Command
@@ -174,12 +174,31 @@ def test_what_was_changed_in_stage_one_is_known_to_stage_two(changed: list[str],
     load([words[3]], words[5:], trust=Trust())
 
 
-def test_a_resumed_run_has_the_same_next_command() -> None:
-    flags = Namespace(base=[], logdir="logs", trust=[], allow_env=[])
-    module = AutoencoderTraining.__new__(AutoencoderTraining)
-    folder = Path("logs/2026-01-01T00-00-00_digits-first-stage")
-    last = farewell(folder, module, None, load(["configs/demo/digits-first-stage.yaml"]), flags).splitlines()[-1]  # type: ignore[arg-type]
-    assert shlex.split(last)[3] == "configs/demo/digits.yaml"
+@pytest.mark.parametrize(
+    "base,words",
+    [
+        ("configs/demo/digits-first-stage.yaml", []),
+        (
+            "configs/own/first-stage.yaml",
+            [
+                *("paths.images=/my ph${o}tos", "data.params.train.params.size=32", "data.params.train.params.channels=1"),
+                *("data.params.validation.params.crop=random", "model.params.autoencoder.params.image_channels=1"),
+            ],
+        ),
+    ],
+)
+def test_a_resumed_run_has_the_same_next_command(base: str, words: list[str], tmp_path: Path) -> None:
+    words = [literal(word) for word in words]
+    folder = tmp_path / "my logs" / f"2026-01-01T00-00-00_{Path(base).stem}"
+    folder.mkdir(parents=True)
+    (folder / "base.yaml").write_text(load([base]).to_yaml())
+    module, config = AutoencoderTraining.__new__(AutoencoderTraining), load([base], words)
+    assert not validate(config, Trust())  # as before training, which names default classes in it
+    said = []
+    for flags, typed in (({"base": [base], "logdir": str(folder.parent)}, words), ({"base": [], "logdir": "logs"}, [])):
+        given = Namespace(**flags, trust=[], allow_env=[])
+        said.append(sorted(shlex.split(farewell(folder, module, None, config, given, typed).splitlines()[-1])))  # type: ignore[arg-type]
+    assert said[0] == said[1] and sum(word in words for word in said[0]) == max(0, len(words) - 1)  # the channels come with the first stage
 
 
 def test_a_run_that_was_stopped_goes_on_with_what_it_needs() -> None:

@@ -1,6 +1,7 @@
 """What a run says at its end: where things are, and what to type next."""
 
 import argparse
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from ldm.errors import UserError
 from ldm.interop.compvis import FOREIGN
 from ldm.shell import ROOT, as_argument, command, quoted
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule
+from ldm.training.resuming import at, differences
 
 OWN = ROOT / "configs" / "own" / "ldm.yaml"
 STAGE_OF = re.compile(r"""from:\s*["']?([^"':\n]+):model\.params\.autoencoder""")
@@ -65,10 +67,12 @@ def stage_two_command(folder: Path, config: Config, flags: argparse.Namespace, o
         theirs = {}
     ours, known = config.data.get("paths") or {}, theirs.get("paths") or {}
     words += [f"paths.{key}={literal(ours[key])}" for key in known if key != "first_stage" and ours.get(key) not in (None, known[key])]
-    words += [word for word in overrides if same_data(word, config.data, theirs)]
+    typed = overrides if flags.base else typed_before(folder, config)
+    words += [word for word in typed if same_data(word, config.data, theirs)]
     words += other_stage(config.data, theirs, Trust(tuple(flags.trust)))
     base = following.relative_to(ROOT) if Path.cwd() == ROOT else following
-    logs = [] if flags.logdir == "logs" else ["--logdir", as_argument(flags.logdir)]
+    place = Path(flags.logdir) if flags.base else folder.parent
+    logs = [] if place == Path("logs") else ["--logdir", as_argument(place)]
     return command("main.py", "--base", base, "--train", *logs, *kept(flags, "trust"), *words)
 
 
@@ -76,6 +80,17 @@ def bases_of(folder: Path, flags: argparse.Namespace) -> list[Path]:
     """The configs of a run; of one that was resumed, the shipped one that its folder has its name from."""
     name = folder.resolve().name.partition("_")[2]
     return [Path(base) for base in flags.base] or [file for file in sorted((ROOT / "configs").rglob("*.yaml")) if file.stem == name]
+
+
+def typed_before(folder: Path, config: Config) -> list[str]:
+    """What was said of its data when a resumed run began, as words."""
+    try:
+        base = read(folder / "base.yaml")
+    except UserError:  # its configs left something to the command line
+        return []
+    found = {path: at(config.source, path) for path in differences(*(at(one, "data.params") for one in (base, config.data)), "data.params")}
+    texts = {path: value if isinstance(value, str) else json.dumps(value) for path, value in found.items()}
+    return [f"{path}={text}" for path, text in texts.items() if not text.startswith("${")]  # that is a path, which is said on its own
 
 
 def same_data(word: str, ours: Any, theirs: Any) -> bool:
