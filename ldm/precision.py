@@ -36,7 +36,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 def cpu_multiplies_bf16(flags: Collection[str], environment: Mapping[str, str]) -> bool:
     """The same of a CPU with these flags, as Linux names them, in this environment."""
-    isa = environment.get("ONEDNN_MAX_CPU_ISA", environment.get("DNNL_MAX_CPU_ISA", "")).upper()
+    isa = (environment.get("ONEDNN_MAX_CPU_ISA") or environment.get("DNNL_MAX_CPU_ISA", "")).upper()
     limited = isa in NARROW_ISAS or environment.get("ATEN_CPU_CAPABILITY", "").lower() in NARROW_CAPABILITIES
     return not limited and not BF16_FLAGS.isdisjoint(flags)
 

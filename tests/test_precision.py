@@ -28,6 +28,8 @@ CASES = [  # flags, environment, whether bf16 is multiplied in hardware
     *((AMX, {"ONEDNN_MAX_CPU_ISA": name}, False) for name in ("SSE41", "AVX", "AVX2", "avx2", "AVX2_VNNI", "AVX512_CORE")),
     (AMX, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}, False),
     (AMX, {"DNNL_MAX_CPU_ISA": "AVX2"}, False),
+    (AMX, {"DNNL_MAX_CPU_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": ""}, False),  # an empty one says nothing
+    (AMX, {"DNNL_MAX_CPU_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "ALL"}, True),
     (AMX, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, True),
     (AMX, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}, True),
     (AMX, {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}, True),
