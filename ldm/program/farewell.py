@@ -88,7 +88,8 @@ def typed_before(folder: Path, config: Config) -> list[str]:
         base = read(folder / "base.yaml")
     except UserError:  # its configs left something to the command line
         return []
-    found = {path: at(config.source, path) for path in differences(*(at(one, "data.params") for one in (base, config.data)), "data.params")}
+    data = "data.params"
+    found = {path: at(config.source, path) for path in differences(at(base, data), at(config.data, data), data)}
     texts = {path: value if isinstance(value, str) else json.dumps(value) for path, value in found.items()}
     return [f"{path}={text}" for path, text in texts.items() if not text.startswith("${")]  # that is a path, which is said on its own
 
