@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ldm.data.batch import Batch
-from ldm.diffusion.guidance import Guidance
-from ldm.diffusion.sampling import SAMPLERS, SPACINGS
+from ldm.diffusion.guidance import Denoise, Guidance
+from ldm.diffusion.parameterization import Prediction
+from ldm.diffusion.process import Process
+from ldm.diffusion.sampling import NO_HOOKS, SAMPLERS, Hooks, Noise
 from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.ranges import integer, number
@@ -19,7 +21,6 @@ from ldm.seeding import generator, normal
 from ldm.steering import Steering
 
 log = logging.getLogger(__name__)
-DIVIDES_BY_ALPHA = ("plms", "heun")  # these cannot begin at a time of which nothing of the image is left
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class SamplerSettings:
         scale: of classifier-free guidance; 1 is none.
         guidance_interval: share of the noise levels that is guided, see `Guidance`.
         guidance_rescale: see `Guidance`.
-        spacing: where the steps lie, a name of `SPACINGS`: "uniform" makes exactly the asked number and ends on clean data;
-            "original_uniform" and "original_quadratic" do as the original code does.
+        spacing: where the steps lie, one of the process's `spacings`: "uniform" makes exactly the asked number and ends on clean
+            data; "original_uniform" and "original_quadratic" do as the original code does.
 
     Raises:
         UserError: an unknown sampler or spacing, or a number out of range.
@@ -48,6 +49,38 @@ class SamplerSettings:
     guidance_rescale: float = 0.0
     spacing: str = "uniform"
 
+    def times(self, process: Process) -> Sequence[float]:
+        """Every time that the sampler stops at, the noisiest first.
+
+        Raises:
+            UserError: a spacing that the process does not have, or a number of steps that it cannot do.
+        """
+        spacings = process.spacings()
+        if self.spacing not in spacings:
+            raise UserError(f"spacing {self.spacing!r} is unknown to {type(process).__name__}; there are {', '.join(spacings)}")
+        try:
+            return spacings[self.spacing](self.steps)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def check(self, process: Process) -> None:
+        """Whether this sampler can do these steps of this process: it is tried on a single number.
+
+        Raises:
+            UserError: it cannot.
+        """
+        times = self.times(process)
+        z = torch.zeros(1, 1, 1, 1, device=next((table.device for table in process.buffers()), "cpu"))
+        try:
+            self.run(lambda z_t, t: Prediction(z_t, z_t), z, process, [times[0], *times[-2:]], torch.zeros_like)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def run(self, denoise: Denoise, z: Tensor, process: Process, times: Sequence[float], noise: Noise, hooks: Hooks = NO_HOOKS) -> Tensor:
+        """Sample with these settings; arguments as samplers take them."""
+        options: dict[str, Any] = {"eta": self.eta} if self.sampler == "ddim" else {}
+        return SAMPLERS[self.sampler](denoise, z, process, times, noise=noise, hooks=hooks, **options)
+
     @property
     def guidance(self) -> Guidance:
         return Guidance(self.scale, self.guidance_interval, self.guidance_rescale)
@@ -55,8 +88,6 @@ class SamplerSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.sampler, str) or self.sampler not in SAMPLERS:
             raise UserError(f"sampler {self.sampler!r} is unknown; there are {', '.join(SAMPLERS)}")
-        if not isinstance(self.spacing, str) or self.spacing not in SPACINGS:
-            raise UserError(f"spacing {self.spacing!r} is unknown; there are {', '.join(SPACINGS)}")
         try:
             integer(steps=self.steps)
             number(0, eta=self.eta)
@@ -96,10 +127,10 @@ def generate(
         UserError: a size, strength or number of steps that the model cannot do.
     """
     steering = steering or Steering()
-    shape = latent_shape(model, size)
-    device = model.scale.device
+    shape = model.latent_shape(*size)
+    device = model.device
     condition = to_device(condition, device)
-    against = None if steering.against is None else to_device(steering.against, device)
+    negative = None if steering.negative is None else to_device(steering.negative, device)
     check_guidance(model, condition, settings, steering)
     generators = [generator(seed, i) for i in numbers]
 
@@ -108,47 +139,23 @@ def generate(
 
     z = normal(shape, generators).to(device)
     try:
-        times, z = steering.begin(model, SPACINGS[settings.spacing](model.schedule.T, settings.steps), z)
+        times, z = steering.begin(model, settings.times(model.process), z)
     except ValueError as error:
         raise UserError(str(error)) from error
     hooks, finish = steering.hooks(model, noise, z)
-    denoise = steering.guided(model.denoiser(condition, settings.guidance, against, steering.windows))
-    options: dict[str, Any] = {"eta": settings.eta} if settings.sampler == "ddim" else {}
-    z_0 = SAMPLERS[settings.sampler](denoise, z, model.schedule, times, noise=noise, hooks=hooks, **options)
+    denoise = steering.guided(model.denoiser(condition, settings.guidance, negative, steering.windows))
+    z_0 = settings.run(denoise, z, model.process, times, noise, hooks)
     return model.decode(finish(z_0), steering.windows).float().clamp(-1, 1)
 
 
-def latent_shape(model: LatentDiffusion, size: tuple[int, int]) -> tuple[int, int, int]:
-    """`(c, h, w)` of images of this height and width.
-
-    Raises:
-        UserError: a size that first stage or network cannot halve often enough.
-    """
-    if min(size) < 1:
-        raise UserError(f"image size {size[0]}x{size[1]}: expected at least 1")
-    try:
-        shape = model.first_stage.latent_shape(*size)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if shape[1] % model.network.factor or shape[2] % model.network.factor:
-        raise UserError(f"image size {size[0]}x{size[1]} is no multiple of the {size_multiple(model)} that this model needs")
-    return shape
-
-
-def size_multiple(model: LatentDiffusion) -> int:
-    """What height and width must be multiples of."""
-    return model.network.factor * model.first_stage.factor
-
-
 def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSettings, steering: Steering) -> None:
-    """Whether this sampler can run on this schedule, and whether there is something to guide against.
+    """Whether this sampler can run on the model's process, and whether there is something to guide against.
 
     Raises:
         UserError: it cannot, or there is not.
     """
-    if model.schedule.zero_terminal_snr and settings.sampler in DIVIDES_BY_ALPHA:
-        raise UserError(f"sampler {settings.sampler} divides by alpha, which this model's schedule ends with as 0: use ddim or dpm_solver")
-    if settings.scale == 1.0 or not model.conditioner.reads or steering.against or model.conditioner.drop_rate:
+    settings.check(model.process)
+    if settings.scale == 1.0 or not model.conditioner.reads or steering.negative or model.conditioner.drop_rate:
         return
     _warn_once("the model's config has no drop_rate: guidance needs a model that was trained with dropped conditions")
     try:

@@ -242,10 +242,9 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
             f"{source.path}: for {classifier.in_channels} channels scaled by {scale:g}; the model's latents have "
             f"{model.first_stage.channels} scaled by {float(model.scale):g}"
         )
-    schedule = build(params["schedule"], trust, "model.params.schedule") if "schedule" in params else model.schedule
-    if schedule.T != model.schedule.T or not torch.allclose(schedule.betas, model.schedule.betas, rtol=1e-4):
-        raise UserError(f"{source.path}: trained with another noise schedule than the model's, so it knows other noise at each step")
-    return classifier.to(model.scale.device).requires_grad_(False).eval()  # type: ignore[no-any-return]
+    if "process" in params and not build(params["process"], trust, "model.params.process").same_as(model.process):
+        raise UserError(f"{source.path}: trained with another process than the model's, so it knows other noise at each time")
+    return classifier.to(model.device).requires_grad_(False).eval()  # type: ignore[no-any-return]
 
 
 def what_else(source: Source) -> str:

@@ -72,6 +72,10 @@ class StepRandom:
         drawn = [torch.randint(high, (), generator=g) for g in self._generators(purpose)]
         return torch.stack(drawn).to(device)
 
+    def uniform(self, purpose: str) -> Tensor:
+        """`(B,)` float64 on the CPU, uniform in [0, 1)."""
+        return torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in self._generators(purpose)])
+
     def chance(self, purpose: str, probability: float) -> Tensor:
         """`(B,)` bool on the CPU, true with the given probability."""
         drawn = [torch.rand((), generator=g) for g in self._generators(purpose)]

@@ -264,9 +264,10 @@ def _training_state(path: Path, content: dict[str, Any]) -> Source:
         renamed[name.removeprefix("autoencoder.")] = value
     averages = {name.removeprefix("ema."): value for name, value in (content["ema"] or {}).items() if name.startswith("ema.")}
     tensors = renamed | averages | {RAW + name: renamed[name] for name in averages}
-    params = _params(require_shape(content["config"], str(path)))
+    config = require_shape(content["config"], str(path))
+    params = _params(config)
     info = {"decay": params.get("ema_decay") or 0.9999, "updates": int(content["ema"]["updates"])} if averages else {}
-    return Source(path, content["config"], Weights(tensors, info), int(content["step"]), content.get("first_stage") or {})
+    return Source(path, config, Weights(tensors, info), int(content["step"]), content.get("first_stage") or {})
 
 
 def _diffusers(path: Path) -> Source:

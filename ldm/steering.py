@@ -9,8 +9,7 @@ from torch import Tensor
 from ldm.conditioning.fill import fill_smoothly
 from ldm.data.batch import Batch
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling import Hooks, known_region, last_part
-from ldm.diffusion.sampling.timesteps import NO_HOOKS, Noise
+from ldm.diffusion.sampling import NO_HOOKS, Hooks, Noise, known_region, last_part
 from ldm.diffusion.windows import Windows
 from ldm.latent_diffusion import LatentDiffusion
 
@@ -21,7 +20,7 @@ class Steering:
     that is sampled; `(1, C, H, W)` is one for all.
 
     Attributes:
-        against: batch entries that guidance steers away from, see `LatentDiffusion.denoiser`.
+        negative: batch entries that guidance steers away from, see `LatentDiffusion.denoiser`.
         start: images to begin with, noised, instead of noise alone.
         strength: share of the steps that are made from there, more than 0 and at most 1.
         known: images whose pixels outside the hole are kept (known-region replacement, for models that read no mask); those
@@ -32,7 +31,7 @@ class Steering:
         on_step: called after every step, for progress bars.
     """
 
-    against: Batch | None = None
+    negative: Batch | None = None
     start: Tensor | None = None
     strength: float = 1.0
     known: Tensor | None = None
@@ -41,18 +40,17 @@ class Steering:
     guides: Sequence[Callable[[Denoise], Denoise]] = ()
     on_step: Callable[[], None] = lambda: None
 
-    def begin(self, model: LatentDiffusion, times: list[int], noise: Tensor) -> tuple[list[int], Tensor]:
+    def begin(self, model: LatentDiffusion, times: Sequence[float], noise: Tensor) -> tuple[Sequence[float], Tensor]:
         """Times that are left, and the noisy latent `(B, c, h, w)` to begin with.
 
         Raises:
             ValueError: a strength outside (0, 1].
         """
         if self.start is None:
-            return times, noise
+            return times, model.process.begin(noise)
         times = last_part(times, self.strength)
         z_0 = model.encode_condition(self.start.to(noise.device), windows=self.windows).float()
-        t = noise.new_full((len(noise),), times[0]).long()
-        return times, model.schedule.add_noise(z_0, t, noise)
+        return times, model.process.add_noise(z_0, times[0], noise)
 
     def guided(self, denoise: Denoise) -> Denoise:
         """The denoiser with all guides around it."""
@@ -68,12 +66,12 @@ class Steering:
             given = fill_smoothly(self.known.to(like.device), hole)  # an encoder looks beyond a cell: what is in the hole would show
             known = model.encode_condition(given, windows=self.windows).float()
             hole = latent_hole(hole, model.first_stage.factor)
-            hooks = known_region(known, hole, model.schedule, noise)
+            hooks = known_region(known, hole, model.process, noise)
 
             def finish(z_0: Tensor) -> Tensor:
                 return hole * z_0 + (1.0 - hole) * known
 
-        def after(z_s: Tensor, z_0: Tensor, t: int) -> Tensor:
+        def after(z_s: Tensor, z_0: Tensor, t: float) -> Tensor:
             self.on_step()
             return z_s
 

@@ -28,7 +28,6 @@ from ldm.cli.rounds import Result, number_of, padded_size, rounds  # noqa: E402
 from ldm.data.images import to_image, to_tensor  # noqa: E402
 from ldm.data.masks import Kind  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.generation import size_multiple  # noqa: E402
 from ldm.steering import Steering  # noqa: E402
 
 EXAMPLES = """
@@ -73,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     sizes, named = [], []
     for read in pairs:  # a wrong pair, and a picture in the way, are known before sampling
         pair = read()
-        sizes.append(padded_size(pair.image, size_multiple(job.model)))
+        sizes.append(padded_size(pair.image, job.model.size_multiple))
         named.append(replace(pair, image=Image.new("L", (1, 1)), hole=pair.hole[:1, :1].copy()))  # a folder may be larger than memory
     job = job.for_sizes(sizes)
     for place, pair in enumerate(named):
@@ -112,7 +111,7 @@ def mask_of(job: Job, pair: Pair) -> tuple[str, dict[str, Any]]:
 
 def fill(job: Job, results: list[Result], pairs: list[Read], asked: list[Asked], steering: Steering) -> None:
     """Results for images of one size, and generated masks."""
-    flags, multiple = job.flags, size_multiple(job.model)
+    flags, multiple = job.flags, job.model.size_multiple
     given = {place: pairs[place]() for place, _ in results}
     # holes are mirrored like the images: what is to go would otherwise come back as known beside them
     holes = {place: pad_to(torch.from_numpy(pair.hole).float()[None, None], multiple) for place, pair in given.items()}

@@ -30,7 +30,6 @@ from ldm.data.listing import Listing  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
 from ldm.evaluation.signal import coarse_variance, share_before  # noqa: E402
 from ldm.files import write_text  # noqa: E402
-from ldm.generation import latent_shape  # noqa: E402
 from ldm.latent_diffusion import LatentDiffusion  # noqa: E402
 from ldm.seeding import generator, normal  # noqa: E402
 from ldm.sources import trained_size  # noqa: E402
@@ -40,7 +39,7 @@ EXAMPLES = """
 example
   python scripts/rescale_effect.py logs/<run> --indir my/photos --size 256 --large 512
 """
-SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)  # of T, whose noise the picture shows
+SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)  # of the sampling steps, whose noise the picture shows
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     if large % size:
         raise UserError(f"--large {large} is no multiple of --size {size}")
     for side in (size, large):
-        latent_shape(model, (side, side))
+        model.latent_shape(side, side)
     files = images_in(Path(flags.indir))[: flags.n]
     outdir = output_folder(flags.outdir)  # known to be one before the long part
     found: dict[str, Any] = {}
@@ -104,7 +103,7 @@ def encoded(model: LatentDiffusion, files: list[Path], side: int) -> Tensor:
     """E(x) without the model's scale, `(n, c, h, w)`: posterior samples where the first stage has a posterior, as in training."""
     found = []
     for i, path in enumerate(tqdm(files, desc=f"{side}x{side}", unit="image", disable=not sys.stderr.isatty())):
-        x = to_tensor(cover(read_picture(path, model.first_stage.image_channels), side, side))[None].to(model.scale.device)
+        x = to_tensor(cover(read_picture(path, model.first_stage.image_channels), side, side))[None].to(model.device)
         shape = model.first_stage.latent_shape(side, side)
         noise = normal(shape, [generator("rescale effect", i)], x) if model.first_stage.stochastic else None
         found.append(model.first_stage.encode(x, noise).float())
@@ -117,7 +116,7 @@ def numbers(model: LatentDiffusion, z: Tensor, block: int) -> list[dict[str, Any
     for name, latents in (("as they are", z), ("divided", z / z.std())):
         coarse = coarse_variance(latents, block)
         rows.append(
-            {"latents": name, "variance": float(latents.var()), "coarse": coarse, "share_before": share_before(model.schedule, coarse)}
+            {"latents": name, "variance": float(latents.var()), "coarse": coarse, "share_before": share_before(model.process, coarse)}
         )
     return rows
 
@@ -127,11 +126,12 @@ def picture(model: LatentDiffusion, z: Tensor) -> Tensor:
     """D(z_t / alpha_t) for falling noise and without any, as they are and divided, `(2 * columns, C, H, W)`."""
     images = []
     eps = normal(z.shape[1:], [generator("rescale effect", "noise")], z)
+    times = model.process.spacings()["uniform"](100)
     for deviation in (1.0, float(z.std())):
         for share in (*SHARES, 0.0):
-            t = torch.full((1,), round(share * (model.schedule.T - 1)) if share else -1, device=z.device)
-            z_t = model.schedule.add_noise(z / deviation, t, eps)
-            images.append(model.first_stage.decode(deviation * z_t / model.schedule.alpha(t, z_t).clamp(min=1e-3)))
+            t = times[round((1.0 - share) * 100)]
+            z_t = model.process.add_noise(z / deviation, t, eps)
+            images.append(model.first_stage.decode(deviation * z_t / model.process.alpha(t, z_t).clamp(min=1e-3)))
     return torch.cat(images).clamp(-1, 1).cpu()
 
 

@@ -25,7 +25,7 @@ from ldm.cli.flags import Parser  # noqa: E402
 from ldm.conditioning import Conditioner  # noqa: E402
 from ldm.convert import built, to_compvis, to_diffusers, to_ldm, whole  # noqa: E402
 from ldm.data.batch import Batch  # noqa: E402
-from ldm.diffusion.sampling import ddim, uniform  # noqa: E402
+from ldm.diffusion.sampling import ddim  # noqa: E402
 from ldm.files import write_text  # noqa: E402
 from ldm.interop.compvis import read_state, write_state  # noqa: E402
 from ldm.interop.compvis.recorded import cases_in, read_case  # noqa: E402
@@ -113,7 +113,7 @@ def image_difference(model: Any, folder: Path) -> float | None:
 @torch.no_grad()
 def our_images(model: Any, batch: Batch, start: Tensor, steps: int = STEPS) -> Tensor:
     """DDIM of this project, decoded."""
-    z = ddim(model.denoiser(batch), start, model.schedule, uniform(model.schedule.T, steps), noise=torch.randn_like)
+    z = ddim(model.denoiser(batch), start, model.process, model.process.spacings()["uniform"](steps), noise=torch.randn_like)
     return model.decode(z)  # type: ignore[no-any-return]
 
 

@@ -18,7 +18,6 @@ from ldm.cli.labelmaps import asked_map  # noqa: E402
 from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import steering_from_flags  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.generation import latent_shape  # noqa: E402
 
 EXAMPLES = """
 A label map is an 8-bit, 16-bit or palette PNG whose pixels are class indices; 255 is unlabelled. Images get its size, or the
@@ -53,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     if len(set(shapes)) > 1:
         raise UserError(f"the label maps differ in size ({', '.join(f'{w}x{h}' for h, w in shapes)}): give --height and --width")
     height, width = shapes[0]
-    latent_shape(job.model, (height, width))
+    job.model.latent_shape(height, width)
     job = job.for_sizes([(height, width)])
     said = job.in_windows([(height, width)] * len(flags.maps))
     asked = each_with(asked, others, flags.n)

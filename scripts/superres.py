@@ -27,7 +27,6 @@ from ldm.cli.steer import image_guide  # noqa: E402
 from ldm.data.images import to_tensor  # noqa: E402
 from ldm.data.listing import Listing  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
-from ldm.generation import size_multiple  # noqa: E402
 from ldm.steering import Steering  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     channels = job.model.first_stage.image_channels if part.encode_first else part.concat_channels // part.fold**2
     found = files_of(flags.images, job.outdir)
     names, flags.images = list(found), list(found.values())
-    unit = size_multiple(job.model) // math.gcd(size_multiple(job.model), factor_of(job))
+    unit = job.model.size_multiple // math.gcd(job.model.size_multiple, factor_of(job))
     sizes = [padded_size(read_picture(path, channels), unit) for path in flags.images]  # a wrong image is known before sampling
     large = [(height * factor_of(job), width * factor_of(job)) for height, width in sizes]
     job = job.for_sizes(large)

@@ -14,7 +14,7 @@ model:
       target: ldm.latent_diffusion.LatentDiffusion
       params:
         first_stage: {target: ldm.first_stage.IdentityFirstStage, params: {channels: 1}}
-        schedule: {target: ldm.diffusion.linear, params: {T: 100}}
+        process: {target: ldm.diffusion.linear, params: {T: 100}}
         network:
           target: ldm.networks.UNet
           params: {in_channels: 1, out_channels: 1, width: 8, width_mult: [1], blocks_per_level: 1, heads: 1, context_channels: 8}
@@ -40,7 +40,7 @@ trainer: {params: {steps: 2, accelerator: cpu, devices: 1}}
 """
 MODEL = "model.params.model.params"
 SETTINGS = ("sampling", "evaluation")
-NET, SCHEDULE, CONDITIONER, FIRST = (f"{MODEL}.{part}.params" for part in ("network", "schedule", "conditioner", "first_stage"))
+NET, PROCESS, CONDITIONER, FIRST = (f"{MODEL}.{part}.params" for part in ("network", "process", "conditioner", "first_stage"))
 OPTIMIZER = "model.params.optimizer.params"
 
 TWO = [  # override -> what the message says
@@ -66,15 +66,15 @@ TWO = [  # override -> what the message says
     (f"{NET}.attention_at=[-1]", "attention_at[0] must be at least 1"),
     (f"{NET}.in_channels=2", "network.in_channels is 2"),
     (f"{FIRST}.channels=-1", "channels must be at least 1"),
-    (f"{SCHEDULE}.T=1", "T must be at least 2"),
-    (f"{SCHEDULE}.T=-5", "T must be at least 2"),
-    (f"{SCHEDULE}.T=2.5", "T: expected an integer, got 2.5"),
-    (f"{SCHEDULE}.start=.nan", "start must be a number from 0 to 1"),
-    (f"{SCHEDULE}.end=3", "end must be a number from 0 to 1"),
-    (f"{SCHEDULE}.start=0", "betas must be above 0"),
+    (f"{PROCESS}.T=1", "T must be at least 2"),
+    (f"{PROCESS}.T=-5", "T must be at least 2"),
+    (f"{PROCESS}.T=2.5", "T: expected an integer, got 2.5"),
+    (f"{PROCESS}.start=.nan", "start must be a number from 0 to 1"),
+    (f"{PROCESS}.end=3", "end must be a number from 0 to 1"),
+    (f"{PROCESS}.start=0", "betas must be above 0"),
     (f"{MODEL}.scale=.nan", "scale must be a number other than 0"),
     (f"{MODEL}.scale=0", "scale must be a number other than 0"),
-    (f"{MODEL}.parameterization=epsilon", "expected one of 'eps', 'x0', 'v'"),
+    (f"{MODEL}.parameterization=epsilon", "parameterization 'epsilon' is unknown; there are eps, x0, v, velocity, edm"),
     (f"{OPTIMIZER}.lr=.nan", "lr must be a number of at least 0, got nan"),
     (f"{OPTIMIZER}.lr=.inf", "lr must be"),
     (f"{OPTIMIZER}.lr=-1", "lr must be"),
@@ -107,7 +107,7 @@ TWO = [  # override -> what the message says
     ("model.params.posthoc_lengths=[.nan]", "lengths of averages"),
     ("model.params.posthoc_lengths=[]", "lengths of averages"),
     ("model.params.preview.params.steps=0", "steps must be at least 1"),
-    ("model.params.preview.params.steps=200", "200 sampling steps, but the schedule has only 100"),
+    ("model.params.preview.params.steps=200", "sampling steps must be between 1 and 100, got 200"),
     ("model.params.preview.params.sampler=dimm", "sampler 'dimm' is unknown"),
     ("model.params.objective={target: ldm.diffusion.DiffusionObjective, params: {min_snr: -1}}", "min_snr must be a number above 0"),
     ("model.params.objective={target: ldm.diffusion.DiffusionObjective, params: {simple_weight: 0}}", "nothing would be learned"),
@@ -117,7 +117,7 @@ TWO = [  # override -> what the message says
     ("sampling.scale=abc", "scale must be a finite number, got 'abc'"),
     ("sampling.scale=.inf", "scale must be a finite number"),
     ("sampling.steps=1.5", "steps must be an integer"),
-    ("sampling.steps=500", "500 sampling steps"),
+    ("sampling.steps=500", "sampling: the number of sampling steps must be between 1 and 100, got 500"),
     ("sampling.guidance_interval=[0.5]", "guidance interval"),
     ("sampling.guidance_interval=[.nan, 1]", "guidance interval"),
     ("sampling.guidance_rescale=2", "guidance rescale must be a number from 0 to 1"),
@@ -172,8 +172,8 @@ TWO = [  # override -> what the message says
     ),
     ("loggers.x={target: pytorch_lightning.loggers.MLFlowLogger}", "MLFlowLogger needs the package mlflow"),
     ("loggers.x={target: pytorch_lightning.loggers.WandbLogger}", "loggers.x: pytorch_lightning.loggers.WandbLogger: ModuleNotFoundError"),
-    ("model.params.model.params.schedule={target: ldm.diffusion.from_betas, params: {betas: [0.5]}}", "at least 2"),
-    ("model.params.model.params.schedule={target: ldm.diffusion.from_betas, params: {betas: []}}", "at least 2"),
+    ("model.params.model.params.process={target: ldm.diffusion.from_betas, params: {betas: [0.5]}}", "at least 2"),
+    ("model.params.model.params.process={target: ldm.diffusion.from_betas, params: {betas: []}}", "at least 2"),
     ("seed=-1", "seed: expected 0 to"),
     ("seed=true", "seed: expected an integer"),
     ("name=[1]x", None),  # a name may be anything

@@ -51,7 +51,7 @@ def test_an_unmeasured_scale_cannot_pass_unnoticed() -> None:
 def test_parts_that_do_not_fit_are_refused_with_their_numbers(change: dict, message: str) -> None:
     parts = {name: make_part() for name, make_part in change.items()}
     with pytest.raises(ValueError, match=message):
-        LatentDiffusion(IdentityFirstStage(2), schedule=cosine(), **parts)
+        LatentDiffusion(IdentityFirstStage(2), process=cosine(), **parts)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
@@ -97,6 +97,6 @@ def test_the_originals_spacing_by_name() -> None:
 
     assert not torch.equal(sample(4, "uniform"), sample(4, "original_uniform"))
     with pytest.raises(UserError, match="original spacing"):
-        sample(model.schedule.T, "original_uniform")
-    with pytest.raises(UserError, match="spacing 'even' is unknown"):
-        SamplerSettings(spacing="even")
+        sample(model.process.T, "original_uniform")
+    with pytest.raises(UserError, match="spacing 'even' is unknown to DiscreteProcess; there are uniform"):
+        sample(4, "even")

@@ -142,7 +142,7 @@ def test_check_names_what_is_wrong_or_missing(override: str, code: int, message:
         ("model.params.model.params.conditioner.params.num_classes=5", 2, "ClassEmbedding knows 0 to 4"),
         ("data.params.train.params.size=28", 2, "multiple of"),
         ("data.params.train={target: ldm.data.Scenes, params: {}}", 2, "3 channels"),
-        ("model.params.model.params.schedule.params.T=10", 2, "20 sampling steps, but the schedule has only 10"),
+        ("model.params.model.params.process.params.T=10", 2, "sampling steps must be between 1 and 10, got 20"),
     ],
 )
 def test_check_holds_the_batch_against_stage_two(override: str, code: int, message: str, capsys) -> None:

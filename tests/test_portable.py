@@ -34,7 +34,7 @@ def stage_two(path: Path, record: dict[str, Any]) -> None:
     parts: dict[str, Any] = {
         "first_stage": STAGE,
         "network": {"target": "ldm.networks.UNet", "params": net},
-        "schedule": {"target": "ldm.diffusion.cosine", "params": {}},
+        "process": {"target": "ldm.diffusion.cosine", "params": {}},
     }
     node = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": parts}
     weights = {k: v for k, v in build(node, Trust(), "model").state_dict().items() if not k.startswith("first_stage.")}

@@ -30,15 +30,15 @@ def test_a_negative_condition_takes_the_place_of_the_null_condition() -> None:
     batch = {"label": torch.tensor([0, 1])}
 
     def images(label: int | None) -> torch.Tensor:
-        against = None if label is None else {"label": torch.tensor([label] * 2)}
-        return generate(model, batch, range(2), (8, 8), settings, steering=Steering(against=against))
+        negative = None if label is None else {"label": torch.tensor([label] * 2)}
+        return generate(model, batch, range(2), (8, 8), settings, steering=Steering(negative=negative))
 
     torch.testing.assert_close(images(4), images(None))  # 4 is the null class
     assert (images(2) - images(None)).abs().max() > 1e-4
     # against itself, guidance does nothing
     plain = generate(model, {"label": torch.tensor([2, 2])}, range(2), (8, 8), SamplerSettings(steps=3))
     itself = generate(
-        model, {"label": torch.tensor([2, 2])}, range(2), (8, 8), settings, steering=Steering(against={"label": torch.tensor([2, 2])})
+        model, {"label": torch.tensor([2, 2])}, range(2), (8, 8), settings, steering=Steering(negative={"label": torch.tensor([2, 2])})
     )
     torch.testing.assert_close(itself, plain, atol=1e-5, rtol=0)
 
@@ -78,7 +78,7 @@ def test_the_model_sees_the_known_region_at_every_step() -> None:
 
     def watch(denoise):
         def denoise_and_look(z, t):
-            seen.append((z[:, :, :, 4:] - model.schedule.alpha(t, z)) / model.schedule.sigma(t, z))
+            seen.append((z[:, :, :, 4:] - model.process.alpha(t, z)) / model.process.sigma(t, z))
             return denoise(z, t)
 
         return denoise_and_look

@@ -24,7 +24,7 @@ MODEL = {
     "params": {
         "first_stage": STAGE,
         "network": {"target": "ldm.networks.UNet", "params": NET},
-        "schedule": {"target": "ldm.diffusion.cosine", "params": {}},
+        "process": {"target": "ldm.diffusion.cosine", "params": {}},
     },
 }
 

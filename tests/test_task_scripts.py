@@ -113,7 +113,7 @@ def config_of(name: str) -> dict[str, Any]:
     parts = {
         "first_stage": STAGE,
         "network": {"target": "ldm.networks.UNet", "params": {**net, "context_channels": width}},
-        "schedule": {"target": "ldm.diffusion.cosine", "params": {}},
+        "process": {"target": "ldm.diffusion.cosine", "params": {}},
         "conditioner": conditioner,
         "parameterization": "v",
     }
@@ -138,8 +138,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     shape = {"in_channels": 2, "classes": 5, "size": 8, "width": 32, "width_mult": [1, 2], "blocks_per_level": 1, "heads": 1}
     node = {"target": "ldm.networks.NoisyClassifier", "params": shape}
     for name, start in (("classifier", "cosine"), ("other_classifier", "linear")):
-        schedule = {"target": f"ldm.diffusion.{start}", "params": {}}
-        params = {"classifier": node, "scale": 1.0, "schedule": schedule}
+        process = {"target": f"ldm.diffusion.{start}", "params": {}}
+        params = {"classifier": node, "scale": 1.0, "process": process}
         config = {"model": {"target": "ldm.training.ClassifierTraining", "params": params}}
         found[name] = folder / f"{name}.safetensors"
         save_weights(found[name], made(node).state_dict(), {"config": config, "step": 1})
@@ -592,7 +592,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("sample", "label", ["--classes", "9-0"], 2, "expected numbers like 0,3,7-9"),
     ("sample", "label", ["--classes", "0-999999999999"], 2, "there are classes 0 to 4"),
     ("sample", "label", ["--classes", "4", "--classifier", "{few_classes}"], 2, "there are classes 0 to 2"),
-    ("sample", "label", ["--classifier", "{other_classifier}"], 2, "another noise schedule"),
+    ("sample", "label", ["--classifier", "{other_classifier}"], 2, "another process"),
     ("sample", "label", ["--config", "nowhere.yaml"], 3, "--config nowhere.yaml: no such file"),
     ("sample", "label", ["--outdir", "README.md"], 2, "--outdir README.md: cannot be made a folder"),
     ("txt2img", "caption", ["--prompt", "a \udcff"], 2, "not UTF-8 text"),

@@ -66,10 +66,10 @@ def fits(batch: Batch, module: TrainingModule) -> list[str]:
     if isinstance(module, DiffusionTraining | ClassifierTraining):
         wrong += class_fits(batch, module)
     if isinstance(module, DiffusionTraining):
-        factor = module.model.network.factor
-        if h % factor or w % factor:
-            multiple = factor * stage_one.factor
-            wrong.append(f"latents are {h}x{w}, no multiple of the {factor} that the network needs: use images of a multiple of {multiple}")
+        try:
+            module.model.latent_shape(height, width)
+        except UserError as error:
+            wrong.append(str(error))
     return wrong
 
 

@@ -12,7 +12,7 @@ from ldm.config import Config, Trust, build, validate
 from ldm.config.references import paths_read
 from ldm.config.targets import did_you_mean
 from ldm.errors import MissingFile, UserError
-from ldm.generation import DIVIDES_BY_ALPHA, SamplerSettings
+from ldm.generation import SamplerSettings
 from ldm.ranges import integer
 from ldm.starting import begin_with
 from ldm.training import DataModule, DiffusionTraining, TrainerSettings
@@ -28,8 +28,7 @@ def check(config: Config, trust: Trust) -> Report:
         report.problems += [*map(str, validate(config, trust)), *extras(config.data, trust)]
     if report.problems:
         return report
-    with report.judging("sampling"):
-        check_sampling(config.data, report)
+    sampling = check_sampling(config.data, report)
     settings = build_or_report(config.data["trainer"], "trainer", trust, report, TrainerSettings)
     callbacks = build_or_report(config.data.get("callbacks") or {}, "callbacks", trust, report)
     build_or_report(without_servers(config.data.get("loggers") or {}, trust), "loggers", trust, report)
@@ -40,18 +39,18 @@ def check(config: Config, trust: Trust) -> Report:
     data = build_or_report(config.data["data"], "data", trust, report, DataModule)
     report.built = {"trainer": settings, "data": data}
     with report.judging("model"):
-        check_model(config, settings, data, trust, report)
+        check_model(config, settings, data, sampling, trust, report)
     return report
 
 
-def check_model(config: Config, settings: Any, data: Any, trust: Trust, report: Report) -> None:
+def check_model(config: Config, settings: Any, data: Any, sampling: dict[str, SamplerSettings], trust: Trust, report: Report) -> None:
     """The model at full size, held against the data, and a step of a narrow copy."""
     model_node = without_checkpoints(config.data["model"], "model", report)
     module = build_on_meta(model_node, config, trust, report)
     if isinstance(module, TrainingModule):
         report.parameters = count_parameters(module)
         report.downloads += [f"{path}: {error}" for path, error in missing_files(module)]
-        check_steps(module, config.data, report)
+        check_steps(module, sampling, report)
         check_start(module, report)
         if isinstance(data, DataModule) and isinstance(settings, TrainerSettings):
             report.learning_rate = learning_rate(config.data["model"], data, settings, report)
@@ -74,37 +73,29 @@ def unused_paths(config: Config) -> list[str]:
     return [f"paths.{name}: nothing in the config reads it; did you mean {found[0]!r}?" for name, found in near.items() if found]
 
 
-def check_sampling(config: dict[str, Any], report: Report) -> None:
-    """Hold `sampling:` and `evaluation:` against what the scripts read from them."""
-    known = [f.name for f in fields(SamplerSettings)]
+def check_sampling(config: dict[str, Any], report: Report) -> dict[str, SamplerSettings]:
+    """What `sampling:` and `evaluation:` say to the sampler; keys that nothing reads and values out of range go into the report."""
+    known, found = [f.name for f in fields(SamplerSettings)], {}
     for key, more in (("sampling", []), ("evaluation", ["samples", "published"])):
-        settings = config.get(key) or {}
+        settings, names = config.get(key) or {}, [*known, *more]
         for name in settings:
-            if name not in (*known, *more):
-                names = known + more
+            if name not in names:
                 report.problems.append(f"{key}.{name}: unknown{did_you_mean(name, names)} (known: {', '.join(names)})")
-        try:
-            SamplerSettings(**{name: value for name, value in settings.items() if name in known})
-        except (UserError, ValueError, TypeError) as error:
-            report.problems.append(f"{key}: {error}")
+        with report.judging(key):
+            said = SamplerSettings(**{name: value for name, value in settings.items() if name in known})
+            found |= {key: said} if settings else {}
         if key == "evaluation" and (samples := settings.get("samples")) is not None:
             with report.judging("evaluation"):
                 integer(samples=samples)
+    return found
 
 
-def check_steps(module: TrainingModule, config: dict[str, Any], report: Report) -> None:
-    """No sampler can take more steps than the schedule has."""
-    if not isinstance(module, DiffusionTraining):
-        return
-    asked = {"model.params.preview": module.preview.steps}
-    asked |= {key: config[key].get("steps", 1) for key in ("sampling", "evaluation") if config.get(key)}
-    T = module.model.schedule.T
-    if module.model.schedule.zero_terminal_snr:
-        samplers = {"model.params.preview": module.preview.sampler}
-        samplers |= {key: config[key].get("sampler", "ddim") for key in ("sampling", "evaluation") if config.get(key)}
-        wrong = {path: name for path, name in samplers.items() if name in DIVIDES_BY_ALPHA}
-        report.problems += [f"{path}: {name} cannot begin where the schedule leaves nothing of the image" for path, name in wrong.items()]
-    report.problems += [f"{path}: {steps} sampling steps, but the schedule has only {T}" for path, steps in asked.items() if steps > T]
+def check_steps(module: TrainingModule, sampling: dict[str, SamplerSettings], report: Report) -> None:
+    """Whether the model's process takes what is asked of its samplers."""
+    if isinstance(module, DiffusionTraining):
+        for path, settings in {"model.params.preview": module.preview, **sampling}.items():
+            with report.judging(path):
+                settings.check(module.model.process)
 
 
 def check_start(module: TrainingModule, report: Report) -> None:

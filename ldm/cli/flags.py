@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from ldm.config import Trust, allow_environment
 from ldm.config.words import home
-from ldm.diffusion.sampling import SAMPLERS, SPACINGS
+from ldm.diffusion.sampling import SAMPLERS
 from ldm.errors import MissingFile, UserError, out_of_memory
 from ldm.generation import SamplerSettings
 from ldm.loading import LoadedModel, load_model, pick_device, pick_devices
@@ -73,11 +73,17 @@ def script_parser(description: str | None, examples: str, scale: float = 1.0) ->
     """
     parser = Parser(description, examples)
     p = parser.add_argument_group("how to sample")
-    p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps, 1 to T (default: the config's, else 50)")
+    p.add_argument("--steps", "--ddim_steps", type=int, help="sampling steps (default: the config's, else 50)")
     p.add_argument("--eta", "--ddim_eta", type=number, help="of DDIM: 0 is deterministic (default: the config's, else 0)")
     p.add_argument("--scale", type=number, help=f"of classifier-free guidance: 1 is none (default: the config's, else {scale:g})")
-    p.add_argument("--spacing", help=f"where the steps lie: {', '.join(SPACINGS)} (default: uniform)")
-    p.add_argument("--guidance-interval", type=number, nargs=2, metavar=("LOW", "HIGH"), help="guide only while LOW <= t/T <= HIGH")
+    p.add_argument("--spacing", help="where the steps lie, one of the spacings of the model's process (default: uniform)")
+    p.add_argument(
+        "--guidance-interval",
+        type=number,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="guide only at these shares of the way from data (0) to noise (1)",
+    )
     p.add_argument(
         "--guidance-rescale", type=number, metavar="SHARE", help="share of the contrast without guidance that is given back, 0 to 1"
     )
@@ -142,9 +148,9 @@ def add_start_flags(p: argparse.ArgumentParser) -> None:
 
 
 def add_guider_flags(p: argparse.ArgumentParser, scale: float) -> None:
-    """Image guiding (App. C)."""
+    """Image guidance (App. C)."""
     p.add_argument("--guider", choices=("l2", "lpips"), default="l2", help="how samples are compared with the target (default: l2)")
-    p.add_argument("--guide-scale", type=number, default=scale, help=f"of image guiding: 1 is the paper's, 0 is none (default: {scale:g})")
+    p.add_argument("--guide-scale", type=number, default=scale, help=f"of image guidance: 1 is the paper's, 0 is none (default: {scale:g})")
     p.add_argument("--vgg16", metavar="FILE", help="torchvision's VGG16 weights for --guider lpips (default: its cache)")
 
 

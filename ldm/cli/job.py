@@ -19,10 +19,10 @@ from ldm.cli.asked import advice, part_reading, reads, refuse_others
 from ldm.cli.flags import WITH, load_from_flags, settings_from_flags
 from ldm.cli.pictures import settings_of, write_png
 from ldm.data.batch import Batch
-from ldm.diffusion.sampling import SPACINGS, last_part
+from ldm.diffusion.sampling import last_part
 from ldm.diffusion.windows import Windows
 from ldm.errors import UserError, out_of_memory
-from ldm.generation import SamplerSettings, generate, latent_shape, size_multiple
+from ldm.generation import SamplerSettings, generate
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import LoadedModel
 from ldm.precision import sampling_context
@@ -105,12 +105,12 @@ class Job:
         """Height and width: the flags, else the size in training."""
         trained = trained_size(self.loaded.config) or UNKNOWN_SIZE
         height, width = (trained if asked is None else asked for asked in (self.flags.height, self.flags.width))
-        latent_shape(self.model, (height, width))  # a wrong size is known before anything else is read
+        self.model.latent_shape(height, width)  # a wrong size is known before anything else is read
         return height, width
 
     def for_sizes(self, sizes: Sequence[tuple[int, int]]) -> "Job":
         """This job for images of these heights and widths: in windows if one is larger than in training, unless the flags say otherwise."""
-        flags, unit = self.flags, size_multiple(self.model)
+        flags, unit = self.flags, self.model.size_multiple
         window = max(-(-self.trained_side() // unit), 2) * unit
         if flags.whole and (flags.window, flags.overlap) != (None, None):
             raise UserError("--whole is against windows: leave out --window and --overlap")
@@ -153,15 +153,15 @@ class Job:
             return None
         if "boxes" in self.model.conditioner.reads:  # a window would be asked for the whole layout, all boxes at their places in it
             raise UserError("--window: boxes are places in the whole image, and each window would show them all: leave it out")
-        f, factor = self.model.first_stage.factor, self.model.network.factor
-        if self.flags.window < 2 * f * factor and self.flags.overlap is None:
-            raise UserError(f"--window {self.flags.window}: expected at least {2 * f * factor}, so that half of it can overlap")
-        half = self.flags.window // (2 * f * factor) * f * factor
+        f, unit = self.model.first_stage.factor, self.model.size_multiple
+        if self.flags.window < 2 * unit and self.flags.overlap is None:
+            raise UserError(f"--window {self.flags.window}: expected at least {2 * unit}, so that half of it can overlap")
+        half = self.flags.window // (2 * unit) * unit
         overlap = half if self.flags.overlap is None else self.flags.overlap
-        if self.flags.window % (f * factor) or overlap % (f * factor):
-            raise UserError(f"--window {self.flags.window} --overlap {overlap}: this model needs multiples of {f * factor}")
+        if self.flags.window % unit or overlap % unit:
+            raise UserError(f"--window {self.flags.window} --overlap {overlap}: this model needs multiples of {unit}")
         try:
-            return Windows(self.flags.window // f, overlap // f, self.flags.batch, factor, self.steps.piece)
+            return Windows(self.flags.window // f, overlap // f, self.flags.batch, unit // f, self.steps.piece)
         except ValueError as error:
             raise UserError(f"--window {self.flags.window} --overlap {overlap}: {error}") from error
 
@@ -170,7 +170,7 @@ class Job:
         keys = [*ALWAYS, *(key for key, other in WITH.items() if getattr(self.flags, other, key) is not None)]
         flags = {key: value for key in keys if (value := getattr(self.flags, key, None)) is not None}
         weights = {"model": str(self.loaded.path), "sha256": self.loaded.sha256, "step": self.loaded.step}
-        device = {"device": self.model.scale.device.type, "version": __version__}
+        device = {"device": self.model.device.type, "version": __version__}
         return {**weights, **flags, **asdict(self.settings), **device, **more}
 
     def check_free(self, name: str, record: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ class Job:
         """What shows all steps of all batches, some of which were done before; yields what to call after each."""
         strength = self.flags.strength if getattr(self.flags, "init", None) else 1.0
         try:
-            times = last_part(SPACINGS[self.settings.spacing](self.model.schedule.T, self.settings.steps), strength)
+            times = last_part(self.settings.times(self.model.process), strength)
         except ValueError as error:
             raise UserError(str(error)) from error
         steps = len(times) - 1
@@ -211,7 +211,7 @@ class Job:
             UserError: they are not finite, or memory does not suffice.
         """
         try:
-            with sampling_context(self.flags.precision, self.model.scale.device):
+            with sampling_context(self.flags.precision, self.model.device):
                 images = generate(self.model, batch, numbers, size, self.settings, self.flags.seed, steering).cpu()
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):

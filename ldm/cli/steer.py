@@ -12,7 +12,7 @@ from ldm.cli.pictures import cover, read_picture
 from ldm.data.batch import Batch
 from ldm.data.images import to_tensor
 from ldm.diffusion.guidance import Denoise, classifier_guided
-from ldm.diffusion.guiding import gaussian, image_guided, perceptual, reduced_to
+from ldm.diffusion.image_guidance import gaussian, image_guided, perceptual, reduced_to
 from ldm.diffusion.windows import Windows
 from ldm.errors import UserError
 from ldm.first_stage import LPIPS
@@ -39,9 +39,9 @@ def steering_from_flags(job: Job, size: tuple[int, int], classifier: NoisyClassi
 
     def steer(batch: Batch) -> Steering:
         more = [] if classifier is None else [classifier_guide(job, classifier, batch["label"])]
-        against = None if negative is None else {"caption": [negative] * len(batch["caption"])}
+        away = None if negative is None else {"caption": [negative] * len(batch["caption"])}
         strength = getattr(flags, "strength", 1.0)
-        return Steering(against=against, start=start, strength=strength, windows=windows, guides=[*guides, *more])
+        return Steering(negative=away, start=start, strength=strength, windows=windows, guides=[*guides, *more])
 
     return steer
 
@@ -82,7 +82,7 @@ def image_guide(job: Job, target: Tensor, windows: Windows | None = None) -> Gui
     flags, model = job.flags, job.model
     if not (math.isfinite(flags.guide_scale) and flags.guide_scale >= 0):
         raise UserError(f"--guide-scale {flags.guide_scale}: expected 0 or more")
-    target = target.to(model.scale.device)
+    target = target.to(model.device)
     transform = reduced_to(target.shape[2], target.shape[3])
     if flags.guider == "lpips":
         if min(target.shape[2:]) < SMALLEST_LPIPS:
@@ -92,18 +92,18 @@ def image_guide(job: Job, target: Tensor, windows: Windows | None = None) -> Gui
         log_p = perceptual(target, transform, lpips)
     else:
         log_p = gaussian(target, transform)
-    return lambda denoise: image_guided(denoise, lambda z: model.decode(z, windows), log_p, flags.guide_scale, model.schedule)
+    return lambda denoise: image_guided(denoise, lambda z: model.decode(z, windows), log_p, flags.guide_scale, model.process)
 
 
 def classifier_guide(job: Job, classifier: NoisyClassifier, label: Tensor) -> Guide:
     """Classifier guidance towards labels `(B,)` at `--classifier-scale`."""
-    schedule, device = job.model.schedule, job.model.scale.device
-    label = label.to(device)
+    process, label = job.model.process, label.to(job.model.device)
 
     def log_p(z_t: Tensor, t: Tensor) -> Tensor:
-        return classifier(z_t, t).float().log_softmax(dim=1).gather(1, label[:, None])[:, 0]
+        logits = classifier(process.scale_input(z_t, t), process.network_time(t))
+        return logits.float().log_softmax(dim=1).gather(1, label[:, None])[:, 0]  # type: ignore[no-any-return]
 
-    return lambda denoise: classifier_guided(denoise, log_p, job.flags.classifier_scale, schedule)
+    return lambda denoise: classifier_guided(denoise, log_p, job.flags.classifier_scale, process)
 
 
 def check_latent(job: Job, classifier: NoisyClassifier, size: tuple[int, int]) -> None:

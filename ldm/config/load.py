@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ldm.config.references import resolve
+from ldm.config.renamed import renamed, renamed_path, renamed_references
 from ldm.config.targets import Trust
 from ldm.config.text import parse
 from ldm.config.words import check_paths, override
@@ -94,7 +95,7 @@ def _loaded(
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     if start is not None:
-        _merge(merged, start, "the run's config", origins, ())
+        _merge(merged, renamed(start), "the run's config", origins, ())
     theirs: dict[str, Any] = {}
     sources: list[str] = []
     in_their_words = [w for w in overrides if foreign is not None and not set(w.partition("=")[0].split(".")).isdisjoint(foreign.words)]
@@ -116,13 +117,15 @@ def _loaded(
                 sources.append(source)
             else:
                 take_theirs()
-                _merge(merged, content, source, origins, ())
+                _merge(merged, renamed(content, merged), source, origins, ())
     taken = in_their_words if theirs else []
     take_theirs()
+    merged = renamed(merged)  # a file that knew no target may have come before the one that names it
     for word in [word for word in overrides if word not in taken]:
-        value, path = override(merged, word, trust), word.partition("=")[0]
-        origins[path] = "command line"
-        _record(value, "command line", origins, tuple(path.split(".")))
+        keys, value = override(merged, word, trust)
+        origins[".".join(keys)] = "command line"
+        _record(value, "command line", origins, tuple(keys))
+    merged = renamed_references(merged, merged)
     check_paths(merged, overrides)
     return Config(resolve(merged, origins), merged, origins, tuple(str(f) for f in files))
 
@@ -132,7 +135,7 @@ def read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"config {file}: no such file")
     try:
-        return parse(file.read_text(encoding="utf-8"), str(file))
+        return dict(renamed(parse(file.read_text(encoding="utf-8"), str(file))))
     except UnicodeDecodeError as error:
         raise UserError(f"config {file}: not a text file ({error})") from error
 
@@ -168,13 +171,13 @@ def _expand(value: Any, file: Path, inside: tuple[Path, ...]) -> Any:
         raise UserError(f"config {file}: from: no such file {file.parent / name}")
     node: Any = {}
     for content, source in _with_bases(file.parent / name, inside):
-        _merge(node, content, source, {}, ())
-    for key in filter(None, path.split(".")):
+        _merge(node, renamed(content, node), source, {}, ())
+    for key in renamed_path([key for key in path.split(".") if key], node):
         if not isinstance(node, dict) or key not in node:
             raise UserError(f"config {file}: from: {file.parent / name} has no {path!r} (missing at {key!r})")
         node = node[key]
     if beside and isinstance(node, dict):
-        _merge(node, beside, str(file), {}, ())
+        _merge(node, renamed(beside, node), str(file), {}, ())
     return node
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ldm.config.load import Config
+from ldm.config.renamed import renamed
 from ldm.config.targets import DEFAULT_TARGETS, Trust, did_you_mean
 from ldm.config.types import Built, advice, mismatch, signature
-from ldm.errors import UserError
+from ldm.errors import UserError, understood
 
 NODE_KEYS = ("target", "params", "partial")
 TOP = {  # top-level key -> (type, what it is)
@@ -67,7 +68,7 @@ def validate(config: Config, trust: Trust) -> list[Problem]:
 
 
 def require_shape(config: Any, source: str) -> dict[str, Any]:
-    """The config inside a file, which may be a stranger's, as far as code relies on it that builds nothing of it.
+    """The config inside a file, which may be a stranger's, as far as code relies on it that builds nothing of it; in today's names.
 
     Raises:
         UserError: no mapping, or one with something else where a mapping or the name of a class belongs.
@@ -88,7 +89,8 @@ def require_shape(config: Any, source: str) -> dict[str, Any]:
     if wrong:
         path, expected, got = wrong[0]
         raise UserError(f"{source}: the config in it: {path}: expected {expected}, got {repr(got)[:60]}")
-    return config  # type: ignore[no-any-return]
+    with understood(source):
+        return dict(renamed(config))
 
 
 def _walk(value: Any, path: str, trust: Trust) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ldm.config.references import paths_read
+from ldm.config.renamed import TARGETS, renamed, renamed_path
 from ldm.config.targets import DEFAULT_TARGETS, Trust, did_you_mean
 from ldm.config.text import FLOAT, Loader
 from ldm.config.types import SEQUENCES, items, kinds, signature
@@ -22,17 +23,18 @@ SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 SETTINGS = ("sampling", "evaluation")
 
 
-def override(merged: dict[str, Any], word: str, trust: Trust) -> Any:
-    """Set what a word says in a config; returns its value.
+def override(merged: dict[str, Any], word: str, trust: Trust) -> tuple[list[str], Any]:
+    """Set what a word says in a config; returns its path, in today's names, and its value.
 
     Raises:
         UserError: no `key=value`, or a key below something that has nothing below it.
     """
     path, equals, text = word.partition("=")
-    keys = path.split(".")
+    keys = renamed_path(path.split("."), merged)
     if not equals or not all(keys):
         raise UserError(f"override {word!r}: expected key.sub=value")
-    value = value_of(text, annotation_at(merged, keys, trust), trust, word)
+    value = renamed(value_of(text, annotation_at(merged, keys, trust), trust, word))
+    value = TARGETS.get(value, value) if keys[-1] == "target" else value
     node: Any = merged
     for depth, key in enumerate(keys[:-1]):
         if isinstance(node, list):
@@ -50,7 +52,7 @@ def override(merged: dict[str, Any], word: str, trust: Trust) -> Any:
         node["target"] = value
     else:
         node[keys[-1]] = value
-    return value
+    return keys, value
 
 
 def _index(node: list[Any], key: str, word: str) -> int:

@@ -113,7 +113,7 @@ def sample(loaded: LoadedModel, condition: Mapping[str, Any], count: int, size: 
     """
     model, settings = loaded.model, SamplerSettings(**loaded.config["sampling"])
     reads = model.conditioner.reads if model.conditioner else ()
-    device = model.scale.device
+    device = model.device
     images = []
     with tqdm(total=count, desc="sampling", unit="image", disable=None, leave=False) as bar:
         for first in range(0, count, BATCH):
@@ -129,7 +129,7 @@ def sample(loaded: LoadedModel, condition: Mapping[str, Any], count: int, size: 
 def reconstructed(loaded: LoadedModel, images: Tensor) -> Tensor:
     """Images `(N, C, H, W)` in [-1, 1] through the first stage and back."""
     model = loaded.model
-    parts = [model.decode(model.encode(x.to(model.scale.device))) for x in images.split(BATCH)]
+    parts = [model.decode(model.encode(x.to(model.device))) for x in images.split(BATCH)]
     return torch.cat(parts).float().cpu().clamp(-1, 1)
 
 
@@ -138,8 +138,8 @@ def setting(loaded: LoadedModel) -> dict[str, Any]:
     return {
         "training_steps": loaded.step,
         "sampling": loaded.config["sampling"],
-        "device": str(loaded.model.scale.device),
-        "precision": for_sampling("auto", loaded.model.scale.device),
+        "device": str(loaded.model.device),
+        "precision": for_sampling("auto", loaded.model.device),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "weights_sha256": loaded.sha256,

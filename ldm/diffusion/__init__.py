@@ -1,22 +1,41 @@
 """The mathematics of diffusion in a latent space; imports nothing but torch."""
 
-from ldm.diffusion.guidance import Guidance, classifier_free, classifier_guided
-from ldm.diffusion.guiding import image_guided
+from ldm.diffusion.guidance import Guidance, autoguidance, classifier_free, classifier_guided
+from ldm.diffusion.image_guidance import image_guided
 from ldm.diffusion.objective import DiffusionObjective
 from ldm.diffusion.parameterization import PARAMETERIZATIONS, Parameterization, Prediction
+from ldm.diffusion.process import (
+    EDM,
+    DiscreteProcess,
+    Process,
+    RectifiedFlow,
+    Trigonometric,
+    VariancePreserving,
+    cosine,
+    from_betas,
+    linear,
+    normal_kl,
+    scaled_linear,
+    sqrt,
+)
 from ldm.diffusion.progressive import Received, code_times, progressive
-from ldm.diffusion.schedule import NoiseSchedule, cosine, from_betas, linear, normal_kl, scaled_linear, sqrt
 from ldm.diffusion.windows import Windows
 
 __all__ = [
+    "EDM",
     "PARAMETERIZATIONS",
     "DiffusionObjective",
+    "DiscreteProcess",
     "Guidance",
-    "NoiseSchedule",
     "Parameterization",
     "Prediction",
+    "Process",
     "Received",
+    "RectifiedFlow",
+    "Trigonometric",
+    "VariancePreserving",
     "Windows",
+    "autoguidance",
     "classifier_free",
     "classifier_guided",
     "code_times",

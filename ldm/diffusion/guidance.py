@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ldm.diffusion.parameterization import Prediction
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import Process
 from ldm.ranges import finite, number, share
 
-Denoise = Callable[[Tensor, Tensor], Prediction]  # (z_t, t), conditioning already inside
+Denoise = Callable[[Tensor, float], Prediction]  # (z_t, t), conditioning already inside
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Guidance:
 
     Attributes:
         scale: 1 is the conditional model itself; larger values follow the condition more closely.
-        interval: guide only at times with low <= t / T <= high (Kynkaanniemi et al., 2024); elsewhere the conditional
-            model alone is asked, at half the cost.
+        interval: guide only where low <= `Process.fraction(t)` <= high, t / T for discrete times (Kynkaanniemi et al., 2024);
+            elsewhere the conditional model alone is evaluated, at half the cost.
         rescale: share of the guided clean latent that is scaled back to the standard deviation of the conditional one
             (Lin et al., 2024, Sec. 3.4), against the contrast that large scales add; 0 to 1.
 
@@ -38,70 +38,89 @@ class Guidance:
         if len(self.interval) != 2 or not all(map(finite, self.interval)) or not 0.0 <= self.interval[0] < self.interval[1] <= 1.0:
             raise ValueError(f"the guidance interval must be 0 <= low < high <= 1, got {tuple(self.interval)}")
 
-    def at(self, t: int, T: int) -> bool:
+    def at(self, t: float, process: Process) -> bool:
         """Whether time t is guided."""
-        return self.interval[0] <= t / T <= self.interval[1]
+        return self.interval[0] <= process.fraction(t) <= self.interval[1]
 
 
-def classifier_free(denoise_both: Denoise, conditional: Denoise, guidance: Guidance, schedule: NoiseSchedule) -> Denoise:
+def classifier_free(denoise_both: Denoise, conditional: Denoise, guidance: Guidance, process: Process) -> Denoise:
     """eps_null + scale (eps_cond - eps_null) (Ho and Salimans, 2022), in one batched call.
 
     Args:
         denoise_both: denoiser of 2B latents: the first B under the condition, the last B under the null condition.
         conditional: denoiser of B latents under the condition, for times that are not guided.
         guidance: scale, interval, rescaling.
-        schedule: the model's.
+        process: the model's.
     """
 
-    def denoise(z_t: Tensor, t: Tensor) -> Prediction:
-        if not guidance.at(int(t[0]), schedule.T):
+    def both(z_t: Tensor, t: float) -> tuple[Prediction, Prediction]:
+        halves = [view.chunk(2) for view in denoise_both(torch.cat([z_t, z_t]), t)]
+        return Prediction(*(half[0] for half in halves)), Prediction(*(half[1] for half in halves))
+
+    return _guided(both, conditional, guidance, process)
+
+
+def autoguidance(conditional: Denoise, worse: Denoise, guidance: Guidance, process: Process) -> Denoise:
+    """eps_worse + scale (eps - eps_worse) (Karras et al., 2024): away from a smaller or earlier model under the same condition."""
+    return _guided(lambda z_t, t: (conditional(z_t, t), worse(z_t, t)), conditional, guidance, process)
+
+
+def _guided(
+    both: Callable[[Tensor, float], tuple[Prediction, Prediction]], conditional: Denoise, guidance: Guidance, process: Process
+) -> Denoise:
+    """Extrapolate from the second of two predictions through the first, at the times that are guided."""
+
+    def denoise(z_t: Tensor, t: float) -> Prediction:
+        if not guidance.at(t, process):
             return conditional(z_t, t)
-        both = denoise_both(torch.cat([z_t, z_t]), torch.cat([t, t]))
-        eps, z_0 = (null + guidance.scale * (cond - null) for cond, null in (view.chunk(2) for view in both))
+        positive, negative = both(z_t, t)
+        eps, z_0 = (n + guidance.scale * (p - n) for p, n in zip(positive, negative, strict=True))
         if guidance.rescale == 0.0:
             return Prediction(eps, z_0)
         dims = tuple(range(1, z_0.ndim))
-        ratio = both.z_0.chunk(2)[0].std(dims, keepdim=True) / z_0.std(dims, keepdim=True).clamp(min=1e-8)
+        ratio = positive.z_0.std(dims, keepdim=True) / z_0.std(dims, keepdim=True).clamp(min=1e-8)
         z_0 = z_0 * (1.0 + guidance.rescale * (ratio - 1.0))
-        return Prediction((z_t - schedule.alpha(t, z_t) * z_0) / schedule.sigma(t, z_t), z_0)
+        at = process.at(t, z_t)
+        return Prediction((z_t - at.alpha * z_0) / at.sigma, z_0)
 
     return denoise
 
 
-def classifier_guided(denoise: Denoise, log_p: Callable[[Tensor, Tensor], Tensor], scale: float, schedule: NoiseSchedule) -> Denoise:
+def classifier_guided(denoise: Denoise, log_p: Callable[[Tensor, Tensor], Tensor], scale: float, process: Process) -> Denoise:
     """eps - scale sigma_t grad log p(y | z_t) (Dhariwal and Nichol, 2021, Algorithm 2; LDM-8-G of Tab. 10, scale 10).
 
     Args:
         denoise: denoiser to guide.
         log_p: (z_t, t) -> log p(y | z_t), `(B,)`, differentiable.
         scale: 1 samples from p(z | y) if the classifier is right; larger values follow it more closely.
-        schedule: the model's.
+        process: the model's.
     """
 
-    def guided(z_t: Tensor, t: Tensor) -> Prediction:
+    def guided(z_t: Tensor, t: float) -> Prediction:
         with torch.enable_grad():
             z = z_t.detach().requires_grad_()
-            (score,) = torch.autograd.grad(log_p(z, t).sum(), z)
-        return shifted(denoise(z_t, t), scale * score, z_t, t, schedule)
+            (score,) = torch.autograd.grad(log_p(z, process.time(t, z)).sum(), z)
+        return shifted(denoise(z_t, t), scale * score, z_t, t, process)
 
     return guided
 
 
-def shifted(prediction: Prediction, score: Tensor, z_t: Tensor, t: Tensor, schedule: NoiseSchedule) -> Prediction:
+def shifted(prediction: Prediction, score: Tensor, z_t: Tensor, t: float, process: Process) -> Prediction:
     """A prediction whose score -eps / sigma_t has another score `(B, C, h, w)` added.
 
     Where alpha_t is 0, z_t holds nothing of z_0 that any y could be about, and the prediction stays as it is.
     """
-    alpha, sigma = schedule.alpha(t, z_t), schedule.sigma(t, z_t)
-    score = torch.where(alpha > 0, score, torch.zeros_like(score))
+    if process.pure_noise and t == process.first:
+        return prediction
+    at = process.at(t, z_t)
     eps, z_0 = prediction
-    return Prediction(eps - sigma * score, z_0 + sigma**2 / alpha.clamp(min=1e-12) * score)
+    return Prediction(eps - at.sigma * score, z_0 + at.sigma**2 / at.alpha * score)
 
 
 def with_clean(denoise: Denoise, change: Callable[[Tensor], Tensor]) -> Denoise:
     """Change the predicted clean latent (clamp it, snap it to a codebook) and leave the predicted noise as it is."""
 
-    def changed(z_t: Tensor, t: Tensor) -> Prediction:
+    def changed(z_t: Tensor, t: float) -> Prediction:
         eps, z_0 = denoise(z_t, t)
         return Prediction(eps, change(z_0))
 

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm.diffusion import weighting
 from ldm.diffusion.parameterization import Parameterization
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import DiscreteProcess, Process
 from ldm.ranges import integer, number, positive
 
 Network = Callable[[Tensor, Tensor], Tensor]  # (z_t, t) -> output, conditioning closed over
@@ -21,13 +23,15 @@ class DiffusionObjective(nn.Module):
         simple_weight: of the first term.
         vlb_weight: of the second, the variational bound's own weighting v_t; 0 in the paper.
         vlb: "exact", or "original", whose v_t for x0 prediction has a misplaced parenthesis.
-        min_snr: gamma of min-SNR weighting (Hang et al., 2023): w_t = min(SNR, gamma) on the clean latent's error; none
-            is w_t = 1.
-        log_variances: learn a log variance s_t for each of so many times (T); none is s_t = 0.
+        min_snr: gamma of min-SNR weighting (see `weighting`).
+        weight: w_t, one of the functions of `weighting` or one of your own; None is w_t = 1.
+        cosine_weight: of 1 - cosine between output and target along the channels, added to the error of a sample (LightningDiT).
+        log_variances: learn a log variance s_t for each timestep of a discrete process; the number of timesteps (T). None is
+            s_t = 0.
         initial_log_variance: where the s_t start.
 
     Raises:
-        ValueError: negative weights, or a gamma that is not positive.
+        ValueError: negative weights, a gamma that is not positive, or two weightings.
     """
 
     def __init__(
@@ -39,65 +43,66 @@ class DiffusionObjective(nn.Module):
         min_snr: float | None = None,
         log_variances: int | None = None,
         initial_log_variance: float = 0.0,
+        weight: weighting.Weighting | None = None,
+        cosine_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        number(0, simple_weight=simple_weight, vlb_weight=vlb_weight)
+        number(0, simple_weight=simple_weight, vlb_weight=vlb_weight, cosine_weight=cosine_weight)
         if simple_weight == vlb_weight == 0:
             raise ValueError("simple_weight and vlb_weight are both 0: nothing would be learned")
         positive(min_snr=min_snr)
+        if min_snr is not None and weight is not None:
+            raise ValueError("min_snr and weight are two weightings: set one of them")
         integer(log_variances=log_variances)
         number(-30, 30, initial_log_variance=initial_log_variance)
-        self.loss, self.simple_weight, self.vlb_weight, self.vlb, self.min_snr = loss, simple_weight, vlb_weight, vlb, min_snr
+        self.loss, self.simple_weight, self.vlb_weight, self.vlb = loss, simple_weight, vlb_weight, vlb
+        self.weight = weighting.min_snr(min_snr) if min_snr is not None else weight
+        self.cosine_weight = cosine_weight
         initial = None if log_variances is None else torch.full((log_variances,), float(initial_log_variance))
         self.log_variance = None if initial is None else nn.Parameter(initial)
 
-    def errors(
-        self, network: Network, z_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule, parameterization: Parameterization
-    ) -> Tensor:
-        """Unweighted error per sample, `(B,)` float32, for clean latents z_0 and noise eps `(B, C, h, w)` at times t `(B,)`."""
-        z_t = schedule.add_noise(z_0, t, eps)
-        target = parameterization.target(z_0, eps, schedule.alpha(t, z_0), schedule.sigma(t, z_0))
-        error = network(z_t, t).float() - target.float()
-        error = error.abs() if self.loss == "l1" else torch.square(error)
-        return error.flatten(1).mean(dim=1)
+    def require(self, process: Process, parameterization: Parameterization) -> None:
+        """Whether the terms exist for a process.
 
-    def forward(
-        self, errors: Tensor, t: Tensor, schedule: NoiseSchedule, parameterization: Parameterization
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        Raises:
+            ValueError: one does not.
+        """
+        tables = self.log_variance is not None or self.vlb_weight
+        if tables and not isinstance(process, DiscreteProcess):
+            raise ValueError(f"log_variances and vlb_weight need discrete times, unlike {type(process).__name__}")
+        if self.log_variance is not None and isinstance(process, DiscreteProcess) and len(self.log_variance) != process.T:
+            raise ValueError(f"objective.log_variances is {len(self.log_variance)}, but the process has {process.T} timesteps")
+        if self.weight is not None:
+            self.weight(process.at(process.first, torch.zeros(1, 1)), parameterization)
+
+    def errors(self, network: Network, z_0: Tensor, t: Tensor, eps: Tensor, process: Process, parameterization: Parameterization) -> Tensor:
+        """Unweighted error per sample, `(B,)` float32, for clean latents z_0 and noise eps `(B, C, h, w)` at times t `(B,)`."""
+        target = parameterization.target(z_0, eps, process.at(t, z_0)).float()
+        output = network(process.add_noise(z_0, t, eps), t).float()
+        error = output - target
+        error = error.abs() if self.loss == "l1" else torch.square(error)
+        errors = error.flatten(1).mean(dim=1)
+        if self.cosine_weight:
+            errors = errors + self.cosine_weight * (1.0 - F.cosine_similarity(output, target, dim=1)).flatten(1).mean(dim=1)
+        return errors
+
+    def forward(self, errors: Tensor, t: Tensor, process: Process, parameterization: Parameterization) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss for errors `(B,)` at times t `(B,)`, and scalars to log."""
         logs = {"loss_simple": errors.detach().mean()}
-        weighted = errors if self.min_snr is None else errors * self._min_snr_weight(t, schedule, parameterization)
+        weighted = errors if self.weight is None else errors * self._weights(self.weight, t, process, parameterization)
         if self.log_variance is not None:
             s_t = self.log_variance[t]
             weighted = weighted / s_t.exp() + s_t
             logs["log_variance"] = self.log_variance.detach().mean()
         loss = self.simple_weight * weighted.mean()
         if self.vlb_weight:
-            bound = (vlb_weights(schedule, parameterization, self.vlb).to(errors)[t] * errors).mean()
+            assert isinstance(process, DiscreteProcess)
+            bound = (weighting.vlb_weights(process, parameterization, self.vlb).to(errors)[t] * errors).mean()
             loss = loss + self.vlb_weight * bound
             logs["loss_vlb"] = bound.detach()
         return loss, {"loss": loss.detach(), **logs}
 
-    def _min_snr_weight(self, t: Tensor, schedule: NoiseSchedule, parameterization: Parameterization) -> Tensor:
-        assert self.min_snr is not None
-        squared = torch.cumprod(1.0 - schedule.betas, dim=0)  # float64: where little is left of z_0, float32 has no SNR
-        weights = (squared / (1.0 - squared)).clamp(max=self.min_snr) * parameterization.to_z_0(squared.sqrt(), (1.0 - squared).sqrt())
-        return weights.to(t.device, torch.float32)[t]
-
-
-def vlb_weights(schedule: NoiseSchedule, parameterization: Parameterization, kind: Literal["exact", "original"] = "exact") -> Tensor:
-    """v_t `(T,)`: half the step of the signal-to-noise ratio (SNR_s - SNR_t) / 2 with s = t - 1, per error of the output.
-
-    The first weight, which would be infinite, is the second's, as in the original. "original" differs from "exact" for x0
-    prediction only.
-    """
-    squared = torch.cumprod(1.0 - schedule.betas, dim=0)
-    if kind == "original" and type(parameterization).__name__ == "X0":
-        weights = 0.5 * squared.sqrt() / (2.0 - squared)
-    else:
-        snr = squared / (1.0 - squared)
-        before = torch.cat([snr[:1], snr[:-1]])
-        # to_z_0 is infinite where nothing of z_0 is left; that time has SNR_t = 0 and eps prediction does not go there.
-        weights = 0.5 * (before - snr) * parameterization.to_z_0(squared.sqrt(), (1.0 - squared).sqrt())
-    weights[0] = weights[1] if len(weights) > 1 else weights[0]
-    return weights.float()
+    def _weights(self, weight: weighting.Weighting, t: Tensor, process: Process, parameterization: Parameterization) -> Tensor:
+        if isinstance(process, DiscreteProcess):
+            return weight(process.exact(), parameterization).to(t.device, torch.float32)[t]
+        return weight(process.at(t, t.new_zeros(len(t), 1)), parameterization)[:, 0]

@@ -1,8 +1,12 @@
-"""What the network's output means: noise, clean latent, or velocity. Both views of it are always given together."""
+"""What the network's output means: noise, clean latent, v, velocity, or EDM's F. Both views of it are always given together."""
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from ldm.diffusion.process import Level, Process
 
 
 class Prediction(NamedTuple):
@@ -12,59 +16,126 @@ class Prediction(NamedTuple):
     z_0: Tensor
 
 
-class Parameterization(Protocol):
-    """Regression target of the network, and how to read its output."""
+class Parameterization(ABC):
+    """Regression target of the network, and how to read its output.
 
-    def target(self, z_0: Tensor, eps: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+    Attributes:
+        needs: entries of `Level` that a process may lack.
+        divides_by_alpha: whether the clean latent cannot be told where alpha is 0.
+    """
+
+    needs: tuple[str, ...] = ()
+    divides_by_alpha = False
+
+    @abstractmethod
+    def target(self, z_0: Tensor, eps: Tensor, at: Level) -> Tensor:
         """What the network should answer."""
-        ...
 
-    def predict(self, output: Tensor, z_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Prediction:
+    @abstractmethod
+    def predict(self, output: Tensor, z_t: Tensor, at: Level) -> Prediction:
         """Both views of what it answered."""
-        ...
 
-    def to_z_0(self, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+    @abstractmethod
+    def to_z_0(self, at: Level) -> Tensor:
         """Factor from the squared error of the output to the squared error of the clean latent."""
-        ...
+
+    def require(self, process: Process) -> None:
+        """Whether it can go with a process.
+
+        Raises:
+            ValueError: the process lacks what it needs.
+        """
+        level, name = process.at(process.first, torch.zeros(1, 1)), type(self).__name__.lower()
+        if lacking := [entry for entry in self.needs if getattr(level, entry) is None]:
+            raise ValueError(f"parameterization {name} needs {', '.join(lacking)}, which {type(process).__name__} does not define")
+        if self.divides_by_alpha and process.pure_noise:
+            raise ValueError(f"parameterization {name} cannot work with a process that begins with pure noise: use v, velocity or x0")
 
 
-class Eps:
+class Eps(Parameterization):
     """The network predicts the noise (Eq. 1-3)."""
 
-    def target(self, z_0: Tensor, eps: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+    divides_by_alpha = True
+
+    def target(self, z_0: Tensor, eps: Tensor, at: Level) -> Tensor:
         return eps
 
-    def predict(self, output: Tensor, z_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Prediction:
-        return Prediction(eps=output, z_0=(z_t - sigma_t * output) / alpha_t)
+    def predict(self, output: Tensor, z_t: Tensor, at: Level) -> Prediction:
+        return Prediction(eps=output, z_0=(z_t - at.sigma * output) / at.alpha)
 
-    def to_z_0(self, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-        return (sigma_t / alpha_t) ** 2
+    def to_z_0(self, at: Level) -> Tensor:
+        return (at.sigma / at.alpha) ** 2
 
 
-class X0:
+class X0(Parameterization):
     """The network predicts the clean latent."""
 
-    def target(self, z_0: Tensor, eps: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
+    def target(self, z_0: Tensor, eps: Tensor, at: Level) -> Tensor:
         return z_0
 
-    def predict(self, output: Tensor, z_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Prediction:
-        return Prediction(eps=(z_t - alpha_t * output) / sigma_t, z_0=output)
+    def predict(self, output: Tensor, z_t: Tensor, at: Level) -> Prediction:
+        return Prediction(eps=(z_t - at.alpha * output) / at.sigma, z_0=output)
 
-    def to_z_0(self, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-        return alpha_t.new_ones(())
-
-
-class V:
-    """The network predicts v = alpha_t eps - sigma_t z_0 (Salimans and Ho, 2022): well posed at every noise level."""
-
-    def target(self, z_0: Tensor, eps: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-        return alpha_t * eps - sigma_t * z_0
-
-    def predict(self, output: Tensor, z_t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Prediction:
-        return Prediction(eps=sigma_t * z_t + alpha_t * output, z_0=alpha_t * z_t - sigma_t * output)
-
-    def to_z_0(self, alpha_t: Tensor, sigma_t: Tensor) -> Tensor:
-        return sigma_t**2
+    def to_z_0(self, at: Level) -> Tensor:
+        return torch.ones_like(at.alpha)
 
 
-PARAMETERIZATIONS: dict[str, Parameterization] = {"eps": Eps(), "x0": X0(), "v": V()}
+class V(Parameterization):
+    """The network predicts v = alpha_t eps - sigma_t z_0 (Salimans and Ho, 2022): well posed at every noise level.
+
+    It belongs to processes with alpha^2 + sigma^2 = 1.
+    """
+
+    def target(self, z_0: Tensor, eps: Tensor, at: Level) -> Tensor:
+        return at.alpha * eps - at.sigma * z_0
+
+    def predict(self, output: Tensor, z_t: Tensor, at: Level) -> Prediction:
+        return Prediction(eps=at.sigma * z_t + at.alpha * output, z_0=at.alpha * z_t - at.sigma * output)
+
+    def to_z_0(self, at: Level) -> Tensor:
+        return at.sigma**2
+
+    def require(self, process: Process) -> None:
+        super().require(process)
+        levels = [process.at(t, torch.zeros(1, 1)) for t in process.spacings()["uniform"](2)]
+        if any(abs(float(at.alpha**2 + at.sigma**2) - 1.0) > 1e-3 for at in levels):
+            raise ValueError(f"parameterization v needs alpha^2 + sigma^2 = 1, unlike {type(process).__name__}: use velocity")
+
+
+class Velocity(Parameterization):
+    """The network predicts dz_t / dt = alpha' z_0 + sigma' eps, the velocity of a flow (Lipman et al., 2023)."""
+
+    needs = ("d_alpha", "d_sigma")
+
+    def target(self, z_0: Tensor, eps: Tensor, at: Level) -> Tensor:
+        return at.d_alpha * z_0 + at.d_sigma * eps  # type: ignore[operator]
+
+    def predict(self, output: Tensor, z_t: Tensor, at: Level) -> Prediction:
+        assert at.d_alpha is not None and at.d_sigma is not None
+        det = self._det(at)  # of the two equations for z_0 and eps
+        return Prediction(eps=(at.alpha * output - at.d_alpha * z_t) / det, z_0=(at.d_sigma * z_t - at.sigma * output) / det)
+
+    def to_z_0(self, at: Level) -> Tensor:
+        return (at.sigma / self._det(at)) ** 2
+
+    def _det(self, at: Level) -> Tensor:
+        return at.alpha * at.d_sigma - at.sigma * at.d_alpha  # type: ignore[operator]
+
+
+class Edm(Parameterization):
+    """EDM: the clean latent is c_skip z_t + c_out F (Karras et al., 2022, Eq. 7)."""
+
+    needs = ("c_skip", "c_out")
+
+    def target(self, z_0: Tensor, eps: Tensor, at: Level) -> Tensor:
+        return (z_0 - at.c_skip * (at.alpha * z_0 + at.sigma * eps)) / at.c_out  # type: ignore[operator]
+
+    def predict(self, output: Tensor, z_t: Tensor, at: Level) -> Prediction:
+        z_0 = at.c_skip * z_t + at.c_out * output  # type: ignore[operator]
+        return Prediction(eps=(z_t - at.alpha * z_0) / at.sigma, z_0=z_0)
+
+    def to_z_0(self, at: Level) -> Tensor:
+        return at.c_out**2  # type: ignore[operator]
+
+
+PARAMETERIZATIONS: dict[str, Parameterization] = {"eps": Eps(), "x0": X0(), "v": V(), "velocity": Velocity(), "edm": Edm()}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import DiscreteProcess
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def code_times(T: int, steps: int) -> list[int]:
 
 @torch.no_grad()
 def progressive(
-    denoise: Denoise, z_0: Tensor, schedule: NoiseSchedule, times: list[int], generator: torch.Generator | None = None
+    denoise: Denoise, z_0: Tensor, process: DiscreteProcess, times: list[int], generator: torch.Generator | None = None
 ) -> Iterator[Received]:
     """Send latents, and look at what has arrived after every part.
 
@@ -56,20 +56,19 @@ def progressive(
     Args:
         denoise: the model, its conditioning inside: both sides know the condition, which is not counted.
         z_0: `(B, c, h, w)` float32.
-        schedule: that the model was trained on.
+        process: that the model was trained on.
         times: falling, T-1 first.
         generator: of the noise, on the CPU.
 
     Yields:
         One for each time. What comes after the last, the rest of z_0, costs without end where z_0 is not discrete: it is not counted.
     """
-    squared = torch.cumprod(1.0 - schedule.betas, dim=0)  # float64
+    squared = torch.cumprod(1.0 - process.betas, dim=0)  # float64
     snr = squared / (1.0 - squared)
-    nats = schedule.prior_bits(z_0).double().cpu() * math.log(2.0) * z_0[0].numel()
+    nats = process.prior_bits(z_0).double().cpu() * math.log(2.0) * z_0[0].numel()
     for t, s in zip(times, [*times[1:], None], strict=True):
         eps = torch.randn(z_0.shape, generator=generator).to(z_0)
-        when = torch.full((len(z_0),), t, device=z_0.device)
-        guess = denoise(schedule.add_noise(z_0, when, eps), when).z_0
+        guess = denoise(process.add_noise(z_0, t, eps), t).z_0
         yield Received(t, nats.clone(), guess)
         if s is not None:
             error = (guess.double() - z_0.double()).square().flatten(1).sum(dim=1).cpu()

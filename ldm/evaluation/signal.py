@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import DiscreteProcess, Process
 
 
 def coarse_variance(z: Tensor, block: int) -> float:
@@ -17,14 +17,11 @@ def coarse_variance(z: Tensor, block: int) -> float:
     return float(coarse.var()) * block**2
 
 
-def snr(schedule: NoiseSchedule, variance: float) -> Tensor:
-    """alpha_t^2 Var(z) / sigma_t^2 for t = 0 ... T-1, `(T,)`: the ratio of D.1."""
-    return schedule.snr(torch.arange(schedule.T, device=next(schedule.buffers()).device)).cpu() * variance
-
-
-def share_before(schedule: NoiseSchedule, variance: float) -> float:
-    """Share of the reverse process, counted from pure noise, that is over when the signal begins to outweigh the noise.
+def share_before(process: Process, variance: float) -> float:
+    """Share of the reverse process, counted from pure noise, that is over when the signal alpha_t^2 Var(z) begins to outweigh the noise.
 
     0: content is visible from the first step on; 1: it never is.
     """
-    return float((snr(schedule, variance) < 1.0).float().mean())
+    steps = process.T if isinstance(process, DiscreteProcess) else 1000
+    levels = (process.at(t, torch.zeros(1, 1)) for t in process.spacings()["uniform"](steps)[:-1])
+    return sum(float(level.alpha**2 * variance) < float(level.sigma**2) for level in levels) / steps

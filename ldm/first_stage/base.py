@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 
+from ldm.seeding import StepRandom
+
 if TYPE_CHECKING:
     from ldm.first_stage.kl import DiagonalGaussian
 
@@ -18,8 +20,8 @@ class Reconstruction:
         image: `(B, C, H, W)`, about [-1, 1].
         latent: `(B, c, h, w)`, as stage two would see it before scaling.
         regularizer: `(B,)`, the KL divergence in nats per image, or the codebook loss.
-        codes: `(B, h, w)` int64 codebook indices; none for KL.
-        posterior: q(z|x); none for VQ.
+        codes: `(B, h, w)` int64 codebook indices; None for KL.
+        posterior: q(z|x); None for VQ.
     """
 
     image: Tensor
@@ -37,7 +39,7 @@ class FirstStage(nn.Module):
         channels: c, channels of the latent.
         image_channels: of the image.
         stochastic: whether `encode` makes use of noise.
-        codebook_size: number of codes; none without a codebook.
+        codebook_size: number of codes; None without a codebook.
         settings: what it was built with, by argument, defaults included.
     """
 
@@ -72,8 +74,12 @@ class FirstStage(nn.Module):
         raise NotImplementedError
 
     def last_layer(self) -> Tensor | None:
-        """Weight whose gradients balance reconstruction against the adversary (App. G); none if nothing is trained."""
+        """Weight whose gradients balance reconstruction against the adversary (App. G); None if nothing is trained."""
         return None
+
+    def posterior_noise(self, x: Tensor, random: StepRandom) -> Tensor | None:
+        """Noise for a posterior sample of images x `(B, C, H, W)`; None if `encode` makes no use of it."""
+        return random.normal("posterior", x.new_empty(len(x), *self.latent_shape(*x.shape[2:]))) if self.stochastic else None
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """`(c, height/f, width/f)`.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ldm.diffusion.schedule import normal_kl
+from ldm.diffusion.process import normal_kl
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.networks.autoencoder import Decoder, Encoder
 from ldm.ranges import integer, integers, number

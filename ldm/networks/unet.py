@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ldm.networks.base import Network
 from ldm.networks.levels import check_levels
 from ldm.nn.attention import SelfAttention2d, SpatialTransformer
 from ldm.nn.conv import Downsample, ResBlock, Upsample, conv3, group_norm
@@ -165,7 +166,7 @@ def cross_middle(middle: nn.ModuleList, h: Tensor, emb: Tensor, context: Tensor 
     return res2(h, emb)  # type: ignore[no-any-return]
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """network(z, t, context, vector) -> output of the size of z.
 
     Args:
@@ -220,7 +221,7 @@ class UNet(nn.Module):
         check_levels(width, width_mult, blocks_per_level, attention_at)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.width, self.context_channels, self.vector_channels = width, context_channels, vector_channels
-        self.factor = 2 ** (len(width_mult) - 1)
+        self.multiple = 2 ** (len(width_mult) - 1)
         parts = Parts(
             4 * width,
             heads=heads,
@@ -254,7 +255,7 @@ class UNet(nn.Module):
         """Predict from a noisy latent.
 
         Args:
-            z: `(B, in_channels, h, w)`; h and w must be multiples of `factor`.
+            z: `(B, in_channels, h, w)`; h and w must be multiples of `multiple`.
             t: `(B,)` time steps.
             context: `(B, N, context_channels)` tokens.
             vector: `(B, vector_channels)`.
@@ -265,7 +266,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: a size that cannot be halved often enough, or a condition the network was not built for.
         """
-        self._check(z, context, vector)
+        self.check_input(z, context, vector)
         emb = self.time(timestep_embedding(t, self.width).to(self.conv_in.weight.dtype))
         if self.vector is not None and vector is not None:
             emb = emb + self.vector(vector)
@@ -277,15 +278,3 @@ class UNet(nn.Module):
             if level.up is not None:
                 h = step_between(level.up, h, emb)  # type: ignore[arg-type]
         return self.conv_out(F.silu(self.norm_out(h)))
-
-    def _check(self, z: Tensor, context: Tensor | None, vector: Tensor | None) -> None:
-        if z.shape[1] != self.in_channels:
-            raise ValueError(f"UNet takes {self.in_channels} channels, got {z.shape[1]} (input {tuple(z.shape)})")
-        if z.shape[2] % self.factor or z.shape[3] % self.factor:
-            raise ValueError(
-                f"UNet halves the size {self.factor.bit_length() - 1} times: {z.shape[2]}x{z.shape[3]} is no multiple of {self.factor}"
-            )
-        if (context is None) != (self.context_channels is None):
-            raise ValueError(f"UNet was built with context_channels={self.context_channels}, context given: {context is not None}")
-        if (vector is None) != (self.vector_channels is None):
-            raise ValueError(f"UNet was built with vector_channels={self.vector_channels}, vector given: {vector is not None}")

@@ -89,7 +89,7 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
             checkpoint = newest_checkpoint(Path(flags.resume))  # its owner may have saved another one in the meantime
         state = read_checkpoint(checkpoint)
         for key in ("config", "source"):
-            require_shape(state[key], str(checkpoint))
+            state[key] = require_shape(state[key], str(checkpoint))
         if checkpoint.parent.name != "checkpoints":
             raise UserError(f"--resume {flags.resume}: lies in no run folder (expected RUN/checkpoints/{checkpoint.name})")
         if not flags.first_stage:

@@ -16,11 +16,11 @@ from ldm.check import Report, made_up, without_checkpoints
 from ldm.config import Trust, build
 from ldm.data.batch import Batch
 from ldm.diffusion.guidance import Denoise, classifier_guided
-from ldm.diffusion.guiding import image_guided, perceptual, reduced_to
+from ldm.diffusion.image_guidance import image_guided, perceptual, reduced_to
 from ldm.errors import UserError
 from ldm.evaluation.paper import Row, Table
 from ldm.first_stage import LPIPS
-from ldm.generation import latent_shape, to_device
+from ldm.generation import to_device
 from ldm.precision import sampling_context
 from ldm.reproduction.narrow import narrowed
 from ldm.reproduction.sizes import config_of
@@ -150,9 +150,9 @@ def _pieces(kind: str, row: Row, module: DiffusionTraining, guide: ClassifierTra
     if kind in ("train", "epoch"):
         return {"train": _training_step(module, batch, settings)}
     model, scale = module.model, float(row.sampling.get("scale", 1.0))
-    shape = latent_shape(model, (side, side))
+    shape = model.latent_shape(side, side)
     z = torch.randn(settings.batch, *shape, device=settings.device)
-    t = torch.full((settings.batch,), model.schedule.T // 2, device=settings.device)
+    t = model.process.spacings()["uniform"](2)[1]
     with torch.no_grad():
         denoise = _guided(model.denoiser(batch, scale), row, model, batch, guide, settings)
 
@@ -174,15 +174,16 @@ def _guided(denoise: Denoise, row: Row, model: Any, batch: Batch, guide: Classif
         classifier, label = guide.classifier.eval().requires_grad_(False), batch["label"]
 
         def log_p(z_t: Tensor, t: Tensor) -> Tensor:
-            return classifier(z_t, t).float().log_softmax(dim=1).gather(1, label[:, None])[:, 0]  # type: ignore[no-any-return]
+            logits = classifier(model.process.scale_input(z_t, t), model.process.network_time(t))
+            return logits.float().log_softmax(dim=1).gather(1, label[:, None])[:, 0]  # type: ignore[no-any-return]
 
-        denoise = classifier_guided(denoise, log_p, float(row.sampling["classifier_scale"]), model.schedule)
+        denoise = classifier_guided(denoise, log_p, float(row.sampling["classifier_scale"]), model.process)
     if "guide_scale" in row.sampling:
         lpips = LPIPS().to(settings.device)
         lpips.loaded = True  # random VGG16 weights
         target = batch["low_res"]
         towards = perceptual(target, reduced_to(target.shape[2], target.shape[3]), lpips)
-        denoise = image_guided(denoise, model.decode, towards, float(row.sampling["guide_scale"]), model.schedule)
+        denoise = image_guided(denoise, model.decode, towards, float(row.sampling["guide_scale"]), model.process)
     return denoise
 
 

@@ -13,7 +13,7 @@ from ldm.first_stage.loss import AutoencoderLoss
 from ldm.first_stage.vq import VQAutoencoder
 from ldm.seeding import StepRandom
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, posterior_noise, sample_means
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, sample_means
 
 
 class AutoencoderTraining(TrainingModule):
@@ -76,7 +76,7 @@ class AutoencoderTraining(TrainingModule):
         return self.make_optimizers(self.optimizer, groups, self.scheduler)
 
     def _reconstruct(self, x: Tensor, random: StepRandom) -> Reconstruction:
-        return self.autoencoder.reconstruct(x, posterior_noise(self.autoencoder, x, random))
+        return self.autoencoder.reconstruct(x, self.autoencoder.posterior_noise(x, random))
 
     def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
         x = batch["image"]

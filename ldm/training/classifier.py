@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ldm.data.batch import Batch
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import Process
 from ldm.first_stage.base import FirstStage
 from ldm.networks.classifier import NoisyClassifier
 from ldm.ranges import positive
 from ldm.seeding import StepRandom
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, posterior_noise
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule
 
 
 class ClassifierTraining(TrainingModule):
@@ -21,11 +21,11 @@ class ClassifierTraining(TrainingModule):
     Args:
         first_stage: that of the model to guide; frozen.
         classifier: on its latents.
-        schedule: that of the model to guide.
+        process: that of the model to guide.
         optimizer: factory over named parameters.
         scale: that of the model to guide.
         scheduler: factory over an optimizer; steps once per training step.
-        ema_decay: none is no average.
+        ema_decay: None disables EMA.
 
     Raises:
         ValueError: a classifier for latents of another depth.
@@ -35,7 +35,7 @@ class ClassifierTraining(TrainingModule):
         self,
         first_stage: FirstStage,
         classifier: NoisyClassifier,
-        schedule: NoiseSchedule,
+        process: Process,
         optimizer: OptimizerFactory,
         scale: float = 1.0,
         scheduler: SchedulerFactory | None = None,
@@ -45,7 +45,7 @@ class ClassifierTraining(TrainingModule):
         positive(scale=scale)
         if classifier.in_channels != first_stage.channels:
             raise ValueError(f"classifier.in_channels is {classifier.in_channels}, but latents have {first_stage.channels} channels")
-        self.first_stage, self.classifier, self.schedule, self.scale = first_stage, classifier, schedule, scale
+        self.first_stage, self.classifier, self.process, self.scale = first_stage, classifier, process, scale
         self.first_stage.requires_grad_(False).eval()
         self.optimizer, self.scheduler = optimizer, scheduler
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
@@ -74,10 +74,10 @@ class ClassifierTraining(TrainingModule):
     def _logits(self, batch: Batch, random: StepRandom) -> Tensor:
         x = batch["image"]
         with torch.no_grad():
-            z_0 = self.scale * self.first_stage.encode(x, posterior_noise(self.first_stage, x, random)).float()
-        t = random.integers("t", self.schedule.T, z_0.device)
-        z_t = self.schedule.add_noise(z_0, t, random.normal("eps", z_0))
-        return self.classifier(z_t, t).float()  # type: ignore[no-any-return]
+            z_0 = self.scale * self.first_stage.encode(x, self.first_stage.posterior_noise(x, random)).float()
+        t = self.process.draw_times(random, z_0.device)
+        z_t = self.process.add_noise(z_0, t, random.normal("eps", z_0))
+        return self.classifier(self.process.scale_input(z_t, t), self.process.network_time(t)).float()  # type: ignore[no-any-return]
 
     def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
         logits = self._logits(batch, random)

@@ -16,7 +16,7 @@ from ldm.posthoc import PowerAverages
 from ldm.seeding import StepRandom
 from ldm.starting import StartingWeights, begin_with, own_weights
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws, posterior_noise
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class DiffusionTraining(TrainingModule):
     """Sec. 3.2 and 3.3.
 
     Args:
-        model: first stage, network, schedule and conditioner.
+        model: first stage, network, process and conditioner.
         optimizer: factory over named parameters of the network and the conditioner.
         objective: the regression loss; L2 without it.
         scheduler: factory over an optimizer; steps once per training step.
@@ -53,10 +53,7 @@ class DiffusionTraining(TrainingModule):
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective or DiffusionObjective()
-        if self.objective.log_variance is not None and len(self.objective.log_variance) != model.schedule.T:
-            raise ValueError(
-                f"objective.log_variances is {len(self.objective.log_variance)}, but the schedule has {model.schedule.T} times"
-            )
+        self.objective.require(model.process, model.parameterization)
         if start is not None:
             for line in begin_with(model, start if isinstance(start, StartingWeights) else StartingWeights(start)):
                 log.info("start: %s", line)
@@ -91,23 +88,9 @@ class DiffusionTraining(TrainingModule):
         learned = [(f"objective.{name}", p) for name, p in self.objective.named_parameters()]
         return self.make_optimizers(self.optimizer, [[*self.trained().items(), *learned]], self.scheduler)
 
-    def _errors(self, batch: Batch, random: StepRandom) -> tuple[Tensor, Tensor]:
-        """Error per sample and its time, both `(B,)`."""
-        x = batch["image"]
-        z_0 = self.model.encode(x, posterior_noise(self.model.first_stage, x, random)).float()
-        c = self.model.condition(batch)
-        t = random.integers("t", self.model.schedule.T, z_0.device)
-        eps = random.normal("eps", z_0)
-        errors = self.objective.errors(
-            lambda z_t, t: self.model.output(z_t, t, c), z_0, t, eps, self.model.schedule, self.model.parameterization
-        )
-        return errors, t
-
     def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
-        conditioner = self.model.conditioner
-        if conditioner.drop_rate > 0:
-            batch = conditioner.drop(batch, random.chance("drop", conditioner.drop_rate).tolist())
-        loss, logs = self.objective(*self._errors(batch, random), self.model.schedule, self.model.parameterization)
+        errors = self.model.errors(self.model.dropped(batch, random), self.objective, random)
+        loss, logs = self.objective(*errors, self.model.process, self.model.parameterization)
         self.backward_through(loss)
         return logs  # type: ignore[no-any-return]
 
@@ -122,14 +105,14 @@ class DiffusionTraining(TrainingModule):
         sums = torch.zeros(3, dtype=torch.float64)
         for batch in self.trainer.datamodule.first_step():  # type: ignore[attr-defined]
             x = to_device(batch, self.device)["image"]
-            noise = posterior_noise(self.model.first_stage, x, StepRandom(self.run_seed, 0, draws(batch)))
+            noise = self.model.first_stage.posterior_noise(x, StepRandom(self.run_seed, 0, draws(batch)))
             z = self.model.first_stage.encode(x, noise).double().cpu()
             sums += torch.stack([torch.tensor(float(z.numel())), z.sum(), z.square().sum()])
         count, total, squares = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").tolist()  # type: ignore[union-attr]
         self.model.scale.fill_(std_scale(count, total, squares))
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": self._errors(batch, StepRandom(0, 0, batch["id"]))[0].mean()}
+        return {"loss": self.model.errors(batch, self.objective, StepRandom(0, 0, batch["id"]))[0].mean()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         x = batch["image"]

@@ -12,7 +12,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ldm.data.batch import Batch
 from ldm.errors import UserError
-from ldm.first_stage.base import FirstStage
 from ldm.posthoc import PowerAverages
 from ldm.ranges import number
 from ldm.seeding import StepRandom, derive
@@ -317,13 +316,6 @@ def draws(batch: Batch) -> list[str]:
     if "draw" not in batch:
         return list(batch["id"])
     return [f"{name}@{place}" for name, place in zip(batch["id"], batch["draw"], strict=True)]
-
-
-def posterior_noise(first_stage: FirstStage, x: Tensor, random: StepRandom) -> Tensor | None:
-    """Noise for a posterior sample of images x, where the first stage has a posterior."""
-    if not first_stage.stochastic:
-        return None
-    return random.normal("posterior", x.new_empty(len(x), *first_stage.latent_shape(*x.shape[2:])))
 
 
 def _to_cpu(value: Any) -> Any:

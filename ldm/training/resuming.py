@@ -27,8 +27,8 @@ FROM_THE_CONFIG = (  # built anew from the config, with nothing of the checkpoin
     "seed",  # which is held against the checkpoint's on its own
     *("trainer*", "data*", "callbacks*", "loggers*", "sampling*", "evaluation*", "paths*"),
     *("model.params.ema_decay", "model.params.posthoc_lengths", "model.params.preview*", "model.params.objective*", "model.params.loss*"),
-    *("model.params.autoencoder*", "model.params.classifier*", "model.params.first_stage*", "model.params.schedule*", "model.params.scale"),
-    *(f"model.params.model.params.{part}*" for part in ("first_stage", "network", "conditioner", "schedule", "parameterization")),
+    *("model.params.autoencoder*", "model.params.classifier*", "model.params.first_stage*", "model.params.process*", "model.params.scale"),
+    *(f"model.params.model.params.{part}*" for part in ("first_stage", "network", "conditioner", "process", "parameterization")),
     *(f"{OPTIMIZER}*", f"{SCHEDULER}*"),
 )
 

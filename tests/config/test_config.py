@@ -13,7 +13,7 @@ model:
       target: ldm.latent_diffusion.LatentDiffusion
       params:
         first_stage: {target: ldm.first_stage.IdentityFirstStage, params: {channels: 1}}
-        schedule: {target: ldm.diffusion.cosine}
+        process: {target: ldm.diffusion.cosine}
         network:
           target: ldm.networks.UNet
           params: {in_channels: 1, out_channels: 1, width: 32, width_mult: [1], blocks_per_level: 1, heads: 1}
@@ -71,7 +71,7 @@ def test_from_takes_one_node_of_another_file(base: Path, tmp_path: Path) -> None
 
 
 def test_a_new_target_drops_the_old_params(base: Path) -> None:
-    config = load([base], ["model.params.model.params.schedule.target=ldm.diffusion.linear"])
+    config = load([base], ["model.params.model.params.process.target=ldm.diffusion.linear"])
     config = load([base], ["model.params.model.params.first_stage.target=ldm.first_stage.KLAutoencoder"])
     assert "params" not in config.data["model"]["params"]["model"]["params"]["first_stage"]
 
@@ -95,10 +95,10 @@ def test_a_new_target_drops_the_old_params(base: Path) -> None:
         ("model.params.model.params.network.target=ldm.config.build.build", "not public"),
         ("model.params.model.params.network.target=ldm.first_stage.LPIPS.file", "not public"),
         ("model.params.model.params.network.target=torch.optim.lr_scheduler.types.FunctionType", "configs name Optimizer and LRScheduler"),
-        ("model.params.model.params.network={target: torch.nn.Identity}", "expected a node that builds UNet, got torch.nn.Identity"),
-        ("model.params.model.params.network=5", "expected a node that builds UNet, got 5"),
+        ("model.params.model.params.network={target: torch.nn.Identity}", "expected a node that builds Network, got torch.nn.Identity"),
+        ("model.params.model.params.network=5", "expected a node that builds Network, got 5"),
         ("model.params.optimizer.partial=false", "expected a node with target and partial: true"),
-        ("model.params.model.params.scale=big", "expected a number or one of 'std', got 'big'"),
+        ("model.params.model.params.scale=big", "expected a number or a list or one of 'std', got 'big'"),
         ("modle.params.a=1", r"unknown top-level key; did you mean 'model'\?"),
         ("model.parms={}", r"unknown key beside target; did you mean 'params'\?"),
         ("trainer.params.step=3", r"takes no 'step'; did you mean 'steps'\?"),

@@ -1,7 +1,7 @@
 import torch
 
-from ldm.diffusion import cosine
-from ldm.evaluation.signal import coarse_variance, share_before, snr
+from ldm.diffusion import EDM, RectifiedFlow, cosine
+from ldm.evaluation.signal import coarse_variance, share_before
 
 
 def test_coarse_content_stands_out_of_the_noise_of_large_images() -> None:
@@ -12,7 +12,7 @@ def test_coarse_content_stands_out_of_the_noise_of_large_images() -> None:
 
 
 def test_a_large_variance_shows_content_early() -> None:
-    schedule = cosine()
-    torch.testing.assert_close(snr(schedule, 4.0), 4.0 * schedule.snr(torch.arange(1000)))
-    shares = [share_before(schedule, variance) for variance in (100.0, 10.0, 1.0, 0.1)]
+    shares = [share_before(cosine(), variance) for variance in (100.0, 10.0, 1.0, 0.1)]
     assert shares == sorted(shares) and abs(shares[2] - 0.5) < 0.01  # the cosine crosses 1 in the middle
+    assert abs(share_before(RectifiedFlow(), 1.0) - 0.5) < 0.01 and abs(share_before(RectifiedFlow(), 9.0) - 0.25) < 0.01
+    assert share_before(EDM(), 100.0) < share_before(EDM(), 1.0) < 1.0

@@ -35,7 +35,7 @@ def stage(folder: Path, kind: str) -> Path:
         save_weights(folder / "checkpoints" / "step-3.ema.safetensors", made.state_dict(), metadata)
         return folder
     if kind == "inside another model":
-        model = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": {"first_stage": KL, "network": {}, "schedule": {}}}
+        model = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": {"first_stage": KL, "network": {}, "process": {}}}
         training = {"target": "ldm.training.DiffusionTraining", "params": {"model": model}}
         metadata = {"ldm_checkpoint": 1, "step": 3, "config": {"model": training}, "ema": {}}
         weights = {f"first_stage.{name}": value for name, value in made.state_dict().items()} | {"scale": torch.ones(())}

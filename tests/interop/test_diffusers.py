@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ldm.config import Trust, build, load
-from ldm.diffusion.sampling import ddim, uniform
+from ldm.diffusion.process.spacing import uniform
+from ldm.diffusion.sampling import ddim
 from ldm.errors import MissingFile, UserError
 from ldm.interop.diffusers import read_folder, write_folder
 from ldm.interop.diffusers.autoencoder import unwrapped, write_autoencoder
@@ -47,12 +48,12 @@ def changed(node: dict[str, Any], **params: Any) -> dict[str, Any]:
     return node
 
 
-def model_node(first_stage: dict[str, Any], channels: int, concat: int = 0, schedule: Any = None, **unet: Any) -> dict[str, Any]:
+def model_node(first_stage: dict[str, Any], channels: int, concat: int = 0, process: Any = None, **unet: Any) -> dict[str, Any]:
     network = {"target": "ldm.networks.UNet", "params": {"in_channels": channels + concat, "out_channels": channels, **UNET, **unet}}
-    schedule = schedule or {"target": "ldm.diffusion.scaled_linear"}
+    process = process or {"target": "ldm.diffusion.scaled_linear"}
     return {
         "target": "ldm.latent_diffusion.LatentDiffusion",
-        "params": {"first_stage": first_stage, "network": network, "schedule": schedule},
+        "params": {"first_stage": first_stage, "network": network, "process": process},
     }
 
 
@@ -79,7 +80,7 @@ def class_conditional() -> dict[str, Any]:
 def text_conditional() -> dict[str, Any]:
     tokenizer = {"target": "ldm.conditioning.WordTokenizer", "params": {"words": WORDS}}
     condition = {"target": "ldm.conditioning.TextTransformer", "params": {"tokenizer": tokenizer, "length": 6, **TEXT}}
-    node = model_node(KL, 4, head_channels=32, context_channels=64, schedule={"target": "ldm.diffusion.cosine"})
+    node = model_node(KL, 4, head_channels=32, context_channels=64, process={"target": "ldm.diffusion.cosine"})
     return changed(node, conditioner=condition, parameterization="v", scale=0.18215)
 
 
@@ -150,7 +151,7 @@ def test_diffusers_makes_the_same_images_and_the_folder_comes_back_bit_by_bit(na
     print(f"{name}: largest difference {difference:.2e}, images from {float(ours.min()):.2f} to {float(ours.max()):.2f}")
     assert ours.std() > 0.05 and difference < 1e-4
     again = same_back(model, tmp_path)
-    assert torch.equal(again.schedule.betas, model.schedule.betas) and again.parameterization == model.parameterization
+    assert torch.equal(again.process.betas, model.process.betas) and again.parameterization == model.parameterization
     assert torch.equal(our_images(again, batch, start, 2), our_images(model, batch, start, 2))
     assert getattr(again.conditioner, "drop_rate", 0.0) == model.conditioner.drop_rate
 
@@ -177,7 +178,7 @@ def test_the_text_pipeline_runs_with_guidance(tmp_path: Path, logit_head: bool) 
     start = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(3))
     theirs = pipeline(CAPTIONS, 32, 32, num_inference_steps=5, guidance_scale=3.0, latents=start, output_type="pt").images
     with torch.no_grad():
-        z = ddim(model.denoiser({"caption": CAPTIONS}, 3.0), start, model.schedule, uniform(1000, 5), noise=torch.randn_like)
+        z = ddim(model.denoiser({"caption": CAPTIONS}, 3.0), start, model.process, uniform(1000, 5), noise=torch.randn_like)
         assert (theirs - (model.decode(z) / 2 + 0.5).clamp(0, 1)).abs().max() < 1e-4
     again = same_back(model, tmp_path / "out")
     assert again.conditioner.tokenizer.source == str(tmp_path / "out" / "tokenizer")
@@ -260,7 +261,7 @@ def test_first_stages(node: dict[str, Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule",
+    "process",
     [
         {"target": "ldm.diffusion.scaled_linear", "params": {"start": 0.00085, "end": 0.012}},
         {"target": "ldm.diffusion.linear", "params": {"T": 100}},
@@ -269,37 +270,37 @@ def test_first_stages(node: dict[str, Any], tmp_path: Path) -> None:
         {"target": "ldm.diffusion.sqrt", "params": {"T": 100}},
     ],
 )
-def test_schedules_and_their_steps(schedule: dict[str, Any], tmp_path: Path) -> None:
-    node = changed(model_node(KL, 4, head_channels=32, schedule=schedule), parameterization="x0")
+def test_processes_and_their_steps(process: dict[str, Any], tmp_path: Path) -> None:
+    node = changed(model_node(KL, 4, head_channels=32, process=process), parameterization="x0")
     model = made(node)
     write_folder(model, node, tmp_path)
-    unnamed = "s" in schedule.get("params", {}) or schedule["target"].endswith("sqrt")  # no name there makes these numbers
+    unnamed = "s" in process.get("params", {}) or process["target"].endswith("sqrt")  # no name there makes these numbers
     scheduler = diffusers.DDIMScheduler.from_pretrained(tmp_path, subfolder="scheduler")
-    assert (scheduler.betas.double() / model.schedule.betas - 1).abs().max() < 1e-6
+    assert (scheduler.betas.double() / model.process.betas - 1).abs().max() < 1e-6
     assert scheduler.config.prediction_type == "sample" and bool(scheduler.config.trained_betas) == unnamed
     for steps in (1, 5, 20, 100):
         scheduler.set_timesteps(steps)
-        assert [*scheduler.timesteps.tolist(), -1] == uniform(model.schedule.T, steps)
-    assert torch.equal(same_back(model, tmp_path).schedule.betas, model.schedule.betas)
+        assert [*scheduler.timesteps.tolist(), -1] == uniform(model.process.T, steps)
+    assert torch.equal(same_back(model, tmp_path).process.betas, model.process.betas)
     values = json.loads((file := tmp_path / "scheduler" / "scheduler_config.json").read_text())
     file.write_text(json.dumps({**values, "trained_betas": scheduler.betas.tolist(), "_ldm": {}}))  # as others would write them
-    found = read_folder(tmp_path).node["params"]["schedule"]
-    assert found["target"] == ("ldm.diffusion.from_betas" if unnamed else schedule["target"])
-    assert (build(found, Trust()).betas / model.schedule.betas - 1).abs().max() < 1e-6
+    found = read_folder(tmp_path).node["params"]["process"]
+    assert found["target"] == ("ldm.diffusion.from_betas" if unnamed else process["target"])
+    assert (build(found, Trust()).betas / model.process.betas - 1).abs().max() < 1e-6
 
 
 def test_a_schedule_that_ends_in_pure_noise(tmp_path: Path) -> None:
-    schedule = {"target": "ldm.diffusion.scaled_linear", "params": {"zero_terminal_snr": True}}
-    node = changed(model_node(KL, 4, head_channels=32, schedule=schedule), parameterization="v")
+    process = {"target": "ldm.diffusion.scaled_linear", "params": {"zero_terminal_snr": True}}
+    node = changed(model_node(KL, 4, head_channels=32, process=process), parameterization="v")
     model = made(node)
     write_folder(model, node, tmp_path)
     start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     assert (our_images(model, {}, start) - their_images(model, tmp_path, {}, start)).abs().max() < 1e-4
-    assert read_folder(tmp_path).node["params"]["schedule"] == schedule
+    assert read_folder(tmp_path).node["params"]["process"] == process
     values = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195}
     values |= {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}  # as others write it
     (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(values))
-    assert torch.equal(same_back(model, tmp_path).schedule.betas, model.schedule.betas)
+    assert torch.equal(same_back(model, tmp_path).process.betas, model.process.betas)
 
 
 @pytest.mark.parametrize("config", ["celebahq-ldm4", "imagenet-ldm4", "text-ldm8-kl"])

@@ -98,7 +98,7 @@ def test_what_is_offered_trains(make: Any, name: str, tmp_path: Path) -> None:
     assert all(value.dtype == torch.float32 for value in checkpoint["model"].values() if value.is_floating_point())
     assert torch.get_default_dtype() == torch.float32
     if isinstance(module, DiffusionTraining):
-        tables = module.model.schedule._alpha, module.model.schedule._sigma
+        tables = module.model.process._alpha, module.model.process._sigma
         torch.testing.assert_close(tables[0] ** 2 + tables[1] ** 2, torch.ones(51), atol=1e-6, rtol=0)
 
 

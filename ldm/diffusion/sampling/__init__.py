@@ -1,48 +1,41 @@
-"""Samplers: plain functions over one `denoise(z_t, t)`. To add one, write the function and name it here."""
-
-from collections.abc import Callable
-
-from torch import Tensor
+"""Samplers: plain functions over one `denoise(z_t, t)`, for every process. To add one, write the function and name it here or in
+a config."""
 
 from ldm.diffusion.sampling.ddim import ddim
 from ldm.diffusion.sampling.ddpm import ddpm
 from ldm.diffusion.sampling.dpm_solver import dpm_solver, dpm_solver_sde
-from ldm.diffusion.sampling.heun import heun
+from ldm.diffusion.sampling.heun import euler, heun
 from ldm.diffusion.sampling.known import known_region
 from ldm.diffusion.sampling.plms import plms
-from ldm.diffusion.sampling.timesteps import Hooks, last_part, original_quadratic, original_uniform, uniform
+from ldm.diffusion.sampling.steps import NO_HOOKS, Hooks, Noise, Sampler, last_part, step_pairs
 from ldm.diffusion.sampling.unipc import unipc
 
-SAMPLERS: dict[str, Callable[..., Tensor]] = {
+SAMPLERS: dict[str, Sampler] = {
     "ddpm": ddpm,
     "ddim": ddim,
     "plms": plms,
+    "euler": euler,
     "heun": heun,
     "dpm_solver": dpm_solver,
     "dpm_solver_sde": dpm_solver_sde,
     "unipc": unipc,
 }
 
-SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
-    "uniform": uniform,
-    "original_uniform": original_uniform,
-    "original_quadratic": original_quadratic,
-}
-
 __all__ = [
-    "SPACINGS",
-    "Hooks",
+    "NO_HOOKS",
     "SAMPLERS",
+    "Hooks",
+    "Noise",
+    "Sampler",
     "ddim",
     "ddpm",
     "dpm_solver",
     "dpm_solver_sde",
+    "euler",
     "heun",
     "known_region",
     "last_part",
-    "original_quadratic",
-    "original_uniform",
     "plms",
-    "uniform",
+    "step_pairs",
     "unipc",
 ]

@@ -1,17 +1,19 @@
 """DDIM (Song et al., 2021): the paper's sampler."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import Process
+from ldm.diffusion.sampling.steps import NO_HOOKS, Hooks, Noise, step_pairs
 
 
 def ddim(
     denoise: Denoise,
     z_T: Tensor,
-    schedule: NoiseSchedule,
-    times: list[int],
+    process: Process,
+    times: Sequence[float],
     *,
     noise: Noise,
     eta: float = 0.0,
@@ -21,9 +23,9 @@ def ddim(
 
     Args:
         denoise: (z_t, t) -> Prediction.
-        z_T: `(B, C, h, w)` standard normal.
-        schedule: noise schedule.
-        times: see `timesteps`.
+        z_T: `(B, C, h, w)` at the first of the times, see `Process.begin`.
+        process: the model's.
+        times: every place to stop at, the noisiest first: see `Process.spacings`.
         noise: source of fresh noise, one stream per image; not asked when eta is 0.
         eta: 0 is deterministic; 1 with all T times is ancestral sampling.
         hooks: what happens around every step.
@@ -32,14 +34,14 @@ def ddim(
         The latent at the last time, `(B, C, h, w)`.
     """
     z = z_T
-    for time, t, s in walk(times, z):
-        z = hooks.before(z, time)
+    for t, s in step_pairs(times):
+        z = hooks.before(z, t)
         eps, z_0 = denoise(z, t)
-        if int(s[0]) < 0:
-            return hooks.after(z_0, z_0, time)
-        deviation = eta * schedule.posterior(z_0, z, t, s).variance.sqrt()
-        z = schedule.alpha(s, z) * z_0 + (schedule.sigma(s, z) ** 2 - deviation**2).clamp(min=0).sqrt() * eps
+        if s == process.clean:
+            return hooks.after(z_0, z_0, t)
+        deviation = eta * process.posterior(z_0, z, t, s).variance.sqrt()
+        z = process.alpha(s, z) * z_0 + (process.sigma(s, z) ** 2 - deviation**2).clamp(min=0).sqrt() * eps
         if eta > 0:
             z = z + deviation * noise(z)
-        z = hooks.after(z, z_0, time)
+        z = hooks.after(z, z_0, t)
     return z

@@ -1,17 +1,19 @@
 """Ancestral sampling (Ho et al., 2020; App. B)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import Process
+from ldm.diffusion.sampling.steps import NO_HOOKS, Hooks, Noise, step_pairs
 
 
 def ddpm(
     denoise: Denoise,
     z_T: Tensor,
-    schedule: NoiseSchedule,
-    times: list[int],
+    process: Process,
+    times: Sequence[float],
     *,
     noise: Noise,
     hooks: Hooks = NO_HOOKS,
@@ -21,9 +23,9 @@ def ddpm(
 
     Args:
         denoise: (z_t, t) -> Prediction.
-        z_T: `(B, C, h, w)` standard normal.
-        schedule: noise schedule.
-        times: see `timesteps`.
+        z_T: `(B, C, h, w)` at the first of the times, see `Process.begin`.
+        process: the model's.
+        times: every place to stop at, the noisiest first: see `Process.spacings`.
         noise: source of fresh noise, one stream per image.
         hooks: what happens around every step.
         v: the variance lies this share of the way from the posterior's, its lower bound, to that of q(z_t | z_s), its upper.
@@ -32,12 +34,13 @@ def ddpm(
         The latent at the last time, `(B, C, h, w)`.
     """
     z = z_T
-    for time, t, s in walk(times, z):
-        z = hooks.before(z, time)
+    for t, s in step_pairs(times):
+        z = hooks.before(z, t)
         z_0 = denoise(z, t).z_0
-        mean, variance = schedule.posterior(z_0, z, t, s)
+        mean, variance = process.posterior(z_0, z, t, s)
         if v:
-            variance = (1.0 - v) * variance + v * (1.0 - (schedule.alpha(t, z) / schedule.alpha(s, z)) ** 2)
-        z = mean + variance.sqrt() * noise(z) if int(s[0]) >= 0 else mean
-        z = hooks.after(z, z_0, time)
+            alpha_ts = process.alpha(t, z) / process.alpha(s, z)
+            variance = (1.0 - v) * variance + v * (process.sigma(t, z) ** 2 - alpha_ts**2 * process.sigma(s, z) ** 2)
+        z = mean + variance.sqrt() * noise(z) if s != process.clean else mean
+        z = hooks.after(z, z_0, t)
     return z

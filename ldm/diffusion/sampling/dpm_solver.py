@@ -4,50 +4,52 @@ Both integrate exactly but for the predicted clean latent, which they extrapolat
 lambda = log(alpha / sigma).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import Process
+from ldm.diffusion.sampling.steps import NO_HOOKS, Hooks, Noise, step_pairs
 
 
 def dpm_solver(
     denoise: Denoise,
     z_T: Tensor,
-    schedule: NoiseSchedule,
-    times: list[int],
+    process: Process,
+    times: Sequence[float],
     *,
     noise: Noise,
     hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
     """DPM-Solver++(2M): deterministic, one evaluation per step. Arguments as in `plms`."""
-    return _multistep(denoise, z_T, schedule, times, None, hooks)
+    return _multistep(denoise, z_T, process, times, None, hooks)
 
 
 def dpm_solver_sde(
     denoise: Denoise,
     z_T: Tensor,
-    schedule: NoiseSchedule,
-    times: list[int],
+    process: Process,
+    times: Sequence[float],
     *,
     noise: Noise,
     hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
     """SDE-DPM-Solver++(2M): stochastic, one evaluation per step. Arguments as in `plms`, and `noise` is drawn from."""
-    return _multistep(denoise, z_T, schedule, times, noise, hooks)
+    return _multistep(denoise, z_T, process, times, noise, hooks)
 
 
-def _multistep(denoise: Denoise, z: Tensor, schedule: NoiseSchedule, times: list[int], noise: Noise | None, hooks: Hooks) -> Tensor:
+def _multistep(denoise: Denoise, z: Tensor, process: Process, times: Sequence[float], noise: Noise | None, hooks: Hooks) -> Tensor:
     previous: tuple[Tensor, Tensor] | None = None  # clean latent and lambda of the step before
-    for time, t, s in walk(times, z):
-        z = hooks.before(z, time)
+    for t, s in step_pairs(times):
+        z = hooks.before(z, t)
         z_0 = denoise(z, t).z_0
-        if int(s[0]) < 0:
-            return hooks.after(z_0, z_0, time)
-        alpha_s, sigma_s, sigma_t = schedule.alpha(s, z), schedule.sigma(s, z), schedule.sigma(t, z)
-        lambda_t = torch.log(schedule.alpha(t, z) / sigma_t)
-        h = torch.log(alpha_s / sigma_s) - lambda_t
+        if s == process.clean:
+            return hooks.after(z_0, z_0, t)
+        alpha_s, sigma_s, sigma_t = process.alpha(s, z), process.sigma(s, z), process.sigma(t, z)
+        lambda_t = process.half_log_snr(t, z)
+        h = process.half_log_snr(s, z) - lambda_t
         D = z_0
         if previous is not None:
             before, lambda_before = previous
@@ -59,5 +61,5 @@ def _multistep(denoise: Denoise, z: Tensor, schedule: NoiseSchedule, times: list
             kept = -torch.expm1(-2 * h)  # share of the variance that is drawn anew
             z = sigma_s / sigma_t * torch.exp(-h) * z + alpha_s * kept * D + sigma_s * kept.sqrt() * noise(z)
         previous = (z_0, lambda_t)
-        z = hooks.after(z, z_0, time)
+        z = hooks.after(z, z_0, t)
     return z

@@ -1,34 +1,79 @@
-"""Heun's method on the probability-flow ODE (Karras et al., 2022, Algorithm 1).
+"""Euler's and Heun's methods on the probability-flow ODE (Karras et al., 2022, Algorithms 1 and 2).
 
-In the coordinates x = z / alpha and sigma = sigma_t / alpha_t the ODE is dx / dsigma = eps(x, sigma).
+They step in the coordinates in which the process gives its ODE: time and velocity for flows and EDM; for discrete times
+x = z / alpha and sigma / alpha, where dx / d(sigma / alpha) = eps.
 """
+
+import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import EDM, Process
+from ldm.diffusion.sampling.steps import NO_HOOKS, Hooks, Noise, require_ode, step_pairs
+
+
+def euler(
+    denoise: Denoise,
+    z_T: Tensor,
+    process: Process,
+    times: Sequence[float],
+    *,
+    noise: Noise,
+    hooks: Hooks = NO_HOOKS,
+) -> Tensor:
+    """First order, deterministic, one evaluation per step; for discrete times the same as DDIM. Arguments and errors as in `plms`."""
+    require_ode("euler", process, times)
+    z = z_T
+    for t, s in step_pairs(times):
+        z = hooks.before(z, t)
+        eps, z_0 = denoise(z, t)
+        z = hooks.after(z_0 if s == process.clean else _step(process, z, process.drift(z_0, eps, t), t, s), z_0, t)
+    return z
 
 
 def heun(
     denoise: Denoise,
     z_T: Tensor,
-    schedule: NoiseSchedule,
-    times: list[int],
+    process: Process,
+    times: Sequence[float],
     *,
     noise: Noise,
     hooks: Hooks = NO_HOOKS,
+    churn: float = 0.0,
+    churn_between: tuple[float, float] = (0.0, math.inf),
+    churn_noise: float = 1.0,
+    at_clean: bool = False,
 ) -> Tensor:
-    """Second order, deterministic, two evaluations per step but for the last onto clean data. Arguments as in `plms`."""
-    z = z_T
-    for time, t, s in walk(times, z):
-        z = hooks.before(z, time)
+    """Second order, two evaluations per step but for the last, onto clean data. Arguments and errors as in `plms`, and:
+
+    Args:
+        churn: S_churn of Algorithm 2: noise that is added before every step, for processes whose alpha is 1 (EDM); 0 is deterministic.
+        churn_between: S_min and S_max: only at these sigma.
+        churn_noise: S_noise: the standard deviation of what is added.
+        at_clean: two evaluations for the last step too, for networks that have an answer at the clean time (velocity).
+    """
+    require_ode("heun", process, times)
+    if churn and not isinstance(process, EDM):
+        raise ValueError(f"churn adds noise to a process whose alpha is 1 (EDM), unlike {type(process).__name__}")
+    z, gamma = z_T, min(churn / (len(times) - 1), math.sqrt(2.0) - 1.0)
+    for t, s in step_pairs(times):
+        z = hooks.before(z, t)
+        if gamma and churn_between[0] <= t <= churn_between[1]:
+            higher = t + gamma * t
+            z, t = z + (higher**2 - t**2) ** 0.5 * churn_noise * noise(z), higher
         eps, z_0 = denoise(z, t)
-        if int(s[0]) < 0:
-            return hooks.after(z_0, z_0, time)
-        alpha_t, alpha_s = schedule.alpha(t, z), schedule.alpha(s, z)
-        x = z / alpha_t
-        d_sigma = schedule.sigma(s, z) / alpha_s - schedule.sigma(t, z) / alpha_t
-        ahead = denoise(alpha_s * (x + d_sigma * eps), s).eps
-        z = hooks.after(alpha_s * (x + d_sigma * (eps + ahead) / 2), z_0, time)
+        if s == process.clean and not at_clean:
+            return hooks.after(z_0, z_0, t)
+        slope = process.drift(z_0, eps, t)
+        ahead = denoise(_step(process, z, slope, t, s), s)
+        z = hooks.after(_step(process, z, (slope + process.drift(ahead.z_0, ahead.eps, s)) / 2, t, s), z_0, t)
     return z
+
+
+def _step(process: Process, z: Tensor, slope: Tensor, t: float, s: float) -> Tensor:
+    """From t to s along a slope."""
+    scale_t, clock_t = process.ode(t, z)
+    scale_s, clock_s = process.ode(s, z)
+    return scale_s * (z / scale_t + (clock_s - clock_t) * slope)

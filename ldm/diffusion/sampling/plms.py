@@ -1,11 +1,13 @@
 """Pseudo linear multistep sampling (Liu et al., 2022): DDIM steps along an extrapolated noise prediction."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import Process
+from ldm.diffusion.sampling.steps import NO_HOOKS, Hooks, Noise, require_alpha, step_pairs
 
 # Adams-Bashforth weights, newest prediction first.
 ADAMS_BASHFORTH = ((3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
@@ -14,8 +16,8 @@ ADAMS_BASHFORTH = ((3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 /
 def plms(
     denoise: Denoise,
     z_T: Tensor,
-    schedule: NoiseSchedule,
-    times: list[int],
+    process: Process,
+    times: Sequence[float],
     *,
     noise: Noise,
     hooks: Hooks = NO_HOOKS,
@@ -24,23 +26,28 @@ def plms(
 
     Args:
         denoise: (z_t, t) -> Prediction.
-        z_T: `(B, C, h, w)` standard normal.
-        schedule: noise schedule.
-        times: see `timesteps`.
+        z_T: `(B, C, h, w)` at the first of the times, see `Process.begin`.
+        process: the model's.
+        times: every place to stop at, the noisiest first: see `Process.spacings`.
         noise: not used; the method is deterministic.
         hooks: what happens around every step.
 
     Returns:
         The latent at the last time, `(B, C, h, w)`.
+
+    Raises:
+        ValueError: a process of which nothing of z_0 is left at the first time.
     """
 
-    def step(z: Tensor, eps: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        z_0 = (z - schedule.sigma(t, z) * eps) / schedule.alpha(t, z)
-        return schedule.alpha(s, z) * z_0 + schedule.sigma(s, z) * eps, z_0
+    require_alpha("plms", process, times)
+
+    def step(z: Tensor, eps: Tensor, t: float, s: float) -> tuple[Tensor, Tensor]:
+        z_0 = (z - process.sigma(t, z) * eps) / process.alpha(t, z)
+        return process.alpha(s, z) * z_0 + process.sigma(s, z) * eps, z_0
 
     z, past = z_T, list[Tensor]()
-    for i, (time, t, s) in enumerate(walk(times, z)):
-        z = hooks.before(z, time)
+    for i, (t, s) in enumerate(step_pairs(times)):
+        z = hooks.before(z, t)
         eps = denoise(z, t).eps
         if past:
             weights = ADAMS_BASHFORTH[len(past) - 1]
@@ -50,6 +57,6 @@ def plms(
             ahead = s if i + 2 < len(times) else t
             direction = (eps + denoise(step(z, eps, t, s)[0], ahead).eps) / 2
         z, z_0 = step(z, torch.as_tensor(direction), t, s)
-        z = hooks.after(z, z_0, time)
+        z = hooks.after(z, z_0, t)
         past = [*past, eps][-3:]
     return z

@@ -1,18 +1,20 @@
 """UniPC (Zhao et al., 2023), second order multistep, data prediction, B(h) = e^h - 1."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise
-from ldm.diffusion.sampling.timesteps import NO_HOOKS, Hooks, Noise, walk
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import Process
+from ldm.diffusion.sampling.steps import NO_HOOKS, Hooks, Noise, step_pairs
 
 
 def unipc(
     denoise: Denoise,
     z_T: Tensor,
-    schedule: NoiseSchedule,
-    times: list[int],
+    process: Process,
+    times: Sequence[float],
     *,
     noise: Noise,
     hooks: Hooks = NO_HOOKS,
@@ -21,27 +23,27 @@ def unipc(
     z = z_T
     lambdas: list[Tensor] = []  # of the last two times
     models: list[Tensor] = []  # predicted clean latents there
-    came_from: tuple[Tensor, Tensor] | None = None  # (z, t) before the step that led here
-    for time, t, s in walk(times, z):
-        z = hooks.before(z, time)
-        lambda_t = torch.log(schedule.alpha(t, z) / schedule.sigma(t, z))
+    came_from: tuple[Tensor, float] | None = None  # (z, t) before the step that led here
+    for t, s in step_pairs(times):
+        z = hooks.before(z, t)
+        lambda_t = process.half_log_snr(t, z)
         z_0 = denoise(z, t).z_0
         if came_from is not None:
-            z = _step(schedule, *came_from, t, lambdas, models, lambda_t, z_0)
+            z = _step(process, *came_from, t, lambdas, models, lambda_t, z_0)
         lambdas, models = [*lambdas, lambda_t][-2:], [*models, z_0][-2:]
-        if int(s[0]) < 0:
-            return hooks.after(z_0, z_0, time)
+        if s == process.clean:
+            return hooks.after(z_0, z_0, t)
         came_from = (z, t)
-        lambda_s = torch.log(schedule.alpha(s, z) / schedule.sigma(s, z))
-        z = hooks.after(_step(schedule, z, t, s, lambdas, models, lambda_s, None), z_0, time)
+        lambda_s = process.half_log_snr(s, z)
+        z = hooks.after(_step(process, z, t, s, lambdas, models, lambda_s, None), z_0, t)
     return z
 
 
 def _step(
-    schedule: NoiseSchedule,
+    process: Process,
     z: Tensor,
-    t: Tensor,
-    s: Tensor,
+    t: float,
+    s: float,
     lambdas: list[Tensor],
     models: list[Tensor],
     lambda_s: Tensor,
@@ -50,8 +52,8 @@ def _step(
     """From t to s; with the prediction at s it is the corrector, without it the predictor."""
     hh = -(lambda_s - lambdas[-1])
     B = torch.expm1(hh)  # for data prediction h_phi_1 and B(h) are the same
-    alpha_s = schedule.alpha(s, z)
-    base = schedule.sigma(s, z) / schedule.sigma(t, z) * z - alpha_s * B * models[-1]
+    alpha_s = process.alpha(s, z)
+    base = process.sigma(s, z) / process.sigma(t, z) * z - alpha_s * B * models[-1]
     correction = torch.zeros_like(z)
     if len(models) > 1:
         r = (lambdas[-2] - lambdas[-1]) / -hh

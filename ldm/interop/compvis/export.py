@@ -98,11 +98,11 @@ def network(node: Node, size: int) -> Node:
     return {"target": "ldm.modules.diffusionmodules.openaimodel.UNetModel", "params": made}
 
 
-def schedule(node: Node) -> Node:
-    """Our schedule -> their `beta_schedule` and numbers."""
+def process(node: Node) -> Node:
+    """Our process -> their `beta_schedule` and numbers."""
     p = dict(node.get("params") or {})
     if p.get("zero_terminal_snr"):
-        raise refuse("a schedule with zero terminal SNR")
+        raise refuse("a process with zero terminal SNR")
     kinds = {"scaled_linear": ("linear", 0.0015, 0.0195), "linear": ("sqrt_linear", 1e-4, 2e-2), "sqrt": ("sqrt", 1e-4, 2e-2)}
     name = name_of(node)
     if name == "from_betas":
@@ -111,7 +111,7 @@ def schedule(node: Node) -> Node:
     if name == "cosine":
         return made | {"beta_schedule": "cosine", "cosine_s": p.get("s", 8e-3)}
     if name not in kinds:
-        raise refuse(f"schedule {node['target']}")
+        raise refuse(f"process {node['target']}")
     kind, start, end = kinds[name]
     return made | {"beta_schedule": kind, "linear_start": p.get("start", start), "linear_end": p.get("end", end)}
 
@@ -226,7 +226,7 @@ def latent_diffusion(node: Node, objective: Node | None, ema: bool, size: int) -
         raise refuse(f"parameterization {p['parameterization']!r} (theirs are eps and x0)")
     scale = p.get("scale", 1.0)
     made: Node = {
-        **schedule(p["schedule"]),
+        **process(p["process"]),
         "image_size": size,
         "channels": p["network"]["params"]["out_channels"],
         "parameterization": p.get("parameterization", "eps"),

@@ -46,8 +46,8 @@ class Translated:
     scheduler: Node | None
 
 
-def schedule(p: Parameters) -> Node:
-    """`beta_schedule` and its numbers -> a schedule of ours."""
+def process(p: Parameters) -> Node:
+    """`beta_schedule` and its numbers -> a process of ours."""
     kind, betas = p.take("beta_schedule", "linear"), p.take("given_betas")
     start, end, s = float(p.take("linear_start", 1e-4)), float(p.take("linear_end", 2e-2)), float(p.take("cosine_s", 8e-3))
     T = p.take("timesteps", 1000)
@@ -102,7 +102,7 @@ def latent_diffusion(target: str, params: Mapping[str, Any]) -> Translated:
     channels = p.take("channels", net["out_channels"])
     stage_node = {"target": "autoencoder.IdentityFirstStage"} if pixels else p.require("first_stage_config")
     stage = first_stage(stage_node, channels)
-    made: Node = {"first_stage": stage, "network": {"target": "ldm.networks.UNet", "params": net}, "schedule": schedule(p)}
+    made: Node = {"first_stage": stage, "network": {"target": "ldm.networks.UNet", "params": net}, "process": process(p)}
     cond = "__is_unconditional__" if pixels else p.require("cond_stage_config")
     key = p.take("conditioning_key")
     concat_mode, batch_key = p.take("concat_mode", True), p.take("cond_stage_key", "image")
@@ -134,7 +134,7 @@ def _pass_over(p: Parameters) -> None:
 
 
 def _objective(p: Parameters, model: Node) -> Node:
-    T = model["schedule"]["params"].get("T") or len(model["schedule"]["params"]["betas"])
+    T = model["process"]["params"].get("T") or len(model["process"]["params"]["betas"])
     learned = p.take("learn_logvar", False)
     initial = float(p.take("logvar_init", 0.0))
     if initial and not learned:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ldm.conditioning import ClassEmbedding, ConcatImage, Conditioner, Joint, LabelMap, LayoutTransformer, PretrainedText, TextTransformer
+from ldm.diffusion.process import DiscreteProcess
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
-from ldm.interop.compvis import schedule
+from ldm.interop.compvis import tables
 from ldm.interop.compvis.names import names_of
 from ldm.interop.compvis.weights import TRANSPOSED
 from ldm.interop.leftovers import drop_bookkeeping
@@ -97,6 +98,17 @@ def _tensor(ours: str, value: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
     return value.T.contiguous() if ours.removeprefix("network.") in TRANSPOSED else value
 
 
+def discrete(model: LatentDiffusion) -> DiscreteProcess:
+    """The model's process.
+
+    Raises:
+        UserError: one that these checkpoints have no place for.
+    """
+    if not isinstance(model.process, DiscreteProcess):
+        raise UserError(f"CompVis checkpoints hold models with discrete times, not {type(model.process).__name__}")
+    return model.process
+
+
 def from_state(
     model: LatentDiffusion, state: Mapping[str, Tensor], source: str, ema: bool | None = None, log_variance: bool | None = None
 ) -> Weights:
@@ -134,14 +146,14 @@ def from_state(
         del left["logvar"]
     if log_variance is not None and log_variance != ("logvar" in left):
         raise UserError(f"{source}: learn_logvar is {str(log_variance).lower()} in its config, logvar in it: {'logvar' in left}")
-    schedule.compare(model.schedule, left, source)
+    tables.compare(discrete(model), left, source)
     if not model.scale_by_std:
         result.tensors["scale"] = left.pop("scale_factor", torch.as_tensor(model.scale)).float()
     if "logvar" in left:
         result.tensors["objective.log_variance"] = left.pop("logvar")
     _take_copies(model, names, left, result, source)
     for key in list(left):
-        if key in (*schedule.NAMES, *IGNORED):
+        if key in (*tables.NAMES, *IGNORED):
             left.pop(key)
         elif key.startswith((LOSS, "first_stage_model.loss.", "cond_stage_model.loss.")):
             result.dropped.append(key)
@@ -199,7 +211,7 @@ def to_state(model: LatentDiffusion, weights: Weights) -> dict[str, Tensor]:
     """
     names = model_names(model)
     trained, plain = weights.chosen(raw=True), weights.chosen()
-    state = schedule.buffers(model.schedule)
+    state = tables.buffers(discrete(model))
     state |= {theirs: _tensor(ours, (trained if ours.startswith("network.") else plain)[ours]) for ours, theirs in names.items()}
     if weights.ema:
         averaged = {ours: theirs for ours, theirs in names.items() if ours.startswith("network.")}

@@ -73,10 +73,10 @@ def _model(folder: Path) -> Foreign:
         notes = [f"{stage_folder / CONFIG}: scaling_factor {scale} is not used by LDMSuperResolutionPipeline; 1 was taken"]
         scale = 1.0
     network, network_weights = _unet(folder / "unet")
-    schedule, parameterization, more = _scheduler(folder / "scheduler" / "scheduler_config.json")
+    process, parameterization, more = _scheduler(folder / "scheduler" / "scheduler_config.json")
     extra = network["params"]["in_channels"] - stage["params"]["channels"]
     conditioner, condition_weights = read_conditioner(folder, index, extra, "context_channels" in network["params"])
-    params: dict[str, Any] = {"first_stage": stage, "network": network, "schedule": schedule, "parameterization": parameterization}
+    params: dict[str, Any] = {"first_stage": stage, "network": network, "process": process, "parameterization": parameterization}
     weights = {
         **_below("first_stage", stage_weights),
         **_below("network", network_weights),

@@ -1,6 +1,6 @@
-"""Noise schedule and parameterization <-> `scheduler_config.json`.
+"""Discrete process and parameterization <-> `scheduler_config.json`.
 
-The steps of the schedule written are those of `uniform` wherever the number of steps divides T: from T-1 down to clean data.
+The steps of the scheduler written are those of `uniform` wherever the number of steps divides T: from T-1 down to clean data.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ldm.config import Trust, build
-from ldm.diffusion import NoiseSchedule, cosine, linear, scaled_linear
+from ldm.diffusion import DiscreteProcess, cosine, linear, scaled_linear
 from ldm.errors import UserError
 from ldm.interop.diffusers.settings import OWN, Node, Settings, parameters
 
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 NAMES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}  # ours -> theirs
-MADE: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "scaled_linear": scaled_linear, "cosine": cosine}
+MADE: dict[str, Callable[..., DiscreteProcess]] = {"linear": linear, "scaled_linear": scaled_linear, "cosine": cosine}
 CLASSES = (  # that read betas and prediction_type alike; how they sample is not a matter of the model
     "DDIMScheduler",
     "DDPMScheduler",
@@ -32,17 +32,17 @@ SAMPLING = {"clip_sample": True, "thresholding": False}  # change samples, not t
 NEAR = 1e-6  # relative: further off, betas are written out
 
 
-def write_scheduler(schedule: NoiseSchedule, node: Node, parameterization: str) -> dict[str, Any]:
+def write_scheduler(process: DiscreteProcess, node: Node, parameterization: str) -> dict[str, Any]:
     """`scheduler_config.json` of a `DDIMScheduler`.
 
     Args:
-        schedule: the model's.
-        node: of the schedule.
+        process: the model's.
+        node: of the process.
         parameterization: "eps", "x0" or "v".
     """
     made: dict[str, Any] = {
         "_class_name": "DDIMScheduler",
-        "num_train_timesteps": schedule.T,
+        "num_train_timesteps": process.T,
         "prediction_type": PREDICTIONS[parameterization],
         "clip_sample": False,
         "set_alpha_to_one": True,
@@ -50,14 +50,14 @@ def write_scheduler(schedule: NoiseSchedule, node: Node, parameterization: str) 
         "timestep_spacing": "trailing",
     }
     named = _named(node)
-    betas = schedule.betas
-    if named is not None and _near(_betas(named, schedule.T), betas):
+    betas = process.betas
+    if named is not None and _near(_betas(named, process.T), betas):
         return {**made, **named}
-    return {**made, "trained_betas": betas.tolist(), OWN: {"schedule": node}}
+    return {**made, "trained_betas": betas.tolist(), OWN: {"process": node}}
 
 
 def read_scheduler(settings: Settings) -> tuple[Node, str, list[str]]:
-    """Schedule node, parameterization and notes from a scheduler's settings.
+    """Process node, parameterization and notes from a scheduler's settings.
 
     Raises:
         UserError: a class or setting that changes the noise schedule in a way this project has no name for.
@@ -92,7 +92,7 @@ def _named(node: Node) -> dict[str, Any] | None:
     name = str(node.get("target", "")).removeprefix("ldm.diffusion.")
     if name not in NAMES:
         return None
-    values = parameters(node, "schedule", {f"ldm.diffusion.{name}": MADE[name]})
+    values = parameters(node, "process", {f"ldm.diffusion.{name}": MADE[name]})
     if values["zero_terminal_snr"]:
         return None  # they stretch the schedule in float32, which moves its end too far
     ends = {"beta_start": values["start"], "beta_end": values["end"]} if name != "cosine" else {}
@@ -120,7 +120,7 @@ def _node(settings: Settings) -> Node:
     if trained is not None:
         if stretched:
             raise settings.wrong("rescale_betas_zero_snr", stretched, "False beside trained_betas")
-        return _recognised(torch.tensor(trained, dtype=torch.float64), settings.own.get("schedule"))
+        return _recognised(torch.tensor(trained, dtype=torch.float64), settings.own.get("process", settings.own.get("schedule")))
     name = next((ours for ours, theirs in NAMES.items() if theirs == kind), None)
     if name is None:
         raise settings.wrong("beta_schedule", kind, " or ".join(map(repr, NAMES.values())))
@@ -131,8 +131,8 @@ def _node(settings: Settings) -> Node:
 def _recognised(betas: Tensor, named: Any) -> Node:
     """The node that makes these betas: the one that the file names, one of a family, or the numbers themselves."""
     if isinstance(named, dict):
-        schedule = build(named, Trust(), "schedule")
-        if isinstance(schedule, NoiseSchedule) and torch.equal(schedule.betas, betas):
+        process = build(named, Trust(), "process")
+        if isinstance(process, DiscreteProcess) and torch.equal(process.betas, betas):
             return named
     ends = {"start": float(betas[0]), "end": float(betas[-1])}
     for name, make in MADE.items():

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from ldm.conditioning import TextTransformer, Unconditional
 from ldm.config import Trust, build
+from ldm.diffusion import DiscreteProcess
 from ldm.errors import UserError
 from ldm.first_stage import FirstStage
 from ldm.interop.diffusers.autoencoder import KL, unwrapped, write_autoencoder
 from ldm.interop.diffusers.conditioner import is_low_res, write_conditioner
 from ldm.interop.diffusers.files import VERSION, WEIGHTS, write_json, write_tensors
-from ldm.interop.diffusers.scheduler import write_scheduler
+from ldm.interop.diffusers.scheduler import PREDICTIONS, write_scheduler
 from ldm.interop.diffusers.settings import Node, parameters
 from ldm.interop.diffusers.text import is_ldm_bert, write_bert, write_tokenizer
 from ldm.interop.diffusers.unet import write_unet
@@ -70,7 +71,7 @@ def _write_model(model: LatentDiffusion, node: Node, folder: Path, size: int | N
     _agree(model.network, p["network"], "network")
     latent_size = None if size is None else _latent_size(model, size)
     unet = Part(write_unet(p["network"], latent_size), to_diffusers(model.network))
-    scheduler = {"_diffusers_version": VERSION, **write_scheduler(model.schedule, p["schedule"], p["parameterization"])}
+    scheduler = {"_diffusers_version": VERSION, **write_scheduler(_discrete(model), p["process"], _named(p["parameterization"]))}
     pipeline = _pipeline(model)
     autoencoder = "vae" if pipeline is None and first_stage.config["_class_name"] == KL else "vqvae"
     first_stage.write(folder / autoencoder)
@@ -90,6 +91,18 @@ def _write_model(model: LatentDiffusion, node: Node, folder: Path, size: int | N
     if pipeline == PLAIN and size is None:
         notes.append("unet/config.json has no sample_size: LDMPipeline needs one; give the image size when writing")
     return notes
+
+
+def _discrete(model: LatentDiffusion) -> DiscreteProcess:
+    if not isinstance(model.process, DiscreteProcess):
+        raise UserError(f"process {type(model.process).__name__}: expected one with discrete times (linear, scaled_linear, cosine, ...)")
+    return model.process
+
+
+def _named(parameterization: Any) -> str:
+    if parameterization not in PREDICTIONS:
+        raise UserError(f"parameterization {parameterization!r}: expected {' or '.join(PREDICTIONS)}")
+    return str(parameterization)
 
 
 def _scale(model: LatentDiffusion, named: float | str) -> float:
@@ -123,7 +136,7 @@ def _first_stage(model: FirstStage, node: Node, scale: float | None, size: int |
 
 
 def _latent_size(model: LatentDiffusion, size: int) -> int:
-    step = model.first_stage.factor * model.network.factor
+    step = model.size_multiple
     if size < step or size % step:
         raise UserError(f"size {size}: expected a multiple of {step}, the factors of the first stage and of the UNet")
     return size // model.first_stage.factor

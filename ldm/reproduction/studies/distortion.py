@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ldm.config import Trust, build
 from ldm.data.batch import Batch, collate
-from ldm.diffusion import code_times, progressive
+from ldm.diffusion import DiscreteProcess, code_times, progressive
 from ldm.errors import UserError
 from ldm.evaluation.chart import Axis, draw_chart
 from ldm.generation import to_device
@@ -57,21 +57,23 @@ def rate_distortion(loaded: LoadedModel, batch: Batch, steps: int, seed: int = 0
         `points`, from T down: time, bits per image dimension and per latent dimension, the errors in pixels (0 to 255) and latents.
 
     Raises:
-        UserError: a number of steps that the schedule does not have.
+        UserError: a number of steps that the process does not have, or one without discrete times.
     """
-    model, images = loaded.model, batch["image"]
+    model, images, process = loaded.model, batch["image"], loaded.model.process
+    if not isinstance(process, DiscreteProcess):
+        raise UserError(f"{loaded.path}: progressive coding is over discrete times, unlike those of {type(process).__name__}")
     try:
-        times = code_times(model.schedule.T, steps)
+        times = code_times(process.T, steps)
     except ValueError as error:
         raise UserError(str(error)) from error
     nats, pixels, latents = (torch.zeros(len(times), dtype=torch.float64) for _ in range(3))
     dimensions, noise = 0, generator("rate-distortion", seed)
     with tqdm(total=len(times) * math.ceil(len(images) / BATCH), desc="rate-distortion", unit="step", disable=not progress) as bar:
         for first in range(0, len(images), BATCH):
-            part = to_device({key: batch[key][first : first + BATCH] for key in ("image", *model.conditioner.reads)}, model.scale.device)
+            part = to_device({key: batch[key][first : first + BATCH] for key in ("image", *model.conditioner.reads)}, model.device)
             z_0 = model.encode(part["image"]).float()
             dimensions = z_0[0].numel()
-            for i, received in enumerate(progressive(model.denoiser(part), z_0, model.schedule, times, noise)):
+            for i, received in enumerate(progressive(model.denoiser(part), z_0, process, times, noise)):
                 nats[i] += received.nats.sum()
                 pixels[i] += summed_error(model.decode(received.z_0).float().clamp(-1, 1) * 127.5, part["image"] * 127.5)
                 latents[i] += summed_error(received.z_0, z_0)
@@ -94,7 +96,7 @@ def rate_distortion(loaded: LoadedModel, batch: Batch, steps: int, seed: int = 0
         "image_shape": list(images.shape[1:]),
         "latent_dimensions": dimensions,
         "steps": steps,
-        "T": model.schedule.T,
+        "T": process.T,
         "seed": seed,
         "weights_sha256": loaded.sha256,
         "trained_steps": loaded.step,

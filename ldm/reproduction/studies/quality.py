@@ -146,7 +146,7 @@ def measure_samples(bench: Bench, factor: int, file: Path, steps: int) -> dict[s
             "images_per_second": bench.samples / seconds,
             "batch": min(BATCH, bench.samples),
             "seed": 0,
-            "precision": for_sampling("auto", loaded.model.scale.device),
+            "precision": for_sampling("auto", loaded.model.device),
             **setting(loaded),
         }
 

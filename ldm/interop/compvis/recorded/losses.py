@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.config import Trust, build
-from ldm.diffusion.objective import DiffusionObjective, vlb_weights
+from ldm.diffusion.objective import DiffusionObjective
+from ldm.diffusion.weighting import vlb_weights
 from ldm.first_stage.base import Reconstruction
 from ldm.first_stage.kl import DiagonalGaussian
 from ldm.first_stage.loss import AutoencoderLoss
@@ -17,6 +18,7 @@ from ldm.first_stage.vq import VQAutoencoder
 from ldm.interop.compvis.model import latent_diffusion
 from ldm.interop.compvis.names import names_of
 from ldm.interop.compvis.recorded.case import Case
+from ldm.interop.compvis.state import discrete
 from ldm.interop.compvis.training import first_stage_loss
 from ldm.interop.compvis.weights import from_compvis
 from ldm.latent_diffusion import LatentDiffusion
@@ -165,10 +167,10 @@ def _one_loss(case: Case, params: dict[str, Any]) -> dict[str, Tensor]:
     x0, t, noise = (case.inputs[name] for name in ("x0", "t", "noise"))
     if objective.log_variance is not None:
         objective.log_variance.data.copy_(case.inputs["logvar"])
-    errors = objective.errors(model.network, x0, t, noise, model.schedule, model.parameterization)
-    total, logs = objective(errors, t, model.schedule, model.parameterization)
+    errors = objective.errors(model.network, x0, t, noise, model.process, model.parameterization)
+    total, logs = objective(errors, t, model.process, model.parameterization)
     total.backward()
-    bound = (vlb_weights(model.schedule, model.parameterization, "original")[t] * errors).mean()
+    bound = (vlb_weights(discrete(model), model.parameterization, "original")[t] * errors).mean()
     got = {"loss": total.detach(), "loss_simple": logs["loss_simple"], "loss_vlb": bound.detach()}
     names = {theirs: ours for ours, theirs in names_of(model.network).items()}
     gradients = {name: p.grad for name, p in model.network.named_parameters()}
@@ -182,10 +184,10 @@ def _one_loss(case: Case, params: dict[str, Any]) -> dict[str, Tensor]:
 
 def _formulas(case: Case, model: LatentDiffusion) -> dict[str, Tensor]:
     x0, t, noise = (case.inputs[name] for name in ("x0", "t", "noise"))
-    schedule = model.schedule
-    alpha, sigma = schedule.alpha(t, x0), schedule.sigma(t, x0)
-    z_t = schedule.add_noise(x0, t, noise)
-    mean, variance = schedule.posterior(x0, z_t, t, t - 1)
+    process = discrete(model)
+    alpha, sigma = process.alpha(t, x0), process.sigma(t, x0)
+    z_t = process.add_noise(x0, t, noise)
+    mean, variance = process.posterior(x0, z_t, t, t - 1)
     return {
         "q_sample": z_t,
         "q_mean": alpha * x0,
@@ -196,5 +198,5 @@ def _formulas(case: Case, model: LatentDiffusion) -> dict[str, Tensor]:
         "post_logvar": variance.clamp(min=1e-20).log(),
         "x0_from_eps": (z_t - sigma * noise) / alpha,
         "eps_from_x0": (z_t - alpha * x0) / sigma,
-        "prior_bpd": schedule.prior_bits(x0),
+        "prior_bpd": process.prior_bits(x0),
     }

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ldm.config import Trust, build
-from ldm.diffusion.sampling import original_quadratic, original_uniform
-from ldm.diffusion.schedule import NoiseSchedule, normal_kl
+from ldm.diffusion.process import DiscreteProcess, normal_kl
+from ldm.diffusion.process.spacing import original_quadratic, original_uniform
 from ldm.first_stage.kl import DiagonalGaussian
-from ldm.interop.compvis import schedule as tables
+from ldm.interop.compvis import tables
 from ldm.interop.compvis.config import Parameters
-from ldm.interop.compvis.model import schedule as schedule_node
+from ldm.interop.compvis.model import process as process_node
 from ldm.interop.compvis.recorded.case import Case
 from ldm.interop.compvis.training import cycle_arguments
 from ldm.nn.embedding import timestep_embedding
@@ -73,10 +73,10 @@ def schedule_tables(case: Case) -> dict[str, Tensor]:
     """All tables of a schedule."""
     p = Parameters(case.target, case.params)
     v, kind = float(p.take("v_posterior", 0.0)), p.take("parameterization", "eps")
-    schedule: NoiseSchedule = build(schedule_node(p), Trust())
+    process: DiscreteProcess = build(process_node(p), Trust())
     p.done()
-    got = tables.buffers(schedule, v)
-    return got | {"lvlb_weights": tables.bound_weights(schedule, got, kind), "betas_f64": schedule.betas}
+    got = tables.buffers(process, v)
+    return got | {"lvlb_weights": tables.bound_weights(process, got, kind), "betas_f64": process.betas}
 
 
 def ddim_tables(case: Case) -> dict[str, Tensor]:

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from ldm.conditioning import Conditioning
 from ldm.diffusion.guidance import Denoise, Guidance, classifier_free, with_clean
-from ldm.diffusion.sampling import Hooks, ddim, ddpm, original_uniform, plms, uniform
+from ldm.diffusion.parameterization import Prediction
+from ldm.diffusion.process.spacing import original_uniform, uniform
+from ldm.diffusion.sampling import Hooks, ddim, ddpm, plms
 from ldm.first_stage.vq import VQAutoencoder
 from ldm.interop.compvis.recorded.case import Case
 from ldm.interop.compvis.recorded.losses import model_of
+from ldm.interop.compvis.state import discrete
 from ldm.latent_diffusion import LatentDiffusion
 
 SAMPLERS = {"ddim": ddim, "plms": plms}
@@ -53,7 +56,7 @@ class Log:
     z_0: list[Tensor] = field(default_factory=list)
     done: int = 0
 
-    def after(self, z_s: Tensor, z_0: Tensor, t: int) -> Tensor:
+    def after(self, z_s: Tensor, z_0: Tensor, t: float) -> Tensor:
         self.done += 1
         left = self.steps - self.done
         if left % self.every == 0 or left == self.steps - 1:
@@ -80,8 +83,8 @@ def _mask_before(case: Case, tag: str, model: LatentDiffusion) -> Hooks:
     """Known places (mask 1) are put back, noised, before each step."""
     mask, x0, noises = case.inputs["mask"], case.inputs["x0"], _noises(case.inputs[f"{tag}_qnoise"])
 
-    def before(z: Tensor, t: int) -> Tensor:
-        known = model.schedule.add_noise(x0, torch.full((len(z),), t), next(noises))
+    def before(z: Tensor, t: float) -> Tensor:
+        known = model.process.add_noise(x0, t, next(noises))
         return known * mask + (1.0 - mask) * z
 
     return Hooks(before=before)
@@ -91,13 +94,13 @@ def _denoiser(case: Case, model: LatentDiffusion, scale: float) -> Denoise:
     """Conditioned on `in.c`, guided against `in.uc`."""
     c = Conditioning(context=case.inputs.get("c"))
 
-    def conditional(z: Tensor, t: Tensor):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def conditional(z: Tensor, t: float) -> Prediction:
         return model.denoise(z, t, c)
 
     if scale == 1.0 or "uc" not in case.inputs:
         return conditional
     both = c.followed_by(Conditioning(context=case.inputs["uc"]))
-    return classifier_free(lambda z, t: model.denoise(z, t, both), conditional, Guidance(scale), model.schedule)
+    return classifier_free(lambda z, t: model.denoise(z, t, both), conditional, Guidance(scale), model.process)
 
 
 @torch.no_grad()
@@ -114,8 +117,7 @@ def ddim_and_plms(case: Case) -> dict[str, Tensor]:
             continue
         first, said = name
         if first == "eps":
-            z = case.inputs["x_T"]
-            got[tag] = _denoiser(case, model, number(said.get("cfg", said.get("scale")), 1.0))(z, torch.full((len(z),), int(said["t"]))).eps
+            got[tag] = _denoiser(case, model, number(said.get("cfg", said.get("scale")), 1.0))(case.inputs["x_T"], int(said["t"])).eps
         else:
             log = _run(case, model, tag, first, said)
             got |= {tag: log.z[-1], f"{tag}_pred_x0": torch.stack(log.z_0)}
@@ -124,7 +126,7 @@ def ddim_and_plms(case: Case) -> dict[str, Tensor]:
 
 def _run(case: Case, model: LatentDiffusion, tag: str, sampler: str, said: dict[str, str]) -> Log:
     steps = int(said.get("S") or said.get("steps") or case.inputs["S"])
-    times = original_uniform(model.schedule.T, steps)
+    times = original_uniform(discrete(model).T, steps)
     if "partial" in said:  # their arithmetic leaves one step less than it says
         kept = int(min(int(said["partial"]) / (len(times) - 1), 1.0) * (len(times) - 1)) - 1
         times = times[-kept - 1 :]
@@ -135,7 +137,7 @@ def _run(case: Case, model: LatentDiffusion, tag: str, sampler: str, said: dict[
     noises = _noises(case.inputs.get(f"{tag}_noise"), number(said.get("temp"), 1.0))
     options: dict[str, Any] = {"eta": number(said.get("eta"), 0.0)} if sampler == "ddim" else {}
     hooks = Hooks(before.before, log.after)
-    z = SAMPLERS[sampler](denoise, z_T, model.schedule, times, noise=lambda _: next(noises), hooks=hooks, **options)
+    z = SAMPLERS[sampler](denoise, z_T, model.process, times, noise=lambda _: next(noises), hooks=hooks, **options)
     log.z.append(z)
     return log
 
@@ -146,10 +148,10 @@ def _quantised(case: Case, model: LatentDiffusion, codebook: Tensor) -> dict[str
     assert isinstance(stage, VQAutoencoder)
     stage.codebook.embedding.weight.copy_(codebook)
     denoise = with_clean(_denoiser(case, model, 1.0), lambda z_0: stage.codebook.lookup(stage.codebook.codes(z_0)))
-    times, z_T = original_uniform(model.schedule.T, int(case.inputs["S"])), case.inputs["x_T"]
+    times, z_T = original_uniform(discrete(model).T, int(case.inputs["S"])), case.inputs["x_T"]
     log = Log(len(times) - 1, _every(case, len(times) - 1, case.outputs["pred_x0"]), [z_T], [z_T])
     noises = _noises(case.inputs["noise"])
-    z = ddim(denoise, z_T, model.schedule, times, noise=lambda _: next(noises), eta=1.0, hooks=Hooks(after=log.after))
+    z = ddim(denoise, z_T, model.process, times, noise=lambda _: next(noises), eta=1.0, hooks=Hooks(after=log.after))
     return {"ddim": z, "pred_x0": torch.stack(log.z_0), "x_inter": torch.stack(log.z)}
 
 
@@ -169,11 +171,11 @@ def ancestral(case: Case) -> dict[str, Tensor]:
         denoise = _denoiser(case, model, 1.0)
         if "first_stage_config" not in params and params.get("clip_denoised", True):
             denoise = with_clean(denoise, lambda z_0: z_0.clamp(-1, 1))
-        log = Log(model.schedule.T, int(params.get("log_every_t", 100)), [z_T], [z_T])
+        log = Log(discrete(model).T, int(params.get("log_every_t", 100)), [z_T], [z_T])
         masked = _mask_after(case, tag, model) if f"{tag}_qnoise" in case.inputs else None
         hooks = Hooks(after=lambda z_s, z_0, t, m=masked, log=log: log.after(z_s if m is None else m(z_s, z_0, t), z_0, t))  # type: ignore[misc]
-        times, v = uniform(model.schedule.T, model.schedule.T), float(params.get("v_posterior", 0.0))
-        z = ddpm(denoise, z_T, model.schedule, times, noise=lambda _, n=noises: next(n), hooks=hooks, v=v)  # type: ignore[misc]
+        times, v = uniform(discrete(model).T, discrete(model).T), float(params.get("v_posterior", 0.0))
+        z = ddpm(denoise, z_T, model.process, times, noise=lambda _, n=noises: next(n), hooks=hooks, v=v)  # type: ignore[misc]
         name = tag if tag.startswith("ddpm") else f"{tag}_ddpm"
         got |= {name: z, f"{name}_intermediates": torch.stack(log.z)}
     return got
@@ -183,8 +185,8 @@ def _mask_after(case: Case, tag: str, model: LatentDiffusion):  # type: ignore[n
     """Known places are put back after each step, noised to the time that the step came from."""
     noises = _noises(case.inputs[f"{tag}_qnoise"])
 
-    def after(z: Tensor, z_0: Tensor, t: int) -> Tensor:
-        known = model.schedule.add_noise(case.inputs["x0"], torch.full((len(z),), t), next(noises))
+    def after(z: Tensor, z_0: Tensor, t: float) -> Tensor:
+        known = model.process.add_noise(case.inputs["x0"], t, next(noises))
         return known * case.inputs["mask"] + (1.0 - case.inputs["mask"]) * z
 
     return after
@@ -201,5 +203,5 @@ def _progressive(case: Case, model: LatentDiffusion) -> dict[str, Tensor]:
     times = [*range(start - 1, -1, -1), -1]
     denoise, v = _denoiser(case, model, 1.0), float(case.params["ddpm"].get("v_posterior", 0.0))
     hooks = Hooks(after=log.after)
-    z = ddpm(denoise, case.inputs["x_T"], model.schedule, times, noise=lambda _: next(noises), hooks=hooks, v=v)
+    z = ddpm(denoise, case.inputs["x_T"], model.process, times, noise=lambda _: next(noises), hooks=hooks, v=v)
     return {"prog_temperature_startT": z, "prog_x0_partials": torch.stack(log.z_0)}

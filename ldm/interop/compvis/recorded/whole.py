@@ -10,11 +10,13 @@ from torch import Tensor
 from ldm.conditioning import Conditioning, GivenContext, LabelMap
 from ldm.config import Trust, build
 from ldm.data.batch import Batch
-from ldm.diffusion.objective import DiffusionObjective, vlb_weights
-from ldm.diffusion.sampling import ddim, original_uniform
+from ldm.diffusion.objective import DiffusionObjective
+from ldm.diffusion.process.spacing import original_uniform
+from ldm.diffusion.sampling import ddim
+from ldm.diffusion.weighting import vlb_weights
 from ldm.interop.compvis.model import Translated, latent_diffusion, split
 from ldm.interop.compvis.recorded.case import Case
-from ldm.interop.compvis.state import from_state
+from ldm.interop.compvis.state import discrete, from_state
 from ldm.latent_diffusion import LatentDiffusion, std_scale
 
 
@@ -31,9 +33,9 @@ def _losses(case: Case, model: LatentDiffusion, said: Translated, z: Tensor, c: 
         objective.log_variance.data.copy_(case.weights["logvar"])
     t = case.inputs["t"]
     network = lambda z_t, t: model.output(z_t, t, c)  # noqa: E731
-    errors = objective.errors(network, z, t, case.inputs["noise"], model.schedule, model.parameterization)
-    total, logs = objective(errors, t, model.schedule, model.parameterization)
-    bound = (vlb_weights(model.schedule, model.parameterization, "original")[t] * errors).mean()
+    errors = objective.errors(network, z, t, case.inputs["noise"], model.process, model.parameterization)
+    total, logs = objective(errors, t, model.process, model.parameterization)
+    bound = (vlb_weights(discrete(model), model.parameterization, "original")[t] * errors).mean()
     return {"loss": total, "loss_simple": logs["loss_simple"], "loss_vlb": bound}
 
 
@@ -93,8 +95,8 @@ def _samplings(case: Case) -> list[tuple[str, re.Match[str]]]:
 
 
 def _sample(case: Case, model: LatentDiffusion, c: Conditioning, steps: int) -> Tensor:
-    times = original_uniform(model.schedule.T, steps)
-    return ddim(lambda z_t, t: model.denoise(z_t, t, c), case.inputs["x_T"], model.schedule, times, noise=torch.zeros_like)
+    times = original_uniform(discrete(model).T, steps)
+    return ddim(lambda z_t, t: model.denoise(z_t, t, c), case.inputs["x_T"], model.process, times, noise=torch.zeros_like)
 
 
 def _nchw(x: Tensor) -> Tensor:

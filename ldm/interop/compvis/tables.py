@@ -1,4 +1,4 @@
-"""The schedule buffers that their checkpoints carry; here they follow from the betas and are never stored."""
+"""The buffers of the noise schedule that their checkpoints carry; here they follow from the betas and are never stored."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import DiscreteProcess
 from ldm.errors import UserError
 
 NAMES = (
@@ -26,14 +26,14 @@ NAMES = (
 )
 
 
-def buffers(schedule: NoiseSchedule, v: float = 0.0) -> dict[str, Tensor]:
+def buffers(process: DiscreteProcess, v: float = 0.0) -> dict[str, Tensor]:
     """Their twelve tables `(T,)` float32, computed in float64 as they compute them.
 
     Args:
-        schedule: ours.
+        process: ours.
         v: the posterior's variance lies this share of the way from its lower to its upper bound.
     """
-    betas = schedule.betas.cpu().numpy()
+    betas = process.betas.cpu().numpy()
     alphas = 1.0 - betas
     squared = np.cumprod(alphas)
     before = np.append(1.0, squared[:-1])
@@ -56,9 +56,9 @@ def buffers(schedule: NoiseSchedule, v: float = 0.0) -> dict[str, Tensor]:
     return {name: torch.tensor(table, dtype=torch.float32) for name, table in zip(NAMES, tables, strict=True)}
 
 
-def bound_weights(schedule: NoiseSchedule, tables: Mapping[str, Tensor], parameterization: Literal["eps", "x0"]) -> Tensor:
+def bound_weights(process: DiscreteProcess, tables: Mapping[str, Tensor], parameterization: Literal["eps", "x0"]) -> Tensor:
     """Their weights of the variational bound `(T,)`, from the float32 tables; the first is the second's."""
-    squared, alphas = tables["alphas_cumprod"], (1.0 - schedule.betas).float()
+    squared, alphas = tables["alphas_cumprod"], (1.0 - process.betas).float()
     if parameterization == "eps":
         weights = tables["betas"] ** 2 / (2 * tables["posterior_variance"] * alphas * (1 - squared))
     else:
@@ -67,13 +67,13 @@ def bound_weights(schedule: NoiseSchedule, tables: Mapping[str, Tensor], paramet
     return weights
 
 
-def compare(schedule: NoiseSchedule, state: Mapping[str, Tensor], source: str) -> None:
+def compare(process: DiscreteProcess, state: Mapping[str, Tensor], source: str) -> None:
     """See that a checkpoint was made with the schedule of its config.
 
     Raises:
         UserError: other numbers.
     """
-    ours = buffers(schedule)
+    ours = buffers(process)
     for name in ("betas", "alphas_cumprod"):
         if name in state:
             theirs = state[name].float().cpu()

@@ -1,27 +1,23 @@
-"""Noise schedules: q(z_t | z_0) = N(alpha_t z_0, sigma_t^2 I) (App. B, Eq. 4).
+"""Discrete times: tables of alpha_t and sigma_t, from the betas of a forward chain (App. B, Eq. 4).
 
 alpha_t and sigma_t are the paper's: alpha_t^2 + sigma_t^2 = 1. Much code elsewhere calls alpha_t^2 "alphas_cumprod".
 Index t = 0 ... T-1 stands for the paper's 1 ... T; t = -1 stands for clean data (alpha = 1, sigma = 0).
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ldm.diffusion.process.base import Level, Process, Spacing
+from ldm.diffusion.process.spacing import original_quadratic, original_uniform, uniform
 from ldm.ranges import integer, number, share
+from ldm.seeding import StepRandom
 
 
-class Gaussian(NamedTuple):
-    """A normal distribution with diagonal covariance."""
-
-    mean: Tensor
-    variance: Tensor
-
-
-class NoiseSchedule(nn.Module):
+class DiscreteProcess(Process):
     """alpha_t and sigma_t for all t, from the betas of the forward chain.
 
     Buffers are derived, so they are never part of a checkpoint. They hold one entry more than T: entry 0 is clean data.
@@ -36,44 +32,39 @@ class NoiseSchedule(nn.Module):
             raise ValueError("betas must be at least 2 values in (0, 1]")
         alpha_squared = torch.cat([betas.new_ones(1, dtype=torch.float64), torch.cumprod(1.0 - betas.double(), dim=0)])
         self.T = len(betas)
+        self.first, self.clean = self.T - 1, -1
         self.betas = betas.double()  # an attribute, not a buffer: some devices have no float64
         self.register_buffer("_alpha", alpha_squared.sqrt().float(), persistent=False)
         self.register_buffer("_sigma", (1.0 - alpha_squared).sqrt().float(), persistent=False)
         self._alpha: Tensor
         self._sigma: Tensor
 
-    def _at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-        return table[t + 1].to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+    def at(self, t: Tensor | float, like: Tensor) -> Level:
+        index = t + 1 if isinstance(t, Tensor) else int(t) + 1
+        shape = [-1, *[1] * (like.ndim - 1)]
+        return Level(*(table[index].to(like.dtype).view(shape) for table in (self._alpha, self._sigma)))
 
-    def alpha(self, t: Tensor, like: Tensor) -> Tensor:
-        """alpha_t for t `(B,)`, shaped to multiply `like` `(B, C, h, w)`."""
-        return self._at(self._alpha, t, like)
+    def exact(self) -> Level:
+        """alpha and sigma at t = 0 ... T-1 in float64, `(T,)` on the CPU: where little is left of z_0, float32 has no alpha / sigma."""
+        squared = torch.cumprod(1.0 - self.betas, dim=0)
+        return Level(squared.sqrt(), (1.0 - squared).sqrt())
 
-    def sigma(self, t: Tensor, like: Tensor) -> Tensor:
-        """sigma_t for t `(B,)`, shaped to multiply `like` `(B, C, h, w)`."""
-        return self._at(self._sigma, t, like)
+    def draw_times(self, random: StepRandom, device: torch.device) -> Tensor:
+        return random.integers("t", self.T, device)
 
-    def snr(self, t: Tensor) -> Tensor:
-        """alpha_t^2 / sigma_t^2, `(B,)`; infinite at t = -1."""
-        return (self._alpha[t + 1] / self._sigma[t + 1]) ** 2
+    def spacings(self) -> Mapping[str, Spacing]:
+        kinds = {"uniform": uniform, "original_uniform": original_uniform, "original_quadratic": original_quadratic}
+        return {name: partial(kind, self.T) for name, kind in kinds.items()}
+
+    def fraction(self, t: float) -> float:
+        return t / self.T
+
+    def time(self, t: float, like: Tensor) -> Tensor:
+        return torch.full((len(like),), int(t), device=like.device)
 
     @property
-    def zero_terminal_snr(self) -> bool:
-        """Whether z_(T-1) holds nothing of z_0, so that the noise alone no longer tells z_0."""
+    def pure_noise(self) -> bool:
         return float(self.betas[-1]) == 1.0
-
-    def add_noise(self, z_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """z_t = alpha_t z_0 + sigma_t eps."""
-        return self.alpha(t, z_0) * z_0 + self.sigma(t, z_0) * eps
-
-    def posterior(self, z_0: Tensor, z_t: Tensor, t: Tensor, s: Tensor) -> Gaussian:
-        """q(z_s | z_t, z_0) for s < t (Eq. 10 and 11 of App. B): for s = t - 1 the reverse step of DDPM."""
-        alpha_t, sigma_t = self.alpha(t, z_t), self.sigma(t, z_t)
-        alpha_s, sigma_s = self.alpha(s, z_t), self.sigma(s, z_t)
-        alpha_ts = alpha_t / alpha_s
-        variance_ts = sigma_t**2 - alpha_ts**2 * sigma_s**2
-        mean = alpha_ts * sigma_s**2 / sigma_t**2 * z_t + alpha_s * variance_ts / sigma_t**2 * z_0
-        return Gaussian(mean, variance_ts * sigma_s**2 / sigma_t**2)
 
     def prior_bits(self, z_0: Tensor) -> Tensor:
         """KL(q(z_T | z_0) || N(0, I)) in bits per dimension, `(B,)`: the part of the bound that training cannot change."""
@@ -93,42 +84,42 @@ def normal_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_
 
 
 def _check(T: int, **betas: float) -> None:
-    """Hold the number of times and the smallest and largest beta against their ranges."""
+    """Validate the number of times and the smallest and largest beta."""
     integer(2, 1_000_000, T=T)
     share(**betas)
     if any(value == 0 for value in betas.values()):
         raise ValueError(f"betas must be above 0, got {betas}")
 
 
-def _schedule(betas: Tensor, zero_terminal_snr: bool) -> NoiseSchedule:
+def _schedule(betas: Tensor, zero_terminal_snr: bool) -> DiscreteProcess:
     """Stretch alpha_t so that it ends at 0 and begins where it began (Lin et al., 2024, Algorithm 1), if asked to."""
     if zero_terminal_snr:
         alpha = torch.cumprod(1.0 - betas, dim=0).sqrt()
         alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
         squared = torch.cat([alpha.new_ones(1), alpha**2])
         betas = 1.0 - squared[1:] / squared[:-1]
-    return NoiseSchedule(betas)
+    return DiscreteProcess(betas)
 
 
-def scaled_linear(T: int = 1000, start: float = 0.0015, end: float = 0.0195, zero_terminal_snr: bool = False) -> NoiseSchedule:
+def scaled_linear(T: int = 1000, start: float = 0.0015, end: float = 0.0195, zero_terminal_snr: bool = False) -> DiscreteProcess:
     """Linear in sqrt(beta): what the paper's code calls "linear" (but for the word, nothing about it is linear in beta)."""
     _check(T, start=start, end=end)
     return _schedule(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64, device="cpu") ** 2, zero_terminal_snr)
 
 
-def linear(T: int = 1000, start: float = 1e-4, end: float = 2e-2, zero_terminal_snr: bool = False) -> NoiseSchedule:
+def linear(T: int = 1000, start: float = 1e-4, end: float = 2e-2, zero_terminal_snr: bool = False) -> DiscreteProcess:
     """Linear in beta (Ho et al., 2020); the paper's code calls it "sqrt_linear"."""
     _check(T, start=start, end=end)
     return _schedule(torch.linspace(start, end, T, dtype=torch.float64, device="cpu"), zero_terminal_snr)
 
 
-def sqrt(T: int = 1000, start: float = 1e-4, end: float = 2e-2, zero_terminal_snr: bool = False) -> NoiseSchedule:
+def sqrt(T: int = 1000, start: float = 1e-4, end: float = 2e-2, zero_terminal_snr: bool = False) -> DiscreteProcess:
     """beta is the square root of a line from `start` to `end`: the strongest noise of the four."""
     _check(T, start=start, end=end)
     return _schedule(torch.linspace(start, end, T, dtype=torch.float64, device="cpu") ** 0.5, zero_terminal_snr)
 
 
-def cosine(T: int = 1000, s: float = 8e-3, zero_terminal_snr: bool = False) -> NoiseSchedule:
+def cosine(T: int = 1000, s: float = 8e-3, zero_terminal_snr: bool = False) -> DiscreteProcess:
     """alpha_t^2 follows a squared cosine (Nichol and Dhariwal, 2021, Eq. 17); beta at most 0.999."""
     _check(T)
     number(0, 1, s=s)
@@ -138,6 +129,6 @@ def cosine(T: int = 1000, s: float = 8e-3, zero_terminal_snr: bool = False) -> N
     return _schedule((1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=0.999), zero_terminal_snr)
 
 
-def from_betas(betas: Sequence[float]) -> NoiseSchedule:
+def from_betas(betas: Sequence[float]) -> DiscreteProcess:
     """Any list of T betas in (0, 1]."""
-    return NoiseSchedule(torch.tensor(list(betas), dtype=torch.float64, device="cpu"))
+    return DiscreteProcess(torch.tensor(list(betas), dtype=torch.float64, device="cpu"))

@@ -1,4 +1,4 @@
-"""Image guiding (appendix C): a finished model is steered by a target image that it was never conditioned on."""
+"""Image guidance (appendix C): a finished model is steered by a target image that it was never conditioned on."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ldm.diffusion.guidance import Denoise, shifted
 from ldm.diffusion.parameterization import Prediction
-from ldm.diffusion.schedule import NoiseSchedule
+from ldm.diffusion.process import Process
 from ldm.precision import no_autocast
 
 Transform = Callable[[Tensor], Tensor]  # T: images (B, C, H, W) -> what is compared with the target
@@ -63,7 +63,7 @@ def reduction(old: int, new: int) -> Tensor:
     return F.interpolate(torch.eye(old)[None, None], size=(new, old), mode="bicubic", antialias=True)[0, 0]
 
 
-def image_guided(denoise: Denoise, decode: Callable[[Tensor], Tensor], log_p: LogP, scale: float, schedule: NoiseSchedule) -> Denoise:
+def image_guided(denoise: Denoise, decode: Callable[[Tensor], Tensor], log_p: LogP, scale: float, process: Process) -> Denoise:
     """eps - scale sigma_t grad log p(y | T(D(z_0(z_t)))), with the gradient taken through D and the network (Eq. 16).
 
     Eq. 16 prints a plus where Algorithm 2 of Dhariwal and Nichol (2021), which it quotes, has a minus: with the plus, samples
@@ -74,14 +74,14 @@ def image_guided(denoise: Denoise, decode: Callable[[Tensor], Tensor], log_p: Lo
         decode: D, differentiable.
         log_p: see `gaussian` and `perceptual`; T is inside.
         scale: 1 is the paper's.
-        schedule: the model's.
+        process: the model's.
     """
 
-    def guided(z_t: Tensor, t: Tensor) -> Prediction:
+    def guided(z_t: Tensor, t: float) -> Prediction:
         with torch.enable_grad():
             z = z_t.detach().requires_grad_()
             prediction = denoise(z, t)
             (score,) = torch.autograd.grad(log_p(decode(prediction.z_0)).sum(), z)
-        return shifted(Prediction(*(view.detach() for view in prediction)), scale * score, z_t, t, schedule)
+        return shifted(Prediction(*(view.detach() for view in prediction)), scale * score, z_t, t, process)
 
     return guided

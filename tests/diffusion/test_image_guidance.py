@@ -1,67 +1,68 @@
-"""Classifier guidance and image guiding, held against autograd and on a toy whose answer is known."""
+"""Classifier guidance and image guidance, compared with autograd and on a toy whose answer is known."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from ldm.diffusion import Prediction, classifier_guided, cosine, image_guided
-from ldm.diffusion.guiding import gaussian, perceptual, reduced_to
-from ldm.diffusion.sampling import ddim, last_part, uniform
+from ldm.diffusion.image_guidance import gaussian, perceptual, reduced_to
+from ldm.diffusion.process.spacing import uniform
+from ldm.diffusion.sampling import ddim, last_part
 from ldm.first_stage import VQAutoencoder
 
-SCHEDULE = cosine()
+PROCESS = cosine()
 
 
-def exact(z_t: Tensor, t: Tensor) -> Prediction:
+def exact(z_t: Tensor, t: float) -> Prediction:
     """The optimal denoiser of standard normal data: E[z_0 | z_t] = alpha_t z_t."""
-    return Prediction(SCHEDULE.sigma(t, z_t) * z_t, SCHEDULE.alpha(t, z_t) * z_t)
+    return Prediction(PROCESS.sigma(t, z_t) * z_t, PROCESS.alpha(t, z_t) * z_t)
 
 
 def draw(denoise, count: int = 400, steps: int = 50) -> Tensor:
     noise = torch.randn(count, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return ddim(denoise, noise, SCHEDULE, uniform(1000, steps), noise=torch.randn_like)
+        return ddim(denoise, noise, PROCESS, uniform(1000, steps), noise=torch.randn_like)
 
 
 def logits(z_t: Tensor, t: Tensor) -> Tensor:
     """Exact classifier of "the mean of z_0 is positive" on noisy data: mean(z_0) | z_t is normal, with sigma_t^2 / 16."""
-    mean = SCHEDULE.alpha(t, z_t).flatten() * z_t.flatten(1).mean(1)
-    p = torch.distributions.Normal(0, 1).cdf(mean / (SCHEDULE.sigma(t, z_t).flatten() / 4)).clamp(1e-6, 1 - 1e-6)
+    mean = PROCESS.alpha(t, z_t).flatten() * z_t.flatten(1).mean(1)
+    p = torch.distributions.Normal(0, 1).cdf(mean / (PROCESS.sigma(t, z_t).flatten() / 4)).clamp(1e-6, 1 - 1e-6)
     return torch.stack([1 - p, p], dim=1).log()
 
 
 def test_classifier_guidance_is_the_formula() -> None:
-    z, t = torch.randn(3, 1, 4, 4), torch.tensor([900, 500, 20])
-    guided = classifier_guided(exact, lambda z, t: logits(z, t)[:, 1], 3.0, SCHEDULE)
+    z, t = torch.randn(3, 1, 4, 4), 500
+    guided = classifier_guided(exact, lambda z, t: logits(z, t)[:, 1], 3.0, PROCESS)
     with torch.no_grad():  # as samplers call it
         eps, z_0 = guided(z, t)
     leaf = z.clone().requires_grad_()
-    (score,) = torch.autograd.grad(logits(leaf, t)[:, 1].sum(), leaf)
-    torch.testing.assert_close(eps, exact(z, t).eps - 3.0 * SCHEDULE.sigma(t, z) * score)
-    torch.testing.assert_close(SCHEDULE.alpha(t, z) * z_0 + SCHEDULE.sigma(t, z) * eps, z, atol=1e-4, rtol=1e-4)
+    (score,) = torch.autograd.grad(logits(leaf, torch.full((3,), t))[:, 1].sum(), leaf)
+    torch.testing.assert_close(eps, exact(z, t).eps - 3.0 * PROCESS.sigma(t, z) * score)
+    torch.testing.assert_close(PROCESS.alpha(t, z) * z_0 + PROCESS.sigma(t, z) * eps, z, atol=1e-4, rtol=1e-4)
 
 
 def test_classifier_guidance_raises_the_probability_of_the_asked_class() -> None:
     plain = draw(exact)
     shares = [float((plain.flatten(1).mean(1) > 0).float().mean())]
     for scale in (1.0, 4.0):
-        samples = draw(classifier_guided(exact, lambda z, t: logits(z, t)[:, 1], scale, SCHEDULE))
+        samples = draw(classifier_guided(exact, lambda z, t: logits(z, t)[:, 1], scale, PROCESS))
         shares.append(float((samples.flatten(1).mean(1) > 0).float().mean()))
     assert 0.4 < shares[0] < 0.6 and shares[1] > 0.9 and shares[2] >= shares[1]
-    down = draw(classifier_guided(exact, lambda z, t: logits(z, t)[:, 0], 1.0, SCHEDULE))
+    down = draw(classifier_guided(exact, lambda z, t: logits(z, t)[:, 0], 1.0, PROCESS))
     assert float((down.flatten(1).mean(1) > 0).float().mean()) < 0.1
 
 
-def test_image_guiding_is_the_formula() -> None:
-    z, t, target = torch.randn(2, 1, 8, 8), torch.tensor([700, 100]), torch.randn(1, 1, 4, 4)
+def test_image_guidance_is_the_formula() -> None:
+    z, t, target = torch.randn(2, 1, 8, 8), 100, torch.randn(1, 1, 4, 4)
     transform = reduced_to(4, 4)
-    guided = image_guided(exact, torch.tanh, gaussian(target, transform), 2.0, SCHEDULE)
+    guided = image_guided(exact, torch.tanh, gaussian(target, transform), 2.0, PROCESS)
     with torch.no_grad():
         eps, _ = guided(z, t)
     leaf = z.clone().requires_grad_()
     squared = (target - transform(torch.tanh(exact(leaf, t).z_0))).square().sum()
     (gradient,) = torch.autograd.grad(-0.5 * squared, leaf)
-    torch.testing.assert_close(eps, exact(z, t).eps - 2.0 * SCHEDULE.sigma(t, z) * gradient)
+    torch.testing.assert_close(eps, exact(z, t).eps - 2.0 * PROCESS.sigma(t, z) * gradient)
 
 
 @pytest.mark.parametrize("kind", ["l2", "perceptual"])
@@ -72,7 +73,7 @@ def test_guided_samples_come_nearer_to_the_target(kind: str) -> None:
         return (x - y).abs().flatten(1).sum(1)
 
     log_p = gaussian(target, transform) if kind == "l2" else perceptual(target, transform, distance)
-    guided = [image_guided(exact, lambda z: z, log_p, scale, SCHEDULE) for scale in (1.0, 10.0)]
+    guided = [image_guided(exact, lambda z: z, log_p, scale, PROCESS) for scale in (1.0, 10.0)]
     error = [float((transform(draw(denoise)) - target).abs().mean()) for denoise in (exact, *guided)]
     assert error[0] > 1.1 * error[1] > 1.1 * 1.5 * error[2]
 
@@ -101,9 +102,9 @@ def test_a_quantiser_lets_the_guides_gradient_through() -> None:
 
 
 def test_nothing_is_guided_where_nothing_of_the_image_is_left() -> None:
-    schedule = cosine(zero_terminal_snr=True)
-    z, t = torch.randn(1, 1, 2, 2), torch.tensor([999])
-    guided = classifier_guided(lambda z, t: Prediction(z, z), lambda z, t: z.sum(dim=(1, 2, 3)), 1.0, schedule)
+    process = cosine(zero_terminal_snr=True)
+    z, t = torch.randn(1, 1, 2, 2), 999
+    guided = classifier_guided(lambda z, t: Prediction(z, z), lambda z, t: z.sum(dim=(1, 2, 3)), 1.0, process)
     assert all(torch.equal(view, z) for view in guided(z, t))
 
 

@@ -1,0 +1,78 @@
+"""What samplers share: noise, hooks around steps, and the pairs of times that steps lead from and to."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+from ldm.diffusion.process.base import Process
+
+Noise = Callable[[Tensor], Tensor]  # like z -> standard normal numbers of its shape, device and dtype
+
+
+def _as_it_is(z_t: Tensor, t: float) -> Tensor:
+    return z_t
+
+
+def _as_it_came(z_s: Tensor, z_0: Tensor, t: float) -> Tensor:
+    return z_s
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens around every step of a sampler.
+
+    Attributes:
+        before: (z_t, t) -> the z_t to go on with, e.g. with known regions put back.
+        after: (z_s, z_0 as predicted for this step, t) -> the z_s to go on with; also the place to look at progress.
+    """
+
+    before: Callable[[Tensor, float], Tensor] = _as_it_is
+    after: Callable[[Tensor, Tensor, float], Tensor] = _as_it_came
+
+
+NO_HOOKS = Hooks()
+
+Sampler = Callable[..., Tensor]  # (denoise, z_T, process, times, *, noise, hooks, ...) -> z_0; ValueError for a process it cannot do
+
+
+def last_part(times: Sequence[float], strength: float) -> Sequence[float]:
+    """The last steps of a list, to begin from a noised image instead of noise (image to image).
+
+    Args:
+        times: decreasing, ending at the landing place.
+        strength: share of the steps that are kept, at least one; 1 keeps all.
+
+    Raises:
+        ValueError: a strength outside (0, 1].
+    """
+    if not 0.0 < strength <= 1.0:
+        raise ValueError(f"strength must be more than 0 and at most 1, got {strength}")
+    steps = max(1, round(strength * (len(times) - 1)))
+    return times[-steps - 1 :]
+
+
+def step_pairs(times: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """(t, the next time s) of every step."""
+    return pairwise(times)
+
+
+def require_alpha(sampler: str, process: Process, times: Sequence[float]) -> None:
+    """For samplers that divide by alpha.
+
+    Raises:
+        ValueError: alpha is 0 at the first time.
+    """
+    if process.pure_noise and times[0] == process.first:
+        raise ValueError(f"sampler {sampler} divides by alpha, which is 0 where this process begins: use ddim or dpm_solver")
+
+
+def require_ode(sampler: str, process: Process, times: Sequence[float]) -> None:
+    """For samplers that step along the ODE in the coordinates that the process gives.
+
+    Raises:
+        ValueError: they do not exist at the first time.
+    """
+    if process.ode_divides_by_alpha:
+        require_alpha(sampler, process, times)

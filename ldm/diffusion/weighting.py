@@ -1,0 +1,70 @@
+"""How errors at different times are weighted against one another: one function per weighting.
+
+A weighting is written for the error of the clean latent; the objective divides by what turns the network's error into that.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ldm.diffusion.parameterization import Parameterization
+from ldm.diffusion.process import DiscreteProcess, Level
+
+Weighting = Callable[[Level, Parameterization], Tensor]  # -> factor of the network's squared error, (B, 1, 1, 1)
+
+
+def min_snr(gamma: float) -> Weighting:
+    """min(SNR, gamma) on the clean latent's error (Hang et al., 2023)."""
+
+    def weight(at: Level, parameterization: Parameterization) -> Tensor:
+        return ((at.alpha / at.sigma) ** 2).clamp(max=gamma) * parameterization.to_z_0(at)
+
+    return weight
+
+
+def edm(sigma_data: float = 0.5) -> Weighting:
+    """(sigma^2 + sigma_data^2) / (sigma sigma_data)^2 on the clean latent's error (Karras et al., 2022, Table 1).
+
+    With EDM's own parameterization that is 1 for the network's error, at every sigma.
+    """
+
+    def weight(at: Level, parameterization: Parameterization) -> Tensor:
+        sigma = at.sigma / at.alpha
+        return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2 * parameterization.to_z_0(at)
+
+    return weight
+
+
+def velocity(at: Level, parameterization: Parameterization) -> Tensor:
+    """The error of the velocity, whatever the network predicts: (det / sigma)^2 on the clean latent's error."""
+    if at.d_alpha is None or at.d_sigma is None:
+        raise ValueError("weighting velocity needs a process with derivatives")
+    return ((at.alpha * at.d_sigma - at.sigma * at.d_alpha) / at.sigma) ** 2 * parameterization.to_z_0(at)
+
+
+def likelihood(at: Level, parameterization: Parameterization) -> Tensor:
+    """Minus half the slope of the signal-to-noise ratio: the variational bound in continuous time (Kingma et al., 2021, Eq. 14)."""
+    if at.d_alpha is None or at.d_sigma is None:
+        raise ValueError("weighting likelihood needs a process with derivatives")
+    slope = at.alpha * (at.d_alpha * at.sigma - at.alpha * at.d_sigma) / at.sigma**3
+    return -slope * parameterization.to_z_0(at)
+
+
+def vlb_weights(process: DiscreteProcess, parameterization: Parameterization, kind: Literal["exact", "original"] = "exact") -> Tensor:
+    """v_t `(T,)`: half the step of the signal-to-noise ratio (SNR_s - SNR_t) / 2 with s = t - 1, per error of the output.
+
+    The first weight, which would be infinite, is the second's, as in the original. "original" differs from "exact" for x0
+    prediction only, where it has a misplaced parenthesis.
+    """
+    squared = torch.cumprod(1.0 - process.betas, dim=0)
+    if kind == "original" and type(parameterization).__name__ == "X0":
+        weights = 0.5 * squared.sqrt() / (2.0 - squared)
+    else:
+        snr = squared / (1.0 - squared)
+        before = torch.cat([snr[:1], snr[:-1]])
+        # to_z_0 is infinite where nothing of z_0 is left; that time has SNR_t = 0 and eps prediction does not go there.
+        weights = 0.5 * (before - snr) * parameterization.to_z_0(process.exact())
+    weights[0] = weights[1] if len(weights) > 1 else weights[0]
+    return weights.float()
