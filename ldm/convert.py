@@ -98,7 +98,11 @@ def to_compvis(source: Source, target: Path) -> list[str]:
 def constant(source: Source, params: dict[str, Any]) -> None:
     """Where the scale is no buffer of theirs, its value stands in their config."""
     scale = source.weights.tensors.get("scale")
-    if scale is not None and abs(float(scale) - float(source.node["params"].get("scale", 1.0))) > 1e-6 * abs(float(scale)):
+    if (
+        scale is not None
+        and scale.numel() == 1
+        and abs(float(scale) - float(source.node["params"].get("scale", 1.0))) > 1e-6 * abs(float(scale))
+    ):
         params["model"]["params"]["scale"] = float(scale)
 
 

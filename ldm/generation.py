@@ -1,5 +1,6 @@
 """From a model to images: one function that scripts, image logging and evaluation share."""
 
+import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from ldm.data.batch import Batch
 from ldm.diffusion.guidance import Denoise, Guidance
 from ldm.diffusion.parameterization import Prediction
 from ldm.diffusion.process import Process
-from ldm.diffusion.sampling import NO_HOOKS, SAMPLERS, Hooks, Noise
+from ldm.diffusion.sampling import NO_HOOKS, SAMPLERS, Hooks, Noise, Sampler
 from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.ranges import integer, number
@@ -28,9 +29,9 @@ class SamplerSettings:
     """How to sample.
 
     Attributes:
-        sampler: a name of `SAMPLERS`.
-        steps: 1 to T.
-        eta: DDIM's; 0 is deterministic.
+        sampler: a name of `SAMPLERS`, or package.function of a trusted package.
+        steps: at least 1; of discrete times at most all.
+        eta: of samplers that have one (DDIM's); 0 is deterministic.
         scale: of classifier-free guidance; 1 is none.
         guidance_interval: share of the noise levels that is guided, see `Guidance`.
         guidance_rescale: see `Guidance`.
@@ -75,27 +76,52 @@ class SamplerSettings:
             self.run(lambda z_t, t: Prediction(z_t, z_t), z, process, [times[0], *times[-2:]], torch.zeros_like)
         except ValueError as error:
             raise UserError(str(error)) from error
+        except Exception as error:  # of any kind, from a sampler that is not ours
+            raise UserError(f"sampler {self.sampler}: {type(error).__name__}: {error}") from error
 
     def run(self, denoise: Denoise, z: Tensor, process: Process, times: Sequence[float], noise: Noise, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Sample with these settings; arguments as samplers take them."""
-        options: dict[str, Any] = {"eta": self.eta} if self.sampler == "ddim" else {}
-        return SAMPLERS[self.sampler](denoise, z, process, times, noise=noise, hooks=hooks, **options)
+        sampler = sampler_named(self.sampler)
+        options: dict[str, Any] = {"eta": self.eta} if takes_eta(sampler) else {}
+        return sampler(denoise, z, process, times, noise=noise, hooks=hooks, **options)
 
     @property
     def guidance(self) -> Guidance:
         return Guidance(self.scale, self.guidance_interval, self.guidance_rescale)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.sampler, str) or self.sampler not in SAMPLERS:
-            raise UserError(f"sampler {self.sampler!r} is unknown; there are {', '.join(SAMPLERS)}")
+        sampler = sampler_named(self.sampler)
         try:
             integer(steps=self.steps)
             number(0, eta=self.eta)
             self.guidance  # noqa: B018  (its numbers are checked where they are explained)
         except (ValueError, TypeError, IndexError) as error:
             raise UserError(str(error)) from error
-        if self.eta and self.sampler != "ddim":
+        if self.eta and not takes_eta(sampler):
             raise UserError(f"eta belongs to ddim; sampler {self.sampler!r} has none")
+
+
+def sampler_named(name: str) -> Sampler:
+    """A sampler of ours, or a function of a trusted package.
+
+    Raises:
+        UserError: neither.
+    """
+    if not isinstance(name, str) or (name not in SAMPLERS and "." not in name):
+        raise UserError(f"sampler {name!r} is unknown; there are {', '.join(SAMPLERS)}")
+    if name in SAMPLERS:
+        return SAMPLERS[name]
+    from ldm.config.targets import trusted_function  # here, for sampling from a model needs no configs
+
+    try:
+        return trusted_function(name)
+    except ValueError as error:
+        raise UserError(f"sampler {error}") from error
+
+
+def takes_eta(sampler: Sampler) -> bool:
+    """Whether a sampler has DDIM's eta."""
+    return "eta" in inspect.signature(sampler).parameters
 
 
 @torch.no_grad()
@@ -143,7 +169,7 @@ def generate(
     except ValueError as error:
         raise UserError(str(error)) from error
     hooks, finish = steering.hooks(model, noise, z)
-    denoise = steering.guided(model.denoiser(condition, settings.guidance, negative, steering.windows))
+    denoise = steering.guided(model.denoiser(condition, settings.guidance, negative, steering.windows, steering.worse))
     z_0 = settings.run(denoise, z, model.process, times, noise, hooks)
     return model.decode(finish(z_0), steering.windows).float().clamp(-1, 1)
 
@@ -155,7 +181,7 @@ def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSe
         UserError: it cannot, or there is not.
     """
     settings.check(model.process)
-    if settings.scale == 1.0 or not model.conditioner.reads or steering.negative or model.conditioner.drop_rate:
+    if settings.scale == 1.0 or not model.conditioner.reads or steering.negative or steering.worse or model.conditioner.drop_rate:
         return
     _warn_once("the model's config has no drop_rate: guidance needs a model that was trained with dropped conditions")
     try:

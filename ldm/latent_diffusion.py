@@ -59,23 +59,14 @@ class LatentDiffusion(nn.Module):
             parameterization = PARAMETERIZATIONS[parameterization]
         self.parameterization = parameterization
         parameterization.require(process)
-        self._set_latents(scale, mean)
-        self._check_shapes()
-
-    def _set_latents(self, scale: float | Sequence[float] | str, mean: Sequence[float] | None) -> None:
         self.scale_by_std = scale == "std"
-        several = isinstance(scale, Sequence) and not isinstance(scale, str)
-        for name, values in (("scale", scale if several else None), ("mean", mean)):
-            if values is not None and (len(values) != self.first_stage.channels or not all(map(finite, values))):  # type: ignore[arg-type]
-                raise ValueError(f"{name} must have a number for each of the {self.first_stage.channels} channels, got {values!r}")
-        if not self.scale_by_std and not all(finite(value) and value != 0 for value in (scale if several else [scale])):  # type: ignore[union-attr]
-            raise ValueError(f"scale must be a number other than 0, one for each channel, or std, got {scale!r}")
+        factor, shift = latent_scale(1.0 if scale == "std" else scale, mean, self.first_stage.channels)
         self.scale: Tensor
         self.mean: Tensor | None
-        # nan until measured, so that a forgotten measurement cannot pass unnoticed; known even on the meta device
-        value = torch.tensor(float("nan") if self.scale_by_std else scale, dtype=torch.float32, device="cpu")
-        self.register_buffer("scale", value.view(-1, 1, 1) if several else value)
-        self.register_buffer("mean", None if mean is None else torch.tensor(list(mean), dtype=torch.float32, device="cpu").view(-1, 1, 1))
+        # nan until measured, so that a forgotten measurement cannot pass unnoticed
+        self.register_buffer("scale", torch.full_like(factor, float("nan")) if self.scale_by_std else factor)
+        self.register_buffer("mean", shift)
+        self._check_shapes()
 
     def _check_shapes(self) -> None:
         c, extra = self.first_stage.channels, self.conditioner.concat_channels
@@ -239,6 +230,24 @@ class LatentDiffusion(nn.Module):
         """The batch with conditions dropped at the conditioner's rate."""
         rate = self.conditioner.drop_rate
         return self.conditioner.drop(batch, random.chance("drop", rate).tolist()) if rate > 0 else batch
+
+
+def latent_scale(scale: float | Sequence[float], mean: Sequence[float] | None, channels: int) -> tuple[Tensor, Tensor | None]:
+    """Factor of latents, `()` or `(c, 1, 1)`, and what is subtracted before, `(c, 1, 1)` or None.
+
+    Raises:
+        ValueError: other than a number, or one for each channel; or a factor of 0.
+    """
+    several = isinstance(scale, Sequence) and not isinstance(scale, str)
+    for name, values in (("scale", scale if several else None), ("mean", mean)):
+        if values is not None and (len(values) != channels or not all(map(finite, values))):  # type: ignore[arg-type]
+            raise ValueError(f"{name} must have a number for each of the {channels} channels, got {values!r}")
+    if not all(finite(value) and value != 0 for value in (scale if several else [scale])):  # type: ignore[union-attr]
+        raise ValueError(f"scale must be a number other than 0, one for each channel, or std, got {scale!r}")
+    # on the CPU even where models are built on the meta device: the values are compared
+    factor = torch.tensor(scale, dtype=torch.float32, device="cpu")
+    shift = None if mean is None else torch.tensor(list(mean), dtype=torch.float32, device="cpu").view(-1, 1, 1)
+    return factor.view(-1, 1, 1) if several else factor, shift
 
 
 def std_scale(count: float, total: float, squares: float) -> float:

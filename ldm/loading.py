@@ -12,7 +12,7 @@ from ldm.config import Trust, build
 from ldm.errors import MissingFile, UserError
 from ldm.files import fingerprint
 from ldm.first_stage.base import FirstStage
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.latent_diffusion import LatentDiffusion, latent_scale
 from ldm.networks import NoisyClassifier
 from ldm.portable import find_first_stage
 from ldm.sources import PRETRAINED, Source, nodes_of, read_source, set_text_source, stage_of
@@ -109,7 +109,7 @@ def starting_weights(checkpoint: str | None = None, strict: bool = True) -> Star
         raise MissingFile("the weights to fine-tune are not set: give a run folder of stage two or its weights file")
     source = read_source(checkpoint)
     weights = source.weights.chosen()
-    own = {name: value for name, value in weights.items() if name.startswith(("network.", "conditioner.")) or name == "scale"}
+    own = {name: value for name, value in weights.items() if name.startswith(("network.", "conditioner.")) or name in ("scale", "mean")}
     tables = nodes_of(source.node, ("ldm.conditioning.ClassEmbedding",))
     return StartingWeights(own, str(source.path), strict, all((node.get("params") or {}).get("null_class", True) for node in tables))
 
@@ -236,15 +236,61 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
     ours, theirs = str(getattr(model.first_stage, "sha256", "")), str(source.trained_with.get("sha256") or "")
     if ours and theirs and ours != theirs and not allow_other_first_stage:
         raise UserError(f"{source.path}: trained on another first stage's latents; --allow-other-first-stage accepts it")
-    scale = float(params.get("scale", 1.0))
-    if classifier.in_channels != model.first_stage.channels or abs(scale / float(model.scale) - 1.0) > 1e-3:
-        raise UserError(
-            f"{source.path}: for {classifier.in_channels} channels scaled by {scale:g}; the model's latents have "
-            f"{model.first_stage.channels} scaled by {float(model.scale):g}"
-        )
+    if classifier.in_channels != model.first_stage.channels:
+        raise UserError(f"{source.path}: for {classifier.in_channels} channels; the model's latents have {model.first_stage.channels}")
+    own = latent_scale(params.get("scale", 1.0), params.get("mean"), model.first_stage.channels)
+    compare_latents(source.path, own, model)
     if "process" in params and not build(params["process"], trust, "model.params.process").same_as(model.process):
         raise UserError(f"{source.path}: trained with another process than the model's, so it knows other noise at each time")
     return classifier.to(model.device).requires_grad_(False).eval()  # type: ignore[no-any-return]
+
+
+def load_worse(
+    path: str, guided: LoadedModel, allow_other_first_stage: bool, trust: Trust, raw: bool = False, tokenizer: str | None = None
+) -> LoadedModel:
+    """A smaller or earlier model to guide another one away from (autoguidance).
+
+    Args:
+        path: a run folder, weights or a released checkpoint.
+        guided: the model that it guides, of the same latents, process and conditions.
+        allow_other_first_stage: accept one that was trained on the latents of another first stage.
+        trust, raw, tokenizer: as in `load_model`.
+
+    Raises:
+        MissingFile, UserError: nothing there, or a model of other latents, conditions or noise.
+    """
+    worse, model = load_model(path, None, allow_other_first_stage, trust, None, raw, tokenizer), guided.model
+    stages = [fingerprint(one.first_stage.state_dict()) for one in (worse.model, model)]
+    if stages[0] != stages[1] and not allow_other_first_stage:
+        raise UserError(f"{worse.path}: trained on another first stage's latents; --allow-other-first-stage accepts it")
+    if worse.model.first_stage.channels != model.first_stage.channels:
+        raise UserError(
+            f"{worse.path}: its latents have {worse.model.first_stage.channels} channels, the model's {model.first_stage.channels}"
+        )
+    compare_latents(worse.path, (worse.model.scale, worse.model.mean), model)
+    if not worse.model.process.same_as(model.process):
+        raise UserError(f"{worse.path}: trained with another process than the model's, so it knows other noise at each time")
+    reads = [", ".join(one.conditioner.reads) or "no condition" for one in (worse.model, model)]
+    if set(worse.model.conditioner.reads) - set(model.conditioner.reads):
+        raise UserError(f"{worse.path}: it reads {reads[0]}, the model {reads[1]}")
+    return worse
+
+
+def compare_latents(path: Path, theirs: tuple[Tensor, Tensor | None], model: LatentDiffusion) -> None:
+    """Whether a part that guides a model knows latents of the same scale and mean, but for rounding.
+
+    Raises:
+        UserError: it does not.
+    """
+    for name, own, other in (("scale", model.scale, theirs[0]), ("mean", model.mean, theirs[1])):
+        here, there = (torch.zeros(()) if value is None else value.cpu() for value in (own, other))
+        if not torch.allclose(here, there, rtol=1e-2, atol=1e-6):
+            raise UserError(f"{path}: its latents have {name} {shown(there)}, the model's {shown(here)}")
+
+
+def shown(values: Tensor) -> str:
+    """Numbers for messages."""
+    return ", ".join(f"{value:g}" for value in values.flatten().tolist())
 
 
 def what_else(source: Source) -> str:

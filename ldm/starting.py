@@ -60,7 +60,7 @@ def begin_with(model: LatentDiffusion, start: StartingWeights) -> list[str]:
             f"start: {start.path}: the weights are of another model: {name} is {found}, expected {wanted}; "
             "strict: false in start.params loads what fits and lists the rest"
         )
-    if not whole - {"scale"}:
+    if not whole - {"scale", "mean"}:
         raise UserError(f"start: {start.path}: nothing in it fits; expected the weights of a latent diffusion model (stage two)")
     for name in whole:
         own[name].copy_(theirs[name])
@@ -101,6 +101,9 @@ def _alike(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> bool:
 def _begin_part(model: LatentDiffusion, name: str, own: Tensor, start: StartingWeights) -> str:
     """Copy of an entry what has the same meaning in another shape; says what, or nothing."""
     value = start.tensors[name]
+    if name == "scale" and value.numel() == 1 and not model.scale_by_std:
+        own.fill_(value.item())
+        return "one number for all channels"
     if name == "network.conv_in.weight":
         common = min(own.shape[1], value.shape[1])
         if own[:, :common].shape != value[:, :common].shape:

@@ -21,6 +21,7 @@ class Steering:
 
     Attributes:
         negative: batch entries that guidance steers away from, see `LatentDiffusion.denoiser`.
+        worse: a smaller or earlier model of the same latents that guidance leads away from, in the place of no condition.
         start: images to begin with, noised, instead of noise alone.
         strength: share of the steps that are made from there, more than 0 and at most 1.
         known: images whose pixels outside the hole are kept (known-region replacement, for models that read no mask); those
@@ -32,6 +33,7 @@ class Steering:
     """
 
     negative: Batch | None = None
+    worse: LatentDiffusion | None = None
     start: Tensor | None = None
     strength: float = 1.0
     known: Tensor | None = None

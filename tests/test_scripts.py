@@ -92,7 +92,7 @@ def test_other_right_flags(digits: Path, script, tmp_path: Path, more: list[str]
 @pytest.mark.parametrize(
     "more,code,message",
     [
-        (["--sampler", "eulr"], 2, "sampler 'eulr' is unknown; there are ddpm, ddim, plms, heun"),
+        (["--sampler", "eulr"], 2, "sampler 'eulr' is unknown; there are ddpm, ddim, plms, euler, heun"),
         (["--steps", "0"], 2, "at least 1"),
         (["--steps", "1001"], 2, "between 1 and 1000"),
         (["--eta", "-1"], 2, "eta must be a number of at least 0"),

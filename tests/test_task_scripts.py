@@ -17,7 +17,7 @@ from ldm.cli.steer import in_proportion
 from ldm.config import Trust, build
 from ldm.errors import UserError
 from ldm.evaluation.made import how_made
-from ldm.files import save_weights
+from ldm.files import read_weights, save_weights
 from ldm.interop.compvis.recorded import read_case
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,6 +131,20 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         model = made(config["model"]["params"]["model"])
         found[name] = folder / f"{name}.safetensors"
         save_weights(found[name], model.state_dict(), {"config": config, "step": 1})
+    stage = {k: v for k, v in read_weights(found["label"])[0].items() if k.startswith("first_stage.")}
+    others: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # on the latents of "label": what is changed of which model
+        "worse": ("label", {}, {"width_mult": [1]}),
+        "other_process": ("label", {"process": {"target": "ldm.diffusion.linear", "params": {}}}, {}),
+        "scaled": ("label", {"scale": [0.5, 1.0]}, {}),
+        "reads_nothing": ("unconditional", {}, {}),
+    }
+    for name, (base, changes, network) in others.items():
+        config = config_of(base)
+        params = config["model"]["params"]["model"]["params"]
+        params |= changes
+        params["network"]["params"] |= network
+        found[name] = folder / f"{name}.safetensors"
+        save_weights(found[name], made(config["model"]["params"]["model"]).state_dict() | stage, {"config": config, "step": 1})
     config = config_of("unconditional")
     config["model"]["params"]["model"]["params"]["first_stage"] = {**STAGE, "params": {**STAGE["params"], "image_channels": 5}}
     found["five"] = folder / "five.safetensors"
@@ -224,6 +238,43 @@ def test_the_settings_in_a_picture_name_all_that_made_it(models: dict[str, Path]
         "device": "cpu",
     }
     assert "classifier_scale" not in found and found["version"]
+
+
+def test_autoguidance_leads_away_from_another_model_and_says_so(models: dict[str, Path], script, tmp_path: Path) -> None:
+    def sample(name: str, *more: Any) -> np.ndarray:
+        done = script("scripts/sample.py", models["label"], "--n", 1, "--classes", 1, *FAST, *more, "--outdir", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        return pixels(tmp_path / name / "00000.png")
+
+    plain, away = sample("plain"), sample("away", "--autoguide", models["worse"], "--scale", 2)
+    itself = sample("itself", "--autoguide", models["label"], "--scale", 2)
+    assert np.abs(itself - plain).max() <= 1 and np.abs(away - plain).max() > 1  # nothing lies between a model and itself
+    found, whole = text_of(tmp_path / "away" / "00000.png"), json.loads((tmp_path / "away" / "set.json").read_text())
+    assert found["autoguide"] == str(models["worse"]) and len(found["autoguide_sha256"]) == 64
+    assert whole["settings"]["autoguide_sha256"] == found["autoguide_sha256"]
+    unguided = sample("unguided", "--autoguide", models["worse"], "--scale", 2, "--guidance-interval", 0.9995, 1)
+    assert np.array_equal(unguided, plain)
+
+
+def test_a_sampler_of_ones_own(models: dict[str, Path], script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function with the samplers' signature, out of a package that the command trusts; it has no eta, and is given none."""
+    (tmp_path / "mine.py").write_text(
+        "from ldm.diffusion.sampling import euler\n"
+        "def backwards(denoise, z_T, process, times, *, noise, hooks):\n"
+        "    return -euler(denoise, z_T, process, times, noise=noise, hooks=hooks)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["--n", 1, "--classes", 1, *FAST, "--sampler", "mine.backwards"]
+    done = script("scripts/sample.py", models["label"], *words, "--trust", "mine", "--outdir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert text_of(tmp_path / "out" / "00000.png")["sampler"] == "mine.backwards"
+    for more, message in (
+        ([], "sampler 'mine.backwards' is not in a trusted package; --trust mine admits it"),
+        (["--trust", "mine", "--eta", 1], "eta belongs to ddim; sampler 'mine.backwards' has none"),
+        (["--trust", "mine", "--sampler", "mine.forwards"], "sampler mine has no 'forwards'"),
+    ):
+        done = script("scripts/sample.py", models["label"], *words, *more, "--outdir", tmp_path / "no")
+        assert done.returncode == 2 and message in done.stderr, done.stderr
 
 
 def test_a_stop_leaves_whole_pictures_only(models: dict[str, Path], script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -593,6 +644,15 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("sample", "label", ["--classes", "0-999999999999"], 2, "there are classes 0 to 4"),
     ("sample", "label", ["--classes", "4", "--classifier", "{few_classes}"], 2, "there are classes 0 to 2"),
     ("sample", "label", ["--classifier", "{other_classifier}"], 2, "another process"),
+    ("sample", "label", ["--autoguide", "{worse}"], 2, "--autoguide works through guidance: give a --scale other than 1"),
+    ("sample", "label", ["--autoguide", "nowhere", "--scale", 2], 3, "nowhere"),
+    ("sample", "label", ["--autoguide", "{classifier}", "--scale", 2], 2, "holds a classifier, expected"),
+    ("sample", "label", ["--autoguide", "{other_process}", "--scale", 2], 2, "trained with another process than the model's"),
+    ("sample", "label", ["--autoguide", "{scaled}", "--scale", 2], 2, "its latents have scale 0.5, 1, the model's 1"),
+    ("sample", "label", ["--autoguide", "{five}", "--scale", 2], 2, "trained on another first stage's latents"),
+    ("sample", "reads_nothing", ["--autoguide", "{label}", "--scale", 2], 2, "it reads label, the model no condition"),
+    ("sample", "label", ["--sampler", "nowhere.heun"], 2, "sampler 'nowhere.heun' is not in a trusted package; --trust nowhere admits it"),
+    ("sample", "label", ["--spacing", "karras"], 2, "spacing 'karras' is unknown to DiscreteProcess; there are uniform, original_uniform"),
     ("sample", "label", ["--config", "nowhere.yaml"], 3, "--config nowhere.yaml: no such file"),
     ("sample", "label", ["--outdir", "README.md"], 2, "--outdir README.md: cannot be made a folder"),
     ("txt2img", "caption", ["--prompt", "a \udcff"], 2, "not UTF-8 text"),

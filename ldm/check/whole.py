@@ -75,7 +75,8 @@ def unused_paths(config: Config) -> list[str]:
 
 def check_sampling(config: dict[str, Any], report: Report) -> dict[str, SamplerSettings]:
     """What `sampling:` and `evaluation:` say to the sampler; keys that nothing reads and values out of range go into the report."""
-    known, found = [f.name for f in fields(SamplerSettings)], {}
+    known = [f.name for f in fields(SamplerSettings)]
+    found: dict[str, SamplerSettings] = {}
     for key, more in (("sampling", []), ("evaluation", ["samples", "published"])):
         settings, names = config.get(key) or {}, [*known, *more]
         for name in settings:

@@ -8,12 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ldm.config import Trust, allow_environment
+from ldm.config import Trust, allow_environment, trust_packages
 from ldm.config.words import home
 from ldm.diffusion.sampling import SAMPLERS
 from ldm.errors import MissingFile, UserError, out_of_memory
-from ldm.generation import SamplerSettings
-from ldm.loading import LoadedModel, load_model, pick_device, pick_devices
+from ldm.generation import SamplerSettings, sampler_named, takes_eta
+from ldm.loading import LoadedModel, load_model, load_worse, pick_device, pick_devices
 from ldm.precision import for_sampling
 from ldm.printable import flushed, log_to_terminal, spelled_output
 from ldm.stops import interrupting
@@ -87,7 +87,12 @@ def script_parser(description: str | None, examples: str, scale: float = 1.0) ->
     p.add_argument(
         "--guidance-rescale", type=number, metavar="SHARE", help="share of the contrast without guidance that is given back, 0 to 1"
     )
-    p.add_argument("--sampler", help=f"{', '.join(SAMPLERS)} (default: the config's, else ddim)")
+    p.add_argument(
+        "--sampler", help=f"{', '.join(SAMPLERS)}, or package.function of a package of --trust (default: the config's, else ddim)"
+    )
+    p.add_argument(
+        "--autoguide", metavar="MODEL", help="guide away from this smaller or earlier model of the same latents, by --scale (autoguidance)"
+    )
     p.add_argument("--plms", action="store_const", const="plms", dest="sampler", help="the same as --sampler plms")
     p.add_argument("--batch", type=int, default=16, help="images, or windows of them, at a time (default: 16)")
     p.add_argument("--precision", default="fp32", help="fp32, bf16, fp16, auto: what the device multiplies fastest (default: fp32)")
@@ -171,6 +176,7 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
     if flags.config is not None and not Path(flags.config).is_file():
         raise MissingFile(f"--config {flags.config}: no such file")
+    trust_packages(flags.trust)
     device = pick_devices(flags.device)[0] if hasattr(flags, "processes") else pick_device(flags.device)
     flags.precision = for_sampling(flags.precision, device)  # what is recorded is what was computed in
     loaded = load_model(
@@ -180,12 +186,25 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     return loaded
 
 
+def worse_from_flags(flags: argparse.Namespace, guided: LoadedModel) -> LoadedModel | None:
+    """The model of `--autoguide`, on the device of the one that it guides; none without the flag.
+
+    Raises:
+        MissingFile, UserError: nothing there, or a model that cannot guide this one.
+    """
+    if flags.autoguide is None:
+        return None
+    worse = load_worse(flags.autoguide, guided, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.raw, flags.tokenizer)
+    worse.model.to(guided.model.device).requires_grad_(False)
+    return worse
+
+
 def settings_from_flags(flags: argparse.Namespace, config: dict[str, Any]) -> SamplerSettings:
     """The flags, where given, over the config's `sampling:`."""
     keys = [field.name for field in fields(SamplerSettings)]
     chosen = {key: value for key, value in (config.get("sampling") or {}).items() if key in keys}
     chosen |= {key: getattr(flags, key) for key in keys if getattr(flags, key) is not None}
-    if chosen.get("sampler", "ddim") != "ddim" and flags.eta is None:
+    if flags.eta is None and not takes_eta(sampler_named(chosen.get("sampler", "ddim"))):
         chosen.pop("eta", None)
     return SamplerSettings(**chosen)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ldm import __version__
 from ldm.cli.asked import advice, part_reading, reads, refuse_others
-from ldm.cli.flags import WITH, load_from_flags, settings_from_flags
+from ldm.cli.flags import WITH, load_from_flags, settings_from_flags, worse_from_flags
 from ldm.cli.pictures import settings_of, write_png
 from ldm.data.batch import Batch
 from ldm.diffusion.sampling import last_part
@@ -43,6 +43,7 @@ ALWAYS = (
     "window",
     "overlap",
     "negative",
+    "autoguide",
     "init",
     "guide",
     "classifier",
@@ -62,6 +63,7 @@ class Job:
         settings: of the sampler.
         outdir: made when the job opens.
         steps: shows how far it is.
+        worse: the model of `--autoguide`.
     """
 
     flags: argparse.Namespace
@@ -69,6 +71,7 @@ class Job:
     settings: SamplerSettings
     outdir: Path
     steps: Steps = field(default_factory=Steps)
+    worse: LoadedModel | None = None
 
     @classmethod
     def open(cls, flags: argparse.Namespace, scale: float | None = None) -> "Job":
@@ -83,7 +86,9 @@ class Job:
         settings = settings_from_flags(flags, loaded.config)
         if scale is not None and flags.scale is None and "scale" not in (loaded.config.get("sampling") or {}):
             settings = replace(settings, scale=scale)
-        return cls(flags, loaded, settings, output_folder(flags.outdir))
+        if flags.autoguide is not None and settings.scale == 1.0:
+            raise UserError("--autoguide works through guidance: give a --scale other than 1")
+        return cls(flags, loaded, settings, output_folder(flags.outdir), worse=worse_from_flags(flags, loaded))
 
     @property
     def model(self) -> LatentDiffusion:
@@ -171,6 +176,8 @@ class Job:
         flags = {key: value for key in keys if (value := getattr(self.flags, key, None)) is not None}
         weights = {"model": str(self.loaded.path), "sha256": self.loaded.sha256, "step": self.loaded.step}
         device = {"device": self.model.device.type, "version": __version__}
+        if self.worse is not None:
+            flags["autoguide_sha256"] = self.worse.sha256
         return {**weights, **flags, **asdict(self.settings), **device, **more}
 
     def check_free(self, name: str, record: dict[str, Any]) -> None:
@@ -210,6 +217,8 @@ class Job:
         Raises:
             UserError: they are not finite, or memory does not suffice.
         """
+        if self.worse is not None:
+            steering = replace(steering, worse=self.worse.model)
         try:
             with sampling_context(self.flags.precision, self.model.device):
                 images = generate(self.model, batch, numbers, size, self.settings, self.flags.seed, steering).cpu()

@@ -18,7 +18,7 @@ import torch
 
 from ldm import __version__
 from ldm.cli.asked import Asked, together
-from ldm.cli.flags import load_from_flags
+from ldm.cli.flags import load_from_flags, worse_from_flags
 from ldm.cli.job import Job, Steer
 from ldm.cli.pictures import beside, write_png
 from ldm.cli.steer import steering_from_flags
@@ -201,7 +201,7 @@ def make_share(packed: bytes, firsts: Sequence[int], device: str, threads: int, 
     flags.device = device
     with beside_others(plan.images.folder, f"--outdir {plan.images.folder}"):
         loaded = load_from_flags(flags)
-        job = Job(flags, loaded, settings, plan.images.folder)
+        job = Job(flags, loaded, settings, plan.images.folder, worse=worse_from_flags(flags, loaded))
         named = getattr(flags, "classifier", None)
         classifier = None if named is None else load_classifier(named, loaded, flags.allow_other_first_stage, flags.raw)
         make_batches(job, plan, firsts, steering_from_flags(job, plan.size, classifier), on_step)

@@ -3,8 +3,21 @@
 from ldm.config.build import build
 from ldm.config.load import Config, Foreign, load
 from ldm.config.references import allow_environment, literal
-from ldm.config.targets import Trust
+from ldm.config.targets import Trust, trust_packages
 from ldm.config.text import parse
 from ldm.config.validate import Problem, require_shape, validate
 
-__all__ = ["Config", "Foreign", "Problem", "Trust", "allow_environment", "build", "literal", "load", "parse", "require_shape", "validate"]
+__all__ = [
+    "Config",
+    "Foreign",
+    "Problem",
+    "Trust",
+    "allow_environment",
+    "build",
+    "literal",
+    "load",
+    "parse",
+    "require_shape",
+    "trust_packages",
+    "validate",
+]

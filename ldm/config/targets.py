@@ -7,7 +7,7 @@ files would let a config do whatever it likes. Of torch and Lightning it may nam
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ PUBLIC = (  # packages whose `__all__` may be named
     "ldm.conditioning",
     "ldm.data",
     "ldm.diffusion",
+    "ldm.diffusion.process",
+    "ldm.diffusion.weighting",
     "ldm.first_stage",
     "ldm.networks",
     "ldm.nn",
@@ -44,6 +46,26 @@ KINDS = {  # package -> dotted names of the base classes, one of which a class f
     "pytorch_lightning.callbacks": ("pytorch_lightning.callbacks.Callback",),
     "pytorch_lightning.loggers": ("pytorch_lightning.loggers.Logger",),
 }
+
+
+_trusted: tuple[str, ...] = ()
+
+
+def trust_packages(names: Sequence[str]) -> None:
+    """Let plain settings of this process (a sampler's name) name functions of these packages (`--trust`), and of no others."""
+    global _trusted
+    _trusted = tuple(names)
+
+
+def trusted_function(name: str) -> Callable[..., Any]:
+    """The function behind a dotted name, out of a trusted package.
+
+    Raises:
+        ValueError: the package is not trusted, or it has no such function.
+    """
+    if not any(name.startswith(f"{package}.") for package in _trusted):
+        raise ValueError(f"{name!r} is not in a trusted package; --trust {name.partition('.')[0]} admits it")
+    return Trust(_trusted).resolve(name)
 
 
 @dataclass(frozen=True)

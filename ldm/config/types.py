@@ -96,10 +96,14 @@ def mismatch(value: Any, annotation: Any) -> str | None:
     if origin in (dict, collections.abc.Mapping) or annotation is dict:
         return _mapping(value, arguments)
     if origin is collections.abc.Callable or annotation is collections.abc.Callable:
-        return None if isinstance(value, Built) and value.partial else "a node with target and partial: true"
+        return None if isinstance(value, Built) and (value.partial or _callable(value.produces)) else "a node with target and partial: true"
     if inspect.isclass(annotation) or inspect.isclass(origin):
         return _instance(value, annotation if origin is None else origin)
     return None
+
+
+def _callable(produces: Any) -> bool:
+    return typing.get_origin(produces) is collections.abc.Callable
 
 
 def _plain(value: Any, annotation: type) -> str | None:

@@ -114,7 +114,8 @@ def value_of(text: str, annotation: Any, trust: Trust, word: str = "") -> Any:
     wanted = [] if isinstance(annotation, dict) else kinds(annotation)
     first = text.lstrip()[:1]
     is_list = first == "[" and any(getattr(kind, "__origin__", kind) in SEQUENCES for kind in wanted)
-    if first not in ("[", "{", '"', "'") or (str in wanted and not is_list):
+    is_node = first == "{" and any(inspect.isclass(kind) and kind not in (str, int, float, bool, type(None)) for kind in wanted)
+    if first not in ("[", "{", '"', "'") or (str in wanted and not is_list and not is_node):
         return plain(text, annotation)
     try:
         node: Any = yaml.compose(text, Loader=Loader)

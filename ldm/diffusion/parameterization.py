@@ -39,17 +39,23 @@ class Parameterization(ABC):
     def to_z_0(self, at: Level) -> Tensor:
         """Factor from the squared error of the output to the squared error of the clean latent."""
 
+    def objection(self, process: Process) -> str:
+        """Why it cannot work with a process; empty where it can."""
+        level = process.at(process.first, torch.zeros(1, 1))
+        if lacking := [entry for entry in self.needs if getattr(level, entry) is None]:
+            return f"the process has no {' and '.join(lacking)}"
+        return "the process begins with pure noise" if self.divides_by_alpha and process.pure_noise else ""
+
     def require(self, process: Process) -> None:
-        """Whether it can go with a process.
+        """Whether it can work with a process.
 
         Raises:
-            ValueError: the process lacks what it needs.
+            ValueError: it cannot; the message says why, and which parameterizations can.
         """
-        level, name = process.at(process.first, torch.zeros(1, 1)), type(self).__name__.lower()
-        if lacking := [entry for entry in self.needs if getattr(level, entry) is None]:
-            raise ValueError(f"parameterization {name} needs {', '.join(lacking)}, which {type(process).__name__} does not define")
-        if self.divides_by_alpha and process.pure_noise:
-            raise ValueError(f"parameterization {name} cannot work with a process that begins with pure noise: use v, velocity or x0")
+        if why := self.objection(process):
+            others = ", ".join(name for name, p in PARAMETERIZATIONS.items() if not p.objection(process))
+            name, kind = type(self).__name__.lower(), type(process).__name__
+            raise ValueError(f"parameterization {name} cannot work with {kind}: {why}; use one of {others}")
 
 
 class Eps(Parameterization):
@@ -95,11 +101,10 @@ class V(Parameterization):
     def to_z_0(self, at: Level) -> Tensor:
         return at.sigma**2
 
-    def require(self, process: Process) -> None:
-        super().require(process)
+    def objection(self, process: Process) -> str:
         levels = [process.at(t, torch.zeros(1, 1)) for t in process.spacings()["uniform"](2)]
-        if any(abs(float(at.alpha**2 + at.sigma**2) - 1.0) > 1e-3 for at in levels):
-            raise ValueError(f"parameterization v needs alpha^2 + sigma^2 = 1, unlike {type(process).__name__}: use velocity")
+        kept = all(abs(float(at.alpha**2 + at.sigma**2) - 1.0) < 1e-3 for at in levels)
+        return "" if kept else "alpha^2 + sigma^2 is not 1"
 
 
 class Velocity(Parameterization):

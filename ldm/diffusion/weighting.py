@@ -12,6 +12,8 @@ from torch import Tensor
 from ldm.diffusion.parameterization import Parameterization
 from ldm.diffusion.process import DiscreteProcess, Level
 
+__all__ = ["edm", "likelihood", "min_snr", "velocity"]  # what configs may name
+
 Weighting = Callable[[Level, Parameterization], Tensor]  # -> factor of the network's squared error, (B, 1, 1, 1)
 
 
@@ -37,19 +39,33 @@ def edm(sigma_data: float = 0.5) -> Weighting:
     return weight
 
 
-def velocity(at: Level, parameterization: Parameterization) -> Tensor:
+def velocity() -> Weighting:
     """The error of the velocity, whatever the network predicts: (det / sigma)^2 on the clean latent's error."""
-    if at.d_alpha is None or at.d_sigma is None:
-        raise ValueError("weighting velocity needs a process with derivatives")
-    return ((at.alpha * at.d_sigma - at.sigma * at.d_alpha) / at.sigma) ** 2 * parameterization.to_z_0(at)
+
+    def weight(at: Level, parameterization: Parameterization) -> Tensor:
+        return (_slope(at, "velocity") / at.sigma) ** 2 * parameterization.to_z_0(at)
+
+    return weight
 
 
-def likelihood(at: Level, parameterization: Parameterization) -> Tensor:
+def likelihood() -> Weighting:
     """Minus half the slope of the signal-to-noise ratio: the variational bound in continuous time (Kingma et al., 2021, Eq. 14)."""
+
+    def weight(at: Level, parameterization: Parameterization) -> Tensor:
+        return at.alpha * _slope(at, "likelihood") / at.sigma**3 * parameterization.to_z_0(at)
+
+    return weight
+
+
+def _slope(at: Level, name: str) -> Tensor:
+    """alpha sigma' - sigma alpha'.
+
+    Raises:
+        ValueError: time is discrete.
+    """
     if at.d_alpha is None or at.d_sigma is None:
-        raise ValueError("weighting likelihood needs a process with derivatives")
-    slope = at.alpha * (at.d_alpha * at.sigma - at.alpha * at.d_sigma) / at.sigma**3
-    return -slope * parameterization.to_z_0(at)
+        raise ValueError(f"weighting {name} needs a process with derivatives, not discrete times")
+    return at.alpha * at.d_sigma - at.sigma * at.d_alpha
 
 
 def vlb_weights(process: DiscreteProcess, parameterization: Parameterization, kind: Literal["exact", "original"] = "exact") -> Tensor:

@@ -64,7 +64,7 @@ def gpus(flags: argparse.Namespace) -> list[str]:
 
 def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int:
     """Load the config, then do the one thing that was asked for. What is to be held until the end goes into `held`."""
-    from ldm.config import Trust, allow_environment, literal, load, require_shape
+    from ldm.config import Trust, allow_environment, literal, load, require_shape, trust_packages
     from ldm.errors import UserError
     from ldm.files import newest_checkpoint, read_checkpoint
     from ldm.interop.compvis import FOREIGN
@@ -75,6 +75,7 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
 
     trust = Trust(tuple(flags.trust))
     allow_environment(flags.allow_env)
+    trust_packages(flags.trust)
     state = together = None
     if flags.json and not flags.check:
         raise UserError("--json goes with --check")

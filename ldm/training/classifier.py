@@ -1,5 +1,7 @@
 """Train a classifier on noisy latents, for classifier guidance (LDM-8-G of Tab. 10)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,8 +10,8 @@ from torch.optim import Optimizer
 from ldm.data.batch import Batch
 from ldm.diffusion.process import Process
 from ldm.first_stage.base import FirstStage
+from ldm.latent_diffusion import latent_scale
 from ldm.networks.classifier import NoisyClassifier
-from ldm.ranges import positive
 from ldm.seeding import StepRandom
 from ldm.training.ema import EMA
 from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule
@@ -23,7 +25,7 @@ class ClassifierTraining(TrainingModule):
         classifier: on its latents.
         process: that of the model to guide.
         optimizer: factory over named parameters.
-        scale: that of the model to guide.
+        scale, mean: those of the model to guide.
         scheduler: factory over an optimizer; steps once per training step.
         ema_decay: None disables EMA.
 
@@ -37,15 +39,19 @@ class ClassifierTraining(TrainingModule):
         classifier: NoisyClassifier,
         process: Process,
         optimizer: OptimizerFactory,
-        scale: float = 1.0,
+        scale: float | Sequence[float] = 1.0,
+        mean: Sequence[float] | None = None,
         scheduler: SchedulerFactory | None = None,
         ema_decay: float | None = None,
     ) -> None:
         super().__init__()
-        positive(scale=scale)
         if classifier.in_channels != first_stage.channels:
             raise ValueError(f"classifier.in_channels is {classifier.in_channels}, but latents have {first_stage.channels} channels")
-        self.first_stage, self.classifier, self.process, self.scale = first_stage, classifier, process, scale
+        self.first_stage, self.classifier, self.process = first_stage, classifier, process
+        self.scale: Tensor
+        self.mean: Tensor | None
+        for name, value in zip(("scale", "mean"), latent_scale(scale, mean, first_stage.channels), strict=True):
+            self.register_buffer(name, value, persistent=False)
         self.first_stage.requires_grad_(False).eval()
         self.optimizer, self.scheduler = optimizer, scheduler
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
@@ -74,7 +80,8 @@ class ClassifierTraining(TrainingModule):
     def _logits(self, batch: Batch, random: StepRandom) -> Tensor:
         x = batch["image"]
         with torch.no_grad():
-            z_0 = self.scale * self.first_stage.encode(x, self.first_stage.posterior_noise(x, random)).float()
+            z = self.first_stage.encode(x, self.first_stage.posterior_noise(x, random))
+            z_0 = (self.scale * (z if self.mean is None else z - self.mean)).float()
         t = self.process.draw_times(random, z_0.device)
         z_t = self.process.add_noise(z_0, t, random.normal("eps", z_0))
         return self.classifier(self.process.scale_input(z_t, t), self.process.network_time(t)).float()  # type: ignore[no-any-return]

@@ -106,7 +106,8 @@ class DiffusionTraining(TrainingModule):
         for batch in self.trainer.datamodule.first_step():  # type: ignore[attr-defined]
             x = to_device(batch, self.device)["image"]
             noise = self.model.first_stage.posterior_noise(x, StepRandom(self.run_seed, 0, draws(batch)))
-            z = self.model.first_stage.encode(x, noise).double().cpu()
+            z = self.model.first_stage.encode(x, noise)
+            z = (z if self.model.mean is None else z - self.model.mean).double().cpu()
             sums += torch.stack([torch.tensor(float(z.numel())), z.sum(), z.square().sum()])
         count, total, squares = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").tolist()  # type: ignore[union-attr]
         self.model.scale.fill_(std_scale(count, total, squares))

@@ -18,6 +18,7 @@ IN_THE_CHECKPOINT = {  # pattern of paths -> why another value would have no eff
     "model": "the checkpoint is of another kind of training",
     "model.params.start*": "a resumed run has its own weights",
     "model.params.model.params.scale": "the latents' scale is part of the checkpoint",
+    "model.params.model.params.mean": "the latents' mean is part of the checkpoint",
     "model.params.ema_of": "the averages in the checkpoint are of other parameters",
     "model.params.train_conditioner": "the optimizer's state in the checkpoint is of other parameters",
     OPTIMIZER: "the optimizer's state in the checkpoint is of another kind",
@@ -27,7 +28,8 @@ FROM_THE_CONFIG = (  # built anew from the config, with nothing of the checkpoin
     "seed",  # which is held against the checkpoint's on its own
     *("trainer*", "data*", "callbacks*", "loggers*", "sampling*", "evaluation*", "paths*"),
     *("model.params.ema_decay", "model.params.posthoc_lengths", "model.params.preview*", "model.params.objective*", "model.params.loss*"),
-    *("model.params.autoencoder*", "model.params.classifier*", "model.params.first_stage*", "model.params.process*", "model.params.scale"),
+    *("model.params.autoencoder*", "model.params.classifier*", "model.params.first_stage*", "model.params.process*"),
+    *("model.params.scale", "model.params.mean"),
     *(f"model.params.model.params.{part}*" for part in ("first_stage", "network", "conditioner", "process", "parameterization")),
     *(f"{OPTIMIZER}*", f"{SCHEDULER}*"),
 )

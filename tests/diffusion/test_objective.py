@@ -29,9 +29,9 @@ PROCESSES: dict[str, Process] = {
 TIMES = {"edm": [0.01, 0.3, 1.0, 5.0, 40.0, 80.0], "cosine": [0, 10, 300, 500, 900, 950], "zero": [0, 10, 300, 500, 900, 999]}
 REFUSED = {  # pair -> why
     **{(process, "eps"): "begins with pure noise" for process in ("zero", "flow", "trigonometric")},
-    **{(process, "v"): "needs alpha\\^2 \\+ sigma\\^2 = 1" for process in ("flow", "edm")},
-    **{(process, "velocity"): "needs d_alpha, d_sigma, which DiscreteProcess" for process in ("cosine", "zero")},
-    **{(process, "edm"): "needs c_skip, c_out" for process in PROCESSES if process != "edm"},
+    **{(process, "v"): "alpha\\^2 \\+ sigma\\^2 is not 1" for process in ("flow", "edm")},
+    **{(process, "velocity"): "has no d_alpha and d_sigma; use one of .*x0, v" for process in ("cosine", "zero")},
+    **{(process, "edm"): "has no c_skip and c_out" for process in PROCESSES if process != "edm"},
 }
 
 
@@ -122,7 +122,7 @@ WEIGHTINGS = {
     "cosine": [{"min_snr": 5.0}, {"simple_weight": 0.0, "vlb_weight": 1.0}, {"weight": weighting.edm(0.5)}],
     **dict.fromkeys(
         ("flow", "vp", "edm"),
-        [{"min_snr": 5.0}, {"weight": weighting.edm(0.5)}, {"weight": weighting.velocity}, {"weight": weighting.likelihood}],
+        [{"min_snr": 5.0}, {"weight": weighting.edm(0.5)}, {"weight": weighting.velocity()}, {"weight": weighting.likelihood()}],
     ),
 }
 
@@ -155,9 +155,9 @@ def test_weightings_of_continuous_time() -> None:
     """Of the velocity: 1 for the velocity itself. Of the likelihood: minus half the slope of the signal-to-noise ratio for x0."""
     process, t = RectifiedFlow(), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
     at = process.at(t, torch.zeros(3, 1, dtype=torch.float64))
-    torch.testing.assert_close(weighting.velocity(at, PARAMETERIZATIONS["velocity"]), torch.ones(3, 1, dtype=torch.float64))
+    torch.testing.assert_close(weighting.velocity()(at, PARAMETERIZATIONS["velocity"]), torch.ones(3, 1, dtype=torch.float64))
     (slope,) = torch.autograd.grad((((1 - (s := t.clone().requires_grad_())) / s) ** 2).sum(), s)
-    torch.testing.assert_close(weighting.likelihood(at, PARAMETERIZATIONS["x0"])[:, 0], -0.5 * slope)
+    torch.testing.assert_close(weighting.likelihood()(at, PARAMETERIZATIONS["x0"])[:, 0], -0.5 * slope)
 
 
 def test_the_bounds_weight_of_noise_prediction_is_that_of_the_paper_on_ddpm() -> None:
@@ -194,7 +194,7 @@ def test_weights_out_of_range_are_refused(wrong: dict) -> None:
         ({"vlb_weight": 1.0}, "flow", "need discrete times, unlike RectifiedFlow"),
         ({"log_variances": 1000}, "edm", "need discrete times, unlike EDM"),
         ({"log_variances": 10}, "cosine", "log_variances is 10, but the process has 1000 timesteps"),
-        ({"weight": weighting.velocity}, "cosine", "weighting velocity needs a process with derivatives"),
+        ({"weight": weighting.velocity()}, "cosine", "weighting velocity needs a process with derivatives"),
     ],
 )
 def test_what_a_process_does_not_have_is_refused(options: dict, process: str, message: str) -> None:

@@ -188,7 +188,7 @@ class ContinuousProcess(Process):
         if isinstance(t, Tensor):
             return self.path(t.to(like.dtype).view(-1, *[1] * (like.ndim - 1)))
         level = self.path(torch.tensor(t, dtype=torch.float64, device="cpu"))  # one number goes with tensors of any device
-        return Level(*(None if x is None else x.to(like.dtype) for x in level))
+        return Level(*(None if x is None else x.to(like.dtype) for x in level))  # type: ignore[arg-type]
 
     def draw_times(self, random: StepRandom, device: torch.device) -> Tensor:
         return self.times(random.uniform("t")).float().to(device)

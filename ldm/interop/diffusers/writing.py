@@ -107,6 +107,10 @@ def _named(parameterization: Any) -> str:
 
 def _scale(model: LatentDiffusion, named: float | str) -> float:
     """The scale, in the shorter digits of the node where these make the same float32."""
+    if model.scale.numel() > 1 or model.mean is not None:
+        raise UserError(
+            "model: a scale or a mean for each channel of the latents; diffusers' latent diffusion pipelines know one factor for all"
+        )
     scale = float(model.scale)
     if not math.isfinite(scale) or scale == 0:
         raise UserError(f"model: scale is {scale}: it is measured on the first training batch, expected a number")
