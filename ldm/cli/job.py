@@ -232,7 +232,7 @@ class Job:
         if not torch.isfinite(images).all():
             raise UserError(
                 f"images {numbers[0]} to {numbers[-1]} are not finite in {self.flags.precision}: sample with --precision fp32"
-                + (", or with less guiding" if steering.guides else "")
+                + (", or with less guidance" if steering.guides else "")
             )
         return images
 

@@ -22,6 +22,7 @@ from ldm.cli.flags import load_from_flags, worse_from_flags
 from ldm.cli.job import Job, Steer
 from ldm.cli.pictures import beside, write_png
 from ldm.cli.steer import steering_from_flags
+from ldm.config.renamed import original
 from ldm.data.images import to_tensor
 from ldm.errors import UserError
 from ldm.files import file_sha256, newest_weights
@@ -106,7 +107,7 @@ def settings_of(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, i
         "height": size[0],
         "width": size[1],
         "first_stage": str(getattr(job.model.first_stage, "sha256", "")) or "inside",
-        "config": hash_of(job.loaded.config.get("model")),
+        "config": hash_of(original(job.loaded.config.get("model"))),
         **{f"content of --{key}": file_sha256(newest_weights(path)) for key, path in files.items()},
         "conditions": hash_of_conditions(asked, count),
     }

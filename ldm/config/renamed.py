@@ -51,6 +51,20 @@ def _over(new: Any, old: Any) -> Any:
     return new
 
 
+def original(node: Any) -> Any:
+    """A copy of a node with the names from before any change: for hashes of configs, which were written down with those."""
+    if isinstance(node, list):
+        return [original(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    target = str(node.get("target"))
+    arguments = {today: old for old, today in ARGUMENTS.get(target, {}).items()}
+    made = {**node, "target": {today: old for old, today in TARGETS.items()}.get(target, target)} if "target" in node else dict(node)
+    if arguments and isinstance(made.get("params"), dict):
+        made["params"] = {arguments.get(key, key): value for key, value in made["params"].items()}
+    return {key: original(value) for key, value in made.items()}
+
+
 def renamed_path(keys: Sequence[str], config: Any) -> list[str]:
     """A path with today's names, through a config that has them."""
     found: list[str] = []

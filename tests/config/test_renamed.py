@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from ldm.config import Trust, build, load, require_shape, validate
+from ldm.config.renamed import original, renamed
 from ldm.files import save_weights
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import load_model
@@ -96,6 +97,10 @@ def test_from_and_references_lead_along_todays_names(write) -> None:
     config = load([write("refers.yaml", content)], [f"{AT}.schedule.params.T=50"])
     assert config.data["trainer"]["params"]["steps"] == 50
     assert config.data["model"]["params"]["objective"]["params"]["log_variances"] == 50
+
+
+def test_a_hash_of_a_config_is_over_the_names_that_it_was_first_taken_with() -> None:
+    assert original(renamed(OLD)) == OLD == original(OLD) and renamed(OLD) != OLD
 
 
 def test_weights_with_an_old_header_load(tmp_path: Path) -> None:
