@@ -42,8 +42,8 @@ def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -
         model = expect(FirstStage, built, source.path, "model.params.autoencoder")
     weights = source.weights.chosen()
     load_strictly(model, weights, source.path)
-    model.checkpoint = str(source.path)  # type: ignore[assignment]
-    model.sha256 = fingerprint(weights)  # type: ignore[assignment]
+    model.checkpoint = str(source.path)
+    model.sha256 = fingerprint(weights)
     return model.requires_grad_(False).eval()
 
 
@@ -199,7 +199,7 @@ def load_model(
         raise UserError(f"--first-stage: {file} has its first stage inside")
     trust = (trust or Trust()).for_model(PRETRAINED)
     model = expect(LatentDiffusion, build(node, trust, "model.params.model"), file, "model.params.model")
-    found, expected = str(getattr(model.first_stage, "sha256", "")), str(source.trained_with.get("sha256") or "")
+    found, expected = model.first_stage.sha256, str(source.trained_with.get("sha256") or "")
     if expected and found != expected and not allow_other_first_stage:
         raise UserError(
             f"{model.first_stage.checkpoint}: this is not the first stage that {file} was trained with (SHA-256 {found[:12]}..., "
@@ -233,7 +233,7 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
     classifier = expect(NoisyClassifier, classifier, source.path, "model.params.classifier")
     load_strictly(classifier, source.weights.chosen(raw), source.path)
     model = guided.model
-    ours, theirs = str(getattr(model.first_stage, "sha256", "")), str(source.trained_with.get("sha256") or "")
+    ours, theirs = model.first_stage.sha256, str(source.trained_with.get("sha256") or "")
     if ours and theirs and ours != theirs and not allow_other_first_stage:
         raise UserError(f"{source.path}: trained on another first stage's latents; --allow-other-first-stage accepts it")
     if classifier.in_channels != model.first_stage.channels:

@@ -20,7 +20,7 @@ KEPT = "first-stage.safetensors"  # in a run folder
 
 def first_stage_record(stage: Any, folder: Path) -> dict[str, str] | None:
     """What a run says of its frozen first stage: path as given, path from the run's folder, SHA-256; none for one that is inside."""
-    if not getattr(stage, "sha256", None):
+    if not stage.sha256:
         return None
     record = {"path": str(stage.checkpoint), "sha256": str(stage.sha256)}
     try:
@@ -32,7 +32,7 @@ def first_stage_record(stage: Any, folder: Path) -> dict[str, str] | None:
 def keep_first_stage(stage: Any, folder: Path) -> None:
     """Give the weights of a run's first stage a second name in its folder, without a copy: where stage one goes on, it drops its old
     checkpoints, and with them what this run was trained on."""
-    if getattr(stage, "sha256", None):
+    if stage.sha256:
         weights = Path(str(stage.checkpoint))
         if weights.suffix == Path(KEPT).suffix and weights.parent.name == "checkpoints":  # others may need the YAML beside them
             give_second_name(weights, folder / KEPT)

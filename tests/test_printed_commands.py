@@ -117,7 +117,7 @@ def test_without_a_sample_or_a_script_it_still_says_something_true(tmp_path: Pat
 
     assert shlex.split(line("caption") or "")[3:5] == ["--prompt", "a"]  # a word that it knows
     assert "IMAGE.png" in (line("superres") or "") and not (tmp_path / "examples").exists()
-    given = SimpleNamespace(conditioner=SimpleNamespace(reads=("embedding",)))
+    given = SimpleNamespace(conditioner=SimpleNamespace(reads=("low_res", "label")))
     assert sampling_command(given, tmp_path, {}) is None  # type: ignore[arg-type]
 
 
@@ -219,5 +219,5 @@ def test_no_command_is_put_together_elsewhere(root: Path) -> None:
 
 def test_a_caption_that_looks_like_a_flag_can_be_typed(tmp_path: Path) -> None:
     model = made(config_of("caption")["model"]["params"]["model"])
-    model.conditioner.tokenizer = SimpleNamespace()  # one that knows any word
+    model.conditioner.tokenizer = SimpleNamespace(words=())  # one that knows any word
     assert "--prompt=-sale-" in shlex.split(sampling_command(model, tmp_path, {"caption": "-sale-"}) or "")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ldm.conditioning import ConcatImage, Conditioner, Joint
+from ldm.conditioning import ConcatImage, Conditioner, Joint, TextConditioner
 from ldm.data.batch import Batch
 from ldm.training import DiffusionTraining
 from ldm.training.module import TrainingModule
@@ -69,15 +69,11 @@ def unknown_words(batch: Batch, module: TrainingModule) -> list[str]:
     """Words of captions that a tokenizer does not know: they all look the same to it."""
     found = []
     for part in module.modules():
-        unknown = getattr(getattr(part, "tokenizer", None), "unknown", None)
-        if callable(unknown) and "caption" in batch:
-            words = sorted({word for text in batch["caption"] for word in unknown(text)})
+        if not isinstance(part, TextConditioner) or "caption" not in batch:
+            continue
+        if words := sorted({word for text in batch["caption"] for word in part.unknown(text)}):
             shown = ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
-            found += (
-                [f"data.params.train: the tokenizer's vocabulary lacks {shown} (of {len(batch['caption'])} captions looked at)"]
-                if words
-                else []
-            )
+            found.append(f"data.params.train: the tokenizer's vocabulary lacks {shown} (of {len(batch['caption'])} captions looked at)")
     return found
 
 

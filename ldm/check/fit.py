@@ -5,9 +5,8 @@ from typing import Any
 from ldm.data.batch import Batch, check_sample, collate
 from ldm.data.tasks import WithTask
 from ldm.errors import MissingFile, UserError
-from ldm.first_stage.base import FirstStage
-from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
-from ldm.training.classes import class_fits
+from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining
+from ldm.training.classes import condition_values, value_problems
 from ldm.training.module import TrainingModule
 
 LOOKS, HELD_OUT_LOOKS = 32, 8  # samples that are read
@@ -44,12 +43,11 @@ def _looked(name: str, dataset: Any, count: int, module: TrainingModule) -> tupl
 
 def fits(batch: Batch, module: TrainingModule) -> list[str]:
     """Where a batch and a model do not fit: keys, channels, sizes, class indices."""
-    wrong = [
-        f"the model reads {key!r}, which the data does not give (it gives {', '.join(batch)})" for key in module.reads() if key not in batch
-    ]
+    keys = module.keys()
+    wrong = [f"the model reads {name!r}, which the data does not give (it gives {', '.join(batch)})" for name in keys if name not in batch]
     if wrong:
         return wrong
-    stage_one = stage_one_of(module)
+    stage_one = module.stage()
     channels, height, width = batch["image"].shape[1:]
     if channels != stage_one.image_channels:
         wrong.append(f"images have {channels} channels, the first stage takes {stage_one.image_channels}")
@@ -58,26 +56,9 @@ def fits(batch: Batch, module: TrainingModule) -> list[str]:
         if takes != stage_one.image_channels:
             wrong.append(f"model.params.loss.params.discriminator.params.in_channels is {takes}, images have {stage_one.image_channels}")
     try:
-        _, h, w = stage_one.latent_shape(height, width)
-    except ValueError as error:
+        module.check_size(height, width)
+    except (ValueError, UserError) as error:
         return [*wrong, str(error)]
-    if isinstance(module, ClassifierTraining) and (h, w) != (module.classifier.size, module.classifier.size):
-        wrong.append(f"latents are {h}x{w}, the classifier was built for {module.classifier.size}x{module.classifier.size}")
-    if isinstance(module, DiffusionTraining | ClassifierTraining):
-        wrong += class_fits(batch, module)
     if isinstance(module, DiffusionTraining):
-        try:
-            module.model.latent_shape(height, width)
-        except UserError as error:
-            wrong.append(str(error))
-    return wrong
-
-
-def stage_one_of(module: TrainingModule) -> FirstStage:
-    """The first stage that a training module trains, or builds on."""
-    if isinstance(module, DiffusionTraining):
-        return module.model.first_stage
-    if isinstance(module, ClassifierTraining):
-        return module.first_stage
-    assert isinstance(module, AutoencoderTraining)
-    return module.autoencoder
+        return wrong + condition_values(batch, module.model.conditioner)
+    return wrong + value_problems(batch, {name: key for name, key in keys.items() if name != "image"}, "the model")

@@ -10,6 +10,7 @@ from ldm.check.report import Report
 from ldm.config import Config, Problem, Trust, build
 from ldm.errors import MissingFile, UserError
 from ldm.loading import first_stage_source, starting_weights
+from ldm.nn.files import NeedsFiles
 from ldm.sources import PRETRAINED
 from ldm.training.module import TrainingModule
 
@@ -109,10 +110,4 @@ def count_parameters(module: TrainingModule) -> dict[str, int]:
 
 def missing_files(module: nn.Module) -> list[tuple[str, MissingFile]]:
     """What the parts of a model say is not there (weights of LPIPS, tokenizers)."""
-    found = []
-    for name, part in module.named_modules():
-        for label, thing in ((name, part), (f"{name}.tokenizer", getattr(part, "tokenizer", None))):
-            ask = getattr(thing, "missing", None)
-            if callable(ask):
-                found += [(f"model.{label}", error) for error in ask()]
-    return found
+    return [(f"model.{name}", error) for name, part in module.named_modules() if isinstance(part, NeedsFiles) for error in part.missing()]

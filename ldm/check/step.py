@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from ldm.check.conditions import condition_problems, unknown_words
-from ldm.check.fit import innermost, sample_problems, stage_one_of
+from ldm.check.fit import innermost, sample_problems
 from ldm.check.report import Report, first_line
 from ldm.config import Config, Trust, build
 from ldm.data.batch import Batch
 from ldm.errors import MissingFile, UserError
 from ldm.seeding import StepRandom
-from ldm.shrink import WIDTH, shrink
+from ldm.shrink import shrink
 from ldm.sources import trained_size
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
 from ldm.training.module import TrainingModule
@@ -70,23 +70,13 @@ def made_up_batch(module: TrainingModule, config: Config) -> Batch:
 
 
 def made_up(module: TrainingModule, size: int, count: int = 2) -> Batch:
-    """Samples that are noise, with everything that a module reads; images are `(count, C, size, size)` in [-1, 1]."""
-    image = torch.rand(count, stage_one_of(module).image_channels, size, size) * 2 - 1
-    low = torch.nn.functional.avg_pool2d(image, 4)
-    everything: Batch = {
-        "image": image,
-        "label": torch.zeros(count, dtype=torch.int64),
-        "caption": [""] * count,
-        "mask": torch.zeros(count, 1, size, size),
-        "masked_image": image,
-        "low_res": low,
-        "segmentation": torch.zeros(count, size, size, dtype=torch.int64),
-        "boxes": [torch.tensor([[0.1, 0.2, 0.6, 0.9]])] * count,
-        "box_labels": [torch.tensor([0])] * count,
-        "embedding": torch.zeros(count, 1, WIDTH),
-        "id": [f"made-up-{i}" for i in range(count)],
-    }
-    return {key: everything[key] for key in {*module.reads(), "image", "id"} if key in everything}
+    """Samples with everything that a module reads; images are noise, `(count, C, size, size)` in [-1, 1]."""
+    stage = module.stage()
+    latent = max(1, size // stage.factor)
+    sizes = {"H": size, "W": size, "h": latent, "w": latent}
+    batch: Batch = {name: key.made_up(count, sizes) for name, key in module.keys().items()}
+    batch["image"] = torch.rand(count, stage.image_channels, size, size) * 2 - 1
+    return batch | {"id": [f"made-up-{i}" for i in range(count)]}
 
 
 def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> None:

@@ -56,7 +56,7 @@ def check_model(config: Config, settings: Any, data: Any, sampling: dict[str, Sa
             report.learning_rate = learning_rate(config.data["model"], data, settings, report)
         elif isinstance(settings, TrainerSettings):
             report.learning_rate = {"formula": "not known: the data could not be opened"}
-        report.warnings += unread(config.data["data"].get("params", {}).get("train"), "data.params.train", module.reads())
+        report.warnings += unread(config.data["data"].get("params", {}).get("train"), "data.params.train", tuple(module.keys()))
         report.warnings += unused_paths(config)
         batch = read_batch(data, module, config, report)
         if batch is not None and not report.problems:

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ldm.conditioning import Conditioner, Joint
+from ldm.cli.typed import noted, typed_entries, typed_keys
+from ldm.conditioning import TextConditioner
 from ldm.data.batch import LISTS, Batch
 from ldm.errors import UserError
 from ldm.latent_diffusion import LatentDiffusion
@@ -52,7 +53,7 @@ def together(asked: Sequence[Asked]) -> Batch:
     batch: Batch = {}
     for key in asked[0].entries:
         values = [one.entries[key] for one in asked]
-        if key == "label":
+        if isinstance(values[0], int | float):
             batch[key] = torch.tensor(values)
         else:
             batch[key] = torch.stack(values) if isinstance(values[0], Tensor) and key not in LISTS else values
@@ -60,9 +61,8 @@ def together(asked: Sequence[Asked]) -> Batch:
 
 
 def part_reading(model: LatentDiffusion, key: str) -> Any:
-    """The conditioner that reads a batch key, none if there is none."""
-    parts = [part for part in model.conditioner.modules() if isinstance(part, Conditioner) and not isinstance(part, Joint)]
-    return next((part for part in parts if key in part.reads), None)
+    """The conditioner that reads a batch key; None if there is none."""
+    return next((part for part in model.conditioner.leaves() if key in part.keys), None)
 
 
 def reads(model: LatentDiffusion) -> str:
@@ -108,14 +108,19 @@ def classes_and_prompts(flags: argparse.Namespace, model: LatentDiffusion, class
         raise UserError(f"--classes: this model reads {reads(model)}, not class labels")
     if flags.prompts is not None and by_caption is None:
         raise UserError(f"--prompt: this model reads {reads(model)}, not captions")
-    refuse_others(model, ("label", "caption", *also))
+    refuse_others(model, ("label", "caption", *also, *typed_keys(model)))
     if by_caption is not None and flags.prompts is None:
         raise UserError('this model reads captions: give --prompt "..."')
-    counts = [count for count in (by_label.num_classes if by_label else 0, classes) if count]
-    labels = class_list(flags.classes, min(counts)) if counts else []
+    counts = [count for count in (by_label.keys["label"].high + 1 if by_label else 0, classes) if count]
+    labels = class_list(flags.classes, int(min(counts))) if counts else []
     check_captions(model, flags.prompts or [], "--prompt")
-    count = max(len(labels), len(flags.prompts or []), 1)
-    return [Asked(entry := one_of(labels, flags.prompts, i), entry) for i in range(count)]
+    typed = typed_entries(getattr(flags, "conditions", []), model)
+    count = max(len(labels), len(flags.prompts or []), len(typed), 1)
+    asked = []
+    for i in range(count):
+        entry, more = one_of(labels, flags.prompts, i), typed[i % len(typed)]
+        asked.append(Asked(entry | more, entry | noted(more)))
+    return asked
 
 
 def each_with(asked: Sequence[Asked], others: Sequence[Asked], n: int) -> list[Asked]:
@@ -139,10 +144,11 @@ def check_captions(model: LatentDiffusion, captions: Sequence[str], flag: str) -
     part = part_reading(model, "caption")
     if broken := [text for text in captions if any("\ud800" <= letter <= "\udfff" for letter in text)]:  # bytes that are no UTF-8
         raise UserError(f"{flag} {ascii(broken[0])}: not UTF-8 text")
-    unknown = getattr(getattr(part, "tokenizer", None), "unknown", None)
-    if unknown is not None and (words := sorted({word for text in captions for word in unknown(text)})):
-        raise UserError(f"{flag}: the model's vocabulary lacks {', '.join(words)}; it knows {', '.join(part.tokenizer.ids)}")
-    for text in dict.fromkeys(captions) if hasattr(part, "count") else ():
+    if not isinstance(part, TextConditioner):
+        return
+    if words := sorted({word for text in captions for word in part.unknown(text)}):
+        raise UserError(f"{flag}: the model's vocabulary lacks {', '.join(words)}; it knows {', '.join(part.words())}")
+    for text in dict.fromkeys(captions):
         if (length := part.count(text)) > part.length:
             log.warning("%s: %d tokens, of which the model reads the first %d: %s", flag, length, part.length, text)
 

@@ -9,6 +9,7 @@ from ldm.cli.asked import Asked, check_captions, part_reading, reads, refuse_oth
 from ldm.cli.job import Job
 from ldm.cli.labelmaps import asked_map
 from ldm.cli.layouts import asked_layout, checked_boxes, read_json
+from ldm.cli.typed import noted, row_entries, typed_keys
 from ldm.data.captions import CAPTION, BadLine, captions, draw_caption
 from ldm.data.listing import METADATA, inside
 from ldm.data.metadata import rows as rows_of
@@ -92,11 +93,12 @@ def conditions(rows: Sequence[Row], path: str, job: Job, size: tuple[int, int], 
     Raises:
         MissingFile, UserError: names the line and what is wrong with it.
     """
-    refuse_others(job.model, KNOWN)
+    typed = typed_keys(job.model)
+    refuse_others(job.model, (*KNOWN, *typed))
     keys = [key for key in ("boxes", "segmentation", "caption", "label") if part_reading(job.model, key) is not None]
     if classes and "label" not in keys:
         keys.append("label")
-    if not keys:
+    if not keys and not typed:
         raise UserError(f"--from-file {path}: this model reads {reads(job.model)}")
     text = "caption" if "caption" in keys else "label"
     asked = []
@@ -111,7 +113,9 @@ def conditions(rows: Sequence[Row], path: str, job: Job, size: tuple[int, int], 
             raise UserError(
                 f"{where}: {wanted} {'is missing' if isinstance(row, dict) else 'expected'}; this model reads {', '.join(keys)}"
             )
-        parts = [_one(key, row[key], row, where, Path(path), job, size, names, classes) for key in keys]
+        more = row_entries(row, job.model, where, Path(path).parent) if typed else {}
+        parts = [Asked(more, noted(more))] if more else []
+        parts += [_one(key, row[key], row, where, Path(path), job, size, names, classes) for key in keys]
         first = parts[0]
         for other in parts[1:]:
             first = first.along_with(other)

@@ -137,7 +137,21 @@ def add_window_flags(p: argparse.ArgumentParser, whole: bool = True) -> None:
 def add_condition_flags(p: argparse.ArgumentParser, more: str = "") -> None:
     """Classes and captions; `more` is said about classes."""
     p.add_argument("--classes", help=f"class indices, as 0,3,7 or 0-9, gone through in turn (default: all){more}")
+    add_typed_flags(p)
     add_prompt_flags(p, "captions, gone through in turn")
+
+
+def add_typed_flags(p: argparse.ArgumentParser) -> None:
+    """Conditions that have no flag of their own."""
+    p.add_argument(
+        "--condition",
+        dest="conditions",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what else the model reads, such as hour=7: a number, numbers with commas, a text, or a .npy file; several are gone "
+        "through in turn",
+    )
 
 
 def add_prompt_flags(p: argparse.ArgumentParser, use: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ldm.cli.asked import SCRIPTS, part_reading
+from ldm.cli.typed import typed_words
 from ldm.data.images import to_image
 from ldm.errors import UserError
 from ldm.files import save_png, write_text
@@ -30,11 +31,11 @@ def sampling_command(model: LatentDiffusion, run: Path, sample: Mapping[str, Any
     """
     reads = set(model.conditioner.reads)
     key = next((key for key in SCRIPTS if key in reads), None)
-    if reads - SCRIPTS.keys() or (key == "low_res" and reads != {"low_res"}):
+    if key == "low_res" and reads != {"low_res"}:
         return None
     script = "sample.py" if key in (None, "label") or reads == {"label", "caption"} else SCRIPTS[str(key)].split()[0]
     given = files_of(script, run / EXAMPLES, sample)
-    named = [*_classes(model), *_prompt(model, sample)]
+    named = [*_classes(model), *_prompt(model, sample), *typed_words(model, sample, run / EXAMPLES)]
     if script == "sample.py":
         named += ["--n", "16"]
     words = [as_argument(run), *given, *named, "--outdir", as_argument(Path("outputs") / run.resolve().name), *more]
@@ -79,8 +80,7 @@ def _prompt(model: LatentDiffusion, sample: Mapping[str, Any]) -> list[str]:
     part = part_reading(model, "caption")
     if part is None:
         return []
-    unknown = getattr(getattr(part, "tokenizer", None), "unknown", None)
     text = " ".join(str(sample.get("caption") or "").split())
-    if unknown is not None and (not text or unknown(text)):
-        text = next(iter(part.tokenizer.ids), "")
+    if part.words() and (not text or part.unknown(text)):
+        text = part.words()[0]
     return [f"--prompt={text}"] if text.startswith("-") else ["--prompt", text or "a photograph"]

@@ -106,7 +106,7 @@ def settings_of(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, i
         **record,
         "height": size[0],
         "width": size[1],
-        "first_stage": str(getattr(job.model.first_stage, "sha256", "")) or "inside",
+        "first_stage": job.model.first_stage.sha256 or "inside",
         "config": hash_of(original(job.loaded.config.get("model"))),
         **{f"content of --{key}": file_sha256(newest_weights(path)) for key, path in files.items()},
         "conditions": hash_of_conditions(asked, count),

@@ -1,6 +1,6 @@
 """Conditioning (Sec. 3.3): what y is becomes tokens, channels or a vector for the UNet."""
 
-from ldm.conditioning.base import Conditioner, Conditioning, Encode, Joint, Unconditional
+from ldm.conditioning.base import Conditioner, Conditioning, Encode, Joint, TextConditioner, Unconditional
 from ldm.conditioning.given import GivenContext
 from ldm.conditioning.image import ConcatImage, LabelMap, Rescaler
 from ldm.conditioning.label import ClassEmbedding, LabelVector
@@ -24,6 +24,7 @@ __all__ = [
     "LayoutTransformer",
     "PretrainedText",
     "Rescaler",
+    "TextConditioner",
     "TextTransformer",
     "Unconditional",
     "WordTokenizer",

@@ -1,12 +1,13 @@
 """The interface between a batch and the UNet's three inlets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
 
-from ldm.data.batch import Batch
+from ldm.data.batch import Batch, Key
+from ldm.nn.files import NeedsFiles
 
 Encode = Callable[[Tensor, bool], Tensor]  # (image, scaled) -> latent, through the model's own first stage
 
@@ -34,17 +35,17 @@ class Conditioning:
         return Conditioning(*(join(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
 
 
-class Conditioner(nn.Module):
-    """y -> Conditioning.
+class Conditioner(NeedsFiles):
+    """y -> Conditioning. To add one, derive from this class, set its attributes and write `forward`.
 
     Attributes:
-        reads: batch keys it needs.
+        keys: what it reads of a batch, and what stands for "nothing" there.
         concat_channels: channels it puts beside z_t.
-        context_channels, vector_channels: widths of its tokens and its vector; none if it gives none.
+        context_channels, vector_channels: widths of its tokens and its vector; None if it gives none.
         drop_rate: share of training samples whose condition is replaced by the null condition, for guidance.
     """
 
-    reads: tuple[str, ...] = ()
+    keys: Mapping[str, Key] = {}
     concat_channels: int = 0
     context_channels: int | None = None
     vector_channels: int | None = None
@@ -53,9 +54,25 @@ class Conditioner(nn.Module):
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         raise NotImplementedError
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The keys of a batch that it reads."""
+        return tuple(self.keys)
+
+    def leaves(self) -> "list[Conditioner]":
+        """The conditioners that it is made of; itself, where it is one."""
+        return [self]
+
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
-        """A batch in which the samples marked in `where` have the null condition."""
-        raise NotImplementedError
+        """A batch in which the samples marked in `where` have the null condition.
+
+        Raises:
+            ValueError: nothing stands for "nothing".
+        """
+        for name, key in self.keys.items():
+            if key.null is None:
+                raise ValueError(f"nothing stands for no {name}: this model cannot be guided: sample with --scale 1")
+        return {**batch, **{name: key.dropped(batch[name], where) for name, key in self.keys.items()}}
 
     def null(self, batch: Batch, encode: Encode) -> Conditioning:
         """The null condition for every sample of the batch."""
@@ -63,14 +80,34 @@ class Conditioner(nn.Module):
         return self(self.drop(batch, [True] * size), encode)
 
 
+class TextConditioner(Conditioner):
+    """A conditioner that reads captions.
+
+    Attributes:
+        length: tokens of a caption that it reads.
+    """
+
+    keys = {"caption": Key(str, null="")}
+    length: int
+
+    def count(self, caption: str) -> int:
+        """Number of tokens of a caption; those beyond `length` are cut."""
+        raise NotImplementedError
+
+    def unknown(self, caption: str) -> list[str]:
+        """Words of the caption that all look the same to it, because its vocabulary lacks them."""
+        return []
+
+    def words(self) -> Sequence[str]:
+        """A closed vocabulary; empty where there is none."""
+        return ()
+
+
 class Unconditional(Conditioner):
     """No condition."""
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         return Conditioning()
-
-    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
-        return batch
 
 
 class Joint(Conditioner):
@@ -88,7 +125,7 @@ class Joint(Conditioner):
         if len({part.drop_rate for part in parts}) != 1:
             raise ValueError(f"Joint needs parts of one drop rate, got {[part.drop_rate for part in parts]}")
         self.parts = nn.ModuleList(parts)
-        self.reads = tuple(dict.fromkeys(key for part in parts for key in part.reads))
+        self.keys = {name: key for part in parts for name, key in part.keys.items()}
         self.concat_channels = sum(part.concat_channels for part in parts)
         self.context_channels = next((p.context_channels for p in parts if p.context_channels), None)
         self.vector_channels = next((p.vector_channels for p in parts if p.vector_channels), None)
@@ -103,6 +140,9 @@ class Joint(Conditioner):
                 if value is not None:
                     result = replace(result, **{name: value if old is None else merge(old, value)})
         return result
+
+    def leaves(self) -> list[Conditioner]:
+        return [leaf for part in self.parts for leaf in part.leaves()]  # type: ignore[operator]
 
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
         for part in self.parts:

@@ -1,6 +1,5 @@
 """Images as channels beside z_t: super-resolution, inpainting, semantic maps (Sec. 4.3.2, 4.4, 4.5)."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
 from ldm.conditioning.fill import fill_smoothly
-from ldm.data.batch import UNLABELLED, Batch
+from ldm.data.batch import KEPT, UNLABELLED, Batch, Key
 from ldm.ranges import integer, positive, share
 
 
@@ -58,7 +57,10 @@ class ConcatImage(Conditioner):
             raise ValueError(f"ConcatImage takes one of encode={encode}, factor={factor}, enlarge={enlarge} and fold={fold}")
         self.key, self.encode_first, self.factor, self.enlarge, self.drop_rate = key, encode, factor, enlarge, drop_rate
         self.scaled, self.signed, self.fold, self.fill = scaled, signed, fold, fill
-        self.reads = (key,) if fill is None else (key, fill)
+        times = factor * fold / enlarge
+        shape = (channels, "H", "W") if encode else (channels, f"{times:g}h", f"{times:g}w")
+        masks = {} if fill is None else {fill: Key(shape=(1, *shape[1:]), null=KEPT, low=0.0, high=1.0)}
+        self.keys = {key: Key(shape=shape, null=0.0), **masks}
         self.concat_channels = channels * fold**2
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
@@ -74,11 +76,6 @@ class ConcatImage(Conditioner):
         if self.enlarge > 1:
             x = F.interpolate(x, scale_factor=self.enlarge, mode="bicubic")
         return Conditioning(concat=2.0 * x - 1.0 if self.signed else x)
-
-    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
-        x = batch[self.key]
-        gone = torch.as_tensor(where, device=x.device)[:, None, None, None]
-        return {**batch, self.key: torch.where(gone, torch.zeros_like(x), x)}
 
 
 class Rescaler(nn.Module):
@@ -125,13 +122,12 @@ class LabelMap(Conditioner):
         drop_rate: share of training samples whose map becomes unlabelled.
     """
 
-    reads = ("segmentation",)
-
     def __init__(self, num_classes: int, rescaler: Rescaler, drop_rate: float = 0.0) -> None:
         super().__init__()
         integer(num_classes=num_classes)
         share(drop_rate=drop_rate)
         self.num_classes, self.rescaler, self.drop_rate = num_classes, rescaler, drop_rate
+        self.keys = {"segmentation": Key(torch.int64, ("H", "W"), UNLABELLED, 0, num_classes - 1, null_in_data=True)}
         self.concat_channels = rescaler.out_channels
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
@@ -141,8 +137,3 @@ class LabelMap(Conditioner):
         one_hot = torch.zeros(len(labels), self.num_classes, *labels.shape[1:], device=labels.device)
         one_hot.scatter_(1, (labels * known)[:, None], known[:, None].float())
         return Conditioning(concat=self.rescaler(one_hot))
-
-    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
-        labels = batch["segmentation"]
-        gone = torch.as_tensor(where, device=labels.device)[:, None, None]
-        return {**batch, "segmentation": torch.where(gone, torch.full_like(labels, UNLABELLED), labels)}

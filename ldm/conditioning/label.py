@@ -1,13 +1,11 @@
 """Class labels: one token per image for cross-attention (App. E.2.1), or a vector beside the time embedding."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
-from ldm.data.batch import Batch
+from ldm.data.batch import Batch, Key
 from ldm.ranges import integer, share
 
 
@@ -24,8 +22,6 @@ class ClassEmbedding(Conditioner):
         ValueError: a drop rate without a null class.
     """
 
-    reads = ("label",)
-
     def __init__(self, num_classes: int, width: int, drop_rate: float = 0.0, null_class: bool = True) -> None:
         super().__init__()
         integer(num_classes=num_classes, width=width)
@@ -33,18 +29,12 @@ class ClassEmbedding(Conditioner):
         if drop_rate and not null_class:
             raise ValueError("ClassEmbedding: drop_rate needs the null class")
         self.num_classes, self.drop_rate, self.null_class = num_classes, drop_rate, null_class
+        self.keys = {"label": Key(torch.int64, (), num_classes if null_class else None, 0, num_classes - 1)}
         self.context_channels = width
         self.embedding = nn.Embedding(num_classes + int(null_class), width)
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         return Conditioning(context=self.embedding(batch["label"])[:, None])
-
-    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
-        if not self.null_class:
-            raise ValueError("this model has no null class and cannot be guided: sample with --scale 1")
-        label = batch["label"]
-        dropped = torch.as_tensor(where, device=label.device)
-        return {**batch, "label": torch.where(dropped, torch.full_like(label, self.num_classes), label)}
 
 
 class LabelVector(Conditioner):
@@ -55,19 +45,13 @@ class LabelVector(Conditioner):
         drop_rate: share of training samples that get the null condition.
     """
 
-    reads = ("label",)
-
     def __init__(self, num_classes: int, drop_rate: float = 0.0) -> None:
         super().__init__()
         integer(num_classes=num_classes)
         share(drop_rate=drop_rate)
         self.num_classes, self.drop_rate = num_classes, drop_rate
+        self.keys = {"label": Key(torch.int64, (), num_classes, 0, num_classes - 1)}
         self.vector_channels = num_classes
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         return Conditioning(vector=F.one_hot(batch["label"], self.num_classes + 1)[:, : self.num_classes].float())
-
-    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
-        label = batch["label"]
-        dropped = torch.as_tensor(where, device=label.device)
-        return {**batch, "label": torch.where(dropped, torch.full_like(label, self.num_classes), label)}

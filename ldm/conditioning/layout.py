@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode
-from ldm.data.batch import Batch
+from ldm.data.batch import Batch, Key
 from ldm.nn.transformer import TokenTransformer
 from ldm.ranges import integer, share
 
@@ -63,8 +63,6 @@ class LayoutTransformer(Conditioner):
         logit_head: see `TokenTransformer`.
     """
 
-    reads = ("boxes", "box_labels")
-
     def __init__(
         self,
         tokenizer: BoxTokenizer,
@@ -78,13 +76,13 @@ class LayoutTransformer(Conditioner):
         super().__init__()
         share(drop_rate=drop_rate)
         self.boxes, self.drop_rate, self.context_channels = tokenizer, drop_rate, width
+        self.keys = {
+            "boxes": Key(shape=("n", 4), null=0.0, low=0.0, high=1.0),
+            "box_labels": Key(torch.int64, ("n",), 0, 0, tokenizer.classes - 1),
+        }
         size = (tokenizer.vocabulary_size, tokenizer.length)
         self.transformer = TokenTransformer(*size, width, depth, heads, head_channels, logit_head)
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         ids = self.boxes(batch["boxes"], batch["box_labels"])
         return Conditioning(context=self.transformer(ids.to(self.transformer.tokens.weight.device)))
-
-    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
-        emptied = {key: [value[:0] if gone else value for value, gone in zip(batch[key], where, strict=True)] for key in self.reads}
-        return {**batch, **emptied}

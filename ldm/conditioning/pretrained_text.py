@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ldm.conditioning.base import Conditioner, Conditioning, Encode
+from ldm.conditioning.base import Conditioning, Encode, TextConditioner
 from ldm.data.batch import Batch
 from ldm.errors import MissingFile, UserError
 from ldm.ranges import integer, share
@@ -20,7 +20,7 @@ HALF = ("model.fp16.safetensors", "model.safetensors.index.fp16.json")  # where 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
-class PretrainedText(Conditioner):
+class PretrainedText(TextConditioner):
     """caption (B strings) -> tokens `(B, length, width)` of a frozen text encoder; the null caption is "".
 
     The width is the encoder's own. Its weights load at the first use or move to a device, so that a model can be built and
@@ -40,8 +40,6 @@ class PretrainedText(Conditioner):
         MissingFile: no config.json (the weights are asked for later).
         UserError: neither CLIP nor T5, more tokens than the encoder has positions, or more blocks than it has.
     """
-
-    reads = ("caption",)
 
     def __init__(
         self,
@@ -89,7 +87,6 @@ class PretrainedText(Conditioner):
         return not any(p.is_meta for p in self.encoder.parameters())
 
     def missing(self) -> list[MissingFile]:
-        """What has to be fetched before use, as `--check` lists it."""
         found = [self.stored or self._has((*WEIGHTS, *HALF)), self._has(TOKENIZERS)]
         return [] if all(found) else [self._absent(" or ".join((WEIGHTS, TOKENIZERS)[found.index(False)]))]
 
@@ -127,7 +124,6 @@ class PretrainedText(Conditioner):
         return Conditioning(context=tokens)
 
     def count(self, caption: str) -> int:
-        """Number of its tokens; those beyond `length` are cut."""
         return len(self._words()(caption)["input_ids"])
 
     def _words(self) -> Any:
@@ -137,9 +133,6 @@ class PretrainedText(Conditioner):
 
             self._tokenizer = self._fetch(AutoTokenizer.from_pretrained, TOKENIZERS, trust_remote_code=False)
         return self._tokenizer
-
-    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
-        return {**batch, "caption": ["" if gone else text for text, gone in zip(batch["caption"], where, strict=True)]}
 
     def _has(self, names: Sequence[str]) -> bool:
         """Whether one of these files is there."""

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from ldm.conditioning.base import Conditioner, Conditioning, Encode
+from ldm.conditioning.base import Conditioning, Encode, TextConditioner
 from ldm.conditioning.tokenizers import Tokenizer
 from ldm.data.batch import Batch
+from ldm.errors import MissingFile
 from ldm.nn.transformer import TokenTransformer
 from ldm.ranges import share
 
 
-class TextTransformer(Conditioner):
+class TextTransformer(TextConditioner):
     """caption (B strings) -> tokens `(B, length, width)`, trained together with the UNet; the null caption is "".
 
     Args:
@@ -19,8 +20,6 @@ class TextTransformer(Conditioner):
         drop_rate: share of training samples whose caption becomes "".
         logit_head: see `TokenTransformer`.
     """
-
-    reads = ("caption",)
 
     def __init__(
         self,
@@ -44,8 +43,16 @@ class TextTransformer(Conditioner):
         return Conditioning(context=self.transformer(ids.to(self.transformer.tokens.weight.device)))
 
     def count(self, caption: str) -> int:
-        """Number of its tokens; those beyond `length` are cut."""
         return self.tokenizer.count(caption)
 
-    def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
-        return {**batch, "caption": ["" if gone else text for text, gone in zip(batch["caption"], where, strict=True)]}
+    def unknown(self, caption: str) -> list[str]:
+        return self.tokenizer.unknown(caption)
+
+    def words(self) -> Sequence[str]:
+        return self.tokenizer.words
+
+    def missing(self) -> list[MissingFile]:
+        return self.tokenizer.missing()
+
+    def load(self) -> None:
+        self.tokenizer([""], 1)

@@ -1,9 +1,9 @@
 """Tokenizers: a word-level one for closed grammars, and BERT's word pieces as in the paper."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,21 +12,35 @@ from ldm.errors import MissingFile, UserError
 from ldm.ranges import integer
 
 
-class Tokenizer(Protocol):
-    """Captions to ids."""
+class Tokenizer(ABC):
+    """Captions to ids.
+
+    Attributes:
+        vocabulary_size: number of ids.
+        words: a closed vocabulary; empty where there is none.
+    """
 
     vocabulary_size: int
+    words: Sequence[str] = ()
 
+    @abstractmethod
     def __call__(self, captions: Sequence[str], length: int) -> Tensor:
         """B captions -> ids `(B, length)` int64, padded and cut."""
-        ...
 
+    @abstractmethod
     def count(self, caption: str) -> int:
         """Number of ids of a caption, neither padded nor cut."""
-        ...
+
+    def unknown(self, caption: str) -> list[str]:
+        """Words of the caption that the vocabulary lacks."""
+        return []
+
+    def missing(self) -> list[MissingFile]:
+        """What has to be fetched before use, as `--check` lists it."""
+        return []
 
 
-class WordTokenizer:
+class WordTokenizer(Tokenizer):
     """One id per word of a fixed list. Case and punctuation do not count.
 
     Args:
@@ -35,7 +49,7 @@ class WordTokenizer:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.ids = {word: i + 2 for i, word in enumerate(words)}
-        self.vocabulary_size = len(words) + 2
+        self.words, self.vocabulary_size = list(words), len(words) + 2
 
     def __call__(self, captions: Sequence[str], length: int) -> Tensor:
         rows = torch.zeros(len(captions), length, dtype=torch.int64)
@@ -45,11 +59,9 @@ class WordTokenizer:
         return rows
 
     def count(self, caption: str) -> int:
-        """Number of its words."""
         return len(_words(caption))
 
     def unknown(self, caption: str) -> list[str]:
-        """Words of the caption that the vocabulary lacks."""
         return [word for word in _words(caption) if word not in self.ids]
 
 
@@ -57,7 +69,7 @@ def _words(caption: str) -> list[str]:
     return re.findall(r"[\w'-]+", caption.lower())
 
 
-class BertTokenizer:
+class BertTokenizer(Tokenizer):
     """BERT's uncased word pieces through `transformers`; loaded at first use, so a model can be built without it.
 
     Args:
@@ -71,7 +83,6 @@ class BertTokenizer:
         self._tokenizer = None
 
     def missing(self) -> list[MissingFile]:
-        """What has to be fetched before use, as `--check` lists it."""
         try:
             self._load(local=True)
         except MissingFile as error:
@@ -118,6 +129,5 @@ class BertTokenizer:
         return encoded["input_ids"]  # type: ignore[no-any-return]
 
     def count(self, caption: str) -> int:
-        """Number of its word pieces, with BERT's two marks."""
         self._load()
         return len(self._tokenizer(caption)["input_ids"])  # type: ignore[misc]

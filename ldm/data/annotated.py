@@ -1,10 +1,11 @@
 """Images with what belongs to them: class, captions, boxes, label map, mask. All of it follows the crop."""
 
+import difflib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class Record:
         box_labels: `(n,)` class indices.
         segmentation, mask: files of the picture's size.
         origin: the line that says so, "file:line".
+        more: other columns, by name: numbers, texts, lists of numbers, paths of .npy files.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Record:
     mask: Path | None = None
     origin: str = ""
     file: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Annotated(Reading):
@@ -74,11 +77,12 @@ class Annotated(Reading):
     """
 
     shuffled_boxes = False  # a set whose order of boxes means nothing draws a new one each time
+    has_columns = False  # a set with tables can give any column of them
 
     def __init__(
         self,
         what: str,
-        give: Sequence[Give],
+        give: Sequence[str],
         size: int,
         resize: int | None = None,
         crop: Crop = "center",
@@ -99,8 +103,10 @@ class Annotated(Reading):
         if self.resize < size:
             raise UserError(f"{what}: resize {self.resize} is smaller than size {size}")
         known = Give.__args__  # type: ignore[attr-defined]
-        if unknown := [key for key in self.give if key not in known]:
-            raise UserError(f"{what}: cannot give {unknown[0]!r} (known: {', '.join(known)})")
+        for key in self.give:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+            if key not in known and (near or not self.has_columns):
+                raise UserError(f"{what}: cannot give {key!r} (known: {', '.join(known)})")
 
     @abstractmethod
     def record(self, index: int) -> Record:
@@ -152,7 +158,7 @@ class Annotated(Reading):
             sample["segmentation"] = square.labels(read_map(path, size_of(picture), self.map_classes))
         if "mask" in self.give:
             sample["mask"] = square.labels(read_mask(present(record.mask, "mask"), size_of(picture))).float()[None]
-        return sample
+        return sample | {name: column(value, name) for name, value in record.more.items()}
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
@@ -165,6 +171,23 @@ def cut(picture: Picture, square: View) -> torch.Tensor:
     if isinstance(picture, Image.Image):
         return to_tensor(square.picture(picture))
     return torch.from_numpy(np.ascontiguousarray(square.array(picture).transpose(2, 0, 1)))
+
+
+def column(value: Any, name: str) -> Any:
+    """A column of a table as a sample holds it: a number, a text, or a tensor.
+
+    Raises:
+        UnreadableImage: a .npy file that cannot be read.
+    """
+    if isinstance(value, Path):
+        try:
+            value = np.load(value, allow_pickle=False)
+            return torch.from_numpy(value.astype(np.float32 if value.dtype.kind == "f" else np.int64))
+        except (OSError, ValueError, TypeError, EOFError) as error:
+            raise UnreadableImage(f"{name}: not an array of numbers ({str(error).splitlines()[0]})") from error
+    if isinstance(value, list):
+        return torch.tensor(value, dtype=torch.int64 if all(isinstance(number, int) for number in value) else torch.float32)
+    return value
 
 
 def present(value: T | None, key: str) -> T:

@@ -1,7 +1,10 @@
 """The batch: which keys there are and what each holds. Checked here, once, so that no model needs to."""
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -9,7 +12,7 @@ from torch import Tensor
 Batch = dict[str, Any]
 Sample = dict[str, Any]
 
-# key -> (what it is, as shown in messages)
+# The keys that data sets of this project give; any other one is a number, a text or a tensor, and a conditioner says which.
 KEYS = {
     "image": "float32 (C, H, W) in [-1, 1]",
     "label": "int, a class index",
@@ -29,6 +32,93 @@ UNLABELLED = 255  # in label maps
 MOST_CLASSES = 2**31  # a larger class index is a mistake, and no tensor takes any number
 RANGES = {"image": (-1.0, 1.0), "masked_image": (-1.0, 1.0), "low_res": (-1.0, 1.0), "mask": (0.0, 1.0), "boxes": (0.0, 1.0)}
 LISTS = ("caption", "id", "boxes", "box_labels", "draw", "skipped")
+KEPT: Final = "as it is"  # null of a key that stays when the condition is dropped
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a model reads under one key of a batch, for one sample.
+
+    Attributes:
+        dtype: of the tensor, or `str`.
+        shape: numbers, "H" and "W" for the image's size, "h" and "w" for the latent's (also "4h", "0.25w"); "any" is any number; "n"
+            too, but samples differ in it, so that a batch has a list of tensors.
+        null: what stands for "nothing": a tensor is filled with it, a text is replaced; with shape "n" it is no entries. KEPT leaves
+            the value alone; None says that there is no such thing.
+        low, high: smallest and largest value.
+        null_in_data: data may hold `null` beyond them, as label maps do where nothing is labelled.
+    """
+
+    dtype: torch.dtype | type[str] = torch.float32
+    shape: tuple[int | str, ...] = ()
+    null: float | str | None = None
+    low: float | None = None
+    high: float | None = None
+    null_in_data: bool = False
+
+    @property
+    def listed(self) -> bool:
+        """Whether a batch has a list of values instead of one tensor."""
+        return self.dtype is str or "n" in self.shape
+
+    def dropped(self, values: Any, where: Sequence[bool]) -> Any:
+        """Values of a batch, with nothing in the place of those marked in `where`."""
+        if self.null == KEPT and self.dtype is not str:
+            return values
+        if self.dtype is str:
+            return [self.null if gone else value for value, gone in zip(values, where, strict=True)]
+        if self.listed:
+            return [value[:0] if gone else value for value, gone in zip(values, where, strict=True)]
+        gone = torch.as_tensor(where, device=values.device).view(-1, *[1] * (values.ndim - 1))
+        return torch.where(gone, torch.full_like(values, self.null), values)
+
+    def made_up(self, count: int, sizes: Mapping[str, int]) -> Any:
+        """Values that fit, for a step without data: `sizes` has "H", "W", "h" and "w"."""
+        if self.dtype is str:
+            return [""] * count
+        shape = [entry if isinstance(entry, int) else _size(entry, sizes) for entry in self.shape]
+        low, high = self.low if self.low is not None else 0.0, self.high if self.high is not None else 1.0
+        value = torch.full(shape, low if self.dtype.is_floating_point else int(low), dtype=self.dtype)
+        if self.dtype.is_floating_point and value.numel() > 1:
+            value = torch.linspace(low, high, value.numel()).view(shape)
+        return [value] * count if self.listed else value.expand(count, *shape).clone()
+
+    def problems(self, name: str, values: Any, reader: str) -> list[str]:
+        """What is wrong with the values of a batch, in words; `reader` is the part that reads them."""
+        if self.dtype is str:
+            return [f"{name!r} must be text for {reader}"] if not all(isinstance(value, str) for value in values) else []
+        first = values[0] if len(values) else None
+        if not isinstance(first, Tensor) or first.ndim != len(self.shape):
+            got = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+            return [f"{name!r} is {got}, {reader} reads {self}"]
+        fixed = [(i, size) for i, size in enumerate(self.shape) if isinstance(size, int)]
+        if any(first.shape[i] != size for i, size in fixed) or first.dtype.is_floating_point != self.dtype.is_floating_point:  # type: ignore[union-attr]
+            return [f"{name!r} is {str(first.dtype).removeprefix('torch.')} {tuple(first.shape)}, {reader} reads {self}"]
+        return self._out_of_range(name, torch.cat([value.flatten() for value in values]) if self.listed else values.flatten(), reader)
+
+    def _out_of_range(self, name: str, values: Tensor, reader: str) -> list[str]:
+        beyond = torch.zeros_like(values, dtype=torch.bool)
+        if self.low is not None:
+            beyond |= values < self.low
+        if self.high is not None:
+            beyond |= values > self.high
+        if self.null_in_data:
+            beyond &= values != self.null
+        if not bool(beyond.any()):
+            return []
+        low, high = (f"{end:g}" if end is not None else "any" for end in (self.low, self.high))
+        return [f"{name} {values[beyond].max().item():g} in the data, {reader} knows {low} to {high}"]
+
+    def __str__(self) -> str:
+        if self.dtype is str:
+            return "text"
+        return f"{str(self.dtype).removeprefix('torch.')} ({', '.join(map(str, self.shape))}{',' * (len(self.shape) == 1)})"
+
+
+def _size(entry: str, sizes: Mapping[str, int]) -> int:
+    """A size of `Key.shape` in numbers."""
+    match = re.fullmatch(r"([\d.]*)([HWhw])", entry)
+    return max(1, int(float(match[1] or 1) * sizes[match[2]])) if match else 1
 
 
 def check_sample(sample: Sample, source: str) -> None:
@@ -41,8 +131,10 @@ def check_sample(sample: Sample, source: str) -> None:
         if key not in sample:
             raise ValueError(f"{source}: a sample has no {key!r} ({KEYS[key]})")
     for key, value in sample.items():
-        if key not in KEYS:
-            raise ValueError(f"{source}: unknown key {key!r}; known are {', '.join(KEYS)}")
+        if key not in KEYS and (near := difflib.get_close_matches(key, KEYS, n=1, cutoff=0.75)):
+            raise ValueError(f"{source}: unknown key {key!r}; did you mean {near[0]!r}?")
+        if key not in KEYS and not isinstance(value, Tensor | int | float | str):
+            raise ValueError(f"{source}: {key!r} is a {type(value).__name__}; expected a number, a text or a tensor")
         if key in RANGES:
             _check_range(value, key, source)
     if "label" in sample and not (isinstance(sample["label"], int) and sample["label"] >= 0):
@@ -79,7 +171,7 @@ def _check_range(value: Any, key: str, source: str) -> None:
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
-    """Stack samples into a batch: tensors `(B, ...)`, labels int64 `(B,)`, everything else lists.
+    """Stack samples into a batch: tensors `(B, ...)`, numbers `(B,)` as int64 or float32, everything else lists.
 
     Raises:
         ValueError: samples with different keys or sizes.
@@ -90,10 +182,10 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
         values = [sample.get(key) for sample in samples]
         if any(value is None for value in values):
             raise ValueError(f"sample {samples[[v is None for v in values].index(True)]['id']!r} has no {key!r}, others have")
-        if key in LISTS:
+        if key in LISTS or isinstance(values[0], str):
             batch[key] = values
-        elif key == "label":
-            batch[key] = torch.tensor(values, dtype=torch.int64)
+        elif all(isinstance(value, int | float) for value in values):
+            batch[key] = torch.tensor(values, dtype=torch.int64 if all(isinstance(value, int) for value in values) else torch.float32)
         else:
             shapes = {tuple(value.shape) for value in values if value is not None}
             if len(shapes) > 1:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ldm.data.annotated import Annotated, Give, Record
+from ldm.data.annotated import Annotated, Record
 from ldm.data.arrays import ARRAYS, TIFFS
 from ldm.data.geometry import Crop
 from ldm.data.listing import METADATA, Listing
@@ -57,7 +57,8 @@ class AnnotatedFolder(RecordList):
     Args:
         root: the folder.
         size, resize, crop, flip, channels, values, min_box: see `ldm.data.annotated.Annotated`.
-        give: keys of a sample beside image and id.
+        give: keys of a sample beside image and id: those above, and any other column that a conditioner reads (numbers, texts, lists
+            of numbers, names of .npy files).
         classes: number of classes of "label", "boxes" and "segmentation"; what lies beyond is wrong, unchecked without it.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
@@ -67,11 +68,13 @@ class AnnotatedFolder(RecordList):
         UserError: no usable line; names the first one and what is wrong with it.
     """
 
+    has_columns = True
+
     def __init__(
         self,
         root: str,
         size: int,
-        give: Sequence[Give] = ("caption",),
+        give: Sequence[str] = ("caption",),
         resize: int | None = None,
         crop: Crop = "center",
         flip: float = 0.0,

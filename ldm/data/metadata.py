@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ldm.data.annotated import Record
+from ldm.data.annotated import Give, Record
 from ldm.data.batch import MOST_CLASSES
 from ldm.data.captions import CAPTION, BadLine, captions
 from ldm.data.listing import METADATA, Listing, NoSuchName
@@ -123,8 +123,8 @@ def _cells(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | BadLin
 
 
 def _value(key: str, cell: str) -> Any:
-    """A cell: text, but for classes and boxes, which are JSON."""
-    if key not in ("label", "boxes"):
+    """A cell: text where it means text or a file, else JSON, and text where it is none."""
+    if key in ("file_name", *CAPTION, "segmentation", "mask"):
         return cell
     try:
         return json.loads(cell)
@@ -154,7 +154,18 @@ def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collectio
         box_labels=box_labels,
         segmentation=listing.root / _name(row, "segmentation", listing, folder) if "segmentation" in give else None,
         mask=listing.root / _name(row, "mask", listing, folder) if "mask" in give else None,
+        more={key: _column(row, key, listing, folder) for key in give if key not in Give.__args__},  # type: ignore[attr-defined]
     )
+
+
+def _column(row: Mapping[str, Any], key: str, listing: Listing, folder: str) -> Any:
+    """Any other column: a number, a text, a list of numbers, or the path of a .npy file."""
+    value = row[key]
+    if isinstance(value, str):
+        return listing.root / _name(row, key, listing, folder) if value.endswith(".npy") else value
+    if _number(value) or (isinstance(value, list) and value and all(map(_number, value))):
+        return value
+    raise BadLine(f"{key}: expected a number, a text, a list of numbers or a .npy file, got {value!r}")
 
 
 def parse_boxes(value: Any, classes: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from ldm.errors import UserError
 
 # What may differ between the images of one set: which one it is, and what it was asked to show. All else is a setting.
 FILES = {f"{key}{more}" for key in ("image", "mask", "low_res") for more in ("", "_sha256")}
-PER_IMAGE = {"number", "noise", "label", "caption", "boxes", "segmentation", "candidate", "model", *FILES}
+PER_IMAGE = {"number", "noise", "label", "condition", "caption", "boxes", "segmentation", "candidate", "model", *FILES}
 OWN = ("seed", "sha256", "step", "sampler", "steps", "eta", "scale")  # fields of a record of their own
 
 

@@ -41,6 +41,7 @@ class FirstStage(nn.Module):
         stochastic: whether `encode` makes use of noise.
         codebook_size: number of codes; None without a codebook.
         settings: what it was built with, by argument, defaults included.
+        checkpoint, sha256: path and hash of the weights of one that was loaded; empty for one that is not.
     """
 
     factor: int
@@ -48,6 +49,8 @@ class FirstStage(nn.Module):
     image_channels: int
     stochastic: bool = False
     codebook_size: int | None = None
+    checkpoint: str = ""
+    sha256: str = ""
     settings: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -5,16 +5,17 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
 from ldm.files import read_pickle
+from ldm.nn.files import NeedsFiles
 from ldm.precision import no_autocast
 
 VGG16 = "vgg16-397923af.pth"  # torchvision's name for VGG16_Weights.IMAGENET1K_V1
 
 
-class LPIPS(nn.Module):
+class LPIPS(NeedsFiles):
     """Perceptual distance between images in [-1, 1]: `(B, 3, H, W)` twice -> `(B,)`, float32, outside autocast.
 
     The learned heads come with the `lpips` package; the VGG16 features are ImageNet weights that have to be there.
@@ -45,7 +46,6 @@ class LPIPS(nn.Module):
         return Path(self.vgg16) if self.vgg16 else Path(torch.hub.get_dir()) / "checkpoints" / VGG16
 
     def missing(self) -> list[MissingFile]:
-        """What has to be fetched before training, as `--check` lists it."""
         if self.file().is_file():
             return []
         hint = f"torchvision's VGG16 weights ({VGG16}) for LPIPS: put them at {self.file()} or set vgg16: PATH"

@@ -1,8 +1,9 @@
 """The networks: denoising UNet, classifier on noisy latents, autoencoder halves, patch discriminator."""
 
 from ldm.networks.autoencoder import Decoder, Encoder
+from ldm.networks.base import Network
 from ldm.networks.classifier import NoisyClassifier
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.networks.unet import UNet
 
-__all__ = ["Decoder", "Encoder", "NoisyClassifier", "PatchDiscriminator", "UNet"]
+__all__ = ["Decoder", "Encoder", "Network", "NoisyClassifier", "PatchDiscriminator", "UNet"]

@@ -13,6 +13,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.files import newest_checkpoint, write_text
 from ldm.interop.compvis import FOREIGN
 from ldm.lock import alone_in
+from ldm.nn.files import NeedsFiles
 from ldm.portable import first_stage_record, keep_first_stage
 from ldm.program.farewell import farewell, resume_command
 from ldm.program.words import SEED
@@ -66,7 +67,7 @@ def train(
         held.enter_context(alone_in(folder, str(folder)))
         record_base(folder, flags)
     if process_number() == 0:
-        keep_first_stage(frozen_stage(module), folder)
+        keep_first_stage(module.stage(), folder)
         if together is not None:
             together.decide(str(folder))
     logging.info("run folder: %s", folder)
@@ -125,14 +126,9 @@ def record_base(folder: Path, flags: argparse.Namespace) -> None:
     write_text(folder / "base.yaml", base.to_yaml())
 
 
-def frozen_stage(module: Any) -> Any:
-    """The first stage that a module builds on, none if it trains one."""
-    return getattr(getattr(module, "model", module), "first_stage", None)
-
-
 def first_stage_of(module: Any, folder: Path, state: dict[str, Any] | None, flags: argparse.Namespace) -> dict[str, str] | None:
     """The record of the frozen first stage, held against that of the run that is resumed."""
-    record = first_stage_record(frozen_stage(module), folder)
+    record = first_stage_record(module.stage(), folder)
     before = ((state or {}).get("first_stage") or {}).get("sha256")
     if record is not None and before not in (None, record["sha256"]) and not flags.allow_other_first_stage:
         raise UserError(
@@ -145,10 +141,8 @@ def first_stage_of(module: Any, folder: Path, state: dict[str, Any] | None, flag
 def prepare_weights(module: Any) -> None:
     """Load now what would otherwise load in the first step, so that a missing file shows before the device starts."""
     for part in module.modules():
-        if callable(getattr(part, "missing", None)):
+        if isinstance(part, NeedsFiles):
             part.load()
-        if getattr(part, "tokenizer", None) is not None:
-            part.tokenizer([""], 1)
 
 
 def describe(module: Any) -> str:

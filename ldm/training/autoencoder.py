@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ldm.data.batch import Batch
+from ldm.data.batch import Batch, Key
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.first_stage.health import HealthMeter, balance_warnings
 from ldm.first_stage.loss import AutoencoderLoss
@@ -60,8 +60,11 @@ class AutoencoderTraining(TrainingModule):
             state |= {f"discriminator.{name}": value for name, value in self.loss.discriminator.state_dict().items()}
         return state
 
-    def reads(self) -> tuple[str, ...]:
-        return ("image",)
+    def keys(self) -> dict[str, Key]:
+        return {"image": Key(shape=(self.autoencoder.image_channels, "H", "W"), low=-1.0, high=1.0)}
+
+    def stage(self) -> FirstStage:
+        return self.autoencoder
 
     def parts(self) -> dict[str, nn.Module]:
         parts: dict[str, nn.Module] = {"autoencoder": self.autoencoder}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ldm.data.batch import Batch
+from ldm.data.batch import Batch, Key
 from ldm.diffusion.process import Process
 from ldm.first_stage.base import FirstStage
 from ldm.latent_diffusion import latent_scale
@@ -68,8 +68,17 @@ class ClassifierTraining(TrainingModule):
     def weights(self) -> dict[str, Tensor]:
         return self.classifier.state_dict()
 
-    def reads(self) -> tuple[str, ...]:
-        return ("image", "label")
+    def keys(self) -> dict[str, Key]:
+        image = Key(shape=(self.first_stage.image_channels, "H", "W"), low=-1.0, high=1.0)
+        return {"image": image, "label": Key(torch.int64, (), None, 0, self.classifier.classes - 1)}
+
+    def stage(self) -> FirstStage:
+        return self.first_stage
+
+    def check_size(self, height: int, width: int) -> None:
+        _, h, w = self.first_stage.latent_shape(height, width)
+        if (h, w) != (self.classifier.size, self.classifier.size):
+            raise ValueError(f"latents are {h}x{w}, the classifier was built for {self.classifier.size}x{self.classifier.size}")
 
     def parts(self) -> dict[str, nn.Module]:
         return {"first_stage": self.first_stage, "classifier": self.classifier}

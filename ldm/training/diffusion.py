@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ldm.data.batch import Batch
+from ldm.data.batch import Batch, Key
 from ldm.diffusion.objective import DiffusionObjective
+from ldm.first_stage.base import FirstStage
 from ldm.generation import SamplerSettings, generate, to_device
 from ldm.latent_diffusion import LatentDiffusion, std_scale
 from ldm.posthoc import PowerAverages
@@ -78,8 +79,14 @@ class DiffusionTraining(TrainingModule):
     def training_state(self) -> dict[str, Tensor]:
         return self.weights() | {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
 
-    def reads(self) -> tuple[str, ...]:
-        return ("image", *self.model.conditioner.reads)
+    def keys(self) -> dict[str, Key]:
+        return {"image": Key(shape=(self.stage().image_channels, "H", "W"), low=-1.0, high=1.0), **self.model.conditioner.keys}
+
+    def stage(self) -> FirstStage:
+        return self.model.first_stage
+
+    def check_size(self, height: int, width: int) -> None:
+        self.model.latent_shape(height, width)
 
     def parts(self) -> dict[str, nn.Module]:
         return {"first_stage": self.model.first_stage, "network": self.model.network, "conditioner": self.model.conditioner}

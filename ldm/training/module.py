@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ldm.data.batch import Batch
+from ldm.data.batch import Batch, Key
 from ldm.errors import UserError
+from ldm.first_stage.base import FirstStage
 from ldm.posthoc import PowerAverages
 from ldm.ranges import number
 from ldm.seeding import StepRandom, derive
-from ldm.training.classes import class_fits
+from ldm.training.classes import value_problems
 from ldm.training.ema import EMA
 from ldm.training.optimizers import Named, OptimizerFactory, SchedulerFactory, naming, restore, scheduled
 from ldm.training.resuming import OPTIMIZER, SCHEDULER, Changes
@@ -67,9 +68,21 @@ class TrainingModule(pl.LightningModule):
         """State for going on: `weights` and all else that training changes."""
         return self.weights()
 
-    def reads(self) -> tuple[str, ...]:
-        """Batch keys that a step needs."""
+    def keys(self) -> Mapping[str, Key]:
+        """What a step reads of a batch."""
         raise NotImplementedError
+
+    def stage(self) -> FirstStage:
+        """The first stage that is trained, or that the trained part builds on."""
+        raise NotImplementedError
+
+    def check_size(self, height: int, width: int) -> None:
+        """Whether it can train on images of this size.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        self.stage().latent_shape(height, width)
 
     def parts(self) -> dict[str, nn.Module]:
         """Named parts, for counting parameters."""
@@ -103,15 +116,14 @@ class TrainingModule(pl.LightningModule):
     # The step.
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Refuse class indices that the model was not built for, while they are on the CPU, where looking costs nothing.
+        """Refuse values that the model was not built for, while they are on the CPU, where looking costs nothing.
 
         `--check` looks at a few samples. One class too many would train as the null class, and another be an error of the device.
-        In label maps such indices are no class, which `LabelMap` says.
+        Images and maps are left to it: they cost time to look at, and a label map's unknown classes are no class to `LabelMap`.
         """
-        labels: Batch = {key: batch[key] for key in ("label", "box_labels") if key in batch}
-        for name, part in self.parts().items():
-            if name in ("conditioner", "classifier") and (wrong := class_fits(labels, part)):
-                raise UserError(f"step {self.step}: {wrong[0]}")
+        small = {name: key for name, key in self.keys().items() if not {"H", "h"} & {str(size)[-1:] for size in key.shape}}
+        if wrong := value_problems(batch, small, "the model"):
+            raise UserError(f"step {self.step}: {wrong[0]}")
         return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

@@ -18,7 +18,7 @@ from ldm.loading import load_model, starting_weights
 from ldm.networks import NoisyClassifier, UNet
 from ldm.seeding import StepRandom
 from ldm.training import ClassifierTraining, DiffusionTraining
-from ldm.training.classes import class_fits
+from ldm.training.classes import condition_values
 
 
 def adam(parameters) -> torch.optim.Optimizer:
@@ -132,11 +132,8 @@ def test_label_maps_are_one_hot_halved_and_mapped() -> None:
 def test_box_classes_beyond_the_vocabulary_are_found_before_training() -> None:
     c = LayoutTransformer(BoxTokenizer(2, 64), 16, 1, 2, 8)
     batch = {"box_labels": [torch.tensor([3, 62]), torch.zeros(0).long()]}
-    assert class_fits(batch, c) == []
-    assert (
-        "box class 63 in the data, the tokenizer's vocabulary has tokens for 0 to 62"
-        in class_fits({"box_labels": [torch.tensor([63])]}, c)[0]
-    )
+    assert condition_values(batch, c) == []
+    assert condition_values({"box_labels": [torch.tensor([63])]}, c) == ["box_labels 63 in the data, LayoutTransformer knows 0 to 62"]
 
 
 @torch.no_grad()
@@ -164,5 +161,5 @@ def test_a_class_too_many_does_not_train_as_the_null_class() -> None:
         return training._call_batch_hook("on_before_batch_transfer", {"label": torch.tensor(labels)}, 0)["label"].tolist()
 
     assert handed_over(0, 9) == [0, 9]
-    with pytest.raises(UserError, match="step 0: class 10 in the data, ClassEmbedding knows 0 to 9"):
+    with pytest.raises(UserError, match="step 0: label 10 in the data, the model knows 0 to 9"):
         handed_over(0, 10)  # the null class's own number

@@ -185,7 +185,7 @@ def measure_first_stage(bench: Bench, factor: int, run: Path) -> dict[str, Any]:
         network = sum(p.numel() for p in loaded.model.network.parameters())
         size = loaded.model.first_stage.latent_shape(SIZE, SIZE)
         quality = {f"r_{key}": value for key, value in bench.quality(again, captions).items()}
-        sha256 = getattr(loaded.model.first_stage, "sha256", None)
+        sha256 = loaded.model.first_stage.sha256
         return {"latent": list(size), "network_parameters": network, **quality, "psnr_db": float(psnr(again, images).mean())} | {
             "first_stage_sha256": sha256
         }

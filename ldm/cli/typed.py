@@ -1,0 +1,114 @@
+"""Conditions that have no flag of their own: whatever keys a conditioner declares, as `--condition hour=7` or in a file's rows."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldm.data.batch import Key
+from ldm.data.listing import inside
+from ldm.errors import MissingFile, UserError
+from ldm.latent_diffusion import LatentDiffusion
+from ldm.shell import as_argument
+
+FLAGGED = ("label", "caption", "mask", "masked_image", "low_res", "segmentation", "boxes", "box_labels")  # flags or scripts of their own
+HOW = "--condition KEY=VALUE: a number, numbers with commas between them, a text, or a .npy file"
+
+
+def typed_keys(model: LatentDiffusion) -> dict[str, Key]:
+    """What a model reads that has no flag of its own."""
+    return {name: key for name, key in model.conditioner.keys.items() if name not in FLAGGED}
+
+
+def typed_entries(words: Sequence[str], model: LatentDiffusion) -> list[dict[str, Any]]:
+    """What `--condition` says, as entries of a batch; a key that is given several times is gone through in turn.
+
+    Raises:
+        MissingFile: a .npy file that is not there.
+        UserError: a key that the model does not read, one that is missing, or a value of another kind.
+    """
+    keys, given = typed_keys(model), dict[str, list[Any]]()
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in keys:
+            known = f"this model reads {', '.join(keys)} so" if keys else "this model reads nothing that needs it"
+            raise UserError(f"--condition {word!r}: expected {HOW}; {known}")
+        given.setdefault(name, []).append(entry(name, keys[name], value, f"--condition {word}"))
+    if lacking := [name for name in keys if name not in given]:
+        raise UserError(f"this model reads {', '.join(lacking)}: give it by {HOW.replace('KEY', lacking[0])}")
+    count = max((len(values) for values in given.values()), default=1)
+    return [{name: values[i % len(values)] for name, values in given.items()} for i in range(count)]
+
+
+def row_entries(row: Mapping[str, Any], model: LatentDiffusion, where: str, folder: Path) -> dict[str, Any]:
+    """The same from one row of a file, whose .npy files lie relative to `folder`.
+
+    Raises:
+        MissingFile, UserError: as above; begins with `where`.
+    """
+    keys = typed_keys(model)
+    if lacking := [name for name in keys if row.get(name) is None]:
+        raise UserError(f"{where}: {', '.join(lacking)} is missing; this model reads {', '.join(model.conditioner.keys)}")
+    for name in keys:
+        if isinstance(row[name], str) and row[name].endswith(".npy") and inside(folder, row[name]) is None:
+            raise UserError(f"{where}: {name} {row[name]!r} is outside of {folder}")
+    return {name: entry(name, key, row[name], f"{where}: {name}", folder) for name, key in keys.items()}
+
+
+def entry(name: str, key: Key, value: Any, where: str, folder: Path = Path()) -> Any:
+    """One value as an entry for one image: a number, a text or a tensor.
+
+    Raises:
+        MissingFile, UserError: a file that is not there, or another kind of value than the model reads.
+    """
+    if key.dtype is str:
+        return str(value)
+    assert isinstance(key.dtype, torch.dtype)
+    if isinstance(value, str) and value.endswith(".npy"):
+        found = _array(folder / value, where)
+    else:
+        numbers = value.split(",") if isinstance(value, str) else value
+        try:
+            found = torch.tensor(np.array(numbers, dtype=np.float64))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{where}: expected {key}, got {str(value)[:60]!r}") from error
+    if not key.shape and found.numel() == 1:
+        found = found.reshape(())
+    if not key.dtype.is_floating_point and not torch.equal(found, found.round()):
+        raise UserError(f"{where}: expected whole numbers")
+    made = found.to(key.dtype)
+    if wrong := key.problems(name, [made] if key.listed else made[None], "this model"):
+        raise UserError(f"{where}: {wrong[0]}")
+    return made if key.shape else made.item()
+
+
+def noted(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """What a PNG says of such conditions."""
+    return (
+        {"condition": {name: value.tolist() if isinstance(value, Tensor) else value for name, value in entries.items()}} if entries else {}
+    )
+
+
+def _array(path: Path, where: str) -> Tensor:
+    if not path.is_file():
+        raise MissingFile(f"{where}: {path}: no such file")
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    except (ValueError, TypeError, EOFError, OSError) as error:
+        raise UserError(f"{where}: {path}: not an array of numbers ({str(error).splitlines()[0]})") from error
+
+
+def typed_words(model: LatentDiffusion, sample: Mapping[str, Any], folder: Path) -> list[str]:
+    """`--condition` words for what a sample of the data holds; tensors are written to .npy files in a folder."""
+    words = []
+    for name in typed_keys(model):
+        value = sample.get(name, "VALUE")
+        if isinstance(value, Tensor) and value.numel() > 1:
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(folder / f"{name}.npy", value.numpy())
+            value = folder / f"{name}.npy"
+        words += ["--condition", as_argument(f"{name}={value.item() if isinstance(value, Tensor) else value}")]
+    return words

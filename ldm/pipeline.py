@@ -1,0 +1,193 @@
+"""A trained model in one object, for notebooks and programs: `ldm.load(path).sample(n=4, prompt="...")`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ldm.cli.asked import Asked, together
+from ldm.cli.typed import entry
+from ldm.config import Trust
+from ldm.data.images import to_image, to_tensor
+from ldm.errors import UserError
+from ldm.first_stage.base import FirstStage
+from ldm.generation import SamplerSettings, generate
+from ldm.latent_diffusion import LatentDiffusion
+from ldm.loading import load_model, pick_device, pretrained
+from ldm.precision import sampling_context
+from ldm.sources import read_source, trained_size
+from ldm.steering import Steering
+
+Pictures = Image.Image | Tensor | Sequence[Image.Image]
+UNKNOWN_SIZE = 256  # of images, where the config does not say it
+
+
+class Autoencoder:
+    """A first stage: images to latents and back.
+
+    Attributes:
+        first_stage: the module, in eval mode, on `device`.
+        device: where it is.
+    """
+
+    def __init__(self, first_stage: FirstStage, device: torch.device) -> None:
+        self.first_stage, self.device = first_stage.to(device).eval(), device
+
+    @torch.no_grad()
+    def encode(self, images: Pictures) -> Tensor:
+        """Images of one size, or `(n, C, H, W)` in [-1, 1] -> latents `(n, c, h, w)`: the mode, unscaled."""
+        return self.first_stage.encode(self._tensor(images))
+
+    @overload
+    def decode(self, latents: Tensor, output: Literal["pil"] = "pil") -> list[Image.Image]: ...
+    @overload
+    def decode(self, latents: Tensor, output: Literal["tensor"]) -> Tensor: ...
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, output: Literal["pil", "tensor"] = "pil") -> list[Image.Image] | Tensor:
+        """Latents `(n, c, h, w)` -> images, or a tensor `(n, C, H, W)` in [-1, 1]."""
+        return self._output(self.first_stage.decode(latents.to(self.device)), output)
+
+    def _tensor(self, images: Pictures) -> Tensor:
+        if isinstance(images, Tensor):
+            return images.to(self.device)
+        mode = {1: "L", 3: "RGB"}.get(self.first_stage.image_channels)
+        if mode is None:
+            raise UserError(f"this model's images have {self.first_stage.image_channels} channels: give a tensor (n, C, H, W)")
+        several = [images] if isinstance(images, Image.Image) else list(images)
+        if len({image.size for image in several}) > 1:
+            raise UserError(f"images differ in size: {sorted({image.size for image in several})}")
+        return torch.stack([to_tensor(image.convert(mode)) for image in several]).to(self.device)
+
+    def _output(self, images: Tensor, output: str) -> list[Image.Image] | Tensor:
+        images = images.float().clamp(-1, 1)
+        return images if output == "tensor" else [to_image(image) for image in images]
+
+
+class Pipeline(Autoencoder):
+    """A latent diffusion model: sampling, and its first stage.
+
+    Attributes:
+        model: the module, in eval mode, on `device`.
+        config: that it was trained with.
+        settings: how it samples where `sample` is not told otherwise: those of its config.
+        size: height and width in training.
+    """
+
+    def __init__(self, model: LatentDiffusion, config: dict[str, Any], device: torch.device) -> None:
+        super().__init__(model.first_stage, device)
+        self.model, self.config = model.to(device).eval(), config
+        known = SamplerSettings.__dataclass_fields__
+        self.settings = SamplerSettings(**{key: value for key, value in (config.get("sampling") or {}).items() if key in known})
+        side = trained_size(config) or UNKNOWN_SIZE
+        self.size = (side, side)
+
+    @torch.no_grad()
+    def encode(self, images: Pictures) -> Tensor:
+        """Images of one size, or `(n, C, H, W)` in [-1, 1] -> latents `(n, c, h, w)` as the network sees them: the mode, scaled."""
+        return self.model.encode(self._tensor(images))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, output: Literal["pil", "tensor"] = "pil") -> Any:
+        """Latents as `encode` gives them -> images, or a tensor `(n, C, H, W)` in [-1, 1]."""
+        return self._output(self.model.decode(latents.to(self.device)), output)
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        prompt: str | Sequence[str] | None = None,
+        label: int | Sequence[int] | None = None,
+        negative: str | None = None,
+        size: tuple[int, int] | None = None,
+        seed: int = 0,
+        batch: int = 16,
+        precision: str = "fp32",
+        output: Literal["pil", "tensor"] = "pil",
+        steering: Steering | None = None,
+        settings: dict[str, Any] | None = None,
+        **conditions: Any,
+    ) -> Any:
+        """Sample images.
+
+        Args:
+            n: number of images.
+            prompt: caption, or several that are gone through in turn, for models that read captions.
+            label: class, or several that are gone through in turn; all classes if None.
+            negative: caption that guidance steers away from.
+            size: height and width; as in training if None.
+            seed: image i depends on (seed, i) alone.
+            batch: images at a time.
+            precision: "fp32", "bf16", "fp16", or "auto" for what the device multiplies fastest.
+            output: "pil", or "tensor" for `(n, C, H, W)` in [-1, 1].
+            steering: starting images, known regions, tiles and guides.
+            settings: over those of the config: sampler, steps, scale, eta, ...
+            conditions: whatever else the model reads, by its key: one value for all images, or a list that is gone through in turn.
+
+        Raises:
+            UserError: a condition that the model does not read or that is missing, or a setting that it cannot do.
+        """
+        wanted = SamplerSettings(**{**self.settings.__dict__, **(settings or {})})
+        asked = self._conditions(n, prompt, label, conditions)
+        parts = []
+        for first in range(0, n, batch):
+            numbers = range(first, min(first + batch, n))
+            here = together([asked[i % len(asked)] for i in numbers])
+            if negative is not None:
+                if "caption" not in here:
+                    raise UserError("negative: this model reads no captions")
+                steering = Steering(**{**(steering or Steering()).__dict__, "against": {"caption": [negative] * len(numbers)}})
+            with sampling_context(precision, self.device):
+                parts.append(generate(self.model, here, numbers, size or self.size, wanted, seed, steering).cpu())
+        return self._output(torch.cat(parts), output)
+
+    def _conditions(self, n: int, prompt: Any, label: Any, others: dict[str, Any]) -> list[Asked]:
+        keys = self.model.conditioner.keys
+        given = {name: value for name, value in {"caption": prompt, "label": label, **others}.items() if value is not None}
+        if unknown := [name for name in given if name not in keys]:
+            word = {"caption": "prompt"}.get(unknown[0], unknown[0])
+            raise UserError(f"{word}: this model reads {', '.join(keys) or 'no condition'}")
+        if "label" in keys and "label" not in given:
+            given["label"] = list(range(int(keys["label"].high or 0) + 1))
+        if missing := [name for name in keys if name not in given]:
+            raise UserError(f"this model reads {', '.join(missing)}: give {', '.join(f'{name}=...' for name in missing)}")
+        values = {name: self._values(name, value) for name, value in given.items()}
+        return [Asked({name: several[i % len(several)] for name, several in values.items()}) for i in range(n)]
+
+    def _values(self, name: str, value: Any) -> list[Any]:
+        """What is given for one key, as entries for images."""
+        key = self.model.conditioner.keys[name]
+        single = not isinstance(value, list | tuple) or (key.shape != () and value and isinstance(value[0], int | float))
+        return [self._entry(name, one) for one in ([value] if single else value)]
+
+    def _entry(self, name: str, value: Any) -> Any:
+        if isinstance(value, Image.Image):
+            return self._tensor(value)[0].cpu()
+        if isinstance(value, Tensor):
+            return value.cpu()
+        return entry(name, self.model.conditioner.keys[name], value, name)
+
+
+def load(path: str | Path, device: str = "auto", trust: Sequence[str] = (), **options: Any) -> Pipeline | Autoencoder:
+    """A model from a run folder, weights, a CompVis checkpoint or a diffusers folder.
+
+    Args:
+        path: of it.
+        device: "auto", "cpu", "cuda", "mps", ...
+        trust: packages of your own that its config may name.
+        options: as `ldm.loading.load_model` takes them: first_stage, raw, config, tokenizer, ...
+
+    Returns:
+        A `Pipeline`; an `Autoencoder` for a first stage.
+
+    Raises:
+        MissingFile, UserError: with the file and what was expected.
+    """
+    where = pick_device(device)
+    if not options and not read_source(str(path)).stage_two:
+        return Autoencoder(pretrained(str(path)), where)
+    loaded = load_model(str(path), trust=Trust(tuple(trust)), **options)
+    return Pipeline(loaded.model, loaded.config, where)

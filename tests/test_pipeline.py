@@ -1,0 +1,106 @@
+"""`ldm.load`: one object for notebooks and programs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ldm
+from ldm.errors import MissingFile, UserError
+
+
+RUNS = Path(__file__).parent / "fixtures" / "runs"
+
+
+@pytest.fixture
+def text():
+    return ldm.load(RUNS / "text", device="cpu")
+
+
+def test_sampling_by_caption_gives_pictures_of_the_size_in_training(text) -> None:
+    images = text.sample(n=3, prompt=["a red circle", "a blue square"], settings={"steps": 2, "scale": 2.0})
+    assert len(images) == 3 and {image.size for image in images} == {text.size[::-1]}
+    again = text.sample(n=1, prompt="a red circle", settings={"steps": 2, "scale": 2.0})
+    assert np.array_equal(np.asarray(images[0]), np.asarray(again[0]))  # image i depends on (seed, i) alone
+
+
+def test_batches_change_nothing(text) -> None:
+    one, many = (text.sample(n=3, prompt="a", batch=size, settings={"steps": 2}, output="tensor") for size in (1, 3))
+    assert one.shape[0] == 3 and torch.allclose(one, many, atol=2e-2)
+
+
+def test_encode_and_decode_are_inverse_as_far_as_the_first_stage_is(text) -> None:
+    x = torch.rand(2, text.first_stage.image_channels, *text.size) * 2 - 1
+    z = text.encode(x)
+    assert z.shape[0] == 2 and torch.equal(z, text.model.encode(x))
+    assert torch.equal(text.decode(z, output="tensor"), text.model.decode(z).clamp(-1, 1))
+    pictures = text.decode(z)
+    assert all(isinstance(picture, Image.Image) for picture in pictures)
+    assert text.encode(pictures).shape == z.shape
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "this model reads caption: give caption=..."),
+        ({"prompt": "a", "label": 3}, "label: this model reads caption"),
+        ({"prompt": "a", "hour": 3}, "hour: this model reads caption"),
+        ({"prompt": "a", "settings": {"sampler": "dimm"}}, "dimm"),
+        ({"prompt": "a", "size": (7, 7)}, "image size 7x7"),
+    ],
+)
+def test_what_cannot_be_is_one_line(text, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        text.sample(n=1, **options)
+
+
+def test_classes_are_gone_through() -> None:
+    model = ldm.load(RUNS / "class", device="cpu")
+    assert len(model.sample(n=4, settings={"steps": 1})) == 4
+    assert len(model.sample(n=2, label=1, settings={"steps": 1})) == 2
+    with pytest.raises(UserError, match="label"):
+        model.sample(n=1, label=10**6, settings={"steps": 1})
+
+
+def test_a_first_stage_encodes_and_decodes() -> None:
+    model = ldm.load(RUNS / "kl", device="cpu")
+    assert not isinstance(model, ldm.pipeline.Pipeline)
+    x = torch.rand(2, model.first_stage.image_channels, 16, 16) * 2 - 1
+    assert model.decode(model.encode(x), output="tensor").shape == x.shape
+
+
+def test_nothing_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match="nowhere"):
+        ldm.load(tmp_path / "nowhere")
+
+
+def test_the_loss_of_a_model_trains_it_in_a_loop_of_ones_own(text) -> None:
+    model = text.model.train()
+    batch = {"image": torch.rand(8, text.first_stage.image_channels, *text.size) * 2 - 1, "caption": ["a red circle"] * 8}
+    optimizer = torch.optim.AdamW(model.network.parameters(), lr=1e-2)
+    torch.manual_seed(0)
+    losses = []
+    for _ in range(30):
+        loss = model.loss(batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
+
+
+def test_importing_models_and_samplers_imports_no_more_than_torch() -> None:
+    code = (
+        "import sys, ldm, ldm.latent_diffusion, ldm.generation, ldm.networks, ldm.diffusion.sampling, ldm.first_stage, ldm.conditioning\n"
+        "heavy = {'pytorch_lightning', 'torchmetrics', 'transformers', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "import ldm.pipeline\n"
+        "heavy = {'pytorch_lightning', 'torchmetrics', 'transformers', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
