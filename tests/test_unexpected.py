@@ -14,7 +14,7 @@ from ldm.cli import run_script
 from ldm.config import Trust, build
 from ldm.errors import UserError
 
-CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nframe #0: c10"
+CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: 9 bytes.\nframe #0: c10"
 NO_MEMORY = [RuntimeError(CPU), MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")]
 CONFIG = ["-b", "configs/demo/digits-first-stage.yaml", "-t", "--no-check"]
 
