@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import threading
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from ldm.training.records import Records
 
 log = logging.getLogger(__name__)
 FORMAT = 1
+OURS = re.compile(r"step-[0-9]+(\.ema)?\.(ckpt|safetensors)")  # others are copies that a user has made
 
 
 class Checkpoints(pl.Callback):
@@ -116,7 +118,8 @@ class Checkpoints(pl.Callback):
         self.saved, self.saved_at = module.step, module.seconds
         with self.records.tolerated("removing old checkpoints"):
             for suffix in ("ckpt", "safetensors"):
-                for old in sorted(self.folder.glob(f"step-*.{suffix}"), key=step_of)[: -self.keep]:
+                ours = [path for path in self.folder.glob(f"step-*.{suffix}") if OURS.fullmatch(path.name)]
+                for old in sorted(ours, key=step_of)[: -self.keep]:
                     old.unlink(missing_ok=True)
         self.records.restart_clock()
 

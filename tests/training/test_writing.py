@@ -328,3 +328,13 @@ def test_a_callback_that_ends_a_run_in_the_middle_of_a_step_loses_none_before(tm
     assert program.main(["--resume", str(run)]) == 0
     ours, theirs = (read_checkpoint(folder / "checkpoints" / "step-6.ckpt")["model"] for folder in (run, whole))
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_copies_of_checkpoints_that_a_user_has_made_stay(tmp_path: Path) -> None:
+    run = train(tmp_path, "trainer.params.steps=2", "trainer.params.keep=1")[1]
+    copies = [run / "checkpoints" / name for name in ("step-2-good.ckpt", "step-best.ckpt", "step-2 (copy).safetensors")]
+    for copy in copies:
+        shutil.copyfile(run / "checkpoints" / f"step-2{copy.suffix}", copy)
+    assert program.main(["--resume", str(run), "trainer.params.steps=4"]) == 0
+    assert {*copies, run / "checkpoints" / "step-4.ckpt"} <= set((run / "checkpoints").iterdir())
+    assert not (run / "checkpoints" / "step-2.ckpt").exists()
