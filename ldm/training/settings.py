@@ -125,12 +125,14 @@ class TrainerSettings:
             raise ValueError(f"devices: expected a number of at least 1, a list like [0, 1], or auto, got {self.devices!r}")
 
     def require_device(self) -> None:
-        """See that the accelerator is there, before training begins.
+        """See that the accelerator is there, and that others of several machines will be, before training begins.
 
         Raises:
-            UserError: if it is not.
+            UserError: if not.
         """
         kind = self.device_type()
+        if self.num_nodes > 1 and launched() is None:
+            raise UserError(f"trainer.params.num_nodes: {self.num_nodes} machines: start the run on each of them, with torchrun or srun")
         try:
             precision.require_training(self.precision, kind)
         except ValueError as error:

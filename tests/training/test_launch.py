@@ -77,6 +77,12 @@ def test_the_number_of_processes_is_the_launcher_s(monkeypatch, clean) -> None:
     assert TrainerSettings(1, devices=[0, 1], accelerator="cuda").trainer_devices() == [0, 1]
 
 
+def test_one_of_several_machines_does_not_wait_for_the_others(clean) -> None:
+    """Lightning would, for half an hour, and hear no signal in the meantime."""
+    with pytest.raises(UserError, match="num_nodes: 2 machines: .* torchrun or srun"):
+        TrainerSettings(1, num_nodes=2, accelerator="cpu").require_device()
+
+
 def test_tasks_that_nobody_started_are_missed_and_nothing_is_written(monkeypatch, clean, capsys, tmp_path: Path, root: Path) -> None:
     monkeypatch.chdir(root)
     monkeypatch.setattr(launch, "UNSURE", 0.3)
