@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldm.config import Trust, build
 from ldm.errors import UserError
@@ -15,7 +15,7 @@ from ldm.files import fingerprint, save_weights, write_text
 from ldm.interop import compvis, diffusers
 from ldm.interop.compvis import export, state
 from ldm.latent_diffusion import LatentDiffusion
-from ldm.loading import first_stage_source, load_strictly
+from ldm.loading import first_stage_source, fitted
 from ldm.portable import find_first_stage
 from ldm.sources import PRETRAINED, Source, trained_size, unwrap
 
@@ -70,9 +70,7 @@ def to_ldm(source: Source, target: Path) -> list[str]:
 
 def built(source: Source, raw: bool = False) -> Any:
     """The model itself, with its weights, in eval mode."""
-    model = build(source.node, Trust().for_model(), "model")
-    load_strictly(model, source.weights.chosen(raw), source.path)
-    return model.eval()
+    return fitted(nn.Module, source.node, Trust().for_model(), source.weights.chosen(raw), source.path, "model").eval()
 
 
 def to_compvis(source: Source, target: Path) -> list[str]:

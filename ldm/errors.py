@@ -2,6 +2,8 @@
 
 import errno
 import re
+import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,6 +42,25 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY))
+
+
+def unexpected(error: BaseException, advice: str) -> str:
+    """One line for an error that no part of the program expects; what Python says of it goes into a file that the line names.
+
+    Args:
+        error: any.
+        advice: what helps where memory does not suffice.
+    """
+    first = (plain(error).strip().splitlines() or ["no reason is given"])[0]
+    if out_of_memory(error):
+        return message(f"out of memory: {advice} ({first})")
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="ldm-error-", suffix=".txt", delete=False, encoding="utf-8") as file:
+            file.writelines(traceback.format_exception(error))
+        where = f"; please report it with {file.name}"
+    except OSError:
+        where = ""
+    return message(f"unexpected {type(error).__name__}: {first}: an error of the program itself{where}")
 
 
 def plain(error: BaseException) -> str:

@@ -1,12 +1,13 @@
 """From a path to a model: the one place that reads models, above everything that knows what a model is."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldm.config import Trust, build
 from ldm.errors import MissingFile, UserError
@@ -14,6 +15,7 @@ from ldm.files import fingerprint
 from ldm.first_stage.base import FirstStage
 from ldm.latent_diffusion import LatentDiffusion, latent_scale
 from ldm.networks import NoisyClassifier
+from ldm.nn.weights import mismatch
 from ldm.portable import find_first_stage
 from ldm.sources import PRETRAINED, Source, nodes_of, read_source, set_text_source, stage_of
 from ldm.starting import StartingWeights
@@ -36,12 +38,23 @@ def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -
     """
     if not checkpoint:
         raise MissingFile("the first stage's checkpoint is not set: give a run folder of stage one or its weights file")
-    source = first_stage_source(checkpoint, model)
-    if model is None:
-        built = build(source.node, Trust().for_model(), "model.params.autoencoder")
-        model = expect(FirstStage, built, source.path, "model.params.autoencoder")
+    return frozen(first_stage_source(checkpoint, model), Trust().for_model(), model)
+
+
+def frozen(source: Source, trust: Trust, model: FirstStage | None = None, node: dict[str, Any] | None = None) -> FirstStage:
+    """A first stage with its weights, for use.
+
+    Args:
+        source: as it is stored.
+        trust: packages that a node may name.
+        model: the architecture, if it is built already.
+        node: the same, if it is not; that of the source without it.
+    """
     weights = source.weights.chosen()
-    load_strictly(model, weights, source.path)
+    if model is None:
+        model = fitted(FirstStage, node or source.node, trust, weights, source.path, "model.params.autoencoder")
+    else:
+        load_strictly(model, weights, source.path)
     model.checkpoint = str(source.path)
     model.sha256 = fingerprint(weights)
     return model.requires_grad_(False).eval()
@@ -125,20 +138,47 @@ def expect(kind: type[T], built: Any, path: Path, where: str) -> T:
     return built
 
 
-def load_strictly(module: nn.Module, weights: dict[str, Tensor], path: Path, ignore: str = "") -> None:
-    """Load weights, every name and shape of them; names below `ignore` may be missing.
+def fitted(kind: type[T], node: dict[str, Any], trust: Trust, weights: Mapping[str, Tensor], path: Path, where: str, ignore: str = "") -> T:
+    """Build a module and load its weights. Whether they fit is known before memory is taken: a config in a file may name any size.
+
+    Args:
+        kind: what the node has to build.
+        node, trust, where: as in `build`.
+        weights: every name and shape of them, but for names below `ignore`.
+        path: of the weights, for messages.
+        ignore: see `load_strictly`.
 
     Raises:
         UserError: names the first differences.
     """
-    own = module.state_dict()
-    wanted = {name for name in own if not ignore or not name.startswith(ignore)}
-    if wanted != weights.keys():
-        missing, extra = sorted(wanted - weights.keys()), sorted(weights.keys() - wanted)
-        raise UserError(f"{path} does not fit the config: missing {missing[:3]}, unknown {extra[:3]}")
-    for name, value in weights.items():
-        if value.shape != own[name].shape:
-            raise UserError(f"{path} does not fit the config: {name} is {tuple(value.shape)}, expected {tuple(own[name].shape)}")
+    with torch.device("meta"):
+        try:
+            shape = build(node, trust, where)
+        except UserError as error:
+            if not isinstance(error.__cause__, RuntimeError):  # as NotImplementedError is: a constructor that looks at its numbers
+                raise
+            shape = None
+    if shape is not None:
+        require_fit(expect(kind, shape, path, where), weights, path, ignore)
+    built = expect(kind, build(node, trust, where), path, where)
+    load_strictly(built, weights, path, ignore)
+    return built
+
+
+def require_fit(module: Any, weights: Mapping[str, Tensor], path: Path, ignore: str = "") -> None:
+    """Compare weights with a module's, every name and shape of them; names below `ignore` may be missing.
+
+    Raises:
+        UserError: names the first differences.
+    """
+    own = {name: value for name, value in module.state_dict().items() if not ignore or not name.startswith(ignore)}
+    if wrong := mismatch(weights, own):
+        raise UserError(f"{path} does not fit the config: {wrong}")
+
+
+def load_strictly(module: Any, weights: Mapping[str, Tensor], path: Path, ignore: str = "") -> None:
+    """Load weights that fit: see `require_fit`."""
+    require_fit(module, weights, path, ignore)
     module.load_state_dict(weights, strict=not ignore)
 
 
@@ -188,25 +228,27 @@ def load_model(
     file = source.path
     if not source.stage_two:
         raise UserError(f"{file}: holds {what_else(source)}, expected the weights of a latent diffusion model (stage two)")
+    trust = (trust or Trust()).for_model(PRETRAINED)
     node = copy.deepcopy(source.node)
     if tokenizer is not None:
         set_text_source(node["params"].get("conditioner"), tokenizer, file)
     part = node["params"].get("first_stage")
     outside = isinstance(part, dict) and part.get("target") == PRETRAINED and isinstance(part.get("params"), dict)
     if outside:
-        part["params"]["checkpoint"] = first_stage or find_first_stage(file, source.trained_with, part, trust)
+        lies, inner = first_stage or find_first_stage(file, source.trained_with, part, trust), part["params"].get("model")
+        with torch.device("meta"):
+            architecture = build(inner, trust, "model.params.model.params.first_stage.params.model") if inner else None
+        node["params"]["first_stage"] = frozen(first_stage_source(lies, architecture), trust, node=inner)
     elif first_stage:
         raise UserError(f"--first-stage: {file} has its first stage inside")
-    trust = (trust or Trust()).for_model(PRETRAINED)
-    model = expect(LatentDiffusion, build(node, trust, "model.params.model"), file, "model.params.model")
+    weights = source.weights.chosen(raw)
+    model = fitted(LatentDiffusion, node, trust, weights, file, "model.params.model", ignore="first_stage." if outside else "")
     found, expected = model.first_stage.sha256, str(source.trained_with.get("sha256") or "")
     if expected and found != expected and not allow_other_first_stage:
         raise UserError(
             f"{model.first_stage.checkpoint}: this is not the first stage that {file} was trained with (SHA-256 {found[:12]}..., "
             f"expected {expected[:12]}...); name the right one with --first-stage, or allow it with --allow-other-first-stage"
         )
-    weights = source.weights.chosen(raw)
-    load_strictly(model, weights, file, ignore="first_stage." if outside else "")
     return LoadedModel(model.eval(), source.config, file, fingerprint(weights), source.step)
 
 
@@ -228,10 +270,8 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
     if "classifier" not in params:
         kind = "a latent diffusion model" if source.stage_two else what_else(source)
         raise UserError(f"{source.path}: holds {kind}, expected a classifier on noisy latents")
-    trust = Trust().for_model()
-    classifier = build(params["classifier"], trust, "model.params.classifier")
-    classifier = expect(NoisyClassifier, classifier, source.path, "model.params.classifier")
-    load_strictly(classifier, source.weights.chosen(raw), source.path)
+    trust, weights = Trust().for_model(), source.weights.chosen(raw)
+    classifier = fitted(NoisyClassifier, params["classifier"], trust, weights, source.path, "model.params.classifier")
     model = guided.model
     ours, theirs = model.first_stage.sha256, str(source.trained_with.get("sha256") or "")
     if ours and theirs and ours != theirs and not allow_other_first_stage:

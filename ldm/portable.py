@@ -88,14 +88,17 @@ def pin_first_stage(state: Mapping[str, Any], checkpoint: Path, overrides: Seque
     """
     record = state.get("first_stage") or {}
     resolved = nodes_of(state["config"].get("model"), (PRETRAINED,))
-    for i, node in enumerate(nodes_of(state["source"].get("model"), (PRETRAINED,)) if record.get("path") else ()):
+    for i, node in enumerate(nodes_of(state["source"].get("model"), (PRETRAINED,))):
+        known = resolved[i] if i < len(resolved) else node
+        if not (record.get("path") or (known.get("params") or {}).get("checkpoint")):
+            continue
         into, key = node.setdefault("params", {}), "checkpoint"
         if reference := re.fullmatch(r"\$\{([\w.]+)\}", str(into.get(key))):  # as ${paths.first_stage}, which overrides go on to reach
             if any(f"{reference[1]}.".startswith(f"{word.partition('=')[0]}.") for word in overrides):
                 continue
             *above, key = reference[1].split(".")
             into = reduce(lambda inner, name: inner.setdefault(name, {}), above, state["source"])
-        into[key] = literal(find_first_stage(checkpoint, record, resolved[i] if i < len(resolved) else node))
+        into[key] = literal(find_first_stage(checkpoint, record, known))
 
 
 def _places(file: Path, named: str, relative: str) -> Iterator[Path]:

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -73,11 +75,14 @@ def _in_process(work: Callable[..., None], share: tuple[Any, ...], end: Connecti
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
         work(*share, **({"on_step": lambda: end.send(None)} if tells else {}))
-    except (UserError, RuntimeError, MemoryError) as error:  # the command puts them in words, as its own
-        end.send(error)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the command is gone
-            sys.exit(1)
+    except BrokenPipeError:  # the command is gone
+        sys.exit(1)
+    except Exception as error:  # the command puts them in words, as its own
+        error.add_note("".join(traceback.format_exception(error)))
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # one with a constructor of its own
+            error = RuntimeError(f"{type(error).__name__}: {error}")
         end.send(error)
 
 

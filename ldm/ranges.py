@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+MOST = 2**31 - 1  # of anything that is counted or measured in pixels; larger is a slip
 
-def integer(least: int = 1, most: int | None = None, /, **values: Any) -> None:
+
+def integer(least: int = 1, most: int = MOST, /, **values: Any) -> None:
     """Integers from `least` to `most`."""
     for name, value in values.items():
         if value is None:
@@ -18,7 +20,7 @@ def integer(least: int = 1, most: int | None = None, /, **values: Any) -> None:
             raise ValueError(f"{name} must be an integer, got {value!r}")
         if int(value) < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-        if most is not None and int(value) > most:
+        if int(value) > most:
             raise ValueError(f"{name} must be at most {most}, got {value}")
 
 
@@ -30,7 +32,7 @@ def integers(least: int = 1, /, **lists: Any) -> None:
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise ValueError(f"{name} must be a list of at least one integer, got {values!r}")
         for i, value in enumerate(values):
-            integer(least, **{f"{name}[{i}]": value})
+            integer(least, 2**63 - 1, **{f"{name}[{i}]": value})  # released configs have cycles of 10^13 steps
 
 
 def number(least: float = -math.inf, most: float = math.inf, /, **values: Any) -> None:

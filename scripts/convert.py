@@ -11,6 +11,7 @@ choose_waiting()
 
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli.numbers import pixels  # noqa: E402
 from ldm.convert import to_compvis, to_diffusers, to_ldm, whole  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.sources import read_source  # noqa: E402
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--to", required=True, choices=["ldm", "compvis", "diffusers"], help="what to write")
     p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
     p.add_argument("--raw", action="store_true", help="diffusers: the weights as they were trained instead of their average (EMA)")
-    p.add_argument("--size", type=int, help="diffusers: image size of the pipeline (default: that of the training data, if known)")
+    p.add_argument("--size", type=pixels, help="diffusers: image size of the pipeline (default: that of the training data, if known)")
     p.add_argument("--first-stage", metavar="FILE", help="use this first stage instead of the one the weights name")
     flags = p.parse_args(arguments)
     if flags.target.exists() and (flags.target.is_file() or any(flags.target.iterdir())):

@@ -17,6 +17,7 @@ choose_waiting()
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.measuring import open_images, options_from_flags, refuse_generated, wanted  # noqa: E402
+from ldm.cli.numbers import pixels, workers  # noqa: E402
 from ldm.evaluation.extractors import EXTRACTORS  # noqa: E402
 from ldm.evaluation.images import FILTERS, Prepare  # noqa: E402
 from ldm.evaluation.measures import METRICS, measure  # noqa: E402
@@ -69,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--weights-folder", default=str(FOLDER), metavar="DIR", help=f"of all other weight files (default: {FOLDER})")
     p.add_argument("--n", type=int, help="how many samples there have to be; fewer are an error, of more the first are measured")
     p.add_argument("--split", default="train", choices=("train", "validation"), help="of a config's data (default: train)")
-    p.add_argument("--resize", type=int, metavar="PIXELS", help="side of the square that reference images are brought to (default: as is)")
+    p.add_argument(
+        "--resize", type=pixels, metavar="PIXELS", help="side of the square that reference images are brought to (default: as is)"
+    )
     p.add_argument("--filter", default="bicubic", choices=tuple(FILTERS), help="of --resize (default: bicubic)")
     p.add_argument("--crop-first", action="store_true", help="cut the centre square before --resize instead of after it")
     p.add_argument("--reference-sha256", metavar="HEX", help="the reference's fingerprint as a record names it; another one is an error")
@@ -86,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         "--device", "--devices", default="auto", help="one process each: auto (all GPUs, else the CPU), or as cuda:0,cuda:1 or cpu,cpu"
     )
     p.add_argument("--batch", type=int, default=64, help="images at a time on a device (default: 64)")
-    p.add_argument("--workers", type=int, default=0, help="processes that read images, per device (default: 0)")
+    p.add_argument("--workers", type=workers, default=0, help="processes that read images, per device (default: 0)")
     p.add_argument(
         "--cache", default="outputs/features", metavar="DIR", help="of extracted features; '' keeps none (default: outputs/features)"
     )

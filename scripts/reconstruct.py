@@ -20,6 +20,7 @@ from tqdm import tqdm  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.measuring import open_images  # noqa: E402
+from ldm.cli.numbers import pixels, seed, workers  # noqa: E402
 from ldm.cli.pictures import write_png  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.images import FILTERS, FolderSet, Prepare  # noqa: E402
@@ -50,13 +51,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes to the config of IMAGES")
     p.add_argument("--n", type=int, help="images (default: all)")
     p.add_argument("--split", default="validation", choices=("train", "validation"), help="of a config's data (default: validation)")
-    p.add_argument("--resize", type=int, metavar="PIXELS", help="side of the square that images are brought to (default: as they are)")
+    p.add_argument("--resize", type=pixels, metavar="PIXELS", help="side of the square that images are brought to (default: as they are)")
     p.add_argument("--filter", default="bicubic", choices=tuple(FILTERS), help="of --resize (default: bicubic)")
     p.add_argument("--crop-first", action="store_true", help="cut the centre square before --resize instead of after it")
     p.add_argument("--sample", action="store_true", help="sample the posterior of a KL first stage (default: its mode)")
-    p.add_argument("--seed", type=int, default=0, help="of --sample (default: 0)")
+    p.add_argument("--seed", type=seed, default=0, help="of --sample (default: 0)")
     p.add_argument("--batch", type=int, default=16, help="images at a time (default: 16)")
-    p.add_argument("--workers", type=int, default=0, help="processes that read images (default: 0)")
+    p.add_argument("--workers", type=workers, default=0, help="processes that read images (default: 0)")
     p.add_argument("--outdir", default="outputs/reconstructed", help="where to write (default: outputs/reconstructed)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     p.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="let the config name classes of this package too")

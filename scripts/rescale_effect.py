@@ -24,6 +24,7 @@ from tqdm import tqdm  # noqa: E402
 from ldm.cli import load_from_flags, run_script  # noqa: E402
 from ldm.cli.flags import Parser, add_model_flags  # noqa: E402
 from ldm.cli.job import UNKNOWN_SIZE, output_folder  # noqa: E402
+from ldm.cli.numbers import pixels  # noqa: E402
 from ldm.cli.pictures import cover, read_picture  # noqa: E402
 from ldm.data.images import to_tensor  # noqa: E402
 from ldm.data.listing import Listing  # noqa: E402
@@ -49,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(batch=1, precision="fp32")
     p.add_argument("--indir", "--images", required=True, metavar="DIR", help="folder of images to encode")
     p.add_argument("--n", type=int, default=16, help="images that are looked at (default: 16)")
-    p.add_argument("--size", type=int, help="side of the images in training (default: what the model's config says, else 256)")
-    p.add_argument("--large", type=int, help="side beyond the trained one (default: twice --size)")
+    p.add_argument("--size", type=pixels, help="side of the images in training (default: what the model's config says, else 256)")
+    p.add_argument("--large", type=pixels, help="side beyond the trained one (default: twice --size)")
     return p
 
 

@@ -17,9 +17,10 @@ choose_waiting()
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.asked import Asked, classes_and_prompts  # noqa: E402
 from ldm.cli.conditions import conditions, read_rows  # noqa: E402
-from ldm.cli.flags import add_condition_flags, add_guider_flags, add_set_flags, add_size_flags, add_start_flags, number  # noqa: E402
+from ldm.cli.flags import add_condition_flags, add_guider_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.layouts import read_names  # noqa: E402
+from ldm.cli.numbers import number  # noqa: E402
 from ldm.cli.sets import make_set  # noqa: E402
 from ldm.cli.steer import check_latent, steering_from_flags  # noqa: E402
 from ldm.errors import UserError  # noqa: E402

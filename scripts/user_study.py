@@ -17,6 +17,7 @@ choose_waiting()
 
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli.numbers import seed  # noqa: E402
 from ldm.config.words import home  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.runs import read_lines  # noqa: E402
@@ -44,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--method", action="append", default=[], metavar="NAME=DIR", help="images of a method; task 2 takes two")
     p.add_argument("--votes", type=Path, default=Path("outputs/votes.jsonl"), metavar="FILE", help="default: outputs/votes.jsonl")
     p.add_argument("--seconds", type=float, default=3.0, help="for which a pair is seen (default: 3, as in the paper)")
-    p.add_argument("--seed", type=int, default=0, help="of order and sides (default: 0)")
+    p.add_argument("--seed", type=seed, default=0, help="of order and sides (default: 0)")
     p.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
     return p
 

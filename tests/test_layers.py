@@ -26,7 +26,7 @@ LAYERS = [
     {"ldm.portable"},
     {"ldm.loading", "ldm.shrink"},
     {"ldm.check", "ldm.cli", "ldm.convert", "ldm.demos"},
-    {"ldm.program", "ldm.reproduction"},
+    {"ldm.program", "ldm.reproduction", "ldm.pipeline"},
 ]
 PURE = {"ldm.nn", "ldm.diffusion"}  # torch, einops and the standard library only
 LIGHTNING = {"ldm.training"}

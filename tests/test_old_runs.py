@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ldm.evaluation.record import read_records
-from ldm.files import newest_checkpoint, read_checkpoint, read_metadata
+from ldm.files import newest_checkpoint, read_checkpoint, read_metadata, save_checkpoint
 from ldm.loading import load_model, pretrained
 from ldm.program.main import main
 
@@ -42,6 +42,14 @@ def test_a_resumed_run_goes_on_as_with_its_own_code(kind: str, runs: Path, tmp_p
         assert {key: float(row[key]) for key in old} == pytest.approx(old, abs=1e-4, rel=1e-4)
     state = read_checkpoint(newest_checkpoint(runs / kind))
     assert state["step"] == 6 and state["optimizers"][0]["state"]
+
+
+def test_a_run_that_does_not_say_what_its_first_stage_was_finds_it_beside(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As classifiers of commit d2958de."""
+    path = newest_checkpoint(runs / "classifier")
+    save_checkpoint(path, {**read_checkpoint(path), "first_stage": None})
+    monkeypatch.chdir("/")
+    assert main(["--resume", str(runs / "classifier"), "trainer.params.steps=5"]) == 0
 
 
 def test_a_set_of_samples_is_continued_and_comes_out_as_before(runs: Path, script: Any) -> None:

@@ -12,7 +12,6 @@ from PIL import Image
 import ldm
 from ldm.errors import MissingFile, UserError
 
-
 RUNS = Path(__file__).parent / "fixtures" / "runs"
 
 

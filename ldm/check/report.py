@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ldm.errors import MissingFile, UserError
 from ldm.files import write_text
 from ldm.printable import each_line
@@ -28,6 +30,7 @@ class Report:
         warnings: what may be meant so.
         start: the weights to begin with.
         built: what was built for real on the way, by its key in the config.
+        state: what a full checkpoint of the model holds, without memory.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -40,6 +43,7 @@ class Report:
     step: dict[str, float] = field(default_factory=dict)
     start: StartingWeights | None = None
     built: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -58,7 +62,7 @@ class Report:
             self.problems.append(f"{path}: {type(error).__name__}: {first_line(error)}")
 
     def write(self, path: Path) -> None:
-        findings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("start", "built", "downloads")}
+        findings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("start", "built", "state", "downloads")}
         findings["missing"] = self.missing + self.downloads
         write_text(path, json.dumps({"exit_code": self.exit_code, **findings}, indent=2) + "\n")
 

@@ -48,7 +48,7 @@ def check_model(config: Config, settings: Any, data: Any, sampling: dict[str, Sa
     model_node = without_checkpoints(config.data["model"], "model", report)
     module = build_on_meta(model_node, config, trust, report)
     if isinstance(module, TrainingModule):
-        report.parameters = count_parameters(module)
+        report.parameters, report.state = count_parameters(module), dict(module.training_state())
         report.downloads += [f"{path}: {error}" for path, error in missing_files(module)]
         check_steps(module, sampling, report)
         check_start(module, report)

@@ -1,17 +1,17 @@
 """One vocabulary of flags for all scripts, and errors in one line."""
 
 import argparse
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ldm.cli.numbers import integer, number, pixels, seed
 from ldm.config import Trust, allow_environment, trust_packages
 from ldm.config.words import home
 from ldm.diffusion.sampling import SAMPLERS
-from ldm.errors import MissingFile, UserError, out_of_memory
+from ldm.errors import MissingFile, UserError, unexpected
 from ldm.generation import SamplerSettings, sampler_named, takes_eta
 from ldm.loading import LoadedModel, load_model, load_worse, pick_device, pick_devices
 from ldm.precision import for_sampling
@@ -26,6 +26,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str | None, epilog: str | None = None) -> None:
         super().__init__(description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        self.register("type", int, integer())
+        self.register("type", float, number)
         self.add_argument("--allow-env", action="append", default=[], metavar="NAME", help="let configs read this environment variable")
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
@@ -53,17 +55,6 @@ def at_home(value: Any) -> Any:
     if isinstance(value, list):
         return [at_home(one) for one in value]
     return type(value)(home(str(value))) if isinstance(value, str | Path) else value
-
-
-def number(text: str) -> float:
-    """A finite number, as the type of a flag.
-
-    Raises:
-        ValueError: none, or nan, or infinite.
-    """
-    if not math.isfinite(value := float(text)):
-        raise ValueError
-    return value
 
 
 def script_parser(description: str | None, examples: str, scale: float = 1.0) -> argparse.ArgumentParser:
@@ -96,7 +87,7 @@ def script_parser(description: str | None, examples: str, scale: float = 1.0) ->
     p.add_argument("--plms", action="store_const", const="plms", dest="sampler", help="the same as --sampler plms")
     p.add_argument("--batch", type=int, default=16, help="images, or windows of them, at a time (default: 16)")
     p.add_argument("--precision", default="fp32", help="fp32, bf16, fp16, auto: what the device multiplies fastest (default: fp32)")
-    p.add_argument("--seed", type=int, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
+    p.add_argument("--seed", type=seed, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
     add_model_flags(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace pictures in --outdir that were made with other settings")
     return parser
@@ -120,18 +111,18 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_size_flags(p: argparse.ArgumentParser, default: str = "as trained", whole: bool = False) -> None:
     """Height and width, and windows for sizes that memory cannot hold at once."""
-    p.add_argument("--height", "--H", type=int, help=f"of the images, in pixels (default: {default})")
-    p.add_argument("--width", "--W", type=int, help=f"of the images, in pixels (default: {default})")
+    p.add_argument("--height", "--H", type=pixels, help=f"of the images, in pixels (default: {default})")
+    p.add_argument("--width", "--W", type=pixels, help=f"of the images, in pixels (default: {default})")
     add_window_flags(p, whole)
 
 
 def add_window_flags(p: argparse.ArgumentParser, whole: bool = True) -> None:
     """Overlapping windows; with `whole`, `Job.at_size` takes them for large images by itself, and there is a flag against that."""
     default = " (default: the size in training, for images that are larger)" if whole else ""
-    p.add_argument("--window", type=int, metavar="PIXELS", help=f"sample in overlapping windows of this side: little memory{default}")
+    p.add_argument("--window", type=pixels, metavar="PIXELS", help=f"sample in overlapping windows of this side: little memory{default}")
     if whole:
         p.add_argument("--whole", action="store_true", help="sample large images at once, not in windows: slower, and more memory")
-    p.add_argument("--overlap", type=int, metavar="PIXELS", help="of windows (default: half a window)")
+    p.add_argument("--overlap", type=pixels, metavar="PIXELS", help="of windows (default: half a window)")
 
 
 def add_condition_flags(p: argparse.ArgumentParser, more: str = "") -> None:
@@ -240,11 +231,9 @@ def outcome(main: Callable[[list[str] | None], int], arguments: list[str] | None
     except OSError as error:  # no permission, disk full, a file where a folder should be
         sys.stderr.write(f"error: {error}\n")
         return 2
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        sys.stderr.write("error: out of memory: lower --batch, or where there is --window, sample in windows\n")
-        return 2
     except KeyboardInterrupt:
         sys.stderr.write("stopped; what is written is whole\n")
         return 130
+    except Exception as error:
+        sys.stderr.write(f"error: {unexpected(error, 'lower --batch, or where there is --window, sample in windows')}\n")
+        return 2

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ldm.config.targets import Trust
-from ldm.errors import MissingFile, UserError
+from ldm.errors import MissingFile, UserError, out_of_memory
 
 
 def build(node: Any, trust: Trust, path: str = "", keep_going: Callable[[MissingFile], None] | None = None) -> Any:
@@ -43,4 +43,7 @@ def build(node: Any, trust: Trust, path: str = "", keep_going: Callable[[Missing
     except (ValueError, UserError) as error:
         raise UserError(f"{path}: {node['target']}: {error}") from error
     except Exception as error:  # values that a constructor did not foresee: an empty list, a width of 0
-        raise UserError(f"{path}: {node['target']}: {type(error).__name__}: {error}") from error
+        first = (str(error).strip().splitlines() or [""])[0]
+        if out_of_memory(error):
+            raise UserError(f"{path}: {node['target']}: memory does not suffice to build it ({first})") from error
+        raise UserError(f"{path}: {node['target']}: {type(error).__name__}: {first}") from error

@@ -29,7 +29,7 @@ def outcome(arguments: list[str] | None) -> int:
     if stray := [w for w in flags.overrides if "=" not in w]:
         sys.stderr.write(f"error: {stray[0]!r}: expected key.sub=value (configs go behind --base)\n")
         return 2
-    from ldm.errors import UserError  # torch is only imported once the words make sense
+    from ldm.errors import UserError, unexpected  # torch is only imported once the words make sense
 
     try:
         with interrupting(), spelled_output(), ExitStack() as held:
@@ -42,6 +42,9 @@ def outcome(arguments: list[str] | None) -> int:
         return 130
     except OSError as error:  # no permission, disk full: the message names the file
         sys.stderr.write(f"error: {error}\n")
+        return 2
+    except Exception as error:
+        sys.stderr.write(f"error: {unexpected(error, 'take a smaller model, or a machine with more memory')}\n")
         return 2
 
 

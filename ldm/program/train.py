@@ -22,7 +22,7 @@ from ldm.training.extras import extras
 from ldm.training.inside import kept_inside
 from ldm.training.launch import RUN_FOLDER, Together
 from ldm.training.module import TrainingModule
-from ldm.training.run import fit, new_folder, process_number, seed_everything
+from ldm.training.run import fit, new_folder, process_number, require_fit, seed_everything
 
 
 def train(
@@ -37,7 +37,7 @@ def train(
     """Check, build everything, then fit. No folder is made before the check has passed; the `together` others wait for that."""
     if state is not None:
         ((config.data.get("model") or {}).get("params") or {}).pop("start", None)  # a resumed run has its own weights
-    ready = checked(config, trust, flags)
+    ready = checked(config, trust, flags, state)
     seed = int(config.data.setdefault("seed", SEED))
     config.source.setdefault("seed", seed)
     if state is not None and seed != state["seed"]:
@@ -87,8 +87,8 @@ def train(
     return 0
 
 
-def checked(config: Config, trust: Trust, flags: argparse.Namespace) -> dict[str, Any]:
-    """What `--check` knows, once, before processes start; returns what it has built.
+def checked(config: Config, trust: Trust, flags: argparse.Namespace, state: dict[str, Any] | None) -> dict[str, Any]:
+    """What `--check` knows, once, before processes start, and whether the checkpoint fits; returns what was built on the way.
 
     Raises:
         UserError, MissingFile: all that is wrong or missing.
@@ -101,6 +101,8 @@ def checked(config: Config, trust: Trust, flags: argparse.Namespace) -> dict[str
     for kind, found, title in ((UserError, report.problems, "the config is wrong"), (MissingFile, report.missing, "files are missing")):
         if found:
             raise kind(f"{title}: {found[0]}" if len(found) == 1 else "\n  ".join([f"{title}:", *found]))
+    if state is not None and report.state:  # before memory is taken: a stranger's config may name any size
+        require_fit(state, report.state)
     for warning in report.warnings:
         logging.warning("warning: %s", warning)
     return ready

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ldm.data.batch import Batch, Key
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
+from ldm.nn.weights import mismatch
 from ldm.posthoc import PowerAverages
 from ldm.ranges import number
 from ldm.seeding import StepRandom, derive
@@ -22,6 +23,7 @@ from ldm.training.optimizers import Named, OptimizerFactory, SchedulerFactory, n
 from ldm.training.resuming import OPTIMIZER, SCHEDULER, Changes
 
 SMALLEST_SCALE = 2.0**-10
+DIFFER = "checkpoint and config differ"
 
 
 class TrainingModule(pl.LightningModule):
@@ -256,9 +258,18 @@ class TrainingModule(pl.LightningModule):
         """A copy of `live_state` on the CPU."""
         return _to_cpu(self.live_state())  # type: ignore[no-any-return]
 
+    @torch.no_grad()
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Load `training_state`, strictly; raises as `copy_weights`."""
-        copy_weights(self.training_state(), state, "checkpoint and config differ")
+        """Load `training_state`.
+
+        Raises:
+            UserError: missing or unknown names, or other shapes.
+        """
+        own = self.training_state()
+        if wrong := mismatch(state, own):
+            raise UserError(f"{DIFFER}: {wrong}")
+        for name, value in own.items():
+            value.copy_(state[name])
 
     def load_progress(self, state: Mapping[str, Any]) -> None:
         """Load what only exists once fit has begun: optimizers, schedules and the EMA."""
@@ -304,23 +315,6 @@ def sample_means(batches: Iterable[Batch], evaluate: Callable[[Batch], dict[str,
         for name, value in evaluate(batch).items():
             totals[name] = totals.get(name, 0.0) + float(value) * len(batch["id"])
     return {name: total / count for name, total in totals.items()}
-
-
-@torch.no_grad()
-def copy_weights(into: Mapping[str, Tensor], state: Mapping[str, Tensor], complaint: str) -> None:
-    """Copy weights by name, every one of them.
-
-    Raises:
-        UserError: missing or unknown names, or other shapes; begins with `complaint`.
-    """
-    if into.keys() != state.keys():
-        missing, extra = sorted(into.keys() - state.keys()), sorted(state.keys() - into.keys())
-        raise UserError(f"{complaint}: missing {missing[:3]}, unknown {extra[:3]}")
-    for name, value in into.items():
-        if value.shape != state[name].shape:
-            raise UserError(f"{complaint}: {name} is {tuple(state[name].shape)}, expected {tuple(value.shape)}")
-    for name, value in into.items():
-        value.copy_(state[name])
 
 
 def draws(batch: Batch) -> list[str]:

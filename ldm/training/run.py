@@ -5,7 +5,7 @@ import itertools
 import logging
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,19 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from torch import Tensor
 
 from ldm import precision
 from ldm.errors import UserError
 from ldm.files import writing
+from ldm.nn.weights import mismatch
 from ldm.stops import answered
 from ldm.training.checkpoints import Checkpoints, CleanStop
 from ldm.training.datamodule import DataModule
 from ldm.training.endings import Company, told
 from ldm.training.launch import environment
 from ldm.training.loggers import TensorBoard, steady, threads_told
-from ldm.training.module import TrainingModule, tell_lightning
+from ldm.training.module import DIFFER, TrainingModule, tell_lightning
 from ldm.training.monitor import Monitor
 from ldm.training.records import Progress, Records
 from ldm.training.settings import TrainerSettings
@@ -86,7 +88,8 @@ def fit(
     """
     start = 0
     if state is not None:
-        load_weights(module, state)
+        require_fit(state, module.training_state())
+        module.load_weights(state["model"])
         module.step = start = int(state["step"])
         module.seconds = float(state.get("seconds", 0.0))
     world = settings.world_size()
@@ -127,17 +130,15 @@ def fit(
     return done
 
 
-def load_weights(module: TrainingModule, state: dict[str, Any]) -> None:
-    """Load the weights of a checkpoint.
+def require_fit(state: dict[str, Any], expected: Mapping[str, Tensor]) -> None:
+    """Compare the weights of a checkpoint with those of the config's model, which may be on meta.
 
     Raises:
         UserError: they do not fit; names what was changed, which may be why.
     """
-    try:
-        module.load_weights(state["model"])
-    except UserError as error:
+    if wrong := mismatch(state["model"], expected):
         changed = [path for path in state["changes"].paths if path.startswith("model.")] if "changes" in state else []
-        raise UserError(f"{error}; changed on resuming: {', '.join(changed)}" if changed else str(error)) from error
+        raise UserError(f"{DIFFER}: {wrong}" + f"; changed on resuming: {', '.join(changed)}" * bool(changed))
 
 
 def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:

@@ -94,16 +94,6 @@ def test_conditions_that_are_none_are_one_line(run_folder: Path, script, tmp_pat
     assert done.returncode in (2, 3) and message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_it_is_exported_where_that_can_be_expressed(run_folder: Path, script, tmp_path: Path) -> None:
-    done = script("scripts/convert.py", run_folder, tmp_path / "sky.safetensors", "--to", "ldm", *TRUST)
-    assert done.returncode == 0, done.stderr
-    words = ["--condition", "hour=12", "--n", 1, "--outdir", tmp_path / "out", *TRUST]
-    assert script("scripts/sample.py", tmp_path / "sky.safetensors", *words).returncode == 0
-    for kind in ("diffusers", "compvis"):
-        done = script("scripts/convert.py", run_folder, tmp_path / kind, "--to", kind, *TRUST)
-        assert done.returncode == 2 and "Traceback" not in done.stderr and "mylab" in done.stderr
-
-
 def test_the_page_shows_this_code() -> None:
     page = (HERE.parent.parent / "docs" / "extending.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.S)
