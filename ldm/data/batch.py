@@ -70,11 +70,11 @@ class Key:
         if self.listed:
             return [value[:0] if gone else value for value, gone in zip(values, where, strict=True)]
         gone = torch.as_tensor(where, device=values.device).view(-1, *[1] * (values.ndim - 1))
-        return torch.where(gone, torch.full_like(values, self.null), values)
+        return torch.where(gone, torch.full_like(values, float(self.null or 0.0)), values)
 
     def made_up(self, count: int, sizes: Mapping[str, int]) -> Any:
         """Values that fit, for a step without data: `sizes` has "H", "W", "h" and "w"."""
-        if self.dtype is str:
+        if not isinstance(self.dtype, torch.dtype):
             return [""] * count
         shape = [entry if isinstance(entry, int) else _size(entry, sizes) for entry in self.shape]
         low, high = self.low if self.low is not None else 0.0, self.high if self.high is not None else 1.0
