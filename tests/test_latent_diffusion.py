@@ -8,6 +8,7 @@ from ldm.first_stage import IdentityFirstStage, KLAutoencoder
 from ldm.generation import SamplerSettings, generate
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.networks import UNet
+from ldm.seeding import StepRandom
 
 
 def make(**options) -> LatentDiffusion:
@@ -30,6 +31,36 @@ def test_scale_is_applied_once_each_way() -> None:
     x = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(scaled.encode(x), 0.5 * plain.encode(x))
     torch.testing.assert_close(scaled.decode(scaled.encode(x)), plain.decode(plain.encode(x)))
+
+
+def test_a_scale_and_a_mean_for_each_channel() -> None:
+    plain, each = make(), make(scale=[0.5, 2.0], mean=[1.0, -1.0])
+    x = torch.rand(1, 3, 16, 16)
+    raw = plain.encode(x)
+    torch.testing.assert_close(each.encode(x), torch.stack([0.5 * (raw[:, 0] - 1.0), 2.0 * (raw[:, 1] + 1.0)], dim=1))
+    torch.testing.assert_close(each.decode(each.encode(x)), plain.decode(raw))
+    assert each.state_dict().keys() - plain.state_dict().keys() == {"mean"}  # scale is there in both
+    assert plain.state_dict()["scale"].shape == () and each.state_dict()["scale"].shape == (2, 1, 1)
+    for wrong in ({"scale": [1.0]}, {"scale": [1.0, 0.0]}, {"scale": 0.0}, {"mean": [1.0]}, {"mean": [1.0, float("nan")]}):
+        with pytest.raises(ValueError, match="scale|mean"):
+            make(**wrong)
+
+
+def test_a_loss_for_training_loops_of_ones_own() -> None:
+    """Plain PyTorch: the loss goes down on one batch, and equal random numbers give equal losses."""
+    model = make().train()
+    batch = {"image": torch.rand(4, 3, 16, 16) * 2 - 1, "label": torch.tensor([0, 1, 2, 3])}
+    optimizer = torch.optim.Adam(model.network.parameters(), 1e-3)
+    random = StepRandom(0, 0, list("abcd"))
+    losses = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = model.loss(batch, random=random)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    assert torch.equal(model.loss(batch, random=random), model.loss(batch, random=random)) and torch.isfinite(model.loss(batch))
 
 
 def test_an_unmeasured_scale_cannot_pass_unnoticed() -> None:

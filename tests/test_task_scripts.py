@@ -639,7 +639,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("sample", "label", ["--classifier", "nowhere"], 3, "nowhere"),
     ("sample", "label", ["--classifier", "{unconditional}"], 2, "holds a latent diffusion model, expected a classifier"),
     ("sample", "label", ["--classifier", "{classifier}", "--height", 32], 2, "built for images of 16x16, not 32x16"),
-    ("sample", "label", ["--scale", "nan"], 2, "argument --scale: invalid number value: 'nan'"),
+    ("sample", "label", ["--scale", "nan"], 2, "argument --scale: nan: expected a number"),
     ("sample", "label", ["--classes", "9-0"], 2, "expected numbers like 0,3,7-9"),
     ("sample", "label", ["--classes", "0-999999999999"], 2, "there are classes 0 to 4"),
     ("sample", "label", ["--classes", "4", "--classifier", "{few_classes}"], 2, "there are classes 0 to 2"),

@@ -33,8 +33,7 @@ def edm(sigma_data: float = 0.5) -> Weighting:
     """
 
     def weight(at: Level, parameterization: Parameterization) -> Tensor:
-        sigma = at.sigma / at.alpha
-        return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2 * parameterization.to_z_0(at)
+        return (1.0 / sigma_data**2 + (at.alpha / at.sigma) ** 2) * parameterization.to_z_0(at)
 
     return weight
 

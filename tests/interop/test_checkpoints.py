@@ -1,5 +1,6 @@
 """Files in and out: official checkpoints, ours, diffusers'; from a recorded whole model and from runs of our own."""
 
+import copy
 import json
 import os
 import pickle
@@ -257,9 +258,18 @@ def test_what_they_cannot_express_is_refused_with_the_reason(script, tmp_path: P
     from ldm.files import save_weights
 
     tensors, metadata = read_weights(tensors_path)
-    metadata["config"]["model"]["params"]["model"]["params"]["parameterization"] = "v"
-    save_weights(tmp_path / "v.safetensors", tensors, metadata)
-    done = script("scripts/convert.py", tmp_path / "v.safetensors", tmp_path / "out", "--to", "compvis")
-    assert done.returncode == 2 and "parameterization 'v'" in done.stderr and not (tmp_path / "out").exists()
+    channels = metadata["config"]["model"]["params"]["model"]["params"]["network"]["params"]["out_channels"]
+    flow = {"process": {"target": "ldm.diffusion.RectifiedFlow"}, "parameterization": "velocity"}
+    for changes, more, message in (
+        ({"parameterization": "v"}, {}, "parameterization 'v'"),
+        (flow, {}, "process ldm.diffusion.RectifiedFlow"),
+        ({"scale": [0.5] * channels}, {"scale": torch.full((channels, 1, 1), 0.5)}, "a scale or a mean for each channel"),
+        ({"mean": [0.5] * channels}, {"mean": torch.full((channels, 1, 1), 0.5)}, "a scale or a mean for each channel"),
+    ):
+        changed = copy.deepcopy(metadata)
+        changed["config"]["model"]["params"]["model"]["params"] |= changes
+        save_weights(tmp_path / "changed.safetensors", tensors | more, changed)
+        done = script("scripts/convert.py", tmp_path / "changed.safetensors", tmp_path / "out", "--to", "compvis")
+        assert done.returncode == 2 and message in done.stderr and not (tmp_path / "out").exists(), done.stderr
     done = script("scripts/convert.py", path, tensors_path, "--to", "ldm")
     assert done.returncode == 2 and "is there already" in done.stderr

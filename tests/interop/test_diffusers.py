@@ -503,6 +503,14 @@ def test_other_refusals(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             write_folder(model, spoiled, tmp_path / folder, size)
+    flow = changed(node, process={"target": "ldm.diffusion.RectifiedFlow"}, parameterization="velocity")
+    for spoiled, message in (
+        (flow, "process RectifiedFlow: expected one with discrete times"),
+        (changed(node, scale=[1.0, 2.0, 3.0, 4.0]), "a scale or a mean for each channel"),
+        (changed(node, mean=[0.0, 1.0, 0.0, 0.0]), "a scale or a mean for each channel"),
+    ):
+        with pytest.raises(UserError, match=message):
+            write_folder(build(spoiled, Trust()), spoiled, tmp_path / "out")
     unscaled = changed(node, scale="std")
     with pytest.raises(UserError, match="scale is nan"):
         write_folder(build(unscaled, Trust()), unscaled, tmp_path / "out")

@@ -100,6 +100,13 @@ def test_a_condition_keeps_its_weights_wherever_it_stands_among_others() -> None
         assert name not in told.partition("as initialised")[2] and "there, but not used" not in told
 
 
+def test_one_scale_becomes_that_of_every_channel() -> None:
+    old = LatentDiffusion(IdentityFirstStage(2), UNet(2, 2, 32, [1], 1, heads=1), cosine(), scale=0.25)
+    new = LatentDiffusion(IdentityFirstStage(2), UNet(2, 2, 32, [1], 1, heads=1), cosine(), scale=[1.0, 2.0])
+    after, _, told = begin(new, old)
+    assert after["scale"].flatten().tolist() == [0.25, 0.25] and "in part: scale (one number for all channels)" in told
+
+
 def test_strict_is_the_default_and_names_the_way_out() -> None:
     start = StartingWeights(own_weights(model(ClassEmbedding(4, 8))), "old.safetensors")
     with pytest.raises(

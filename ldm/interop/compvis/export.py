@@ -222,13 +222,14 @@ def latent_diffusion(node: Node, objective: Node | None, ema: bool, size: int) -
         size: of the latent in training.
     """
     p = node["params"]
+    times = process(p["process"])
     if p.get("parameterization", "eps") not in ("eps", "x0"):
         raise refuse(f"parameterization {p['parameterization']!r} (theirs are eps and x0)")
     scale = p.get("scale", 1.0)
     if isinstance(scale, list) or p.get("mean") is not None:
         raise refuse("a scale or a mean for each channel of the latents (theirs is one factor for all)")
     made: Node = {
-        **process(p["process"]),
+        **times,
         "image_size": size,
         "channels": p["network"]["params"]["out_channels"],
         "parameterization": p.get("parameterization", "eps"),

@@ -100,7 +100,7 @@ def _discrete(model: LatentDiffusion) -> DiscreteProcess:
 
 
 def _named(parameterization: Any) -> str:
-    if parameterization not in PREDICTIONS:
+    if not isinstance(parameterization, str) or parameterization not in PREDICTIONS:
         raise UserError(f"parameterization {parameterization!r}: expected {' or '.join(PREDICTIONS)}")
     return str(parameterization)
 
