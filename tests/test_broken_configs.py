@@ -42,6 +42,7 @@ MODEL = "model.params.model.params"
 SETTINGS = ("sampling", "evaluation")
 NET, PROCESS, CONDITIONER, FIRST = (f"{MODEL}.{part}.params" for part in ("network", "process", "conditioner", "first_stage"))
 OPTIMIZER = "model.params.optimizer.params"
+CYCLE = "{{target: torch.optim.lr_scheduler.OneCycleLR, partial: true, params: {{max_lr: 0.1, total_steps: {}, cycle_momentum: false}}}}"
 
 TWO = [  # override -> what the message says
     (f"{CONDITIONER}.drop_rate=2", "drop_rate must be a number from 0 to 1, got 2"),
@@ -91,6 +92,13 @@ TWO = [  # override -> what the message says
         "model.params.scheduler={target: torch.optim.lr_scheduler.ReduceLROnPlateau, partial: true}",
         "model.params.scheduler: ReduceLROnPlateau: ",
     ),
+    ("evaluation.published=[1, 2]", "evaluation.published: expected a mapping of names of measures to numbers, got [1, 2]"),
+    ("evaluation.published={fid: good}", "evaluation.published.fid: expected a finite number, got 'good'"),
+    ("evaluation.published={fid: .nan}", "evaluation.published.fid: expected a finite number, got nan"),
+    ("evaluation.published={fid: true}", "evaluation.published.fid: expected a finite number, got True"),
+    ("evaluation.published={fid: 3, is: 80.5}", None),
+    (f"model.params.scheduler={CYCLE.format(1)}", "model.params.scheduler: OneCycleLR: Tried to step 2 times"),
+    (f"model.params.scheduler={CYCLE.format(2)}", None),
     (
         "model.params.scheduler={target: torch.optim.lr_scheduler.StepLR, partial: true, params: {step_size: 5, gamma: .nan}}",
         "model.params.scheduler: StepLR: gamma must be a finite number, got nan",

@@ -79,8 +79,8 @@ def made_up(module: TrainingModule, size: int, count: int = 2) -> Batch:
     return batch | {"id": [f"made-up-{i}" for i in range(count)]}
 
 
-def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> None:
-    """One forward and backward pass of the same config with narrow networks, on the CPU."""
+def run_narrow_step(node: Any, batch: Batch, steps: int, trust: Trust, report: Report) -> None:
+    """One forward and backward pass of the same config, which trains for `steps`, with narrow networks, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = build(shrink(node), trust, "model")
@@ -102,7 +102,7 @@ def run_narrow_step(node: Any, batch: Batch, trust: Trust, report: Report) -> No
             report.problems.append(f"{place}: one step fails on a batch of the data: {type(error).__name__}: {first_line(error)}")
             return
         try:
-            module.try_optimizers()
+            module.try_optimizers(steps)
         except UserError as error:
             report.problems.append(str(error))
             return

@@ -20,6 +20,8 @@ from ldm.training.extras import extras, try_trainer, without_servers
 from ldm.training.module import TrainingModule
 from ldm.training.run import quiet_lightning
 
+BEGINNING = "model.params.start"
+
 
 def check(config: Config, trust: Trust) -> Report:
     """Validate, build on the meta device, read a batch, run one narrow step."""
@@ -60,7 +62,7 @@ def check_model(config: Config, settings: Any, data: Any, sampling: dict[str, Sa
         report.warnings += unused_paths(config)
         batch = read_batch(data, module, config, report)
         if batch is not None and not report.problems:
-            run_narrow_step(model_node, batch, trust, report)
+            run_narrow_step(model_node, batch, getattr(settings, "steps", 1), trust, report)
     elif module is not None:
         report.problems.append(f"model: expected a TrainingModule, got {type(module).__name__}")
 
@@ -104,7 +106,7 @@ def check_start(module: TrainingModule, report: Report) -> None:
     if report.start is None or not isinstance(module, DiffusionTraining):
         return
     try:
-        report.warnings += [f"model.params.start: {line}" for line in begin_with(module.model, report.start)]
+        report.warnings += [f"{BEGINNING}: {line}" for line in begin_with(module.model, report.start)]
     except UserError as error:
         report.problems.append(f"model.params.{error}")
 

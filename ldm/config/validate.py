@@ -11,6 +11,7 @@ from ldm.config.renamed import renamed
 from ldm.config.targets import DEFAULT_TARGETS, Trust, did_you_mean
 from ldm.config.types import Built, advice, mismatch, signature
 from ldm.errors import UserError, understood
+from ldm.ranges import finite
 
 NODE_KEYS = ("target", "params", "partial")
 TOP = {  # top-level key -> (type, what it is)
@@ -61,6 +62,7 @@ def validate(config: Config, trust: Trust) -> list[Problem]:
     seed = config.data.get("seed", 0)
     if isinstance(seed, int) and not 0 <= seed < 2**32:
         problems.append(("seed", f"expected 0 to {2**32 - 1}, got {seed}"))
+    problems += _published(config.data.get("evaluation"))
     for key, value in config.data.items():
         if isinstance(value, dict | list):
             problems += list(_walk(value, key, trust))
@@ -91,6 +93,17 @@ def require_shape(config: Any, source: str) -> dict[str, Any]:
         raise UserError(f"{source}: the config in it: {path}: expected {expected}, got {repr(got)[:60]}")
     with understood(source):
         return dict(renamed(config))
+
+
+def _published(evaluation: Any) -> Iterator[tuple[str, str]]:
+    """What is wrong with the numbers that others have measured."""
+    published = evaluation.get("published") if isinstance(evaluation, dict) else None
+    if not isinstance(published, dict | None):
+        yield "evaluation.published", f"expected a mapping of names of measures to numbers, got {published!r}"
+        return
+    for name, value in (published or {}).items():
+        if not finite(value):
+            yield f"evaluation.published.{name}", f"expected a finite number, got {value!r}"
 
 
 def _walk(value: Any, path: str, trust: Trust) -> Iterator[tuple[str, str]]:

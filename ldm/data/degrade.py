@@ -15,6 +15,7 @@ from PIL import Image
 from ldm.data.blur import blur, oblong_kernel, round_kernel
 from ldm.data.resize import Method, resize
 from ldm.imagefiles import open_image
+from ldm.ranges import integer, positive, share, span
 from ldm.seeding import as_numpy
 
 METHODS: tuple[Method, ...] = ("linear", "cubic", "area")  # one of these is drawn wherever the blind degradation resizes
@@ -41,6 +42,17 @@ class Strength:
     noise: tuple[int, int]
     quality: tuple[int, int]
 
+    def __post_init__(self) -> None:
+        integer(0, blurs=self.blurs)
+        for name, (first, last, step) in (("oblong_sizes", self.oblong_sizes), ("round_sizes", self.round_sizes)):
+            integer(**{f"{name}[0]": first, f"{name}[2]": step})
+            integer(first, **{f"{name}[1]": last})
+        positive(narrower=self.narrower)
+        share(plain=self.plain)
+        span(noise=self.noise, quality=self.quality)
+        integer(0, 255, noise=self.noise[0], **{"noise[1]": self.noise[1]})
+        integer(1, 100, quality=self.quality[0], **{"quality[1]": self.quality[1]})
+
 
 STRENGTHS = {
     "full": Strength(2, (7, 25, 2), (7, 25, 2), 1, 0.75, (2, 25), (30, 95)),
@@ -58,6 +70,7 @@ def reduced_size(image: np.ndarray, factor: int) -> tuple[int, int]:
     """
     if image.dtype != np.uint8 or image.ndim != 3:
         raise ValueError(f"expected a uint8 image (H, W, C), got {image.dtype} {image.shape}")
+    integer(factor=factor)
     height, width = image.shape[:2]
     if factor < 2 or height % factor or width % factor:
         raise ValueError(f"an image of {height}x{width} cannot be reduced by a factor of {factor}, which must be 2 or more and divide both")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldm.ranges import integer, number, positive, share, span
 from ldm.seeding import as_numpy
 
 Kind = Literal["thin", "medium", "thick", "training", "mixed", "box", "half"]
@@ -47,6 +48,13 @@ class Recipe:
     margin: float = 0
     box_share: float = 0.0
     most: float = 0.5
+
+    def __post_init__(self) -> None:
+        integer(0, **{f"{name}[{i}]": getattr(self, name)[i] for name in ("strokes", "boxes") for i in range(2)})
+        span(strokes=self.strokes, boxes=self.boxes, side=self.side)
+        number(0, width=self.width, length=self.length, margin=self.margin, side=self.side[0])
+        share(box_share=self.box_share, most=self.most)
+        positive(most=self.most)
 
 
 BOTH = 0.3 / 1.3  # boxes weigh 0.3 where strokes weigh 1
@@ -99,6 +107,7 @@ def mask(kind: Kind, size: tuple[int, int], generator: torch.Generator) -> Tenso
         ValueError: an unknown kind, or a picture below 8 pixels.
     """
     height, width = size
+    integer(height=height, width=width)
     if min(size) < SMALLEST:
         raise ValueError(f"a mask needs a picture of at least {SMALLEST}x{SMALLEST} pixels, got {height}x{width}")
     rng = as_numpy(generator)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ldm.ranges import integer
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -35,12 +37,13 @@ class Windows:
     told: Callable[[int, int], None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.size % self.multiple or self.overlap % self.multiple:
+        integer(**{"size of windows": self.size, "multiple": self.multiple})
+        integer(0, overlap=self.overlap)
+        if self.size % self.multiple or self.overlap % self.multiple:
             raise ValueError(f"windows of {self.size} with an overlap of {self.overlap}: both must be multiples of {self.multiple}")
-        if not 0 <= self.overlap < self.size:
+        if self.overlap >= self.size:
             raise ValueError(f"the overlap of {self.overlap} must be smaller than the window of {self.size}")
-        if self.batch < 1:
-            raise ValueError(f"windows at a time: expected at least 1, got {self.batch}")
+        integer(**{"windows at a time": self.batch})
 
     def starts(self, length: int) -> list[int]:
         """Where windows begin along a side of `length` cells: the last one ends where the side ends."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.check import Report, check, sample_problems
+from ldm.check.whole import BEGINNING
 from ldm.config import Config, Trust, build, load, validate
 from ldm.errors import MissingFile, UserError
 from ldm.files import newest_checkpoint, write_text
@@ -35,6 +36,8 @@ def train(
     together: Together | None,
 ) -> int:
     """Check, build everything, then fit. No folder is made before the check has passed; the `together` others wait for that."""
+    if process_number() != 0:
+        logging.getLogger().setLevel(logging.WARNING)  # one process speaks for all
     if state is not None:
         ((config.data.get("model") or {}).get("params") or {}).pop("start", None)  # a resumed run has its own weights
     ready = checked(config, trust, flags, state)
@@ -61,18 +64,16 @@ def train(
     settings, difference = settings.decided((state or {}).get("auto_precision"))
     if auto:
         metadata["auto_precision"] = settings.precision
-    if process_number() != 0:
-        logging.getLogger().setLevel(logging.WARNING)  # one process speaks for all
-    elif state is None:
-        held.enter_context(alone_in(folder, str(folder)))
-        record_base(folder, flags)
     if process_number() == 0:
+        if state is None:
+            held.enter_context(alone_in(folder, str(folder)))
+            record_base(folder, flags)
         keep_first_stage(module.stage(), folder)
         if together is not None:
             together.decide(str(folder))
     logging.info("run folder: %s", folder)
     logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.precision, settings.device_type())
-    if difference:
+    if difference and process_number() == 0:
         logging.warning("note: %s", difference)
     note = " ".join([*flags.base, *overrides, f"({difference})" * bool(difference)])
     again = resume_command(folder, flags)
@@ -104,7 +105,8 @@ def checked(config: Config, trust: Trust, flags: argparse.Namespace, state: dict
     if state is not None and report.state:  # before memory is taken: a stranger's config may name any size
         require_fit(state, report.state)
     for warning in report.warnings:
-        logging.warning("warning: %s", warning)
+        if not warning.startswith(BEGINNING):  # the model says so where it begins with them
+            logging.warning("warning: %s", warning)
     return ready
 
 

@@ -214,11 +214,12 @@ class TrainingModule(pl.LightningModule):
         self._schedulers = [schedule for _, schedule in made if schedule is not None]
         return [optimizer for optimizer, _ in made]
 
-    def try_optimizers(self) -> None:
-        """Make them and take a step with each, as training does, on gradients that are there.
+    def try_optimizers(self, steps: int = 1) -> None:
+        """Make them and take a step with each, as training does, on gradients that are there; of a schedule also the last of `steps`.
 
         Raises:
-            UserError: one that cannot be made so, or needs more than that, as LBFGS and ReduceLROnPlateau do.
+            UserError: one that cannot be made so, or needs more than that, as LBFGS and ReduceLROnPlateau do; a schedule that ends
+                before, as OneCycleLR may.
         """
         optimizers: Any = self.configure_optimizers()
         for optimizer in optimizers:
@@ -227,6 +228,8 @@ class TrainingModule(pl.LightningModule):
                     optimizer.step()
         for schedule in self._schedulers:
             with naming(SCHEDULER, type(schedule)):
+                schedule.step()
+                schedule.last_epoch = max(schedule.last_epoch, steps - 1)
                 schedule.step()
                 number(**{name: value for name, value in vars(schedule).items() if isinstance(value, float)})
 

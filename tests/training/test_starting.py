@@ -1,5 +1,6 @@
 """Fine-tuning of a model that differs from the one that was trained: what fits is loaded, the rest is listed."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ldm.first_stage import IdentityFirstStage
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import starting_weights
 from ldm.networks import UNet
+from ldm.program.main import main
 from ldm.starting import StartingWeights, begin_with, own_weights
 from ldm.training import DiffusionTraining
 
@@ -157,3 +159,15 @@ def test_the_check_lists_what_does_not_fit(tmp_path: Path, strict: bool) -> None
             own_weights(training.model)["conditioner.embedding.weight"][:7], own_weights(old)["conditioner.embedding.weight"][:7]
         )
     assert yaml.safe_load(yaml.safe_dump(new)) == new
+
+
+def test_what_does_not_fit_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, caplog) -> None:
+    shutil.copytree(Path(__file__).parents[1] / "fixtures" / "runs", tmp_path / "runs", symlinks=True)
+    monkeypatch.chdir(tmp_path / "runs")
+    start = "model.params.start={target: ldm.loading.starting_weights, params: {checkpoint: class, strict: false}}"
+    words = ["-b", "class/config.yaml", start, "model.params.model.params.conditioner.params.num_classes=12", "trainer.params.steps=1"]
+    with caplog.at_level("INFO"):
+        assert main([*words, "--train"]) == 0
+    assert caplog.text.count("in part: conditioner.embedding.weight (10 of 12 classes)") == 1
+    assert main([*words, "--check"]) == 0
+    assert capsys.readouterr().out.count("in part: conditioner.embedding.weight (10 of 12 classes)") == 1
