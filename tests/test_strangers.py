@@ -132,6 +132,30 @@ def test_names_that_lead_out_are_refused(tmp_path: Path, key: str, value: str) -
         kept_inside(resumed(tmp_path, tmp_path / "run", extra), tmp_path / "run", Trust())
 
 
+MLFLOW = "pytorch_lightning.loggers.MLFlowLogger"
+ADDRESSES = ["sqlite:////tmp/x.db", "sqlite:///x.db", "http://server:5000", "https://server", "file:/x", "s3://bucket/x"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("key", ["tracking_uri", "artifact_location", "run_name"])
+def test_servers_and_databases_of_a_stranger_are_refused_until_they_are_said(tmp_path: Path, key: str, address: str) -> None:
+    folder, extra = tmp_path / "run", {"loggers": {"x": {"target": MLFLOW, "params": {key: address}}}}
+    with pytest.raises(UserError, match=f"loggers.x.params.{key}: '{address}' could lead out of the run folder.*say it as an override"):
+        kept_inside(resumed(tmp_path, folder, extra), folder, Trust())
+    own = resumed(tmp_path, folder, extra, f"loggers.x.params.{key}={address}")
+    assert kept_inside(own, folder, Trust())["loggers"]["x"]["params"][key] == address
+
+
+def test_folders_of_mlflow_and_comet_lie_inside(tmp_path: Path) -> None:
+    folder, place = tmp_path / "run", str(tmp_path / "run" / "loggers" / "x")
+    for target, params in ((MLFLOW, {"tracking_uri": "/elsewhere"}), ("pytorch_lightning.loggers.CometLogger", {"offline_directory": "x"})):
+        extra = {"loggers": {"x": {"target": target, "params": params}}}
+        kept = kept_inside(resumed(tmp_path, folder, extra), folder, Trust())["loggers"]["x"]["params"]
+        assert {*kept} == {*params, *(["save_dir"] if target == MLFLOW else [])} and {*kept.values()} == {place}
+    extra = {"loggers": {"x": {"target": "pytorch_lightning.loggers.CometLogger", "params": {"project": "a"}}}}
+    assert kept_inside(resumed(tmp_path, folder, extra), folder, Trust())["loggers"]["x"]["params"]["offline_directory"] == place
+
+
 def test_links_that_lead_out_are_refused_and_defaults_stay_inside(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     extra = {"loggers": {"../x": {"target": "pytorch_lightning.loggers.WandbLogger", "params": {}}}}

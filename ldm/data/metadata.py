@@ -108,12 +108,16 @@ def _object(line: str) -> dict[str, Any] | BadLine:
 
 def _cells(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    spaced = ", " in text.partition("\n")[0]  # as people type them; elsewhere a space may belong to a name
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=spaced)
     try:
-        head = list(table.fieldnames or ())
+        table.fieldnames = head = [name.strip() for name in table.fieldnames or ()]
         if "file_name" not in head:
             raise UserError(f"{path}: no column 'file_name' in its first line, separated by commas (it has {', '.join(map(repr, head))})")
         for row in table:
+            cells = [cell for value in row.values() for cell in (value if isinstance(value, list) else [value])]
+            if not any(cell and cell.strip() for cell in cells):
+                continue  # nothing but separators, as spreadsheets leave at the end
             if None in row or None in row.values():
                 yield table.line_num, BadLine(f"not as many cells as the first line's {len(head)}: put quotes around text with a comma")
             else:

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -13,6 +14,9 @@ from ldm.errors import UserError
 log = logging.getLogger(__name__)
 KINDS = ("callbacks", "loggers")
 PLACES = ("save_dir", "dirpath", "root_dir", "log_dir", "dir", "exclude_batches_path")  # of Lightning's callbacks and loggers
+PLACES += ("tracking_uri", "artifact_location", "offline_directory")  # of MLflow and Comet
+DEFAULTS = ("save_dir", "root_dir")  # which are the working directory where nothing is said
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # of a server, a database or a file; a drive has a single letter
 FOUND = "the run's config"  # origin of what the run says itself; other words are the user's own
 
 
@@ -55,8 +59,11 @@ def _node(node: Any, path: str, config: Config, folder: Path, trust: Trust) -> A
     kind, _, name = path.partition(".")
     place = folder / kind / (name if _harmless(name) else "other")
     params = {key: _value(value, f"{path}.params.{key}", config, folder, place) for key, value in (node.get("params") or {}).items()}
-    if kind == "loggers" and "save_dir" not in params and "save_dir" in inspect.signature(trust.resolve(str(node["target"]))).parameters:
-        params["save_dir"] = str(place)  # Lightning's own default is the working directory
+    if kind == "loggers":
+        target = trust.resolve(str(node["target"]))
+        unsaid = [key for key in DEFAULTS if key in inspect.signature(target).parameters]
+        unsaid += ["offline_directory"] * (getattr(target, "__name__", "") == "CometLogger")
+        params = dict.fromkeys(unsaid, str(place)) | params
     if str(place) in params.values() and not is_inside(place, folder):
         raise UserError(f"{place}: a link that leads out of the run folder: remove it")
     return {**node, "params": params}
@@ -70,7 +77,7 @@ def _value(value: Any, path: str, config: Config, folder: Path, place: Path) -> 
         return {key: _value(item, f"{path}.{key}", config, folder, place) for key, item in value.items()}
     if not isinstance(value, str) or config.origin(path) != FOUND:
         return value
-    if path.rpartition(".")[2] in PLACES:
+    if path.rpartition(".")[2] in PLACES and not ADDRESS.match(value):
         if is_inside(Path(value), folder):
             return value
         log.warning(
@@ -85,9 +92,7 @@ def _value(value: Any, path: str, config: Config, folder: Path, place: Path) -> 
 
 
 def _harmless(text: str) -> bool:
-    """Whether a text, taken as part of a path, stays below it; an address of a server is no path."""
-    if text.startswith(("http://", "https://")):
-        return True
+    """Whether a text, taken as part of a path, stays below it."""
     kinds = (PurePosixPath(text), PureWindowsPath(text))
     leads = any(path.anchor or ".." in path.parts for path in kinds)
-    return not (leads or text.startswith("~") or "$" in text or text.lower().startswith("file:"))
+    return not (leads or text.startswith("~") or "$" in text or re.match(f"{ADDRESS.pattern}/|file:", text, re.IGNORECASE))

@@ -168,6 +168,14 @@ def test_tables_that_are_none_are_named(tmp_path: Path) -> None:
     assert len(data.broken) == 1 and "metadata.csv:2: not as many cells as the first line's 3: put quotes" in data.broken[0]
 
 
+def test_spaces_in_the_head_of_a_table_and_blank_lines_say_nothing(tmp_path: Path) -> None:
+    table = pictures(tmp_path) / "metadata.csv"
+    first, second = NAMES[:2]
+    table.write_text(f'file_name , text\n{first}, "one, two"\n\n{second}, three\n   \n,\n , ,\n\n')
+    data = AnnotatedFolder(str(tmp_path), size=8, give=["caption"])
+    assert not data.broken and {data[i]["caption"] for i in range(len(data))} == {"one, two", "three"}
+
+
 def test_captions_beside_the_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     pictures(tmp_path)
