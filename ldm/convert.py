@@ -20,12 +20,13 @@ from ldm.portable import find_first_stage
 from ldm.sources import PRETRAINED, Source, trained_size, unwrap
 
 
-def whole(source: Source, first_stage: str | None = None) -> Source:
+def whole(source: Source, first_stage: str | None = None, trust: Trust | None = None) -> Source:
     """A model with its first stage inside, whose config says so.
 
     Args:
         source: as it was read.
         first_stage: use this one instead of the one that the weights name.
+        trust: packages that the config inside may name.
 
     Raises:
         MissingFile: the first stage is not there.
@@ -36,10 +37,10 @@ def whole(source: Source, first_stage: str | None = None) -> Source:
     node = copy.deepcopy(source.node)
     stage = node["params"]["first_stage"]
     if stage.get("target") == PRETRAINED:
-        path = first_stage or find_first_stage(source.path, source.trained_with, stage)
+        path = first_stage or find_first_stage(source.path, source.trained_with, stage, trust)
         named = (stage.get("params") or {}).get("model")
         with torch.device("meta"):
-            architecture = build(named, Trust().for_model(), "first_stage") if named else None
+            architecture = build(named, (trust or Trust()).for_model(), "first_stage") if named else None
         inner = first_stage_source(path, architecture)
         node = unwrap(node) if (stage["params"] or {}).get("model") else {**node, "params": {**node["params"], "first_stage": inner.node}}
         expected = source.trained_with.get("sha256")
@@ -68,15 +69,15 @@ def to_ldm(source: Source, target: Path) -> list[str]:
     return []
 
 
-def built(source: Source, raw: bool = False) -> Any:
+def built(source: Source, raw: bool = False, trust: Trust | None = None) -> Any:
     """The model itself, with its weights, in eval mode."""
-    return fitted(nn.Module, source.node, Trust().for_model(), source.weights.chosen(raw), source.path, "model").eval()
+    return fitted(nn.Module, source.node, (trust or Trust()).for_model(), source.weights.chosen(raw), source.path, "model").eval()
 
 
-def to_compvis(source: Source, target: Path) -> list[str]:
+def to_compvis(source: Source, target: Path, trust: Trust | None = None) -> list[str]:
     """`model.ckpt` and `config.yaml`, as the original code reads them."""
     with torch.device("meta"):
-        model = build(source.node, Trust().for_model(), "model")
+        model = build(source.node, (trust or Trust()).for_model(), "model")
     params = source.config["model"]["params"]
     if isinstance(model, LatentDiffusion):
         if source.node["params"].get("scale") != "std":
@@ -119,7 +120,7 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def to_diffusers(source: Source, target: Path, raw: bool = False, size: int | None = None) -> list[str]:
+def to_diffusers(source: Source, target: Path, raw: bool = False, size: int | None = None, trust: Trust | None = None) -> list[str]:
     """A folder that diffusers' own classes load.
 
     Args:
@@ -127,5 +128,6 @@ def to_diffusers(source: Source, target: Path, raw: bool = False, size: int | No
         target: the folder.
         raw: the weights as they were trained instead of their average.
         size: image size of the pipeline; that of the training data without it.
+        trust: packages that the config inside may name.
     """
-    return diffusers.write_folder(built(source, raw), source.node, target, size or trained_size(source.config))
+    return diffusers.write_folder(built(source, raw, trust), source.node, target, size or trained_size(source.config))

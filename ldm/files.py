@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside, flushed, renamed. And the two formats weights come in."""
 
 import errno
+import filecmp
 import hashlib
 import io
 import json
@@ -27,6 +28,7 @@ from torch import Tensor
 from ldm.errors import MissingFile, UserError, WriteError
 
 DAY = 86400.0  # seconds
+COPIED = 1 << 29  # bytes: the weights of a first stage, but hardly of anything else
 STATE: dict[str, tuple[type, ...]] = {  # what a full training state holds, and what more it may hold
     **dict.fromkeys(("step", "seed"), (int,)),
     **dict.fromkeys(("model", "config", "source"), (dict,)),
@@ -338,16 +340,26 @@ def point_last_at(path: Path) -> None:
         write_text(last, path.name + "\n")
 
 
-def give_second_name(path: Path, other: Path) -> None:
-    """Let a file have another name as well, under which it stays when the first one goes. Where a file system has no such links,
-    nothing happens."""
+def give_second_name(path: Path, other: Path) -> bool:
+    """Let a file have another name as well, under which it stays when the first one goes; returns whether it has.
+
+    Where a file system has no such links, or the two lie on different ones, a file of at most `COPIED` bytes is copied.
+    """
     beside = _beside(other)
     with suppress(OSError, NotImplementedError):
         if other.exists() and os.path.samefile(path, other):
-            return
+            return True
         beside.unlink(missing_ok=True)
         os.link(path, beside)
         os.replace(beside, other)
+        return True
+    with suppress(OSError, WriteError):
+        if other.exists() and filecmp.cmp(path, other, shallow=False):
+            return True
+        if path.stat().st_size <= COPIED:
+            copy_whole(path, other)
+            return True
+    return False
 
 
 def followed(path: Path) -> Path:

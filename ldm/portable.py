@@ -1,5 +1,6 @@
 """Where the first stage of a run lies now: the run may be read from another folder, or both may have been copied elsewhere."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.files import fingerprint, give_second_name, read_metadata
 from ldm.sources import PICKLES, PRETRAINED, nodes_of, read_source, stage_of
 
+log = logging.getLogger(__name__)
 KEPT = "first-stage.safetensors"  # in a run folder
 
 
@@ -34,8 +36,14 @@ def keep_first_stage(stage: Any, folder: Path) -> None:
     checkpoints, and with them what this run was trained on."""
     if stage.sha256:
         weights = Path(str(stage.checkpoint))
-        if weights.suffix == Path(KEPT).suffix and weights.parent.name == "checkpoints":  # others may need the YAML beside them
-            give_second_name(weights, folder / KEPT)
+        apt = weights.suffix == Path(KEPT).suffix and weights.parent.name == "checkpoints"  # others may need the YAML beside them
+        if apt and not give_second_name(weights, folder / KEPT):
+            log.warning(
+                "warning: %s: has no second name in %s, which takes neither links nor a copy of it: keep it, for this run goes on with "
+                "nothing else, and a first stage that is trained further drops its old weights (trainer.params.keep)",
+                weights,
+                folder,
+            )
 
 
 def find_first_stage(file: Path, record: Mapping[str, Any], node: Mapping[str, Any], trust: Trust | None = None) -> str:

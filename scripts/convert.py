@@ -12,9 +12,10 @@ choose_waiting()
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.numbers import pixels  # noqa: E402
+from ldm.config import Trust  # noqa: E402
 from ldm.convert import to_compvis, to_diffusers, to_ldm, whole  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.sources import read_source  # noqa: E402
+from ldm.sources import read_source, set_text_source  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -38,16 +39,23 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--raw", action="store_true", help="diffusers: the weights as they were trained instead of their average (EMA)")
     p.add_argument("--size", type=pixels, help="diffusers: image size of the pipeline (default: that of the training data, if known)")
     p.add_argument("--first-stage", metavar="FILE", help="use this first stage instead of the one the weights name")
+    p.add_argument("--tokenizer", metavar="DIR", help="folder of a text model's BERT tokenizer, or of its CLIP or T5 encoder")
+    p.add_argument(
+        "--trust", action="append", default=[], metavar="PACKAGE", help="let the model's config name classes of this package too"
+    )
     flags = p.parse_args(arguments)
     if flags.target.exists() and (flags.target.is_file() or any(flags.target.iterdir())):
         raise UserError(f"{flags.target}: is there already; expected a new name or an empty folder")
     if (flags.raw or flags.size) and flags.to != "diffusers":
         raise UserError("--raw and --size go with --to diffusers: the other two forms keep averaged and raw weights, and any size")
-    source = whole(read_source(flags.source, flags.config, full=True), flags.first_stage)
+    trust = Trust(tuple(flags.trust))
+    source = whole(read_source(flags.source, flags.config, full=True, tokenizer=flags.tokenizer), flags.first_stage, trust)
+    if flags.tokenizer is not None:
+        set_text_source(source.node["params"].get("conditioner"), flags.tokenizer, source.path)
     if flags.to == "diffusers":
-        notes = to_diffusers(source, flags.target, flags.raw, flags.size)
+        notes = to_diffusers(source, flags.target, flags.raw, flags.size, trust)
     else:
-        notes = {"ldm": to_ldm, "compvis": to_compvis}[flags.to](source, flags.target)
+        notes = to_ldm(source, flags.target) if flags.to == "ldm" else to_compvis(source, flags.target, trust)
     count = sum(value.numel() for value in source.weights.tensors.values())
     sys.stdout.write(f"{len(source.weights.tensors)} tensors, {count / 1e6:.2f} M numbers: {source.path} -> {flags.target}\n")
     sys.stdout.writelines(f"note: {note}\n" for note in [*source.notes, *notes])

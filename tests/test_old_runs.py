@@ -52,6 +52,20 @@ def test_a_run_that_does_not_say_what_its_first_stage_was_finds_it_beside(runs: 
     assert main(["--resume", str(runs / "classifier"), "trainer.params.steps=5"]) == 0
 
 
+def test_narrower_numbers_that_this_device_lacks_are_named(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The precision of such a run may say 32-true: what Muon computes in is its own."""
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    path, said = newest_checkpoint(runs / "vq"), "Muon orthogonalised in bfloat16 when the run began"
+    state = read_checkpoint(path)
+    assert main(["--resume", str(path), "trainer.params.steps=5"]) == 0 and said not in (runs / "vq/incidents.jsonl").read_text()
+    for optimizer in state["optimizers"]:
+        for group in optimizer["param_groups"]:
+            group["narrow"] = True
+    save_checkpoint(path, state)
+    assert main(["--resume", str(path), "trainer.params.steps=5"]) == 0
+    assert (runs / "vq/incidents.jsonl").read_text().count(said) == 1
+
+
 def test_a_set_of_samples_is_continued_and_comes_out_as_before(runs: Path, script: Any) -> None:
     """The same command finds the same settings; what is missing is made again."""
     before = {path.name: np.asarray(Image.open(path), dtype=int) for path in sorted(Path("samples").glob("0*.png"))}

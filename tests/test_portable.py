@@ -124,15 +124,29 @@ def test_a_first_stage_that_went_on_leaves_what_others_were_trained_on(runs: Pat
     assert weight(tmp_path / "alone") == 0.5
 
 
-def test_a_file_system_without_such_links_is_no_failure(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room", ["copied", "too large", "full"])
+def test_a_file_system_without_such_links_gets_a_copy_or_a_warning(room: str, runs: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(95, "not supported")
 
     monkeypatch.setattr(os, "link", refuse)
-    stage = torch.nn.Identity()
+    if room == "too large":
+        monkeypatch.setattr("ldm.files.COPIED", 100)
+    if room == "full":
+        monkeypatch.setattr(shutil, "copyfile", refuse)
+    stage, kept = torch.nn.Identity(), runs / "second" / KEPT
     stage.checkpoint, stage.sha256 = str(runs.parent / FIRST), "as recorded"  # type: ignore[assignment]
     keep_first_stage(stage, runs / "second")
-    assert [path.name for path in (runs / "second").iterdir()] == ["checkpoints"]
+    if room != "copied":
+        assert [path.name for path in (runs / "second").iterdir()] == ["checkpoints"]
+        assert caplog.text.count("warning: ") == 1 and f"{FIRST}: has no second name" in caplog.text
+        return
+    made = kept.stat().st_mtime_ns
+    keep_first_stage(stage, runs / "second")  # resumed: it is there
+    assert kept.stat().st_mtime_ns == made and not caplog.text
+    first_stage(runs / "first [1]" / "checkpoints" / "step-9.safetensors", 2.0)
+    (runs.parent / FIRST).unlink()
+    assert weight(runs / "second") == 0.5
 
 
 def test_a_new_run_records_the_way_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

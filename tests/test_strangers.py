@@ -60,6 +60,29 @@ def test_a_checkpoint_given_to_a_script_builds_a_model_and_nothing_else(script, 
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_classes_of_a_package_are_converted_once_it_is_trusted(script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs.py").write_text("from ldm.first_stage import KLAutoencoder\n\n\nclass Mine(KLAutoencoder):\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    node = {**STAGE, "target": "theirs.Mine"}
+    model = {"target": "ldm.training.AutoencoderTraining", "params": {"autoencoder": node}}
+    save_weights(tmp_path / "stage.safetensors", build(STAGE, Trust(), "").state_dict(), {"config": {"model": model}, "step": 1})
+    words = ["scripts/convert.py", tmp_path / "stage.safetensors"]
+    refused = script(*words, tmp_path / "a", "--to", "compvis")
+    assert refused.returncode == 2 and "'theirs.Mine' is not needed for this" in refused.stderr, refused.stderr
+    trusted = script(*words, tmp_path / "a", "--to", "compvis", "--trust", "theirs")
+    assert trusted.returncode == 2 and "cannot be written as a CompVis checkpoint: first stage theirs.Mine" in trusted.stderr
+    outer = copy.deepcopy(MODEL)
+    outer["params"]["first_stage"] = {"target": "ldm.loading.pretrained", "params": {"checkpoint": "stage.safetensors", "model": node}}
+    weights = {name: value for name, value in build(MODEL, Trust(), "").state_dict().items() if not name.startswith("first_stage.")}
+    config = {"model": {"target": "ldm.training.DiffusionTraining", "params": {"model": outer}}}
+    save_weights(tmp_path / "model.safetensors", weights, {"config": config, "step": 1})
+    words = ["scripts/convert.py", tmp_path / "model.safetensors", tmp_path / "b.safetensors", "--to", "ldm"]
+    assert script(*words).returncode == 2
+    done = script(*words, "--trust", "theirs")
+    assert done.returncode == 0, done.stderr
+    assert type(load_model(str(tmp_path / "b.safetensors"), trust=Trust(("theirs",))).model.first_stage).__name__ == "Mine"
+
+
 def test_other_kinds_of_models_are_held_to_it_too(tmp_path: Path) -> None:
     guided = build(MODEL, Trust(), "")
     save_weights(tmp_path / "model.safetensors", guided.state_dict(), {"config": {"model": {"params": {"model": MODEL}}}, "step": 1})

@@ -18,10 +18,12 @@ from ldm.posthoc import PowerAverages
 from ldm.stops import Requests
 from ldm.training.finite import unfinite
 from ldm.training.module import TrainingModule
+from ldm.training.muon import Muon
 from ldm.training.records import Records
 
 log = logging.getLogger(__name__)
 FORMAT = 1
+WIDENED = "Muon orthogonalised in bfloat16 when the run began, which this {} does not multiply in hardware: it goes on in float32"
 
 
 class Checkpoints(pl.Callback):
@@ -57,6 +59,8 @@ class Checkpoints(pl.Callback):
         if self.state is not None:
             pl_module.load_progress(self.state)
             self.saved, self.saved_at, self.state = pl_module.step, pl_module.seconds, None
+            if any(isinstance(optimizer, Muon) and optimizer.widened() for optimizer in pl_module._optimizers()):
+                self.records.note(trainer, pl_module.step, WIDENED.format(pl_module.device.type))
         if trainer.is_global_zero:
             self.infinite = set(unfinite({"model": dict(pl_module.training_state())}))
             for folder in (self.folder.parent, self.folder, self.folder / "posthoc", self.folder.parent / "images"):

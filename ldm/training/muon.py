@@ -132,6 +132,11 @@ class Muon(Optimizer):
             return like.dtype
         return min(here, like.dtype, key=lambda dtype: dtype.itemsize)
 
+    def widened(self) -> bool:
+        """Whether matrices are orthogonalised in wider numbers than when the run began, since the device multiplies no narrower ones."""
+        groups = [group for group in self.param_groups if group["muon"] and group.get("narrow")]
+        return any(self._dtype(group, group["params"][0]).itemsize >= group["params"][0].itemsize for group in groups)
+
     def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
         gradients = _gradients(parameters)

@@ -118,6 +118,7 @@ class Records(pl.Callback):
         self.start = self.step = start
         self.sums: dict[str, Tensor] = dict((interval or {}).get("sums", {}))
         self.counts: dict[str, int] = dict((interval or {}).get("counts", {}))
+        self.several = False  # whether other devices have sums of their own
         self.told: set[str] = set()
         self.causes: list[BaseException] = []
         self.skipped, self.seen = 0, 0
@@ -129,6 +130,7 @@ class Records(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Processes that were started apart from one another (torchrun, SLURM) may have named the folder differently.
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
+        self.several = trainer.world_size > 1
         if trainer.is_global_zero:
             self.table = MetricsTable(self.folder / "metrics.csv", self.start)
             if self.table.foreign:
@@ -141,7 +143,12 @@ class Records(pl.Callback):
         self.sums = {name: value.to(pl_module.device) for name, value in self.sums.items()}
 
     def interval(self) -> dict[str, Any]:
-        """What a checkpoint needs so that the first row after it covers its whole interval; of several devices, this one's share."""
+        """What a checkpoint needs so that the first row after it covers its whole interval.
+
+        Of several devices nothing: one knows its own share only, and means of it and of what all do later are means of neither.
+        """
+        if self.several:
+            return {"sums": {}, "counts": {}}
         return {"sums": {name: value.detach().cpu().clone() for name, value in self.sums.items()}, "counts": dict(self.counts)}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -176,6 +183,12 @@ class Records(pl.Callback):
             if "incidents" not in self.told:
                 self.told.add("incidents")
                 log.warning("warning: %s", error)
+
+    def note(self, trainer: pl.Trainer, step: int, text: str) -> None:
+        """Something to know of the run, told by the first of several processes."""
+        if trainer.is_global_zero:
+            log.warning("note: %s", text)
+            self.incident(step, "note", text)
 
     def trouble(self, what: str, error: BaseException) -> None:
         """Something beside training failed, and training goes on: told when it first happens, whoever notices."""

@@ -180,6 +180,14 @@ def test_a_file_without_its_encoder_takes_that_of_the_folder(tmp_path: Path) -> 
     assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in conditioner.encoder.state_dict().items())
 
 
+def test_an_encoder_that_the_config_does_not_find_is_named_when_converting(script, tmp_path: Path) -> None:
+    path = released(tmp_path, 1, hub=True)
+    words = ["scripts/convert.py", path, tmp_path / "ours.safetensors", "--to", "ldm", "--tokenizer", tmp_path / "clip"]
+    done = script(*words)
+    assert done.returncode == 0, done.stderr
+    assert load_model(str(tmp_path / "ours.safetensors")).model.condition({"caption": CAPTIONS}).context is not None
+
+
 def test_there_and_back_and_as_one_file_of_ours(script, tmp_path: Path) -> None:
     path = released(tmp_path, 1)
     assert script("scripts/convert.py", path, tmp_path / "ours.safetensors", "--to", "ldm").returncode == 0

@@ -279,6 +279,16 @@ def test_where_infinity_has_a_meaning() -> None:
     assert list(unfinite({"lr": float("nan")})) == ["lr"]
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_an_unfinished_interval_is_saved_where_one_device_has_all_of_it(devices: int, tmp_path: Path) -> None:
+    """Of two, the first one's sums would count as those of both."""
+    records = Records(tmp_path, 50, 0, 0.1)
+    strategy = SimpleNamespace(broadcast=lambda value: value)
+    records.on_fit_start(SimpleNamespace(world_size=devices, is_global_zero=False, strategy=strategy), None)  # type: ignore[arg-type]
+    records.sums, records.counts = {"loss": torch.tensor(3.0)}, {"loss": 2}
+    assert records.interval() == ({"sums": records.sums, "counts": records.counts} if devices == 1 else {"sums": {}, "counts": {}})
+
+
 def test_the_first_row_after_a_resume_covers_its_whole_interval(tmp_path: Path) -> None:
     """Saved in the middle of an interval of four steps."""
     every = ["trainer.params.log_every=4", "trainer.params.steps=4", "trainer.params.validate_every=0", "trainer.params.images_every=0"]
