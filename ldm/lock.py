@@ -71,7 +71,8 @@ def opened(folder: Path) -> Iterator[IO[str]]:
         folder.mkdir(parents=True, exist_ok=True)
         # The folder may be a stranger's: a link in it would be written through.
         number = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    with open(number, "a+", encoding="utf-8") as file:
+        file = open(number, "a+", encoding="utf-8")  # noqa: SIM115  # closed below
+    with file:
         held.add(file.fileno())
         try:
             yield file

@@ -11,6 +11,7 @@ from torch import Tensor
 from ldm.data.batch import Key
 from ldm.data.listing import inside
 from ldm.errors import MissingFile, UserError
+from ldm.files import writing
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.shell import as_argument
 
@@ -107,8 +108,9 @@ def typed_words(model: LatentDiffusion, sample: Mapping[str, Any], folder: Path)
     for name in typed_keys(model):
         value = sample.get(name, "VALUE")
         if isinstance(value, Tensor) and value.numel() > 1:
-            folder.mkdir(parents=True, exist_ok=True)
-            np.save(folder / f"{name}.npy", value.numpy())
+            with writing(folder / f"{name}.npy"):
+                folder.mkdir(parents=True, exist_ok=True)
+                np.save(folder / f"{name}.npy", value.numpy())
             value = folder / f"{name}.npy"
         words += ["--condition", as_argument(f"{name}={value.item() if isinstance(value, Tensor) else value}")]
     return words

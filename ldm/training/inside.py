@@ -13,8 +13,10 @@ from ldm.errors import UserError
 
 log = logging.getLogger(__name__)
 KINDS = ("callbacks", "loggers")
-PLACES = ("save_dir", "dirpath", "root_dir", "log_dir", "dir", "exclude_batches_path")  # of Lightning's callbacks and loggers
-PLACES += ("tracking_uri", "artifact_location", "offline_directory")  # of MLflow and Comet
+PLACES = (
+    *("save_dir", "dirpath", "root_dir", "log_dir", "dir", "exclude_batches_path"),  # of Lightning's callbacks and loggers
+    *("tracking_uri", "artifact_location", "offline_directory"),  # of MLflow and Comet
+)
 DEFAULTS = ("save_dir", "root_dir")  # which are the working directory where nothing is said
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # of a server, a database or a file; a drive has a single letter
 FOUND = "the run's config"  # origin of what the run says itself; other words are the user's own
