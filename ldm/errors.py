@@ -51,9 +51,9 @@ def unexpected(error: BaseException, advice: str) -> str:
         error: any.
         advice: what helps where memory does not suffice.
     """
-    first = (plain(error).strip().splitlines() or ["no reason is given"])[0]
     if out_of_memory(error):
-        return message(f"out of memory: {advice} ({first})")
+        return f"out of memory: {advice}"
+    first = (plain(error).strip().splitlines() or ["no reason is given"])[0]
     try:
         with tempfile.NamedTemporaryFile("w", prefix="ldm-error-", suffix=".txt", delete=False, encoding="utf-8") as file:
             file.writelines(traceback.format_exception(error))

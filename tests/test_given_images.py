@@ -82,11 +82,3 @@ def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str], error
 
     assert run_script(main, []) == 2
     assert capsys.readouterr().err == "error: out of memory: lower --batch, or where there is --window, sample in windows\n"
-
-
-def test_other_errors_of_torch_are_not_hidden() -> None:
-    def main(arguments: list[str] | None) -> int:
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    with pytest.raises(RuntimeError, match="mat1"):
-        run_script(main, [])
