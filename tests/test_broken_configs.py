@@ -283,6 +283,24 @@ def test_what_does_not_fit_is_told_in_the_words_of_the_config(capsys, tmp_path: 
 
 
 @pytest.mark.parametrize(
+    "images,code", [("{target: ldm.data.Digits}", 0), ("{target: ldm.data.ImageFolder, params: {root: nowhere, size: 16}}", 3)]
+)
+def test_an_encoded_condition_is_an_image_however_many_channels_the_latent_has(images: str, code: int, capsys, tmp_path: Path) -> None:
+    text = masked("{target: ldm.first_stage.KLAutoencoder, params: {channels: 2, width: 8, width_mult: [1, 1], image_channels: 1}}")
+    for before, after in (
+        ("channels: 1, encode: true", "channels: 2, encode: true"),
+        ("key: mask, channels: 1", "key: mask, channels: 1, factor: 2"),
+        ("in_channels: 3, out_channels: 1", "in_channels: 5, out_channels: 2"),
+        ("{target: ldm.data.Digits}", images),
+    ):
+        assert before in text
+        text = text.replace(before, after)
+    (tmp_path / "c.yaml").write_text(text)
+    assert program.main(["-b", str(tmp_path / "c.yaml"), "--check"]) == code
+    assert "wrong" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     "override,message",
     [
         (

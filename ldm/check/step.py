@@ -73,7 +73,7 @@ def made_up(module: TrainingModule, size: int, count: int = 2) -> Batch:
     """Samples with everything that a module reads; images are noise, `(count, C, size, size)` in [-1, 1]."""
     stage = module.stage()
     latent = max(1, size // stage.factor)
-    sizes = {"H": size, "W": size, "h": latent, "w": latent}
+    sizes = {"C": stage.image_channels, "H": size, "W": size, "h": latent, "w": latent}
     batch: Batch = {name: key.made_up(count, sizes) for name, key in module.keys().items()}
     batch["image"] = torch.rand(count, stage.image_channels, size, size) * 2 - 1
     return batch | {"id": [f"made-up-{i}" for i in range(count)]}

@@ -58,7 +58,7 @@ class ConcatImage(Conditioner):
         self.key, self.encode_first, self.factor, self.enlarge, self.drop_rate = key, encode, factor, enlarge, drop_rate
         self.scaled, self.signed, self.fold, self.fill = scaled, signed, fold, fill
         times = factor * fold / enlarge
-        shape = (channels, "H", "W") if encode else (channels, f"{times:g}h", f"{times:g}w")
+        shape = ("C", "H", "W") if encode else (channels, f"{times:g}h", f"{times:g}w")
         masks = {} if fill is None else {fill: Key(shape=(1, *shape[1:]), null=KEPT, low=0.0, high=1.0)}
         self.keys = {key: Key(shape=shape, null=0.0), **masks}
         self.concat_channels = channels * fold**2

@@ -41,8 +41,8 @@ class Key:
 
     Attributes:
         dtype: of the tensor, or `str`.
-        shape: numbers, "H" and "W" for the image's size, "h" and "w" for the latent's (also "4h", "0.25w"); "any" is any number; "n"
-            too, but samples differ in it, so that a batch has a list of tensors.
+        shape: numbers, "C" for the image's channels, "H" and "W" for its size, "h" and "w" for the latent's (also "4h", "0.25w"); "any" is
+            any number; "n" too, but samples differ in it, so that a batch has a list of tensors.
         null: what stands for "nothing": a tensor is filled with it, a text is replaced; with shape "n" it is no entries. KEPT leaves
             the value alone; None says that there is no such thing.
         low, high: smallest and largest value.
@@ -73,7 +73,7 @@ class Key:
         return torch.where(gone, torch.full_like(values, float(self.null or 0.0)), values)
 
     def made_up(self, count: int, sizes: Mapping[str, int]) -> Any:
-        """Values that fit, for a step without data: `sizes` has "H", "W", "h" and "w"."""
+        """Values that fit, for a step without data: `sizes` has "C", "H", "W", "h" and "w"."""
         if not isinstance(self.dtype, torch.dtype):
             return [""] * count
         shape = [entry if isinstance(entry, int) else _size(entry, sizes) for entry in self.shape]
@@ -117,7 +117,7 @@ class Key:
 
 def _size(entry: str, sizes: Mapping[str, int]) -> int:
     """A size of `Key.shape` in numbers."""
-    match = re.fullmatch(r"([\d.]*)([HWhw])", entry)
+    match = re.fullmatch(r"([\d.]*)([CHWhw])", entry)
     return max(1, int(float(match[1] or 1) * sizes[match[2]])) if match else 1
 
 
