@@ -119,6 +119,13 @@ TWO = [  # override -> what the message says
     ("model.params.preview.params.sampler=dimm", "sampler 'dimm' is unknown"),
     ("model.params.objective={target: ldm.diffusion.DiffusionObjective, params: {min_snr: -1}}", "min_snr must be a number above 0"),
     ("model.params.objective={target: ldm.diffusion.DiffusionObjective, params: {simple_weight: 0}}", "nothing would be learned"),
+    *(
+        (f"model.params.objective={{target: ldm.diffusion.DiffusionObjective, params: {{weight: {weight}}}}}", message)
+        for weight, message in (
+            ("{target: ldm.diffusion.weighting.min_snr, params: {gamma: -1}}", "gamma must be a number above 0, got -1"),
+            ("{target: ldm.diffusion.weighting.edm, params: {sigma_data: .nan}}", "sigma_data must be a number above 0, got nan"),
+        )
+    ),
     ("sampling.sampler=dimm", "sampler 'dimm' is unknown"),
     ("sampling.eta=-3", "eta must be a number of at least 0, got -3"),
     ("sampling.eta=.nan", "eta must be"),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ldm.diffusion.parameterization import Parameterization
 from ldm.diffusion.process import DiscreteProcess, Level
+from ldm.ranges import positive
 
 __all__ = ["edm", "likelihood", "min_snr", "velocity"]  # what configs may name
 
@@ -19,6 +20,7 @@ Weighting = Callable[[Level, Parameterization], Tensor]  # -> factor of the netw
 
 def min_snr(gamma: float) -> Weighting:
     """min(SNR, gamma) on the clean latent's error (Hang et al., 2023)."""
+    positive(gamma=gamma)
 
     def weight(at: Level, parameterization: Parameterization) -> Tensor:
         return ((at.alpha / at.sigma) ** 2).clamp(max=gamma) * parameterization.to_z_0(at)
@@ -31,6 +33,7 @@ def edm(sigma_data: float = 0.5) -> Weighting:
 
     With EDM's own parameterization that is 1 for the network's error, at every sigma.
     """
+    positive(sigma_data=sigma_data)
 
     def weight(at: Level, parameterization: Parameterization) -> Tensor:
         return (1.0 / sigma_data**2 + (at.alpha / at.sigma) ** 2) * parameterization.to_z_0(at)

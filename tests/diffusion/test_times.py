@@ -1,12 +1,13 @@
 """How times are drawn in training, against closed forms; and what processes say of them."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from ldm.diffusion import EDM, RectifiedFlow, Trigonometric, VariancePreserving, cosine, linear
-from ldm.diffusion.process import LogitNormal, LogNormal, LogUniform, Shifted, Uniform
+from ldm.diffusion.process import LogitNormal, LogNormal, LogUniform, Shifted, TimeDistribution, Uniform
 from ldm.seeding import StepRandom
 
 GRID = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000  # quantiles: their images have the moments of the distribution
@@ -109,3 +110,24 @@ def test_the_same_process_is_recognised() -> None:
 def test_impossible_arguments_are_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("process", "times"),
+    [
+        (RectifiedFlow, LogNormal()),  # of sigma, as in EDM
+        (RectifiedFlow, Uniform(-1.0, 1.0)),
+        (Trigonometric, LogUniform(1.0, 80.0)),
+        (VariancePreserving, Uniform(0.0, 1.5)),
+        (EDM, Uniform(-3.0, 2.0)),
+    ],
+)
+def test_times_that_a_process_does_not_have_are_refused(process: Any, times: TimeDistribution) -> None:
+    with pytest.raises(ValueError, match=f"times must lie .*, but {type(times).__name__} draws"):
+        process(times=times)
+
+
+def test_times_up_to_the_ends_of_a_process_are_its_own() -> None:
+    assert (
+        RectifiedFlow(times=Shifted(LogitNormal(5.0, 2.0), 3.0)).first == 1.0 and EDM(times=LogNormal(3.0, 2.0), sigma_max=1.0).first == 1.0
+    )

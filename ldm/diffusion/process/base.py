@@ -158,9 +158,13 @@ class ContinuousProcess(Process):
         shift: of sampling steps towards noise, for large images (Esser et al., 2024, Eq. 23); 1 is none.
         time_scale: the network is told `time_scale * t`.
         time_reversed: the network is told `time_scale * (first - t)`, as networks are that count time from noise to data.
+
+    Raises:
+        ValueError: numbers out of range, or `times` that are none of the process.
     """
 
     ode_divides_by_alpha = False
+    beyond_first = False  # whether there are times of more noise than sampling begins with
 
     def __init__(
         self,
@@ -178,6 +182,9 @@ class ContinuousProcess(Process):
             raise ValueError(f"time grows with noise: clean must be less than first, got clean={clean}, first={first}")
         self.first, self.clean, self.shift = float(first), float(clean), float(shift)
         self.times = times if times is not None else Uniform(clean, first)
+        least, most = self.times(torch.tensor([0.0, 1.0 - 1e-7], dtype=torch.float64, device="cpu")).tolist()
+        if least < clean or (most > first and not self.beyond_first):
+            raise ValueError(f"times must lie from {clean:g} to {first:g}, but {type(self.times).__name__} draws {least:g} to {most:g}")
         self.time_scale, self.time_reversed = time_scale, time_reversed
 
     @abstractmethod

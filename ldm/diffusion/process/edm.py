@@ -20,6 +20,8 @@ class EDM(ContinuousProcess):
         times: how sigma is drawn in training; log-normal with the paper's numbers if None.
     """
 
+    beyond_first = True
+
     def __init__(
         self,
         sigma_data: float = 0.5,
