@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from ldm.config import Trust, build
 from ldm.errors import UserError
-from ldm.files import fingerprint, save_weights, write_text
-from ldm.interop import compvis, diffusers
+from ldm.files import fingerprint, save_pickled, save_tensors, save_weights, write_text
+from ldm.interop import compvis, diffusers, dit
 from ldm.interop.compvis import export, state
 from ldm.latent_diffusion import LatentDiffusion
 from ldm.loading import first_stage_source, fitted
 from ldm.portable import find_first_stage
-from ldm.sources import PRETRAINED, Source, trained_size, unwrap
+from ldm.sources import PICKLES, PRETRAINED, Source, trained_size, unwrap
 
 
 def whole(source: Source, first_stage: str | None = None, trust: Trust | None = None) -> Source:
@@ -94,12 +94,33 @@ def to_compvis(source: Source, target: Path, trust: Trust | None = None) -> list
     return []
 
 
+def to_dit(source: Source, target: Path, trust: Trust | None = None) -> list[str]:
+    """A state dict under the names of DiT, SiT and LightningDiT: `.safetensors`, or what torch.save writes; in a folder with the mean and
+    deviation of latents, where these are scaled channel by channel."""
+    with torch.device("meta"):
+        model = build(unwrap(source.node), (trust or Trust()).for_model(PRETRAINED), "model")
+    if not isinstance(model, LatentDiffusion):
+        raise UserError(f"{source.path}: a first stage; checkpoints of DiT hold none")
+    content, tensors = dit.to_state(model, source.weights), source.weights.tensors
+    if target.suffix == ".safetensors":
+        save_tensors(target, content["ema"] if source.weights.ema else content)
+    elif target.suffix in PICKLES:
+        save_pickled(target, content)
+    else:
+        save_pickled(target / "model.pt", content)
+        if model.mean is not None:
+            save_pickled(
+                target / dit.STATISTICS, {"mean": tensors["mean"][None], "std": 1.0 / tensors["scale"].expand_as(tensors["mean"])[None]}
+            )
+    return ["without first stage, process, and scale of latents, which these programs do not read from this file"]
+
+
 def constant(source: Source, params: dict[str, Any]) -> None:
     """Where the scale is no buffer of theirs, its value stands in their config."""
     scale = source.weights.tensors.get("scale")
     if (
         scale is not None
-        and scale.numel() == 1
+        and scale.ndim == 0
         and abs(float(scale) - float(source.node["params"].get("scale", 1.0))) > 1e-6 * abs(float(scale))
     ):
         params["model"]["params"]["scale"] = float(scale)

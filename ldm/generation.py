@@ -34,7 +34,7 @@ class SamplerSettings:
         eta: of samplers that have one (DDIM's); 0 is deterministic.
         scale: of classifier-free guidance; 1 is none.
         guidance_interval: share of the noise levels that is guided, see `Guidance`.
-        guidance_rescale: see `Guidance`.
+        guidance_rescale, guidance_channels: see `Guidance`.
         spacing: where the steps lie, one of the process's `spacings`: "uniform" makes exactly the asked number and ends on clean
             data; "original_uniform" and "original_quadratic" do as the original code does.
 
@@ -48,6 +48,7 @@ class SamplerSettings:
     scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_rescale: float = 0.0
+    guidance_channels: int | None = None
     spacing: str = "uniform"
 
     def times(self, process: Process) -> Sequence[float]:
@@ -87,7 +88,7 @@ class SamplerSettings:
 
     @property
     def guidance(self) -> Guidance:
-        return Guidance(self.scale, self.guidance_interval, self.guidance_rescale)
+        return Guidance(self.scale, self.guidance_interval, self.guidance_rescale, self.guidance_channels)
 
     def __post_init__(self) -> None:
         sampler = sampler_named(self.sampler)

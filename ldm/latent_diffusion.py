@@ -31,7 +31,7 @@ class LatentDiffusion(nn.Module):
         conditioner: y -> Conditioning; trained along if it has parameters that need gradients.
         parameterization: what the network predicts: a name, or one of your own.
         scale: latents are multiplied by it (App. G): a number, or one for each channel; "std" measures 1/std on the first
-            training batch.
+            training batch, "channels" mean and 1/std of each channel.
         mean: subtracted from latents before they are scaled: a number for each channel, None for 0.
 
     Raises:
@@ -46,7 +46,7 @@ class LatentDiffusion(nn.Module):
         process: Process,
         conditioner: Conditioner | None = None,
         parameterization: str | Parameterization = "eps",
-        scale: float | Sequence[float] | Literal["std"] = 1.0,
+        scale: float | Sequence[float] | Literal["std", "channels"] = 1.0,
         mean: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
@@ -59,13 +59,15 @@ class LatentDiffusion(nn.Module):
             parameterization = PARAMETERIZATIONS[parameterization]
         self.parameterization = parameterization
         parameterization.require(process)
-        self.scale_by_std = scale == "std"
-        factor, shift = latent_scale(1.0 if scale == "std" else scale, mean, self.first_stage.channels)
+        self.scale_by_std = scale in ("std", "channels")
+        c, unknown = self.first_stage.channels, float("nan")  # until measured, so that a forgotten measurement cannot pass unnoticed
+        if scale == "channels" and mean is not None:
+            raise ValueError("scale: channels measures the mean, too: leave mean out")
+        factor, shift = latent_scale([1.0] * c if scale == "channels" else 1.0 if scale == "std" else scale, mean, c)  # type: ignore[arg-type]
         self.scale: Tensor
         self.mean: Tensor | None
-        # nan until measured, so that a forgotten measurement cannot pass unnoticed
-        self.register_buffer("scale", torch.full_like(factor, float("nan")) if self.scale_by_std else factor)
-        self.register_buffer("mean", shift)
+        self.register_buffer("scale", torch.full_like(factor, unknown) if self.scale_by_std else factor)
+        self.register_buffer("mean", torch.full_like(factor, unknown) if scale == "channels" else shift)
         self._check_shapes()
 
     def _check_shapes(self) -> None:
@@ -124,6 +126,19 @@ class LatentDiffusion(nn.Module):
         """The way back."""
         z = z / self.scale
         return z if self.mean is None else z + self.mean
+
+    def moments(self, z: Tensor) -> Tensor:
+        """Number, sum and sum of squares of each channel of what the scale is measured on, latents `(B, c, h, w)`: `(3, c)` float64."""
+        z = (z if self.mean is None or self.scale.ndim else z - self.mean).double().cpu()
+        number = torch.full((z.shape[1],), z.numel() / z.shape[1], dtype=torch.float64)
+        return torch.stack([number, z.sum(dim=(0, 2, 3)), z.square().sum(dim=(0, 2, 3))])
+
+    def set_scale(self, moments: Tensor) -> None:
+        """Scale latents by what was measured of them, and centre them where the scale is that of channels."""
+        count, total, squares = moments if self.scale.ndim else moments.sum(dim=1)
+        self.scale.copy_(std_scale(count, total, squares).view_as(self.scale))
+        if self.scale.ndim and self.mean is not None:
+            self.mean.copy_((total / count).view_as(self.mean))
 
     @torch.no_grad()
     def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -243,13 +258,13 @@ def latent_scale(scale: float | Sequence[float], mean: Sequence[float] | None, c
         if values is not None and (len(values) != channels or not all(map(finite, values))):  # type: ignore[arg-type]
             raise ValueError(f"{name} must have a number for each of the {channels} channels, got {values!r}")
     if not all(finite(value) and value != 0 for value in (scale if several else [scale])):  # type: ignore[union-attr]
-        raise ValueError(f"scale must be a number other than 0, one for each channel, or std, got {scale!r}")
+        raise ValueError(f"scale must be a number other than 0, one for each channel, std or channels, got {scale!r}")
     # on the CPU even where models are built on the meta device: the values are compared
     factor = torch.tensor(scale, dtype=torch.float32, device="cpu")
     shift = None if mean is None else torch.tensor(list(mean), dtype=torch.float32, device="cpu").view(-1, 1, 1)
     return factor.view(-1, 1, 1) if several else factor, shift
 
 
-def std_scale(count: float, total: float, squares: float) -> float:
+def std_scale(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
     """1 / (unbiased standard deviation) of latents, from their number, sum and sum of squares (App. G)."""
-    return float(((squares - total**2 / count) / (count - 1)) ** -0.5)
+    return ((squares - total**2 / count) / (count - 1)) ** -0.5

@@ -1,26 +1,28 @@
 """The same config with narrow networks: one step of it on a CPU takes a moment, and fails where the big one would."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
-WIDTH = 32
+from ldm.config import Trust
+from ldm.networks.base import NARROW as WIDTH
 
 
-def shrink(node: Any) -> Any:
+def shrink(node: Any, trust: Trust | None = None) -> Any:
     """A copy of a model's node with narrow networks, no perceptual loss, and at most two transformer layers."""
     node = copy.deepcopy(node)
-    _walk(node)
+    _walk(node, trust or Trust())
     return node
 
 
-def _walk(node: Any) -> None:
+def _walk(node: Any, trust: Trust) -> None:
     if isinstance(node, list):
         for item in node:
-            _walk(item)
+            _walk(item, trust)
     elif isinstance(node, dict):
         name = str(node.get("target", "")).rpartition(".")[2]
         params = node.get("params") or {}
-        change = _CHANGES.get(name)
+        change = _CHANGES.get(name) or _narrow(node, trust)
         if change is not None:
             change(params)
         if name == "BertTokenizer":
@@ -28,7 +30,15 @@ def _walk(node: Any) -> None:
         if name == "PretrainedText":
             _frozen_text(node)
         for item in node.values():
-            _walk(item)
+            _walk(item, trust)
+
+
+def _narrow(node: dict[str, Any], trust: Trust) -> Callable[[dict[str, Any]], None] | None:
+    """How a class says that it is narrowed."""
+    try:
+        return getattr(trust.resolve(str(node.get("target"))), "narrow", None)
+    except ValueError:
+        return None
 
 
 def _unet(params: dict[str, Any]) -> None:

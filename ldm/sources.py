@@ -13,7 +13,7 @@ from ldm.config import Trust, build, load, require_shape
 from ldm.errors import MissingFile, UserError, understood
 from ldm.files import checked, followed, newest_checkpoint, newest_weights, read_weights
 from ldm.first_stage.base import FirstStage
-from ldm.interop import compvis, diffusers
+from ldm.interop import compvis, diffusers, dit
 from ldm.interop.compvis.state import RAW, Weights, first_stage_from_state, from_state
 from ldm.interop.compvis.text import TARGET as TEXT
 from ldm.interop.compvis.text import named_as_here
@@ -23,7 +23,10 @@ from ldm.latent_diffusion import LatentDiffusion
 log = logging.getLogger(__name__)
 PRETRAINED = "ldm.loading.pretrained"
 PICKLES = (".ckpt", ".pt", ".pth")
-KINDS = "a run folder, weights (.safetensors), a CompVis checkpoint (.ckpt or .safetensors, with its YAML), or a diffusers folder"
+KINDS = (
+    "a run folder, weights (.safetensors), a CompVis checkpoint (.ckpt or .safetensors, with its YAML), a checkpoint of DiT, SiT or "
+    "LightningDiT (.pt or .safetensors, with a YAML of ours), or a diffusers folder"
+)
 
 
 @dataclass
@@ -142,7 +145,7 @@ def read_source(
 
     Args:
         name: path of it.
-        config: YAML of a CompVis checkpoint; without it, `config.yaml` or a YAML of the checkpoint's name beside it.
+        config: YAML of a CompVis or DiT checkpoint; without it, `config.yaml` or a YAML of the checkpoint's name beside it.
         full: of a run folder, read the full training state, which has averaged and raw weights.
         stage: the architecture, where the caller knows that the file is a first stage.
         tokenizer: folder of the text model's tokenizer, or finished encoder, instead of where the config says.
@@ -165,10 +168,14 @@ def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, 
         content = compvis.read(file)
         if "ldm_checkpoint" in content:
             return _training_state(file, checked(content, file))
+        if stage is None and (states := dit.states_of(content, str(file))):
+            return _dit(file, *states, config)
         step = content.get("global_step", -1)
         return _compvis(file, *compvis.state_of(content, file), step if isinstance(step, int) else -1, config, stage, tokenizer)
     tensors, metadata = read_weights(file)
     if "config" not in metadata:  # of another program: most of these hold what a .ckpt holds
+        if stage is None and (states := dit.states_of(tensors, str(file))):
+            return _dit(file, *states, config)
         return _compvis(file, *tensors_of(tensors, str(file)), -1, config, stage, tokenizer)
     return _ours(file, tensors, metadata)
 
@@ -221,6 +228,27 @@ def _compvis(
         else:
             source.weights = first_stage_from_state(model, state, str(path))
     source.notes += told(source.weights.dropped)
+    for note in source.notes:
+        log.info("%s: %s", path, note)
+    return source
+
+
+def _dit(path: Path, state: dict[str, Tensor], raw: dict[str, Tensor], notes: list[str], config: str | None) -> Source:
+    """A state dict of DiT's names, with the config of ours that says what it is."""
+    try:
+        file = Path(config) if config else beside(path)
+    except MissingFile as error:
+        raise MissingFile(f"{path}: DiT, SiT and LightningDiT look alike, and the file does not say which it is: {dit.ADVICE}") from error
+    source = Source(path, load([file]).data, Weights({}), notes=notes)
+    source.notes += dit.fit_node(source.node, state)
+    with torch.device("meta"):
+        model = build(unwrap(source.node), Trust().for_model(PRETRAINED), "model")
+    if not isinstance(model, LatentDiffusion):
+        raise UserError(f"{file}: describes no latent diffusion model; {dit.ADVICE}")
+    source.weights = dit.from_state(model, state, raw, str(path))
+    if model.scale_by_std:
+        mean, std = dit.latent_statistics(path, (source.config.get("paths") or {}).get("latent_stats"), model.first_stage.channels)
+        source.weights.tensors |= {"mean": mean, "scale": 1.0 / std}
     for note in source.notes:
         log.info("%s: %s", path, note)
     return source

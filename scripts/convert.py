@@ -1,4 +1,4 @@
-"""Convert a model between this project, CompVis/latent-diffusion and diffusers, weight by weight and exactly."""
+"""Convert a model between this project, CompVis/latent-diffusion, DiT and its relatives, and diffusers, weight by weight and exactly."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.numbers import pixels  # noqa: E402
 from ldm.config import Trust  # noqa: E402
-from ldm.convert import to_compvis, to_diffusers, to_ldm, whole  # noqa: E402
+from ldm.convert import to_compvis, to_diffusers, to_dit, to_ldm, whole  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.sources import read_source, set_text_source  # noqa: E402
 
@@ -24,18 +24,22 @@ examples
     python scripts/convert.py celeba.safetensors celeba-diffusers --to diffusers
   a run of one's own for the original code
     python scripts/convert.py logs/<run> exported --to compvis
+  a released SiT, which needs a config of ours and its autoencoder; and back to its own names
+    python scripts/convert.py SiT.pt sit.safetensors --to ldm --config configs/dit/imagenet-sit-xl2-256.yaml --first-stage sd-vae-ft-ema
+    python scripts/convert.py sit.safetensors SiT.pt --to dit
 
 exit codes: 0 converted; 2 cannot be converted, with the reason; 3 a file is missing
 """
+WRITERS = {"compvis": to_compvis, "dit": to_dit}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     p = Parser(__doc__, EXAMPLES)
-    p.add_argument("source", metavar="IN", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
-    p.add_argument("target", metavar="OUT", type=Path, help="ldm: a .safetensors file or a folder; compvis, diffusers: a folder")
-    p.add_argument("--to", required=True, choices=["ldm", "compvis", "diffusers"], help="what to write")
-    p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
+    p.add_argument("source", metavar="IN", help="a run folder, weights (.safetensors), a CompVis .ckpt, a DiT .pt, or a diffusers folder")
+    p.add_argument("target", metavar="OUT", type=Path, help="ldm, dit: a file or a folder; compvis, diffusers: a folder")
+    p.add_argument("--to", required=True, choices=["ldm", "compvis", "dit", "diffusers"], help="what to write")
+    p.add_argument("--config", metavar="YAML", help="of a CompVis or DiT checkpoint (default: config.yaml beside it)")
     p.add_argument("--raw", action="store_true", help="diffusers: the weights as they were trained instead of their average (EMA)")
     p.add_argument("--size", type=pixels, help="diffusers: image size of the pipeline (default: that of the training data, if known)")
     p.add_argument("--first-stage", metavar="FILE", help="use this first stage instead of the one the weights name")
@@ -49,13 +53,14 @@ def main(arguments: list[str] | None = None) -> int:
     if (flags.raw or flags.size) and flags.to != "diffusers":
         raise UserError("--raw and --size go with --to diffusers: the other two forms keep averaged and raw weights, and any size")
     trust = Trust(tuple(flags.trust))
-    source = whole(read_source(flags.source, flags.config, full=True, tokenizer=flags.tokenizer), flags.first_stage, trust)
+    source = read_source(flags.source, flags.config, full=True, tokenizer=flags.tokenizer)
+    source = source if flags.to == "dit" else whole(source, flags.first_stage, trust)
     if flags.tokenizer is not None:
         set_text_source(source.node["params"].get("conditioner"), flags.tokenizer, source.path)
     if flags.to == "diffusers":
         notes = to_diffusers(source, flags.target, flags.raw, flags.size, trust)
     else:
-        notes = to_ldm(source, flags.target) if flags.to == "ldm" else to_compvis(source, flags.target, trust)
+        notes = to_ldm(source, flags.target) if flags.to == "ldm" else WRITERS[flags.to](source, flags.target, trust)
     count = sum(value.numel() for value in source.weights.tensors.values())
     sys.stdout.write(f"{len(source.weights.tensors)} tensors, {count / 1e6:.2f} M numbers: {source.path} -> {flags.target}\n")
     sys.stdout.writelines(f"note: {note}\n" for note in [*source.notes, *notes])

@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from ldm.threads import choose_waiting  # noqa: E402
 
@@ -18,6 +19,7 @@ choose_waiting()
 
 import torch  # noqa: E402
 import yaml  # noqa: E402
+from recorded import cases_in, read_case  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from ldm.cli import run_script  # noqa: E402
@@ -28,7 +30,6 @@ from ldm.data.batch import Batch  # noqa: E402
 from ldm.diffusion.sampling import ddim  # noqa: E402
 from ldm.files import write_text  # noqa: E402
 from ldm.interop.compvis import read_state, write_state  # noqa: E402
-from ldm.interop.compvis.recorded import cases_in, read_case  # noqa: E402
 from ldm.sources import read_source  # noqa: E402
 
 EXAMPLES = """

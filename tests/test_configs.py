@@ -12,8 +12,10 @@ from ldm.config import Config, Trust, load, validate
 from ldm.sources import trained_size
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-RUNNABLE = sorted(p for folder in ("first_stage", "ldm", "demo", "demo/compression", "own") for p in (CONFIGS / folder).glob("*.yaml"))
-ZOO = sorted(p for folder in ("first_stage", "ldm") for p in (CONFIGS / folder).glob("*.yaml"))
+ZOO = sorted(p for folder in ("first_stage", "ldm", "dit") for p in (CONFIGS / folder).glob("*.yaml"))
+RUNNABLE = sorted([*ZOO, *(p for folder in ("demo", "demo/compression", "own") for p in (CONFIGS / folder).glob("*.yaml"))])
+
+TRANSFORMERS = ("imagenet-dit-xl2-256", "imagenet-dit-xl2-512", "imagenet-sit-xl2-256", "imagenet-lightningdit-xl1-256")
 
 # Millions of parameters, of parts or of sums of parts: as printed in the paper's tables or, where the print is wrong or
 # missing, as recounted; configs whose shape the paper does not state have what was chosen.
@@ -75,6 +77,9 @@ PUBLISHED = {
     "ldm/semantic-512-ft": {"network": 215},
     "ldm/semantic-kl-unscaled": {"network": 215},
     "ldm/semantic-kl-rescaled": {"network": 215},
+    "dit/kl-f16-c32": {"autoencoder": 69.84},
+    **{f"dit/{name}": {"first_stage": 83.65, "network+conditioner": 675} for name in TRANSFORMERS[:3]},
+    f"dit/{TRANSFORMERS[3]}": {"first_stage": 69.84, "network+conditioner": 675},
 }
 # What differs from the printed count by more than a percent says so in its header.
 MISPRINTED = {"ldm/imagenet-f4": "cin-size", "ldm/imagenet-ldm4": "cin-size", "ldm/layout-coco-ldm8": "coco-size", "ldm/sr-ldm4": "sr-size"}
@@ -143,6 +148,14 @@ def test_the_page_of_the_zoo_has_every_config_and_its_counts() -> None:
         assert shown == [f"{counts[part] / 1e6:.2f}" if counts.get(part) else "" for part in order], name(path)
 
 
+@pytest.mark.parametrize("config,exact", [(config, 674_961_824 if "lightning" in config else 674_834_720) for config in TRANSFORMERS])
+def test_transformers_have_exactly_the_published_parameters_and_lack_only_files(script, config: str, exact: int) -> None:
+    path = CONFIGS / "dit" / f"{config}.yaml"
+    assert counted(path)["network"] + counted(path)["conditioner"] == exact
+    done = script("main.py", "--base", path, "--check")
+    assert done.returncode == 3 and "the config is right, but files are missing" in done.stdout, done.stdout + done.stderr
+
+
 def stages(node: Any) -> list[dict[str, Any]]:
     """Every autoencoder in a config."""
     if isinstance(node, list):
@@ -182,7 +195,7 @@ def test_what_is_fine_tuned_has_the_shape_of_what_it_starts_from(path: Path) -> 
 
 def test_no_block_is_written_twice() -> None:
     seen: dict[str, Path] = {}
-    for path in sorted(p for folder in ("first_stage", "ldm", "parts") for p in (CONFIGS / folder).glob("*.yaml")):
+    for path in sorted(p for folder in ("first_stage", "ldm", "dit", "parts") for p in (CONFIGS / folder).glob("*.yaml")):
         for line in path.read_text().splitlines():
             block = line.strip().removeprefix("- ")
             if len(block) > 100 and not block.startswith(("#", "base:")):

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from recorded import read_case
 
 from ldm.cli.asked import refuse_others
 from ldm.cli.steer import in_proportion
@@ -18,7 +19,6 @@ from ldm.config import Trust, build
 from ldm.errors import UserError
 from ldm.evaluation.made import how_made
 from ldm.files import read_weights, save_weights
-from ldm.interop.compvis.recorded import read_case
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}

@@ -83,10 +83,10 @@ def run_narrow_step(node: Any, batch: Batch, steps: int, trust: Trust, report: R
     """One forward and backward pass of the same config, which trains for `steps`, with narrow networks, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = build(shrink(node), trust, "model")
+        module = build(shrink(node, trust), trust, "model")
         module.manual_backward = lambda loss: loss.backward()
         if isinstance(module, DiffusionTraining) and module.model.scale_by_std:
-            module.model.scale.fill_(1.0)
+            module.model.set_scale(torch.tensor([2.0, 0.0, 1.0])[:, None].expand(-1, module.model.first_stage.channels))
             module.model.scale_by_std = False
         if isinstance(module, DiffusionTraining) and (wrong := condition_problems(module, batch)):
             report.problems += wrong

@@ -78,6 +78,7 @@ def script_parser(description: str | None, examples: str, scale: float = 1.0) ->
     p.add_argument(
         "--guidance-rescale", type=number, metavar="SHARE", help="share of the contrast without guidance that is given back, 0 to 1"
     )
+    p.add_argument("--guidance-channels", type=int, metavar="N", help="guide only the first N channels, as DiT's programs do 3")
     p.add_argument(
         "--sampler", help=f"{', '.join(SAMPLERS)}, or package.function of a package of --trust (default: the config's, else ddim)"
     )
@@ -95,11 +96,12 @@ def script_parser(description: str | None, examples: str, scale: float = 1.0) ->
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """The model as first argument, how it is loaded and run, and where results go."""
-    parser.add_argument("model", metavar="MODEL", help="a run folder, weights (.safetensors), a CompVis .ckpt, or a diffusers folder")
+    what = "a run folder, weights (.safetensors), a CompVis .ckpt, a DiT .pt, or a diffusers folder"
+    parser.add_argument("model", metavar="MODEL", help=what)
     p = parser.add_argument_group("the model, and where results go")
     p.add_argument("--outdir", default="outputs/samples", help="folder to write to (default: outputs/samples)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    p.add_argument("--config", metavar="YAML", help="of a CompVis checkpoint (default: config.yaml beside it)")
+    p.add_argument("--config", metavar="YAML", help="of a CompVis or DiT checkpoint (default: config.yaml beside it)")
     p.add_argument("--tokenizer", metavar="DIR", help="folder with a text model's BERT tokenizer (vocab.txt), or its CLIP or T5 encoder")
     p.add_argument("--raw", action="store_true", help="the weights as they were trained instead of their average (EMA)")
     p.add_argument("--first-stage", metavar="FILE", help="use this first stage instead of the one the weights name")

@@ -178,7 +178,8 @@ class Job:
         device = {"device": self.model.device.type, "version": __version__}
         if self.worse is not None:
             flags["autoguide_sha256"] = self.worse.sha256
-        return {**weights, **flags, **asdict(self.settings), **device, **more}
+        settings = {key: value for key, value in asdict(self.settings).items() if value is not None}
+        return {**weights, **flags, **settings, **device, **more}
 
     def check_free(self, name: str, record: dict[str, Any]) -> None:
         """Whether a picture may be written; the same one may always be written again.

@@ -3,7 +3,7 @@
 from ldm.conditioning.base import Conditioner, Conditioning, Encode, Joint, TextConditioner, Unconditional
 from ldm.conditioning.given import GivenContext
 from ldm.conditioning.image import ConcatImage, LabelMap, Rescaler
-from ldm.conditioning.label import ClassEmbedding, LabelVector
+from ldm.conditioning.label import ClassEmbedding, ClassVector, LabelVector
 from ldm.conditioning.layout import BoxTokenizer, LayoutTransformer
 from ldm.conditioning.pretrained_text import PretrainedText
 from ldm.conditioning.text import TextTransformer
@@ -13,6 +13,7 @@ __all__ = [
     "BertTokenizer",
     "BoxTokenizer",
     "ClassEmbedding",
+    "ClassVector",
     "ConcatImage",
     "Conditioner",
     "Conditioning",

@@ -27,7 +27,7 @@ class ClassEmbedding(Conditioner):
         integer(num_classes=num_classes, width=width)
         share(drop_rate=drop_rate)
         if drop_rate and not null_class:
-            raise ValueError("ClassEmbedding: drop_rate needs the null class")
+            raise ValueError(f"{type(self).__name__}: drop_rate needs the null class")
         self.num_classes, self.drop_rate, self.null_class = num_classes, drop_rate, null_class
         self.keys = {"label": Key(torch.int64, (), num_classes if null_class else None, 0, num_classes - 1)}
         self.context_channels = width
@@ -35,6 +35,21 @@ class ClassEmbedding(Conditioner):
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         return Conditioning(context=self.embedding(batch["label"])[:, None])
+
+
+class ClassVector(ClassEmbedding):
+    """label `(B,)` -> a learned vector `(B, width)` beside the time embedding, as DiT has it (Peebles and Xie, 2023, Sec. 3.2).
+
+    Args: as in `ClassEmbedding`; `width` is that of the network.
+    """
+
+    def __init__(self, num_classes: int, width: int, drop_rate: float = 0.0, null_class: bool = True) -> None:
+        super().__init__(num_classes, width, drop_rate, null_class)
+        self.context_channels, self.vector_channels = None, width
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+    def forward(self, batch: Batch, encode: Encode) -> Conditioning:
+        return Conditioning(vector=self.embedding(batch["label"]))
 
 
 class LabelVector(Conditioner):

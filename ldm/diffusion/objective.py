@@ -12,6 +12,7 @@ from ldm.diffusion.parameterization import Parameterization
 from ldm.diffusion.process import DiscreteProcess, Process
 from ldm.ranges import integer, number, positive
 
+SHORT = 1e-2  # vectors below this length count as so long in the cosine: its gradient is 1 / length, and many networks begin with 0
 Network = Callable[[Tensor, Tensor], Tensor]  # (z_t, t) -> output, conditioning closed over
 
 
@@ -83,7 +84,8 @@ class DiffusionObjective(nn.Module):
         error = error.abs() if self.loss == "l1" else torch.square(error)
         errors = error.flatten(1).mean(dim=1)
         if self.cosine_weight:
-            errors = errors + self.cosine_weight * (1.0 - F.cosine_similarity(output, target, dim=1)).flatten(1).mean(dim=1)
+            cosine = F.cosine_similarity(output, target, dim=1, eps=SHORT)
+            errors = errors + self.cosine_weight * (1.0 - cosine).flatten(1).mean(dim=1)
         return errors
 
     def forward(self, errors: Tensor, t: Tensor, process: Process, parameterization: Parameterization) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,6 +1,10 @@
 """What a latent diffusion model needs of a denoising network, of whatever kind."""
 
+from typing import Any
+
 from torch import Tensor, nn
+
+NARROW = 32  # width of networks, and of the tokens that they attend to, in a quick check of a config
 
 
 class Network(nn.Module):
@@ -42,6 +46,10 @@ class Network(nn.Module):
         """
         if height % self.multiple or width % self.multiple:
             raise ValueError(f"latents are {height}x{width}, no multiple of the {self.multiple} that the network needs")
+
+    @staticmethod
+    def narrow(params: dict[str, Any]) -> None:
+        """Change constructor arguments, in place, to those of a small network of the same kind: `--check` takes a step with it."""
 
     def check_input(self, z: Tensor, context: Tensor | None, vector: Tensor | None) -> None:
         """Whether it was built for this input.

@@ -12,7 +12,7 @@ from ldm.data.batch import Batch, Key
 from ldm.diffusion.objective import DiffusionObjective
 from ldm.first_stage.base import FirstStage
 from ldm.generation import SamplerSettings, generate, to_device
-from ldm.latent_diffusion import LatentDiffusion, std_scale
+from ldm.latent_diffusion import LatentDiffusion
 from ldm.posthoc import PowerAverages
 from ldm.seeding import StepRandom
 from ldm.starting import StartingWeights, begin_with, own_weights
@@ -108,16 +108,13 @@ class DiffusionTraining(TrainingModule):
 
     @torch.no_grad()
     def _measure_scale(self) -> None:
-        """scale = 1 / std over all elements of the first global batch (App. G), the same on all devices."""
-        sums = torch.zeros(3, dtype=torch.float64)
+        """Measure latents on the first global batch (App. G), the same on all devices."""
+        sums = torch.zeros(3, self.model.first_stage.channels, dtype=torch.float64)
         for batch in self.trainer.datamodule.first_step():  # type: ignore[attr-defined]
             x = to_device(batch, self.device)["image"]
             noise = self.model.first_stage.posterior_noise(x, StepRandom(self.run_seed, 0, draws(batch)))
-            z = self.model.first_stage.encode(x, noise)
-            z = (z if self.model.mean is None else z - self.model.mean).double().cpu()
-            sums += torch.stack([torch.tensor(float(z.numel())), z.sum(), z.square().sum()])
-        count, total, squares = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").tolist()  # type: ignore[union-attr]
-        self.model.scale.fill_(std_scale(count, total, squares))
+            sums += self.model.moments(self.model.first_stage.encode(x, noise))
+        self.model.set_scale(self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum"))  # type: ignore[union-attr,arg-type]
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": self.model.errors(batch, self.objective, StepRandom(0, 0, batch["id"]))[0].mean()}

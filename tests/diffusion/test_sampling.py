@@ -17,6 +17,7 @@ from ldm.diffusion import (
     Process,
     RectifiedFlow,
     Trigonometric,
+    VarianceExploding,
     VariancePreserving,
     autoguidance,
     classifier_free,
@@ -39,6 +40,7 @@ PROCESSES: dict[str, Callable[[], Process]] = {
     "trigonometric": Trigonometric,
     "vp": VariancePreserving,
     "edm": EDM,
+    "ve": VarianceExploding,
 }
 NEEDS_ALPHA = {("zero", "plms"), ("zero", "euler"), ("zero", "heun"), ("flow", "plms"), ("shifted-flow", "plms"), ("trigonometric", "plms")}
 PAIRS = [(process, sampler) for process in PROCESSES for sampler in SAMPLERS]

@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from recorded import read_case
 
 from ldm.errors import UserError
 from ldm.files import read_weights
 from ldm.interop.compvis import read_state
-from ldm.interop.compvis.recorded import read_case
 from ldm.loading import load_model, pretrained
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from recorded import read_case
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,7 +27,6 @@ from ldm.errors import MissingFile, UserError
 from ldm.evaluation.weightfiles import read_state as read_metric_weights
 from ldm.files import read_checkpoint
 from ldm.interop.compvis import read_state
-from ldm.interop.compvis.recorded import read_case
 from ldm.loading import load_model, pretrained
 from ldm.sources import read_source
 

@@ -2,7 +2,7 @@
 
 from ldm.diffusion.process.base import ContinuousProcess, Gaussian, Level, Process, Spacing
 from ldm.diffusion.process.discrete import DiscreteProcess, cosine, from_betas, linear, normal_kl, scaled_linear, sqrt
-from ldm.diffusion.process.edm import EDM
+from ldm.diffusion.process.edm import EDM, VarianceExploding
 from ldm.diffusion.process.flow import RectifiedFlow, Trigonometric, VariancePreserving
 from ldm.diffusion.process.times import LogitNormal, LogNormal, LogUniform, Shifted, TimeDistribution, Uniform
 
@@ -22,6 +22,7 @@ __all__ = [
     "TimeDistribution",
     "Trigonometric",
     "Uniform",
+    "VarianceExploding",
     "VariancePreserving",
     "cosine",
     "from_betas",

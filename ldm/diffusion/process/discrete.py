@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ldm.diffusion.process.base import Level, Process, Spacing
-from ldm.diffusion.process.spacing import original_quadratic, original_uniform, uniform
+from ldm.diffusion.process.spacing import linspace, original_quadratic, original_uniform, uniform
 from ldm.ranges import integer, number, share
 from ldm.seeding import StepRandom
 
@@ -53,7 +53,7 @@ class DiscreteProcess(Process):
         return random.integers("t", self.T, device)
 
     def spacings(self) -> Mapping[str, Spacing]:
-        kinds = {"uniform": uniform, "original_uniform": original_uniform, "original_quadratic": original_quadratic}
+        kinds = {"uniform": uniform, "original_uniform": original_uniform, "original_quadratic": original_quadratic, "linspace": linspace}
         return {name: partial(kind, self.T) for name, kind in kinds.items()}
 
     def fraction(self, t: float) -> float:

@@ -1,12 +1,13 @@
-"""EDM: z_t = z_0 + sigma eps, where time is sigma itself, and networks see inputs and outputs of unit variance."""
+"""z_t = z_0 + sigma eps, where time is sigma itself: EDM, whose networks see unit variance, and the older process without scaling."""
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from ldm.diffusion.process.base import ContinuousProcess, Level, Spacing
-from ldm.diffusion.process.times import LogNormal, TimeDistribution
+from ldm.diffusion.process.times import LogNormal, LogUniform, TimeDistribution
 from ldm.ranges import positive
 
 
@@ -64,3 +65,35 @@ class EDM(ContinuousProcess):
         """The share of steps that lie below t."""
         high, low = self.first ** (1.0 / self.rho), self.sigma_min ** (1.0 / self.rho)
         return min(max((t ** (1.0 / self.rho) - low) / (high - low), 0.0), 1.0)
+
+
+class VarianceExploding(ContinuousProcess):
+    """alpha = 1, sigma = t (Song et al., 2021; Karras et al., 2022, Table 1, "VE"): the network is given z_t as it is, and predicts
+    (z_0 - z_t) / sigma; goes with `parameterization: edm`.
+
+    Args:
+        sigma_min, sigma_max: of sampling and training; the last step goes from `sigma_min` to 0.
+    """
+
+    def __init__(self, sigma_min: float = 0.02, sigma_max: float = 100.0) -> None:
+        super().__init__(first=sigma_max, times=LogUniform(sigma_min, sigma_max))
+        self.sigma_min = sigma_min
+
+    def path(self, t: Tensor) -> Level:
+        one = torch.ones_like(t)
+        return Level(one, t, torch.zeros_like(t), one, one, t)
+
+    def network_time(self, t: Tensor) -> Tensor:
+        """c_noise = ln(sigma / 2)."""
+        return torch.log(t / 2.0)
+
+    def begin(self, noise: Tensor) -> Tensor:
+        return self.first * noise
+
+    def uniform(self, steps: int) -> list[float]:
+        """Evenly spread in ln(sigma), then 0."""
+        ratio = self.sigma_min / self.first
+        return [*(self.first * ratio ** (i / max(steps - 1, 1)) for i in range(steps)), 0.0]
+
+    def fraction(self, t: float) -> float:
+        return min(max(1.0 - math.log(t / self.first) / math.log(self.sigma_min / self.first), 0.0), 1.0) if t > 0 else 0.0

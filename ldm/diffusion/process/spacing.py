@@ -13,9 +13,18 @@ def uniform(T: int, steps: int) -> list[int]:
     Raises:
         ValueError: if `steps` is not in 1 ... T.
     """
-    if not 1 <= steps <= T:
-        raise ValueError(f"the number of sampling steps must be between 1 and {T}, got {steps}")
+    _check_steps(T, steps)
     return [*(T - 1 - (i * T) // steps for i in range(steps)), -1]
+
+
+def linspace(T: int, steps: int) -> list[int]:
+    """`steps` times spread from T-1 to 0 and rounded, then clean data: the spacing of DiT's ancestral sampling.
+
+    Raises:
+        ValueError: if `steps` is not in 1 ... T.
+    """
+    _check_steps(T, steps)
+    return [*(round((T - 1) * (1.0 - i / max(steps - 1, 1))) for i in range(steps)), -1]
 
 
 def original_uniform(T: int, steps: int) -> list[int]:
@@ -36,3 +45,8 @@ def original_quadratic(T: int, steps: int) -> list[int]:
     """The original's quadratic spacing up to 0.8 T, landing on time 0."""
     times = (torch.linspace(0, (0.8 * T) ** 0.5, steps, dtype=torch.float64) ** 2).long() + 1
     return [*reversed(times.tolist()), 0]
+
+
+def _check_steps(T: int, steps: int) -> None:
+    if not 1 <= steps <= T:
+        raise ValueError(f"the number of sampling steps must be between 1 and {T}, got {steps}")

@@ -226,7 +226,7 @@ def latent_diffusion(node: Node, objective: Node | None, ema: bool, size: int) -
     if p.get("parameterization", "eps") not in ("eps", "x0"):
         raise refuse(f"parameterization {p['parameterization']!r} (theirs are eps and x0)")
     scale = p.get("scale", 1.0)
-    if isinstance(scale, list) or p.get("mean") is not None:
+    if isinstance(scale, list) or scale == "channels" or p.get("mean") is not None:
         raise refuse("a scale or a mean for each channel of the latents (theirs is one factor for all)")
     made: Node = {
         **times,

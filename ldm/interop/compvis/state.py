@@ -25,6 +25,7 @@ RAW = "raw."
 LOSS = "loss."
 UNET = "model.diffusion_model."
 EMA = "model_ema."
+ALIGNMENT = ("foundation_model.", "linear_proj.")  # of VA-VAE: a vision model, and the map to it, that its training compares latents with
 IGNORED = ("lvlb_weights",)  # a buffer of theirs that some versions store
 
 
@@ -249,7 +250,7 @@ def first_stage_from_state(stage: FirstStage, state: Mapping[str, Tensor], sourc
     for ours, value in result.tensors.items():
         if tuple(value.shape) != shapes[ours]:
             raise UserError(f"{source} does not fit its config: {names[ours]} is {tuple(value.shape)}, expected {shapes[ours]}")
-    for key in [key for key in left if key.startswith(LOSS)]:
+    for key in [key for key in left if key.startswith((LOSS, *ALIGNMENT))]:
         value = left.pop(key)
         prefix = next((theirs for theirs in LOSS_PREFIXES if key.startswith(theirs)), None)
         if prefix is None:
