@@ -2,11 +2,11 @@
 
 import sys
 
-from ldm.threads import choose_waiting
+from ldm.system.threads import choose_waiting
 
 choose_waiting()
 
-from ldm.program.main import main  # noqa: E402
+from ldm.cli.main import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,11 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from ldm.check import Report, without_checkpoints  # noqa: E402
+from ldm.check.shrink import shrink  # noqa: E402
 from ldm.config import Trust, build, load, validate  # noqa: E402
-from ldm.files import write_text  # noqa: E402
-from ldm.generation import to_device  # noqa: E402
-from ldm.seeding import StepRandom, generator  # noqa: E402
-from ldm.shrink import shrink  # noqa: E402
+from ldm.rng import StepRandom, generator  # noqa: E402
+from ldm.sampling.generate import to_device  # noqa: E402
+from ldm.system.files import write_text  # noqa: E402
 from ldm.training import DataModule, TrainerSettings  # noqa: E402
 from ldm.training.run import fit  # noqa: E402
 

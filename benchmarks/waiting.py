@@ -3,7 +3,7 @@
     python benchmarks/waiting.py                       # about four minutes; leave the machine alone meanwhile
     python benchmarks/waiting.py --spin 0,1000,10000   # other counts of GOMP_SPINCOUNT
 
-`default` is OpenMP's own policy, `chosen` what `ldm.threads` sets. Every cell is the median over rounds of the step time of a fresh
+`default` is OpenMP's own policy, `chosen` what `ldm.system.threads` sets. Every cell is the median over rounds of the step time of a fresh
 process (a policy is read once, when torch loads), in turn so that a change of the machine meets all of them. Two ratios count:
 `idle`, chosen over default, and `busy`, chosen beside a busy loop over one thread alone on an idle machine, which is what the free
 core predicts on a machine of two.
@@ -24,7 +24,7 @@ STEP = """
 import statistics, sys, time
 import torch
 from ldm.networks import UNet
-from ldm.training.muon import Muon
+from ldm.training.optim.muon import Muon
 torch.manual_seed(0)
 net = UNet(4, 4, width=64, width_mult=[1, 2], blocks_per_level=1, attention_at=[2], head_channels=32, context_channels=64)
 optimizer = Muon(net.named_parameters())
@@ -72,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the command line."""
-    from ldm.files import write_text
-    from ldm.threads import WAITING
+    from ldm.system.files import write_text
+    from ldm.system.threads import WAITING
 
     flags = parser().parse_args()
     policies = {"default": {}, "chosen": WAITING, "passive": {"OMP_WAIT_POLICY": "passive"}}

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ldm.printable import message
+from ldm.system.terminal import message
 
 WORKERS = re.compile(r"^ldm\.errors\.\w+: ", re.M)  # what a stack trace puts before our messages
 NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # as CUDA and MPS, as the CPU, and as cuBLAS say it
@@ -16,7 +16,7 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # as CUD
 class UserError(Exception):
     """Something the user wrote is wrong: a config, a flag, a file. One message that names it; no stack trace is shown.
 
-    Names in it are shown as they are (`ldm.printable`). Of one that comes out of a loader's process, with that process's stack
+    Names in it are shown as they are (`ldm.system.terminal`). Of one that comes out of a loader's process, with that process's stack
     trace, the message counts.
     """
 

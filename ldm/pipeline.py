@@ -8,18 +8,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ldm.cli.asked import Asked, together
+from ldm.checkpoint.load import load_model, pick_device, pretrained
+from ldm.checkpoint.source import read_source, trained_size
+from ldm.cli.requests import Asked, together
 from ldm.cli.typed import entry
 from ldm.config import Trust
 from ldm.data.images import to_image, to_tensor
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
-from ldm.generation import SamplerSettings, generate
-from ldm.latent_diffusion import LatentDiffusion
-from ldm.loading import load_model, pick_device, pretrained
+from ldm.model import LatentDiffusion
 from ldm.precision import sampling_context
-from ldm.sources import read_source, trained_size
-from ldm.steering import Steering
+from ldm.sampling.generate import SamplerSettings, generate
+from ldm.sampling.options import Steering
 
 Pictures = Image.Image | Tensor | Sequence[Image.Image]
 UNKNOWN_SIZE = 256  # of images, where the config does not say it
@@ -178,7 +178,7 @@ def load(path: str | Path, device: str = "auto", trust: Sequence[str] = (), **op
         path: of it.
         device: "auto", "cpu", "cuda", "mps", ...
         trust: packages of your own that its config may name.
-        options: as `ldm.loading.load_model` takes them: first_stage, raw, config, tokenizer, ...
+        options: as `ldm.checkpoint.load.load_model` takes them: first_stage, raw, config, tokenizer, ...
 
     Returns:
         A `Pipeline`; an `Autoencoder` for a first stage.

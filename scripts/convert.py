@@ -5,17 +5,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
+from ldm.checkpoint.convert import to_compvis, to_diffusers, to_dit, to_ldm, whole  # noqa: E402
+from ldm.checkpoint.source import read_source, set_text_source  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.numbers import pixels  # noqa: E402
 from ldm.config import Trust  # noqa: E402
-from ldm.convert import to_compvis, to_diffusers, to_dit, to_ldm, whole  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.sources import read_source, set_text_source  # noqa: E402
 
 EXAMPLES = """
 examples

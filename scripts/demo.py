@@ -9,20 +9,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
+from demos.digits import measure_digits  # noqa: E402
+from demos.run import load_run, setting, train  # noqa: E402
+from demos.text import measure_text  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.job import output_folder  # noqa: E402
 from ldm.config import literal  # noqa: E402
-from ldm.demos.digits import measure_digits  # noqa: E402
-from ldm.demos.run import load_run, setting, train  # noqa: E402
-from ldm.demos.text import measure_text  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.page import write_page  # noqa: E402
-from ldm.files import write_text  # noqa: E402
+from ldm.system.files import write_text  # noqa: E402
 
 MEASURES = {"digits": measure_digits, "text": measure_text}
 TITLES = {"digits": "Handwritten digits, by class", "text": "Coloured shapes, by caption"}

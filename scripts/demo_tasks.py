@@ -14,19 +14,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
+from demos.run import load_run, setting, train  # noqa: E402
+from demos.tasks import LONGER, TASKS  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.job import output_folder  # noqa: E402
 from ldm.config import literal  # noqa: E402
-from ldm.demos.run import load_run, setting, train  # noqa: E402
-from ldm.demos.tasks import LONGER, TASKS  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.page import write_page  # noqa: E402
-from ldm.files import write_text  # noqa: E402
+from ldm.system.files import write_text  # noqa: E402
 
 ALL = TASKS | LONGER
 INTRO = (

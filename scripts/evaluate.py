@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
@@ -18,12 +18,12 @@ from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.measuring import open_images, options_from_flags, refuse_generated, wanted  # noqa: E402
 from ldm.cli.numbers import pixels, workers  # noqa: E402
+from ldm.evaluation.comparison import Subject  # noqa: E402
 from ldm.evaluation.extractors import EXTRACTORS  # noqa: E402
 from ldm.evaluation.images import FILTERS, Prepare  # noqa: E402
 from ldm.evaluation.measures import METRICS, measure  # noqa: E402
 from ldm.evaluation.record import write_records  # noqa: E402
 from ldm.evaluation.scan import scan  # noqa: E402
-from ldm.evaluation.subject import Subject  # noqa: E402
 from ldm.evaluation.weightfiles import FOLDER  # noqa: E402
 
 EXAMPLES = """

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
@@ -19,16 +19,16 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.asked import Asked, classes_and_prompts, part_reading, reads, together  # noqa: E402
+from ldm.cli.batches import Result, number_of, padded_size, rounds  # noqa: E402
 from ldm.cli.flags import add_condition_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.pairs import Pair, Read, make_pairs, pasted, read_pairs  # noqa: E402
 from ldm.cli.pictures import pad_to  # noqa: E402
-from ldm.cli.rounds import Result, number_of, padded_size, rounds  # noqa: E402
+from ldm.cli.requests import Asked, classes_and_prompts, part_reading, reads, together  # noqa: E402
 from ldm.data.images import to_image, to_tensor  # noqa: E402
 from ldm.data.masks import Kind  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.steering import Steering  # noqa: E402
+from ldm.sampling.options import Steering  # noqa: E402
 
 EXAMPLES = """
 The folder holds images and, for each, a mask of the same size with "_mask" added to its name: photo.jpg and photo_mask.png.

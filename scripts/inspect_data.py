@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
@@ -22,12 +22,12 @@ from ldm.data import Mixed  # noqa: E402
 from ldm.data.batch import check_sample  # noqa: E402
 from ldm.data.order import kinds, spread  # noqa: E402
 from ldm.data.reading import Reading  # noqa: E402
-from ldm.data.tasks import WithTask  # noqa: E402
+from ldm.data.sources.tasks import WithTask  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.draw import Names, sheet  # noqa: E402
 from ldm.evaluation.inventory import Inventory  # noqa: E402
-from ldm.files import save_png, write_text  # noqa: E402
-from ldm.printable import printable  # noqa: E402
+from ldm.system.files import save_png, write_text  # noqa: E402
+from ldm.system.terminal import printable  # noqa: E402
 
 EXAMPLES = """
 examples

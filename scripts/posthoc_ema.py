@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
@@ -14,8 +14,8 @@ import torch  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
-from ldm.files import newest_weights, read_metadata, read_weights, save_weights, step_of  # noqa: E402
-from ldm.posthoc import coefficients  # noqa: E402
+from ldm.system.files import newest_weights, read_metadata, read_weights, save_weights, step_of  # noqa: E402
+from ldm.training.posthoc import coefficients  # noqa: E402
 
 FEW = 8
 EXAMPLES = """

@@ -10,13 +10,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from ldm.checkpoint.load import first_stage_source, frozen, pick_device  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.measuring import open_images  # noqa: E402
@@ -25,13 +26,12 @@ from ldm.cli.pictures import write_png  # noqa: E402
 from ldm.config import Trust  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.images import FILTERS, FolderSet, Prepare  # noqa: E402
-from ldm.evaluation.made import shared  # noqa: E402
 from ldm.evaluation.paired import scaled  # noqa: E402
+from ldm.evaluation.provenance import shared  # noqa: E402
 from ldm.evaluation.scan import Scan, scan  # noqa: E402
-from ldm.files import writing  # noqa: E402
 from ldm.first_stage.base import FirstStage  # noqa: E402
-from ldm.loading import first_stage_source, frozen, pick_device  # noqa: E402
-from ldm.seeding import generator, normal  # noqa: E402
+from ldm.rng import generator, normal  # noqa: E402
+from ldm.system.files import writing  # noqa: E402
 
 EXAMPLES = """
 examples

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
@@ -15,8 +15,8 @@ from ldm.config import load  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.report import render  # noqa: E402
 from ldm.evaluation.runs import read_run  # noqa: E402
-from ldm.files import write_text  # noqa: E402
 from ldm.interop.compvis import FOREIGN  # noqa: E402
+from ldm.system.files import write_text  # noqa: E402
 
 EXAMPLES = """
 examples

@@ -7,24 +7,24 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
 from tqdm import tqdm  # noqa: E402
 
+from ldm.checkpoint.load import pick_device  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.evaluation.paper import Row, Table, asked  # noqa: E402
-from ldm.files import write_text  # noqa: E402
-from ldm.loading import pick_device  # noqa: E402
 from ldm.precision import for_sampling  # noqa: E402
-from ldm.reproduction import show  # noqa: E402
-from ldm.reproduction.needs import Asked  # noqa: E402
-from ldm.reproduction.results import as_json, execute, values  # noqa: E402
-from ldm.reproduction.speed import Speeds, SpeedSettings, measure, pieces_of  # noqa: E402
-from ldm.reproduction.studies.command import STUDIES, add_flags, run_study  # noqa: E402
+from ldm.system.files import write_text  # noqa: E402
+from paper import show  # noqa: E402
+from paper.needs import Asked  # noqa: E402
+from paper.results import as_json, execute, values  # noqa: E402
+from paper.speed import Speeds, SpeedSettings, measure, pieces_of  # noqa: E402
+from paper.studies.command import STUDIES, add_flags, run_study  # noqa: E402
+from paper.tables import Row, Table, asked  # noqa: E402
 
 CPU_SHARE = 0.25  # of every width: a round of table 6 then takes about a minute on two cores
 

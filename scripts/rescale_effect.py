@@ -13,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
@@ -21,6 +21,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from ldm.checkpoint.source import trained_size  # noqa: E402
 from ldm.cli import load_from_flags, run_script  # noqa: E402
 from ldm.cli.flags import Parser, add_model_flags  # noqa: E402
 from ldm.cli.job import UNKNOWN_SIZE, output_folder  # noqa: E402
@@ -30,11 +31,10 @@ from ldm.data.images import to_tensor  # noqa: E402
 from ldm.data.listing import Listing  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
 from ldm.evaluation.signal import coarse_variance, share_before  # noqa: E402
-from ldm.files import write_text  # noqa: E402
-from ldm.latent_diffusion import LatentDiffusion  # noqa: E402
-from ldm.seeding import generator, normal  # noqa: E402
-from ldm.sources import trained_size  # noqa: E402
-from ldm.training.monitor import save_grid  # noqa: E402
+from ldm.model import LatentDiffusion  # noqa: E402
+from ldm.rng import generator, normal  # noqa: E402
+from ldm.system.files import write_text  # noqa: E402
+from ldm.training.callbacks.validation import save_grid  # noqa: E402
 
 EXAMPLES = """
 example

@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
@@ -22,15 +22,15 @@ import yaml  # noqa: E402
 from recorded import cases_in, read_case  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from ldm.checkpoint.convert import built, to_compvis, to_diffusers, to_ldm, whole  # noqa: E402
+from ldm.checkpoint.source import read_source  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.conditioning import Conditioner  # noqa: E402
-from ldm.convert import built, to_compvis, to_diffusers, to_ldm, whole  # noqa: E402
 from ldm.data.batch import Batch  # noqa: E402
 from ldm.diffusion.sampling import ddim  # noqa: E402
-from ldm.files import write_text  # noqa: E402
 from ldm.interop.compvis import read_state, write_state  # noqa: E402
-from ldm.sources import read_source  # noqa: E402
+from ldm.system.files import write_text  # noqa: E402
 
 EXAMPLES = """
 example

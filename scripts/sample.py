@@ -10,21 +10,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
+from ldm.checkpoint.load import load_classifier  # noqa: E402
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.asked import Asked, classes_and_prompts  # noqa: E402
 from ldm.cli.conditions import conditions, read_rows  # noqa: E402
 from ldm.cli.flags import add_condition_flags, add_guider_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.layouts import read_names  # noqa: E402
 from ldm.cli.numbers import number  # noqa: E402
+from ldm.cli.options import check_latent, steering_from_flags  # noqa: E402
+from ldm.cli.requests import Asked, classes_and_prompts  # noqa: E402
 from ldm.cli.sets import make_set  # noqa: E402
-from ldm.cli.steer import check_latent, steering_from_flags  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.loading import load_classifier  # noqa: E402
 
 EXAMPLES = """
 examples

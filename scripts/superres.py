@@ -10,7 +10,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
@@ -19,15 +19,15 @@ from PIL import Image  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from ldm.cli import run_script, script_parser  # noqa: E402
+from ldm.cli.batches import Result, number_of, padded_size, rounds  # noqa: E402
 from ldm.cli.flags import add_guider_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
+from ldm.cli.options import image_guide  # noqa: E402
 from ldm.cli.pictures import file_note, pad_to, read_picture  # noqa: E402
-from ldm.cli.rounds import Result, number_of, padded_size, rounds  # noqa: E402
-from ldm.cli.steer import image_guide  # noqa: E402
 from ldm.data.images import to_tensor  # noqa: E402
 from ldm.data.listing import Listing  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
-from ldm.steering import Steering  # noqa: E402
+from ldm.sampling.options import Steering  # noqa: E402
 
 log = logging.getLogger(__name__)
 

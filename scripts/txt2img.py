@@ -6,17 +6,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.asked import Asked, check_captions  # noqa: E402
 from ldm.cli.conditions import read_lines  # noqa: E402
 from ldm.cli.flags import add_prompt_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
+from ldm.cli.options import need_scale, steering_from_flags  # noqa: E402
+from ldm.cli.requests import Asked, check_captions  # noqa: E402
 from ldm.cli.sets import make_set  # noqa: E402
-from ldm.cli.steer import need_scale, steering_from_flags  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """

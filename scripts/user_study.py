@@ -11,18 +11,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.threads import choose_waiting  # noqa: E402
+from ldm.system.threads import choose_waiting  # noqa: E402
 
 choose_waiting()
 
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.numbers import seed  # noqa: E402
-from ldm.config.words import home  # noqa: E402
+from ldm.config.overrides import home  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.runs import read_lines  # noqa: E402
-from ldm.evaluation.study import QUESTIONS, Study, Votes, read_votes, shares  # noqa: E402
-from ldm.evaluation.study_server import StudyServer  # noqa: E402
+from paper.user_study import QUESTIONS, Study, Votes, read_votes, shares  # noqa: E402
+from paper.user_study_page import StudyServer  # noqa: E402
 
 EXAMPLES = """
 examples

@@ -11,7 +11,7 @@ model:
   target: ldm.training.DiffusionTraining
   params:
     model:
-      target: ldm.latent_diffusion.LatentDiffusion
+      target: ldm.model.LatentDiffusion
       params:
         first_stage: {target: ldm.first_stage.IdentityFirstStage, params: {channels: 1}}
         process: {target: ldm.diffusion.linear, params: {T: 100}}
@@ -21,7 +21,7 @@ model:
         conditioner: {target: ldm.conditioning.ClassEmbedding, params: {num_classes: 10, width: 8, drop_rate: 0.1}}
     optimizer: {target: ldm.training.Muon, partial: true, params: {lr: 1e-3}}
     scheduler: {target: ldm.training.warmup_linear, partial: true, params: {warmup: 1, total: 4}}
-    preview: {target: ldm.generation.SamplerSettings, params: {steps: 2}}
+    preview: {target: ldm.sampling.generate.SamplerSettings, params: {steps: 2}}
 data: {params: {batch_size: 4, train: {target: ldm.data.Digits, params: {size: 8}}}}
 trainer: {params: {steps: 2, accelerator: cpu, devices: 1}}
 sampling: {steps: 2}

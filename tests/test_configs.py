@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ldm.check import Report, build_on_meta, count_parameters, without_checkpoints
+from ldm.checkpoint.source import trained_size
 from ldm.config import Config, Trust, load, validate
-from ldm.sources import trained_size
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 ZOO = sorted(p for folder in ("first_stage", "ldm", "dit") for p in (CONFIGS / folder).glob("*.yaml"))
@@ -188,7 +188,7 @@ def test_the_first_stage_is_exactly_one_of_the_zoo(path: Path) -> None:
 def test_what_is_fine_tuned_has_the_shape_of_what_it_starts_from(path: Path) -> None:
     config = loaded(path).data
     start = config["model"]["params"]["start"]
-    assert start == {"target": "ldm.loading.starting_weights", "params": {"checkpoint": config["paths"]["start"]}}
+    assert start == {"target": "ldm.checkpoint.load.starting_weights", "params": {"checkpoint": config["paths"]["start"]}}
     origin = loaded(CONFIGS / "ldm" / f"{Path(config['paths']['start']).stem}.yaml").data
     assert config["model"]["params"]["model"] == origin["model"]["params"]["model"]
 
@@ -204,7 +204,7 @@ def test_no_block_is_written_twice() -> None:
 
 
 def test_the_vocabulary_of_the_text_demo_is_that_of_the_scenes() -> None:
-    from ldm.data.scenes import WORDS
+    from ldm.data.sources.scenes import WORDS
 
     params = load([CONFIGS / "demo/text.yaml"]).data["model"]["params"]["model"]["params"]["conditioner"]["params"]
     assert sorted(params["tokenizer"]["params"]["words"]) == sorted(WORDS)

@@ -18,7 +18,7 @@ NAMES = {  # of packages whose module is called otherwise
 }
 BY_OTHERS = {"tensorboard": "Lightning's TensorBoardLogger", "types-pyyaml": "mypy"}  # not imported here, but by them
 TOOLS = {"pytest-xdist": "pytest -n", "ruff": "-m ruff", "mypy": "-m mypy", "pre-commit": ""}  # called, in the Makefile
-OWN = {"ldm", "main"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+OWN = {"ldm", "main", "demos", "paper", "recorded"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
 
 
 def declared(words: list[str]) -> dict[str, str]:
@@ -50,7 +50,7 @@ def imported(*folders: str) -> tuple[set[str], set[str]]:
 
 
 def test_everything_imported_is_declared() -> None:
-    always, later = imported("ldm", "scripts", "benchmarks")
+    always, later = imported("ldm", "scripts", "benchmarks", "demos", "paper")
     assert {"torch", "torchmetrics", "PIL", "yaml"} <= always
     assert always <= set(REQUIRED.values())
     assert later <= set(REQUIRED.values()) | set(EXTRAS.values())
@@ -59,7 +59,7 @@ def test_everything_imported_is_declared() -> None:
 
 
 def test_everything_declared_is_imported() -> None:
-    used = set().union(*imported("ldm", "scripts", "benchmarks"))
+    used = set().union(*imported("ldm", "scripts", "benchmarks", "demos", "paper"))
     idle = {name for name, module in REQUIRED.items() if module not in used} - BY_OTHERS.keys()
     assert not idle
     with_tests = used.union(*imported("tests"))

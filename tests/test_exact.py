@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ldm.evaluation import digits, nearest
+from demos import digits_measures as digits
+from ldm.evaluation import nearest
 from ldm.evaluation.distances import precision_recall
 from ldm.evaluation.features import of_batch
 from ldm.first_stage import VQAutoencoder

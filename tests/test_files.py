@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from ldm.errors import MissingFile, UserError, WriteError
-from ldm.files import (
+from ldm.system.files import (
     MACHINE,
     append_line,
     clear_remains,
@@ -273,7 +273,7 @@ def told(call: ast.AST, above: dict[ast.AST, ast.AST], tree: ast.Module) -> bool
 
 
 def test_nothing_writes_files_by_another_way(root: Path) -> None:
-    """A full disk is found at every place that writes: what writes does so through ldm.files."""
+    """A full disk is found at every place that writes: what writes does so through ldm.system.files."""
     stray, seen = [], 0
     for path in [*root.glob("ldm/**/*.py"), *root.glob("scripts/*.py"), *root.glob("benchmarks/*.py"), root / "main.py"]:
         if path == root / "ldm" / "files.py":

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ldm.cli.flags import Parser
-from ldm.config.words import home
+from ldm.config.overrides import home
 from ldm.ranges import integer
 
 SCRIPTS = sorted(path.name for path in (Path(__file__).parent.parent / "scripts").glob("*.py"))

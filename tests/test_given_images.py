@@ -8,12 +8,12 @@ import torch
 from PIL import Image, ImageCms
 
 from ldm.cli import run_script
+from ldm.cli.batches import padded_size, rounds
 from ldm.cli.pairs import make_pairs, read_pair, read_pairs
 from ldm.cli.pictures import colours, read_picture, write_png
-from ldm.cli.rounds import padded_size, rounds
 from ldm.data.masks import mask
 from ldm.errors import MissingFile, UserError
-from ldm.seeding import generator
+from ldm.rng import generator
 
 
 def test_rounds_hold_one_size_and_leave_nothing_out() -> None:

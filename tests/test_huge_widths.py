@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ldm.files import newest_checkpoint, newest_weights, read_checkpoint, save_checkpoint
-from ldm.program.main import main
+from ldm.cli.main import main
+from ldm.system.files import newest_checkpoint, newest_weights, read_checkpoint, save_checkpoint
 
 RUNS = Path(__file__).parent / "fixtures" / "runs"
 WIDE = 100_000  # a convolution of it holds 360 GB

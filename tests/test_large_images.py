@@ -15,10 +15,10 @@ from test_task_scripts import FAST, models, photo, pixels, text_of  # noqa: F401
 from tqdm import tqdm
 
 from ldm.diffusion import Windows
-from ldm.evaluation.made import how_made
-from ldm.printable import BesideBars
-from ldm.progress import QUIET, Steps
-from ldm.training.records import Progress, Records
+from ldm.evaluation.provenance import how_made
+from ldm.system.progress import QUIET, Steps
+from ldm.system.terminal import BesideBars
+from ldm.training.callbacks.metrics import Progress, Records
 
 
 def label_map(path: Path, width: int, height: int) -> Path:
@@ -109,7 +109,7 @@ def test_a_job_shows_steps_and_windows_at_a_terminal_and_lines_elsewhere(monkeyp
         assert "5/10" in terminal.getvalue() and "window 3 of 49" in terminal.getvalue()
     monkeypatch.setattr(sys, "stderr", plain := io.StringIO())
     now = [0.0]
-    monkeypatch.setattr("ldm.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("ldm.system.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
     with (steps := Steps()).shown(10):
         for _ in range(10):
             now[0] += QUIET
@@ -138,7 +138,7 @@ def test_messages_stand_on_lines_of_their_own_above_the_bar(monkeypatch: pytest.
 
 
 def test_entry_points_log_beside_bars(run) -> None:
-    code = "import logging, warnings; from ldm.printable import log_to_terminal, BesideBars; log_to_terminal()\n"
+    code = "import logging, warnings; from ldm.system.terminal import log_to_terminal, BesideBars; log_to_terminal()\n"
     code += "assert isinstance(logging.getLogger().handlers[0], BesideBars); warnings.warn('pale'); logging.info('said')"
     done = run("-c", code)
     assert done.returncode == 0 and "pale" in done.stderr and done.stderr.endswith("said\n"), done.stderr

@@ -5,10 +5,10 @@ from ldm.conditioning import ClassEmbedding, ConcatImage
 from ldm.diffusion import cosine
 from ldm.errors import UserError
 from ldm.first_stage import IdentityFirstStage, KLAutoencoder
-from ldm.generation import SamplerSettings, generate
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from ldm.networks import UNet
-from ldm.seeding import StepRandom
+from ldm.rng import StepRandom
+from ldm.sampling.generate import SamplerSettings, generate
 
 
 def make(**options) -> LatentDiffusion:

@@ -10,27 +10,27 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up. A module imports only from lines below its own, or from its own package.
 LAYERS = [
-    {"ldm.printable", "ldm.ranges"},
-    {"ldm.errors", "ldm.seeding", "ldm.posthoc", "ldm.progress", "ldm.shell", "ldm.stops", "ldm.threads", "ldm.imagefiles"},
-    {"ldm.files", "ldm.precision", "ldm.processes"},
-    {"ldm.lock"},
-    {"ldm.config", "ldm.nn", "ldm.data.batch", "ldm.imagesets"},
+    {"ldm.system.terminal", "ldm.ranges"},
+    {"ldm.errors", "ldm.rng"},
+    {"ldm.system", "ldm.precision", "ldm.training.posthoc"},
+    {"ldm.config", "ldm.nn", "ldm.data.batch", "ldm.sampling.image_set"},
     {"ldm.networks", "ldm.diffusion"},
     {"ldm.first_stage", "ldm.conditioning", "ldm.data"},
-    {"ldm.latent_diffusion"},
-    {"ldm.steering", "ldm.starting"},
-    {"ldm.generation"},
+    {"ldm.model"},
+    {"ldm.sampling", "ldm.checkpoint.start"},
     {"ldm.training", "ldm.evaluation"},
     {"ldm.interop"},
-    {"ldm.sources"},
-    {"ldm.portable"},
-    {"ldm.loading", "ldm.shrink"},
-    {"ldm.check", "ldm.cli", "ldm.convert", "ldm.demos"},
-    {"ldm.program", "ldm.reproduction", "ldm.pipeline"},
+    {"ldm.checkpoint"},
+    {"ldm.check"},
+    {"ldm.cli"},
+    {"ldm.pipeline"},
+    {"demos"},
+    {"paper"},
 ]
 PURE = {"ldm.nn", "ldm.diffusion"}  # torch, einops and the standard library only
 LIGHTNING = {"ldm.training"}
-MODULES = sorted(path for path in (ROOT / "ldm").rglob("*.py") if path.name != "__init__.py" or path.parent != ROOT / "ldm")
+FOLDERS = ("ldm", "demos", "paper")
+MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path != ROOT / "ldm" / "__init__.py")
 
 
 def name_of(path: Path) -> str:
@@ -61,7 +61,7 @@ def test_imports_point_downward(path: Path) -> None:
     module = name_of(path)
     layer, unit = unit_of(module)
     for target in imports(path):
-        if target.startswith("ldm."):
+        if target.split(".")[0] in FOLDERS and target != "ldm":
             other_layer, other = unit_of(target)
             assert other == unit or other_layer < layer, f"{module} imports {target}, which is not below it"
 
@@ -69,7 +69,7 @@ def test_imports_point_downward(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_outside_packages(path: Path) -> None:
     _, unit = unit_of(name_of(path))
-    outside = {target.split(".")[0] for target in imports(path)} - {"ldm"}
+    outside = {target.split(".")[0] for target in imports(path)} - set(FOLDERS)
     if unit in PURE:
         import sys
 
@@ -85,8 +85,8 @@ def test_the_lower_layers_work_without_lightning(run) -> None:
         "from ldm.first_stage import IdentityFirstStage\n"
         "from ldm.networks import UNet\n"
         "from ldm.diffusion import cosine\n"
-        "from ldm.latent_diffusion import LatentDiffusion\n"
-        "from ldm.generation import SamplerSettings, generate\n"
+        "from ldm.model import LatentDiffusion\n"
+        "from ldm.sampling.generate import SamplerSettings, generate\n"
         "m = LatentDiffusion(IdentityFirstStage(1), UNet(1, 1, 32, [1], 1, heads=1), cosine())\n"
         "print(generate(m.eval(), {}, range(2), (8, 8), SamplerSettings(steps=2)).shape)\n"
     )
@@ -96,8 +96,12 @@ def test_the_lower_layers_work_without_lightning(run) -> None:
 
 
 def test_the_table_in_the_architecture_page_is_this_list() -> None:
-    rows = [line for line in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `ldm.")]
-    table = [set(re.findall(r"`(ldm[\w.]+)`", row.split("|")[1])) for row in rows]
+    rows = [
+        line
+        for line in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith(("| `ldm.", "| `demos", "| `paper"))
+    ]
+    table = [set(re.findall(r"`((?:ldm|demos|paper)[\w.]*)`", row.split("|")[1])) for row in rows]
     below = list(LAYERS)
     for names in reversed(table):  # a row may have several layers
         while below and below[0] <= names:

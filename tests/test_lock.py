@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ldm import lock
 from ldm.errors import UserError
+from ldm.system import lock
 
 pytestmark = pytest.mark.skipif(lock.fcntl is None, reason="needs POSIX locks")
 
 
 def owning(folder: Path, more: str = "") -> "subprocess.Popen[str]":
     """A process that holds the lock of a folder."""
-    code = "import os, sys, time\nfrom pathlib import Path\nfrom ldm.lock import alone_in\n"
+    code = "import os, sys, time\nfrom pathlib import Path\nfrom ldm.system.lock import alone_in\n"
     code += f"with alone_in(Path({str(folder)!r}), 'x'):\n    {more}\n    print(flush=True)\n    time.sleep(60)\n"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from ldm.checkpoint.load import load_model, pretrained
+from ldm.cli.main import main
 from ldm.evaluation.record import read_records
-from ldm.files import newest_checkpoint, read_checkpoint, read_metadata, save_checkpoint
-from ldm.loading import load_model, pretrained
-from ldm.program.main import main
+from ldm.system.files import newest_checkpoint, read_checkpoint, read_metadata, save_checkpoint
 
 RUNS = Path(__file__).parent / "fixtures" / "runs"
 KINDS = ("kl", "vq", "class", "text", "classifier")

@@ -10,11 +10,11 @@ import torch
 import yaml
 
 import main as program
+from ldm.checkpoint.first_stage import KEPT, first_stage_record, keep_first_stage, pin_first_stage
+from ldm.checkpoint.load import load_model
 from ldm.config import Trust, build, load
 from ldm.errors import MissingFile, UserError
-from ldm.files import fingerprint, save_checkpoint, save_weights
-from ldm.loading import load_model
-from ldm.portable import KEPT, first_stage_record, keep_first_stage, pin_first_stage
+from ldm.system.files import fingerprint, save_checkpoint, save_weights
 
 STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}
 FIRST = "logs/first [1]/checkpoints/step-3.safetensors"
@@ -36,9 +36,9 @@ def stage_two(path: Path, record: dict[str, Any]) -> None:
         "network": {"target": "ldm.networks.UNet", "params": net},
         "process": {"target": "ldm.diffusion.cosine", "params": {}},
     }
-    node = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": parts}
+    node = {"target": "ldm.model.LatentDiffusion", "params": parts}
     weights = {k: v for k, v in build(node, Trust(), "model").state_dict().items() if not k.startswith("first_stage.")}
-    parts["first_stage"] = {"target": "ldm.loading.pretrained", "params": {"checkpoint": "logs/first [1]", "model": STAGE}}
+    parts["first_stage"] = {"target": "ldm.checkpoint.load.pretrained", "params": {"checkpoint": "logs/first [1]", "model": STAGE}}
     config = {"model": {"target": "ldm.training.DiffusionTraining", "params": {"model": node}}}
     save_weights(path, weights, {"config": config, "step": 5, "first_stage": record})
 
@@ -131,7 +131,7 @@ def test_a_file_system_without_such_links_gets_a_copy_or_a_warning(room: str, ru
 
     monkeypatch.setattr(os, "link", refuse)
     if room == "too large":
-        monkeypatch.setattr("ldm.files.COPIED", 100)
+        monkeypatch.setattr("ldm.system.files.COPIED", 100)
     if room == "full":
         monkeypatch.setattr(shutil, "copyfile", refuse)
     stage, kept = torch.nn.Identity(), runs / "second" / KEPT
@@ -164,7 +164,7 @@ def test_a_new_run_records_the_way_from_its_folder(tmp_path: Path, monkeypatch: 
 
 def test_a_resumed_run_finds_it_too_and_overrides_still_reach_it(runs: Path) -> None:
     checkpoint = runs / "second" / "checkpoints" / "step-5.ckpt"
-    node = {"target": "ldm.loading.pretrained", "params": {"checkpoint": "logs/first [1]", "model": STAGE}}
+    node = {"target": "ldm.checkpoint.load.pretrained", "params": {"checkpoint": "logs/first [1]", "model": STAGE}}
     sha = fingerprint({k: torch.full_like(v, 0.5) for k, v in build(STAGE, Trust(), "stage").state_dict().items()})
 
     def state() -> dict[str, Any]:
@@ -183,8 +183,8 @@ def test_a_resumed_run_finds_it_too_and_overrides_still_reach_it(runs: Path) -> 
 
 
 def test_a_first_stage_whose_path_looks_like_a_reference(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ldm.portable.find_first_stage", lambda *words: "logs/${b}/x")
-    model = {"stage": {"target": "ldm.loading.pretrained", "params": {"checkpoint": "${paths.first_stage}"}}}
+    monkeypatch.setattr("ldm.checkpoint.first_stage.find_first_stage", lambda *words: "logs/${b}/x")
+    model = {"stage": {"target": "ldm.checkpoint.load.pretrained", "params": {"checkpoint": "${paths.first_stage}"}}}
     state = {"first_stage": {"path": "x"}, "config": {"model": model}, "source": {"paths": {"first_stage": "x"}, "model": model}}
     pin_first_stage(state, runs)
     found = load([], start=state["source"]).data["model"]["stage"]["params"]["checkpoint"]

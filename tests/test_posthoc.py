@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ldm.files import newest_weights, read_weights
-from ldm.posthoc import PowerAverages, coefficients, exponent
+from ldm.system.files import newest_weights, read_weights
+from ldm.training.posthoc import PowerAverages, coefficients, exponent
 
 
 @pytest.mark.parametrize("length", [0.01, 0.05, 0.1, 0.25])

@@ -9,7 +9,7 @@ import torch
 from ldm import precision
 from ldm.errors import UserError
 from ldm.training import Muon, TrainerSettings
-from ldm.training.muon import COEFFICIENTS, orthogonalise
+from ldm.training.optim.muon import COEFFICIENTS, orthogonalise
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def test_bf16_on_a_cpu_only_where_it_multiplies_it(flags, environment, native, m
 def spied_dtype(monkeypatch: pytest.MonkeyPatch) -> torch.dtype:
     """The type in which a step of Muon orthogonalises."""
     seen = []
-    monkeypatch.setattr("ldm.training.muon.orthogonalise", lambda x, dtype: seen.append(dtype) or x)
+    monkeypatch.setattr("ldm.training.optim.muon.orthogonalise", lambda x, dtype: seen.append(dtype) or x)
     p = torch.nn.Parameter(torch.randn(4, 6))
     p.grad = torch.randn(4, 6)
     Muon([("weight", p)]).step()
@@ -95,15 +95,15 @@ def test_a_resumed_run_keeps_what_auto_was(kept, native, then, said, monkeypatch
 
 
 def test_muon_goes_on_as_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ldm.training.muon.narrowest", lambda device: torch.float32)
+    monkeypatch.setattr("ldm.training.optim.muon.narrowest", lambda device: torch.float32)
     p = torch.nn.Parameter(torch.randn(4, 6))
     p.grad = torch.randn(4, 6)
     begun = Muon([("weight", p)])
     begun.step()
-    monkeypatch.setattr("ldm.training.muon.narrowest", lambda device: torch.bfloat16)
+    monkeypatch.setattr("ldm.training.optim.muon.narrowest", lambda device: torch.bfloat16)
     again, seen = Muon([("weight", p)]), []
     again.load_state_dict(begun.state_dict())
-    monkeypatch.setattr("ldm.training.muon.orthogonalise", lambda x, dtype: seen.append(dtype) or x)
+    monkeypatch.setattr("ldm.training.optim.muon.orthogonalise", lambda x, dtype: seen.append(dtype) or x)
     again.step()
     Muon([("weight", p)]).step()
     assert seen == [torch.float32, torch.bfloat16]

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from ldm.cli import run_script
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.runs import read_lines
-from ldm.printable import log_to_terminal, message, printable
-from ldm.training.records import Records
+from ldm.system.terminal import log_to_terminal, message, printable
+from ldm.training.callbacks.metrics import Records
 
 HOSTILE = "a\nb\x1b[31m\x1b]0;title\x07\tc\r\x9b2J\u202egpj.\u2028png\udce9"
 SHOWN = "a\\nb\\x1b[31m\\x1b]0;title\\x07\\tc\\r\\x9b2J\\u202egpj.\\u2028png\\xe9"

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from test_task_scripts import CONDITIONERS, config_of, made
 
-from ldm.cli.following import sampling_command
+from ldm.cli.next_command import sampling_command
+from ldm.cli.summary import farewell, resume_command
 from ldm.config import Config, Trust, literal, load, validate
-from ldm.files import save_weights
-from ldm.program.farewell import farewell, resume_command
-from ldm.reproduction.commands import Command
-from ldm.shell import command, quoted
+from ldm.system.files import save_weights
+from ldm.system.shell import command, quoted
 from ldm.training import AutoencoderTraining
+from paper.commands import Command
 
 NAMES = ["my logs [1]", "it's", "a$HOME`x`", 'quo"te', "-dash", "a;b&c|d", "tab\there", "new\nline", "esc\x1b[31m", "grün", "#x", "~", "*?"]
 
@@ -38,7 +38,7 @@ def test_a_shell_reads_the_words_that_were_meant(name: str) -> None:
 
 
 def test_on_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ldm.shell.os.name", "nt")
+    monkeypatch.setattr("ldm.system.shell.os.name", "nt")
     assert quoted("python", "a b", "C:\\x") == 'python "a b" C:\\x'
 
 
@@ -209,7 +209,7 @@ def test_a_run_that_was_stopped_goes_on_with_what_it_needs() -> None:
 
 
 def test_no_command_is_put_together_elsewhere(root: Path) -> None:
-    """Quoting lives in ldm/shell.py; texts of --help and docs have fixed words."""
+    """Quoting lives in ldm/system/shell.py; texts of --help and docs have fixed words."""
     for path in [*(root / "ldm").rglob("*.py"), root / "main.py"]:
         text = path.read_text(encoding="utf-8")
         found = [line for line in text.splitlines() if "python main.py" in line or "python scripts/" in line]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ldm.cli.flags import Parser
 from ldm.config import allow_environment
-from ldm.config.references import resolve
+from ldm.config.interpolation import resolve
 
 QUIET = ["trainer.params.images_every=0", "trainer.params.validate_every=0", "trainer.params.accelerator=cpu"]
 

@@ -1,6 +1,6 @@
 import torch
 
-from ldm.seeding import StepRandom, derive, generator, normal
+from ldm.rng import StepRandom, derive, generator, normal
 
 
 def test_equal_keys_give_equal_numbers_on_every_machine() -> None:

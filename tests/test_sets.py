@@ -20,11 +20,11 @@ import pytest
 from PIL import Image
 from test_task_scripts import config_of, made, photo
 
-from ldm import processes
 from ldm.cli.conditions import read_rows
 from ldm.errors import UserError
-from ldm.files import save_weights
-from ldm.imagesets import ImageSet, write_adm
+from ldm.sampling.image_set import ImageSet, write_adm
+from ldm.system import processes
+from ldm.system.files import save_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("KILLS", "6"))
@@ -203,8 +203,8 @@ def test_overwriting_leaves_nothing_of_the_old_set(models: dict[str, Path], scri
 
 
 def test_one_command_at_a_time(models: dict[str, Path], script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ldm import lock
     from ldm.cli import sets
+    from ldm.system import lock
 
     monkeypatch.setattr(sets, "PATIENCE", 0.1)
     with lock.alone_in(tmp_path, "the test"):

@@ -10,10 +10,10 @@ from ldm.diffusion import Windows, cosine
 from ldm.diffusion.sampling import SAMPLERS
 from ldm.errors import UserError
 from ldm.first_stage import IdentityFirstStage, KLAutoencoder
-from ldm.generation import SamplerSettings, _warn_once, generate
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from ldm.networks import UNet
-from ldm.steering import Steering, latent_hole
+from ldm.sampling.generate import SamplerSettings, _warn_once, generate
+from ldm.sampling.options import Steering, latent_hole
 
 
 def make(pixels: bool = False, labels: bool = False) -> LatentDiffusion:

@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
-from ldm import stops
 from ldm.data.loader import Loader
+from ldm.system import signals as stops
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of this kind are POSIX")
 

@@ -11,16 +11,16 @@ import torch
 import yaml
 
 import main as program
+from ldm.checkpoint.load import load_classifier, load_model, pretrained
 from ldm.config import Config, Trust, build, load
 from ldm.errors import UserError
-from ldm.files import read_checkpoint, save_checkpoint, save_tensors, save_weights
-from ldm.loading import load_classifier, load_model, pretrained
-from ldm.training.inside import kept_inside
+from ldm.system.files import read_checkpoint, save_checkpoint, save_tensors, save_weights
+from ldm.training.confine import kept_inside
 
 STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}
 NET = {"in_channels": 2, "out_channels": 2, "width": 32, "width_mult": [1], "blocks_per_level": 1, "heads": 1}
 MODEL = {
-    "target": "ldm.latent_diffusion.LatentDiffusion",
+    "target": "ldm.model.LatentDiffusion",
     "params": {
         "first_stage": STAGE,
         "network": {"target": "ldm.networks.UNet", "params": NET},
@@ -37,10 +37,10 @@ def payloads(folder: Path) -> dict[str, dict[str, Any]]:
         "logger": {"target": "pytorch_lightning.loggers.CSVLogger", "params": {"save_dir": str(folder)}},
         "callback": {"target": "pytorch_lightning.callbacks.ModelCheckpoint", "params": {"dirpath": str(folder)}},
         "data": {"target": "ldm.data.ImageFolder", "params": {"root": str(folder), "size": 8}},
-        "weights": {"target": "ldm.loading.starting_weights", "params": {"checkpoint": str(folder)}},
+        "weights": {"target": "ldm.checkpoint.load.starting_weights", "params": {"checkpoint": str(folder)}},
         "training": {"target": "ldm.training.DataModule", "params": {}},
         "optimizer": {"target": "torch.optim.SGD", "partial": True, "params": {"lr": 1.0}},
-        "machinery": {"target": "ldm.files.write_text", "params": {"path": str(folder / "x"), "text": "x"}},
+        "machinery": {"target": "ldm.system.files.write_text", "params": {"path": str(folder / "x"), "text": "x"}},
         "torch": {"target": "torch.nn.functional.torch.load", "params": {"f": str(folder / "x")}},
         "pickle": {"target": "pickle.loads", "params": {"data": "x"}},
     }
@@ -72,7 +72,10 @@ def test_classes_of_a_package_are_converted_once_it_is_trusted(script, tmp_path:
     trusted = script(*words, tmp_path / "a", "--to", "compvis", "--trust", "theirs")
     assert trusted.returncode == 2 and "cannot be written as a CompVis checkpoint: first stage theirs.Mine" in trusted.stderr
     outer = copy.deepcopy(MODEL)
-    outer["params"]["first_stage"] = {"target": "ldm.loading.pretrained", "params": {"checkpoint": "stage.safetensors", "model": node}}
+    outer["params"]["first_stage"] = {
+        "target": "ldm.checkpoint.load.pretrained",
+        "params": {"checkpoint": "stage.safetensors", "model": node},
+    }
     weights = {name: value for name, value in build(MODEL, Trust(), "").state_dict().items() if not name.startswith("first_stage.")}
     config = {"model": {"target": "ldm.training.DiffusionTraining", "params": {"model": outer}}}
     save_weights(tmp_path / "model.safetensors", weights, {"config": config, "step": 1})

@@ -13,12 +13,12 @@ import yaml
 from PIL import Image
 from recorded import read_case
 
-from ldm.cli.asked import refuse_others
-from ldm.cli.steer import in_proportion
+from ldm.cli.options import in_proportion
+from ldm.cli.requests import refuse_others
 from ldm.config import Trust, build
 from ldm.errors import UserError
-from ldm.evaluation.made import how_made
-from ldm.files import read_weights, save_weights
+from ldm.evaluation.provenance import how_made
+from ldm.system.files import read_weights, save_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}
@@ -117,7 +117,7 @@ def config_of(name: str) -> dict[str, Any]:
         "conditioner": conditioner,
         "parameterization": "v",
     }
-    model = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": {k: v for k, v in parts.items() if v is not None}}
+    model = {"target": "ldm.model.LatentDiffusion", "params": {k: v for k, v in parts.items() if v is not None}}
     data = {"params": {"train": {"params": {"size": 16}}}}
     return {"model": {"target": "ldm.training.DiffusionTraining", "params": {"model": model}}, "data": data}
 

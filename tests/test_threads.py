@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ldm.threads import WAITING, choose_waiting
+from ldm.system.threads import WAITING, choose_waiting
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = [ROOT / "main.py", *sorted((ROOT / "scripts").glob("*.py"))]
-EARLY = {"ldm.threads"}  # what may be imported before
+EARLY = {"ldm.system.threads"}  # what may be imported before
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
@@ -28,7 +28,7 @@ def test_every_program_chooses_before_anything_can_load_torch(path: Path) -> Non
 
 
 def test_choosing_loads_no_torch_and_reaches_the_environment_of_the_process() -> None:
-    code = "import os, sys, ldm.threads as t; t.choose_waiting(); print('torch' in sys.modules, os.environ['GOMP_SPINCOUNT'])"
+    code = "import os, sys, ldm.system.threads as t; t.choose_waiting(); print('torch' in sys.modules, os.environ['GOMP_SPINCOUNT'])"
     environment = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", WAITING["GOMP_SPINCOUNT"]]

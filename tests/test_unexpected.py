@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import main as program
-from ldm import processes
 from ldm.cli import run_script
 from ldm.config import Trust, build
 from ldm.errors import UserError
+from ldm.system import processes
 
 CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: 9 bytes.\nframe #0: c10"
 NO_MEMORY = [RuntimeError(CPU), MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")]
@@ -23,7 +23,7 @@ def in_main(error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     def fails(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("ldm.program.train.prepare_weights", fails)
+    monkeypatch.setattr("ldm.cli.train.prepare_weights", fails)
     return program.main([*CONFIG, "-l", str(tmp_path / "logs")])
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ldm.data.batch import Batch, check_sample, collate
-from ldm.data.tasks import WithTask
+from ldm.data.sources.tasks import WithTask
 from ldm.errors import MissingFile, UserError
 from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining
 from ldm.training.classes import condition_values, value_problems

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from ldm.check.report import Report
+from ldm.checkpoint.load import first_stage_source, starting_weights
+from ldm.checkpoint.source import PRETRAINED
 from ldm.config import Config, Problem, Trust, build
 from ldm.errors import MissingFile, UserError
-from ldm.loading import first_stage_source, starting_weights
 from ldm.nn.files import NeedsFiles
-from ldm.sources import PRETRAINED
 from ldm.training.module import TrainingModule
 
-START = "ldm.loading.starting_weights"
+START = "ldm.checkpoint.load.starting_weights"
 
 
 def without_checkpoints(node: Any, path: str, report: Report) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ldm.checkpoint.start import StartingWeights
 from ldm.errors import MissingFile, UserError
-from ldm.files import write_text
-from ldm.printable import each_line
-from ldm.starting import StartingWeights
+from ldm.system.files import write_text
+from ldm.system.terminal import each_line
 
 
 def first_line(error: Exception) -> str:

@@ -9,12 +9,12 @@ from torch import Tensor
 from ldm.check.conditions import condition_problems, unknown_words
 from ldm.check.fit import innermost, sample_problems
 from ldm.check.report import Report, first_line
+from ldm.check.shrink import shrink
+from ldm.checkpoint.source import trained_size
 from ldm.config import Config, Trust, build
 from ldm.data.batch import Batch
 from ldm.errors import MissingFile, UserError
-from ldm.seeding import StepRandom
-from ldm.shrink import shrink
-from ldm.sources import trained_size
+from ldm.rng import StepRandom
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
 from ldm.training.module import TrainingModule
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ldm.cli.asked import Asked, check_captions, part_reading, reads, refuse_others
 from ldm.cli.job import Job
 from ldm.cli.labelmaps import asked_map
 from ldm.cli.layouts import asked_layout, checked_boxes, read_json
+from ldm.cli.requests import Asked, check_captions, part_reading, reads, refuse_others
 from ldm.cli.typed import noted, row_entries, typed_keys
 from ldm.data.captions import CAPTION, BadLine, captions, draw_caption
 from ldm.data.listing import METADATA, inside

@@ -7,16 +7,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ldm.checkpoint.load import LoadedModel, load_model, load_worse, pick_device, pick_devices
 from ldm.cli.numbers import integer, number, pixels, seed
 from ldm.config import Trust, allow_environment, trust_packages
-from ldm.config.words import home
+from ldm.config.overrides import home
 from ldm.diffusion.sampling import SAMPLERS
 from ldm.errors import MissingFile, UserError, unexpected
-from ldm.generation import SamplerSettings, sampler_named, takes_eta
-from ldm.loading import LoadedModel, load_model, load_worse, pick_device, pick_devices
 from ldm.precision import for_sampling
-from ldm.printable import flushed, log_to_terminal, spelled_output
-from ldm.stops import interrupting
+from ldm.sampling.generate import SamplerSettings, sampler_named, takes_eta
+from ldm.system.signals import interrupting
+from ldm.system.terminal import flushed, log_to_terminal, spelled_output
 
 WITH = {"strength": "init", "guider": "guide", "guide_scale": "guide", "classifier_scale": "classifier"}  # idle without the other flag
 

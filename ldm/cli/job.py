@@ -15,20 +15,20 @@ from PIL import Image
 from torch import Tensor
 
 from ldm import __version__
-from ldm.cli.asked import advice, part_reading, reads, refuse_others
+from ldm.checkpoint.load import LoadedModel
+from ldm.checkpoint.source import trained_size
 from ldm.cli.flags import WITH, load_from_flags, settings_from_flags, worse_from_flags
 from ldm.cli.pictures import settings_of, write_png
+from ldm.cli.requests import advice, part_reading, reads, refuse_others
 from ldm.data.batch import Batch
 from ldm.diffusion.sampling import last_part
-from ldm.diffusion.windows import Windows
+from ldm.diffusion.tiling import Windows
 from ldm.errors import UserError, out_of_memory
-from ldm.generation import SamplerSettings, generate
-from ldm.latent_diffusion import LatentDiffusion
-from ldm.loading import LoadedModel
+from ldm.model import LatentDiffusion
 from ldm.precision import sampling_context
-from ldm.progress import Steps
-from ldm.sources import trained_size
-from ldm.steering import Steering
+from ldm.sampling.generate import SamplerSettings, generate
+from ldm.sampling.options import Steering
+from ldm.system.progress import Steps
 
 Steer = Callable[[Batch], Steering]  # for the conditions of one batch
 log = logging.getLogger(__name__)

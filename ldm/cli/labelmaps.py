@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ldm.cli.asked import Asked
+from ldm.cli.requests import Asked
 from ldm.data.maps import read_map
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.draw import draw_map
-from ldm.imagefiles import open_image
+from ldm.system.image_files import open_image
 
 
 def read_label_map(path: str, classes: int) -> np.ndarray:

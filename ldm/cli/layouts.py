@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ldm.cli.asked import Asked
+from ldm.cli.requests import Asked
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.draw import draw_boxes
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
+from ldm.checkpoint.load import pick_device
 from ldm.cli.data import open_data
 from ldm.config import Trust
 from ldm.errors import MissingFile, UserError
+from ldm.evaluation.comparison import Options
 from ldm.evaluation.images import DataOfConfig, FolderSet, ImageSet, NpzSet, Prepare
 from ldm.evaluation.measures import ALONE, METRICS
 from ldm.evaluation.scan import Scan
-from ldm.evaluation.subject import Options
-from ldm.loading import pick_device
 
 DRAWN = ("images", "examples")  # folders in a run folder
 

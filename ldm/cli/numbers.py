@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-from ldm.processes import MOST
+from ldm.system.processes import MOST
 
 COUNT = 10**8  # of anything
 SIDE = 32768  # of an image, in pixels

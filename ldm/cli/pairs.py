@@ -12,8 +12,8 @@ from PIL import Image
 from ldm.cli.pictures import file_note, read_mask, read_picture
 from ldm.data.masks import Kind, mask
 from ldm.errors import MissingFile, UserError
-from ldm.imagefiles import is_picture
-from ldm.seeding import generator
+from ldm.rng import generator
+from ldm.system.image_files import is_picture
 
 SUFFIX = "_mask"  # of a mask's name
 HALF_WHITE = 128  # of 255: from here on a pixel belongs to the hole

@@ -11,12 +11,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ldm.data.geometry import middle
 from ldm.data.images import UnreadableImage, read_image, to_image, visible
 from ldm.data.maps import brightness
+from ldm.data.transforms import middle
 from ldm.errors import MissingFile, UserError
-from ldm.files import file_sha256, save_png, write_whole
-from ldm.imagefiles import open_image
+from ldm.system.files import file_sha256, save_png, write_whole
+from ldm.system.image_files import open_image
 
 
 def read_picture(path: str | Path, channels: int = 3) -> Image.Image:

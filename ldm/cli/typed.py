@@ -11,9 +11,9 @@ from torch import Tensor
 from ldm.data.batch import Key
 from ldm.data.listing import inside
 from ldm.errors import MissingFile, UserError
-from ldm.files import writing
-from ldm.latent_diffusion import LatentDiffusion
-from ldm.shell import as_argument
+from ldm.model import LatentDiffusion
+from ldm.system.files import writing
+from ldm.system.shell import as_argument
 
 FLAGGED = ("label", "caption", "mask", "masked_image", "low_res", "segmentation", "boxes", "box_labels")  # flags or scripts of their own
 HOW = "--condition KEY=VALUE: a number, numbers with commas between them, a text, or a .npy file"

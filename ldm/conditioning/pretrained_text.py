@@ -12,7 +12,7 @@ from ldm.conditioning.base import Conditioning, Encode, TextConditioner
 from ldm.data.batch import Batch
 from ldm.errors import MissingFile, UserError
 from ldm.ranges import integer, share
-from ldm.shell import quoted
+from ldm.system.shell import quoted
 
 ENCODERS = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}  # by the config's model_type
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

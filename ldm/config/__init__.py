@@ -1,11 +1,11 @@
 """YAML to objects: load and merge, validate everything, then build."""
 
 from ldm.config.build import build
+from ldm.config.interpolation import allow_environment, literal
 from ldm.config.load import Config, Foreign, load
-from ldm.config.references import allow_environment, literal
 from ldm.config.targets import Trust, trust_packages
-from ldm.config.text import parse
 from ldm.config.validate import Problem, require_shape, validate
+from ldm.config.yaml_text import parse
 
 __all__ = [
     "Config",

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from ldm.config.references import resolve
+from ldm.config.interpolation import resolve
+from ldm.config.overrides import check_paths, override
 from ldm.config.renamed import renamed, renamed_path, renamed_references
 from ldm.config.targets import Trust
-from ldm.config.text import parse
-from ldm.config.words import check_paths, override
+from ldm.config.yaml_text import parse
 from ldm.errors import UserError
 
 Path_ = tuple[str, ...]
@@ -74,7 +74,7 @@ def load(
 
     Args:
         files: YAML files.
-        overrides: `a.b.c=value` words; each value is what the parameter takes, see `ldm.config.words`.
+        overrides: `a.b.c=value` words; each value is what the parameter takes, see `ldm.config.overrides`.
         start: content to begin with (the `source` of a run that is resumed).
         foreign: knows configs of another project; its files are merged with one another first, in their own words.
         trust: packages whose parameters may be asked for their types.

@@ -8,9 +8,59 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-TARGETS: dict[str, str] = {}  # old target -> today's
+MODULES = {  # old modules of targets -> today's
+    "ldm.diffusion.schedule": "ldm.diffusion.process.discrete",
+    "ldm.diffusion.windows": "ldm.diffusion.tiling",
+    "ldm.generation": "ldm.sampling.generate",
+    "ldm.latent_diffusion": "ldm.model",
+    "ldm.loading": "ldm.checkpoint.load",
+    "ldm.posthoc": "ldm.training.posthoc",
+    "ldm.starting": "ldm.checkpoint.start",
+    "ldm.steering": "ldm.sampling.options",
+    "ldm.training.autoencoder": "ldm.training.stage1",
+    "ldm.training.checkpoints": "ldm.training.callbacks.checkpoints",
+    "ldm.training.diffusion": "ldm.training.stage2",
+    "ldm.training.endings": "ldm.training.callbacks.endings",
+    "ldm.training.inside": "ldm.training.confine",
+    "ldm.training.loggers": "ldm.training.callbacks.loggers",
+    "ldm.training.lr": "ldm.training.optim.lr",
+    "ldm.training.memory": "ldm.training.callbacks.memory",
+    "ldm.training.monitor": "ldm.training.callbacks.validation",
+    "ldm.training.muon": "ldm.training.optim.muon",
+    "ldm.training.optimizers": "ldm.training.optim.factories",
+    "ldm.training.records": "ldm.training.callbacks.metrics",
+    "ldm.training.timelimit": "ldm.training.callbacks.time_limit",
+}
+TARGETS = {  # old targets -> today's: CompVis has other classes in modules of these names
+    "ldm.data.coco.Coco": "ldm.data.sources.coco.Coco",
+    "ldm.data.database.LSUNDatabase": "ldm.data.sources.lmdb.LSUNDatabase",
+    "ldm.data.digits.Digits": "ldm.data.sources.digits.Digits",
+    "ldm.data.folder.ImageFolder": "ldm.data.sources.folder.ImageFolder",
+    "ldm.data.folders.AnnotatedFolder": "ldm.data.sources.annotated_folder.AnnotatedFolder",
+    "ldm.data.folders.ArrayFolder": "ldm.data.sources.annotated_folder.ArrayFolder",
+    "ldm.data.folders.PairedFolders": "ldm.data.sources.annotated_folder.PairedFolders",
+    "ldm.data.folders.RecordList": "ldm.data.sources.annotated_folder.RecordList",
+    "ldm.data.geometry.UnreadableImage": "ldm.data.transforms.UnreadableImage",
+    "ldm.data.geometry.View": "ldm.data.transforms.View",
+    "ldm.data.imagenet.ImageNet": "ldm.data.sources.imagenet.ImageNet",
+    "ldm.data.listed.CelebAHQ": "ldm.data.sources.downloads.CelebAHQ",
+    "ldm.data.listed.FFHQ": "ldm.data.sources.downloads.FFHQ",
+    "ldm.data.listed.LSUN": "ldm.data.sources.downloads.LSUN",
+    "ldm.data.listed.ListedImages": "ldm.data.sources.downloads.ListedImages",
+    "ldm.data.listed.Places": "ldm.data.sources.downloads.Places",
+    "ldm.data.mixed.Mixed": "ldm.data.sources.mixed.Mixed",
+    "ldm.data.openimages.OpenImages": "ldm.data.sources.openimages.OpenImages",
+    "ldm.data.photographs.Photographs": "ldm.data.sources.photographs.Photographs",
+    "ldm.data.scenes.Scenes": "ldm.data.sources.scenes.Scenes",
+    "ldm.data.scenes.Thing": "ldm.data.sources.scenes.Thing",
+    "ldm.data.tasks.Inpainting": "ldm.data.sources.tasks.Inpainting",
+    "ldm.data.tasks.SuperResolution": "ldm.data.sources.tasks.SuperResolution",
+    "ldm.data.tasks.WithTask": "ldm.data.sources.tasks.WithTask",
+    "ldm.data.unavailable.Unavailable": "ldm.data.sources.unavailable.Unavailable",
+    "ldm.data.webshards.WebShards": "ldm.data.sources.shards.WebShards",
+}
 ARGUMENTS: dict[str, dict[str, str]] = {  # today's target -> its old arguments -> today's
-    "ldm.latent_diffusion.LatentDiffusion": {"schedule": "process"},
+    "ldm.model.LatentDiffusion": {"schedule": "process"},
     "ldm.training.ClassifierTraining": {"schedule": "process"},
 }
 REFERENCE = re.compile(r"(?<=\$\{)[\w.]+(?=\})")
@@ -29,11 +79,17 @@ def renamed(node: Any, below: Any = None) -> Any:
         return node
     below = below if isinstance(below, dict) else {}
     target = node.get("target", below.get("target"))
-    target = TARGETS.get(target, target) if isinstance(target, str) else None
+    target = moved(target) if isinstance(target, str) else None
     made = {**node, "target": target} if target and "target" in node else dict(node)
     if target in ARGUMENTS and isinstance(made.get("params"), dict):
         made["params"] = _with_arguments(made["params"], ARGUMENTS[target])
     return {key: renamed(value, below.get(key)) for key, value in made.items()}
+
+
+def moved(target: str, modules: dict[str, str] = MODULES, targets: dict[str, str] = TARGETS) -> str:
+    """A target whose module has another name."""
+    module, dot, name = target.rpartition(".")
+    return targets.get(target, modules.get(module, module) + dot + name)
 
 
 def _with_arguments(params: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
@@ -59,10 +115,14 @@ def original(node: Any) -> Any:
         return node
     target = str(node.get("target"))
     arguments = {today: old for old, today in ARGUMENTS.get(target, {}).items()}
-    made = {**node, "target": {today: old for old, today in TARGETS.items()}.get(target, target)} if "target" in node else dict(node)
+    made = {**node, "target": moved(target, _turned(MODULES), _turned(TARGETS))} if "target" in node else dict(node)
     if arguments and isinstance(made.get("params"), dict):
         made["params"] = {arguments.get(key, key): value for key, value in made["params"].items()}
     return {key: original(value) for key, value in made.items()}
+
+
+def _turned(names: dict[str, str]) -> dict[str, str]:
+    return {today: old for old, today in names.items()}
 
 
 def renamed_path(keys: Sequence[str], config: Any) -> list[str]:

@@ -23,22 +23,22 @@ PUBLIC = (  # packages whose `__all__` may be named
     "ldm.training",
 )
 SINGLE = (
-    "ldm.generation.SamplerSettings",
-    "ldm.latent_diffusion.LatentDiffusion",
-    "ldm.loading.pretrained",
-    "ldm.loading.starting_weights",
+    "ldm.sampling.generate.SamplerSettings",
+    "ldm.model.LatentDiffusion",
+    "ldm.checkpoint.load.pretrained",
+    "ldm.checkpoint.load.starting_weights",
 )
 MODEL = (  # what a model, or a classifier, is made of
     "ldm.conditioning",
     "ldm.diffusion",
     "ldm.first_stage",
-    "ldm.latent_diffusion",
+    "ldm.model",
     "ldm.networks",
     "ldm.nn",
     "torch.nn",
 )
 DATA = ("ldm.data", "ldm.training.DataModule")
-OUTSIDE = "ldm.loading.pretrained"  # a part whose weights lie in another file
+OUTSIDE = "ldm.checkpoint.load.pretrained"  # a part whose weights lie in another file
 DEFAULT_TARGETS = {"data": "ldm.training.DataModule", "trainer": "ldm.training.TrainerSettings"}  # top-level nodes that need name none
 KINDS = {  # package -> dotted names of the base classes, one of which a class from there must have
     "torch.optim": ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),

@@ -1,20 +1,20 @@
 """Data sets: every one yields samples as `ldm.data.batch` describes them."""
 
-from ldm.data.coco import Coco
-from ldm.data.database import LSUNDatabase
-from ldm.data.digits import Digits
-from ldm.data.folder import ImageFolder
-from ldm.data.folders import AnnotatedFolder, ArrayFolder, PairedFolders
-from ldm.data.imagenet import ImageNet
-from ldm.data.listed import FFHQ, LSUN, CelebAHQ, ListedImages, Places
-from ldm.data.mixed import Mixed
-from ldm.data.openimages import OpenImages
 from ldm.data.order import StepBatches
-from ldm.data.photographs import Photographs
-from ldm.data.scenes import Scenes
-from ldm.data.tasks import Inpainting, SuperResolution
-from ldm.data.unavailable import Unavailable
-from ldm.data.webshards import WebShards
+from ldm.data.sources.annotated_folder import AnnotatedFolder, ArrayFolder, PairedFolders
+from ldm.data.sources.coco import Coco
+from ldm.data.sources.digits import Digits
+from ldm.data.sources.downloads import FFHQ, LSUN, CelebAHQ, ListedImages, Places
+from ldm.data.sources.folder import ImageFolder
+from ldm.data.sources.imagenet import ImageNet
+from ldm.data.sources.lmdb import LSUNDatabase
+from ldm.data.sources.mixed import Mixed
+from ldm.data.sources.openimages import OpenImages
+from ldm.data.sources.photographs import Photographs
+from ldm.data.sources.scenes import Scenes
+from ldm.data.sources.shards import WebShards
+from ldm.data.sources.tasks import Inpainting, SuperResolution
+from ldm.data.sources.unavailable import Unavailable
 
 __all__ = [
     "FFHQ",

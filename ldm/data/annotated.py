@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ldm.data.arrays import is_array, read_array
 from ldm.data.batch import Sample
 from ldm.data.captions import draw_caption
-from ldm.data.geometry import Crop, UnreadableImage, View, view
 from ldm.data.images import read_image, to_tensor
 from ldm.data.maps import read_map, read_mask
 from ldm.data.reading import Reading
+from ldm.data.sources.arrays import is_array, read_array
+from ldm.data.transforms import Crop, UnreadableImage, View, view
 from ldm.errors import UserError
-from ldm.imagefiles import open_image
 from ldm.ranges import integer, share, span
-from ldm.seeding import generator
+from ldm.rng import generator
+from ldm.system.image_files import open_image
 
 Give = Literal["label", "caption", "boxes", "segmentation", "mask"]
 Picture = Image.Image | np.ndarray
@@ -68,7 +68,7 @@ class Annotated(Reading):
         crop: where the crop lies: "random" moves with the training step.
         flip: probability of mirroring left and right.
         channels: of the image; arrays (.npy, .npz, .tif) may have any number.
-        values: see `ldm.data.arrays.read_array`.
+        values: see `ldm.data.sources.arrays.read_array`.
         min_box: boxes of which less than this share is inside the crop go.
         map_classes: label maps with a class from here on are unreadable.
 

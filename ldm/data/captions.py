@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from ldm.data.geometry import UnreadableImage
 from ldm.data.reading import is_text
-from ldm.seeding import generator
+from ldm.data.transforms import UnreadableImage
+from ldm.rng import generator
 
 CAPTION = ("caption", "text")  # keys of tables; the second is Hugging Face's
 

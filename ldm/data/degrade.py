@@ -14,9 +14,9 @@ from PIL import Image
 
 from ldm.data.blur import blur, oblong_kernel, round_kernel
 from ldm.data.resize import Method, resize
-from ldm.imagefiles import open_image
 from ldm.ranges import integer, positive, share, span
-from ldm.seeding import as_numpy
+from ldm.rng import as_numpy
+from ldm.system.image_files import open_image
 
 METHODS: tuple[Method, ...] = ("linear", "cubic", "area")  # one of these is drawn wherever the blind degradation resizes
 

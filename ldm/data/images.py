@@ -8,9 +8,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ldm.data.geometry import Crop, UnreadableImage, view
 from ldm.data.resize import resize as resample
-from ldm.imagefiles import open_image
+from ldm.data.transforms import Crop, UnreadableImage, view
+from ldm.system.image_files import open_image
 
 
 def read_image(path: Path | BinaryIO, channels: int) -> Image.Image:

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ldm.data.reading import files_below, is_text, near, plainly
-from ldm.imagefiles import counted, is_picture
-from ldm.printable import printable
+from ldm.system.image_files import counted, is_picture
+from ldm.system.terminal import printable
 
 log = logging.getLogger(__name__)
 METADATA = ("metadata.jsonl", "metadata.csv")

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from ldm.stops import leave_to_parent, unheard
+from ldm.system.signals import leave_to_parent, unheard
 
 
 class Loader(DataLoader[Any]):

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from ldm.data.batch import UNLABELLED
-from ldm.data.geometry import UnreadableImage
 from ldm.data.images import read_image
-from ldm.imagefiles import open_image
+from ldm.data.transforms import UnreadableImage
+from ldm.system.image_files import open_image
 
 
 def read_map(path: Path, size: tuple[int, int], classes: int | None = None) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ldm.ranges import integer, number, positive, share, span
-from ldm.seeding import as_numpy
+from ldm.rng import as_numpy
 
 Kind = Literal["thin", "medium", "thick", "training", "mixed", "box", "half"]
 SMALLEST = 8  # pixels: a smaller picture has no room for a hole and something around it

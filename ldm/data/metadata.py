@@ -18,7 +18,7 @@ from ldm.data.captions import CAPTION, BadLine, captions
 from ldm.data.listing import METADATA, Listing, NoSuchName
 from ldm.data.reading import beside, read_text
 from ldm.errors import MissingFile, UserError
-from ldm.printable import printable
+from ldm.system.terminal import printable
 
 EDGE = 1e-6  # by which a box may leave the picture through rounding
 

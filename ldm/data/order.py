@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
-from ldm.seeding import generator
+from ldm.rng import generator
 
 Key = tuple[int, int]  # (index, place in the run's order); place // batch size is the training step
 

@@ -13,11 +13,11 @@ from typing import Literal
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
-from ldm.data.geometry import UnreadableImage
+from ldm.data.transforms import UnreadableImage
 from ldm.errors import MissingFile, UserError
-from ldm.imagefiles import counted
-from ldm.printable import printable
-from ldm.seeding import derive
+from ldm.rng import derive
+from ldm.system.image_files import counted
+from ldm.system.terminal import printable
 
 log = logging.getLogger(__name__)
 FEW = 10000  # names among which one that is like another is looked for; of more that takes long

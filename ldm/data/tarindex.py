@@ -12,8 +12,8 @@ from ldm.data.batch import MOST_CLASSES
 from ldm.data.captions import CAPTION, captions
 from ldm.data.reading import decoded, is_text
 from ldm.errors import WriteError
-from ldm.files import write_text
-from ldm.printable import printable
+from ldm.system.files import write_text
+from ldm.system.terminal import printable
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # bytes, of tar

@@ -20,7 +20,7 @@ from ldm.diffusion.process import (
     sqrt,
 )
 from ldm.diffusion.progressive import Received, code_times, progressive
-from ldm.diffusion.windows import Windows
+from ldm.diffusion.tiling import Windows
 
 __all__ = [
     "EDM",

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.data.geometry import UnreadableImage
 from ldm.data.maps import read_map
-from ldm.data.scenes import CLASSES
+from ldm.data.sources.scenes import CLASSES
+from ldm.data.transforms import UnreadableImage
 from ldm.errors import UserError
 from ldm.evaluation.agreement import found_map, layout_iou, object_agreement, pixel_agreement
 from ldm.evaluation.distances import Value

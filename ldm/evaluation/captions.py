@@ -14,7 +14,7 @@ from ldm.errors import UserError
 from ldm.evaluation.distances import Value
 from ldm.evaluation.extractors import transformer
 from ldm.evaluation.images import Prepare
-from ldm.evaluation.made import digest
+from ldm.evaluation.provenance import digest
 from ldm.evaluation.scan import Scan, stacked
 from ldm.evaluation.weightfiles import folder_sha256
 from ldm.precision import exact

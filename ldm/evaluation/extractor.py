@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ldm.seeding import generator
+from ldm.rng import generator
 
 
 class SmallExtractor(nn.Module):

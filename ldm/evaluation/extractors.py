@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldm.data.scenes import Scenes
+from ldm.data.sources.scenes import Scenes
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.extractor import SmallExtractor, train_extractor
 from ldm.evaluation.weightfiles import DINOV2, FOLDER, INCEPTION, OTHER, VGG16, folder_sha256, in_memory, read_state
-from ldm.files import fingerprint, read_weights, save_weights
+from ldm.system.files import fingerprint, read_weights, save_weights
 
 TF1 = "bilinear as in TensorFlow 1 (corners not aligned, no antialiasing)"
 

@@ -18,9 +18,9 @@ from ldm.errors import UserError, WriteError
 from ldm.evaluation.extractors import Extractor
 from ldm.evaluation.images import ImageSet
 from ldm.evaluation.scan import Scan, loaded, stacked
-from ldm.files import read_weights, save_tensors, save_weights
 from ldm.precision import exact
-from ldm.processes import side_by_side
+from ldm.system.files import read_weights, save_tensors, save_weights
+from ldm.system.processes import side_by_side
 
 log = logging.getLogger(__name__)
 Features = dict[str, Tensor]  # by layer, (N, d) float32, a row per image that counts

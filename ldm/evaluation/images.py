@@ -13,11 +13,11 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
-from ldm.data.geometry import middle
 from ldm.data.images import UnreadableImage, read_image, to_image
 from ldm.data.listing import Listing
+from ldm.data.transforms import middle
 from ldm.errors import MissingFile, UserError
-from ldm.imagefiles import counted, open_image
+from ldm.system.image_files import counted, open_image
 
 Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
 FILTERS: dict[str, Image.Resampling] = {name: Image.Resampling[name.upper()] for name in ("bicubic", "bilinear", "lanczos", "box")}

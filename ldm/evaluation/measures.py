@@ -9,16 +9,16 @@ import torch
 from ldm.errors import UserError
 from ldm.evaluation.answers import layout_agreement, map_agreement
 from ldm.evaluation.captions import ClipScorer, captions_of, clip_score
+from ldm.evaluation.comparison import Subject, alone, exact, told
 from ldm.evaluation.distances import Value, frechet, inception_score, kernel_distance, precision_recall
 from ldm.evaluation.extractor import perceptual_distance
 from ldm.evaluation.extractors import Demo
 from ldm.evaluation.nearest import draw_nearest, nearest
 from ldm.evaluation.paired import over_pairs, pairs, psnr_of, ssim_of
 from ldm.evaluation.record import Record
-from ldm.evaluation.subject import Subject, alone, exact, told
 from ldm.evaluation.weightfiles import CLIP, OTHER, VGG16
-from ldm.files import file_sha256
 from ldm.first_stage.perceptual import LPIPS
+from ldm.system.files import file_sha256
 
 SMALLEST = 16  # side of the images of LPIPS: VGG16 halves it four times
 

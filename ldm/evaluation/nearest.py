@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ldm.errors import UserError
 from ldm.evaluation.scan import Scan
-from ldm.files import save_png
+from ldm.system.files import save_png
 
 
 def nearest(samples: Tensor, among: Tensor, k: int = 10, block: int = 4096, device: str = "cpu") -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.errors import MissingFile, UserError
-from ldm.files import write_text
+from ldm.system.files import write_text
 
 # What may differ between two numbers that are compared: the numbers, the model that is judged, and the draw of its samples.
 FREE = ("value", "spread", "seed", "checkpoint", "training_step", "samples_sha256", "reference", "notes")

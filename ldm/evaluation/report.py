@@ -20,7 +20,7 @@ from ldm.evaluation.curves import COLOURS, curve, drawable
 from ldm.evaluation.record import NAMES, Record, given
 from ldm.evaluation.record import shown as field
 from ldm.evaluation.runs import Run, differences, last
-from ldm.imagefiles import open_image
+from ldm.system.image_files import open_image
 
 TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

@@ -10,7 +10,7 @@ from typing import Any
 from ldm.config.load import read
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.record import Record, read_records
-from ldm.files import whole_lines
+from ldm.system.files import whole_lines
 
 
 @dataclass(frozen=True)

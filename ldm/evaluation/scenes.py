@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
-from ldm.data.scenes import COLOURS, PLACES, SHAPES, Thing, coverage
+from ldm.data.sources.scenes import COLOURS, PLACES, SHAPES, Thing, coverage
 from ldm.errors import UserError
 
 

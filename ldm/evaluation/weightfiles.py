@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
-from ldm.files import file_sha256, read_pickle
+from ldm.system.files import file_sha256, read_pickle
 
 FOLDER = Path("models/metrics")
 OTHER = "with weights that are not the published file"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 
-from ldm.seeding import StepRandom
+from ldm.rng import StepRandom
 
 if TYPE_CHECKING:
     from ldm.first_stage.kl import DiagonalGaussian

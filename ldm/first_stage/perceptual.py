@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
-from ldm.files import read_pickle
 from ldm.nn.files import NeedsFiles
 from ldm.precision import no_autocast
+from ldm.system.files import read_pickle
 
 VGG16 = "vgg16-397923af.pth"  # torchvision's name for VGG16_Weights.IMAGENET1K_V1
 

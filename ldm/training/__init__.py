@@ -1,12 +1,16 @@
-"""Training with Lightning: the two stages, their data, optimizers and records. Lightning lives here only."""
+"""Training with Lightning: the two stages, their data, optimizers and callbacks. Lightning lives here only."""
 
-from ldm.training.autoencoder import AutoencoderTraining
-from ldm.training.classifier import ClassifierTraining
-from ldm.training.datamodule import DataModule
-from ldm.training.diffusion import DiffusionTraining
-from ldm.training.lr import cycles, warmup_cosine, warmup_linear
-from ldm.training.muon import Muon
-from ldm.training.settings import TrainerSettings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ldm.training.classifier import ClassifierTraining
+    from ldm.training.datamodule import DataModule
+    from ldm.training.optim.lr import cycles, warmup_cosine, warmup_linear
+    from ldm.training.optim.muon import Muon
+    from ldm.training.settings import TrainerSettings
+    from ldm.training.stage1 import AutoencoderTraining
+    from ldm.training.stage2 import DiffusionTraining
 
 __all__ = [
     "AutoencoderTraining",
@@ -19,3 +23,21 @@ __all__ = [
     "warmup_cosine",
     "warmup_linear",
 ]
+PLACES = {
+    "AutoencoderTraining": "stage1",
+    "ClassifierTraining": "classifier",
+    "DataModule": "datamodule",
+    "DiffusionTraining": "stage2",
+    "Muon": "optim.muon",
+    "TrainerSettings": "settings",
+    "cycles": "optim.lr",
+    "warmup_cosine": "optim.lr",
+    "warmup_linear": "optim.lr",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when it is used: averages and optimizers are of use without Lightning, which takes seconds to import."""
+    if name in PLACES:
+        return getattr(import_module(f"ldm.training.{PLACES[name]}"), name)
+    raise AttributeError(f"module 'ldm.training' has no attribute {name!r}")

@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 from ldm.data.batch import Batch, Key
 from ldm.diffusion.process import Process
 from ldm.first_stage.base import FirstStage
-from ldm.latent_diffusion import latent_scale
+from ldm.model import latent_scale
 from ldm.networks.classifier import NoisyClassifier
-from ldm.seeding import StepRandom
+from ldm.rng import StepRandom
 from ldm.training.ema import EMA
 from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule
 

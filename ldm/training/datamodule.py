@@ -10,8 +10,8 @@ from ldm.data.batch import Batch, Sample, check_sample, collate
 from ldm.data.loader import Loader
 from ldm.data.order import Key, StepBatches, kinds, spread
 from ldm.errors import UserError
-from ldm.processes import MOST
 from ldm.ranges import integer
+from ldm.system.processes import MOST
 
 
 class Varied(Dataset[Sample]):

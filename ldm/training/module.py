@@ -14,12 +14,12 @@ from ldm.data.batch import Batch, Key
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.nn.weights import mismatch
-from ldm.posthoc import PowerAverages
 from ldm.ranges import number
-from ldm.seeding import StepRandom, derive
+from ldm.rng import StepRandom, derive
 from ldm.training.classes import value_problems
 from ldm.training.ema import EMA
-from ldm.training.optimizers import Named, OptimizerFactory, SchedulerFactory, naming, restore, scheduled
+from ldm.training.optim.factories import Named, OptimizerFactory, SchedulerFactory, naming, restore, scheduled
+from ldm.training.posthoc import PowerAverages
 from ldm.training.resuming import OPTIMIZER, SCHEDULER, Changes
 
 SMALLEST_SCALE = 2.0**-10

@@ -17,19 +17,19 @@ from torch import Tensor
 
 from ldm import precision
 from ldm.errors import UserError
-from ldm.files import writing
 from ldm.nn.weights import mismatch
-from ldm.stops import answered
-from ldm.training.checkpoints import Checkpoints, CleanStop
+from ldm.system.files import writing
+from ldm.system.signals import answered
+from ldm.training.callbacks.checkpoints import Checkpoints, CleanStop
+from ldm.training.callbacks.endings import Company, told
+from ldm.training.callbacks.loggers import TensorBoard, steady, threads_told
+from ldm.training.callbacks.metrics import Progress, Records
+from ldm.training.callbacks.time_limit import TimeLimit
+from ldm.training.callbacks.validation import Monitor
 from ldm.training.datamodule import DataModule
-from ldm.training.endings import Company, told
 from ldm.training.launch import environment
-from ldm.training.loggers import TensorBoard, steady, threads_told
 from ldm.training.module import DIFFER, TrainingModule, tell_lightning
-from ldm.training.monitor import Monitor
-from ldm.training.records import Progress, Records
 from ldm.training.settings import TrainerSettings
-from ldm.training.timelimit import TimeLimit
 
 log = logging.getLogger(__name__)
 

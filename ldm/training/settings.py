@@ -10,8 +10,8 @@ import torch
 
 from ldm import precision
 from ldm.errors import UserError
-from ldm.processes import MOST
 from ldm.ranges import integer, positive, share
+from ldm.system.processes import MOST
 from ldm.training.launch import launched
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")

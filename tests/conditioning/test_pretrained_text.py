@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from ldm.check.shrink import shrink
 from ldm.conditioning import PretrainedText
 from ldm.diffusion import cosine
 from ldm.errors import MissingFile, UserError
 from ldm.first_stage import IdentityFirstStage
-from ldm.generation import SamplerSettings, generate
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from ldm.networks import UNet
-from ldm.shrink import shrink
+from ldm.sampling.generate import SamplerSettings, generate
 
 WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "circle", "square"]
 

@@ -10,7 +10,7 @@ model:
   target: ldm.training.DiffusionTraining
   params:
     model:
-      target: ldm.latent_diffusion.LatentDiffusion
+      target: ldm.model.LatentDiffusion
       params:
         first_stage: {target: ldm.first_stage.IdentityFirstStage, params: {channels: 1}}
         process: {target: ldm.diffusion.cosine}
@@ -90,15 +90,15 @@ def test_a_new_target_drops_the_old_params(base: Path) -> None:
         ("model.params.model.params.network.target=os.system", r"not in an allowed package.*--trust os"),
         ("model.params.model.params.network.target=torch.load", "not in an allowed package"),
         ("model.params.model.params.network.target=torch.nn.modules.module.torch.load", "not in an allowed package"),
-        ("model.params.model.params.network.target=ldm.files.os.system", "not public"),
-        ("model.params.model.params.network.target=ldm.files.write_text.__globals__", "is private"),
+        ("model.params.model.params.network.target=ldm.system.files.os.system", "not public"),
+        ("model.params.model.params.network.target=ldm.system.files.write_text.__globals__", "is private"),
         ("model.params.model.params.network.target=ldm.config.build.build", "not public"),
         ("model.params.model.params.network.target=ldm.first_stage.LPIPS.file", "not public"),
         ("model.params.model.params.network.target=torch.optim.lr_scheduler.types.FunctionType", "configs name Optimizer and LRScheduler"),
         ("model.params.model.params.network={target: torch.nn.Identity}", "expected a node that builds Network, got torch.nn.Identity"),
         ("model.params.model.params.network=5", "expected a node that builds Network, got 5"),
         ("model.params.optimizer.partial=false", "expected a node with target and partial: true"),
-        ("model.params.model.params.scale=big", "expected a number or a list or one of 'std', got 'big'"),
+        ("model.params.model.params.scale=big", "expected a number or a list or one of 'std', 'channels', got 'big'"),
         ("modle.params.a=1", r"unknown top-level key; did you mean 'model'\?"),
         ("model.parms={}", r"unknown key beside target; did you mean 'params'\?"),
         ("trainer.params.step=3", r"takes no 'step'; did you mean 'steps'\?"),
@@ -125,8 +125,8 @@ def test_all_problems_come_in_one_list_with_their_files(base: Path) -> None:
 
 def test_a_node_may_give_a_mapping(base: Path) -> None:
     start = "model.params.start={target: %s, params: {checkpoint: run}}"
-    assert problems(base, start % "ldm.loading.starting_weights") == []
-    assert ["a mapping or null" in p for p in problems(base, start % "ldm.loading.pretrained")] == [True]
+    assert problems(base, start % "ldm.checkpoint.load.starting_weights") == []
+    assert ["a mapping or null" in p for p in problems(base, start % "ldm.checkpoint.load.pretrained")] == [True]
 
 
 def test_required_arguments_are_asked_for(base: Path) -> None:

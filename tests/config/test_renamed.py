@@ -6,11 +6,11 @@ import pytest
 import torch
 import yaml
 
+from ldm.checkpoint.load import load_model
 from ldm.config import Trust, build, load, require_shape, validate
 from ldm.config.renamed import original, renamed
-from ldm.files import save_weights
-from ldm.latent_diffusion import LatentDiffusion
-from ldm.loading import load_model
+from ldm.model import LatentDiffusion
+from ldm.system.files import save_weights
 
 MODEL = {
     "target": "ldm.latent_diffusion.LatentDiffusion",

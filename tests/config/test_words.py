@@ -7,7 +7,7 @@ import pytest
 
 from ldm.config import Trust, literal, load, validate
 from ldm.errors import UserError
-from ldm.shell import as_argument
+from ldm.system.shell import as_argument
 
 CONFIG = """
 model:

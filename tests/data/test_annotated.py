@@ -12,9 +12,9 @@ from PIL import Image
 
 from ldm.data import AnnotatedFolder, ImageFolder, PairedFolders
 from ldm.data.batch import check_sample, collate
-from ldm.data.geometry import UnreadableImage, view
 from ldm.data.images import fit, to_tensor
 from ldm.data.maps import read_map, read_mask
+from ldm.data.transforms import UnreadableImage, view
 from ldm.errors import MissingFile, UserError
 
 EVERYTHING = ["label", "caption", "boxes", "segmentation", "mask"]

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from ldm.data import ArrayFolder, Scenes
-from ldm.data.arrays import read_array
 from ldm.data.batch import check_sample
-from ldm.data.geometry import UnreadableImage, view
 from ldm.data.images import read_image
 from ldm.data.maps import read_mask
-from ldm.data.scenes import CLASSES
+from ldm.data.sources.arrays import read_array
+from ldm.data.sources.scenes import CLASSES
+from ldm.data.transforms import UnreadableImage, view
 from ldm.errors import MissingFile, UserError
 
 GREY = np.linspace(0, 255, 600).astype(np.uint8).reshape(20, 30)

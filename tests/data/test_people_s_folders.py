@@ -13,11 +13,11 @@ import pytest
 from miniatures import picture
 from PIL import EpsImagePlugin, Image
 
-from ldm import imagefiles
 from ldm.data import AnnotatedFolder, ArrayFolder, Coco, ImageFolder, ListedImages
-from ldm.data.geometry import UnreadableImage
 from ldm.data.images import read_image
+from ldm.data.transforms import UnreadableImage
 from ldm.errors import MissingFile, UserError
+from ldm.system import image_files as imagefiles
 
 NAMES = [f"{i}.png" for i in range(3)] + [f"sub/{i}.png" for i in range(3)]
 MADE = {".jpg": "JPEG", ".jfif": "JPEG", ".jpe": "JPEG", ".png": "PNG", ".apng": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP"}
@@ -78,7 +78,7 @@ def test_there_is_one_opener(root: Path) -> None:
                 found.append(file.relative_to(root).as_posix())
             if isinstance(node, ast.ImportFrom) and node.module == "PIL.Image":
                 found += [file.relative_to(root).as_posix() for alias in node.names if alias.name == "open"]
-    assert len(files) > 100 and found == ["ldm/imagefiles.py"]
+    assert len(files) > 100 and found == ["ldm/system/image_files.py"]
 
 
 def pictures(root: Path) -> Path:

@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import Subset
 
 from ldm.data import Inpainting, Mixed, Photographs, Scenes
-from ldm.data.photographs import CELL, held_out, photographs
+from ldm.data.sources.photographs import CELL, held_out, photographs
 from ldm.errors import MissingFile
 
 pytest.importorskip("skimage")

@@ -9,7 +9,7 @@ from ldm.data import Digits, ImageFolder, Inpainting, Scenes, SuperResolution
 from ldm.data.batch import check_sample, collate
 from ldm.data.degrade import bicubic
 from ldm.data.images import UnreadableImage, square
-from ldm.data.tasks import WithTask, from_pixels, to_pixels
+from ldm.data.sources.tasks import WithTask, from_pixels, to_pixels
 from ldm.errors import UserError
 
 MAKERS = {

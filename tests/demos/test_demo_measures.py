@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from demos import conditions, restoration, run, text
+from demos.measured import against_another, rounded, standard_error
+from demos.tasks import LONGER, TASKS
 from ldm.config.load import load
-from ldm.data.scenes import PLACED, Scenes
-from ldm.demos import conditions, restoration, run, text
-from ldm.demos.measured import against_another, rounded, standard_error
-from ldm.demos.tasks import LONGER, TASKS
+from ldm.data.sources.scenes import PLACED, Scenes
 from ldm.evaluation.agreement import everything_found
 from ldm.evaluation.extractor import SmallExtractor, Trained, train_extractor
 from ldm.evaluation.restoration import enlarge, fill_mean

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm.demos import run
+from demos import run
 
 STAND_IN = """
 import pathlib, signal, sys, time
@@ -44,7 +44,7 @@ def test_a_stopped_demo_lets_its_training_save(number: int, tmp_path: Path, monk
 
 
 def test_every_demo_says_how_long_all_of_it_takes() -> None:
-    from ldm.demos.tasks import LONGER, TASKS
+    from demos.tasks import LONGER, TASKS
 
     tasks = TASKS | LONGER
     trained = {"digits", "digits-first-stage", *tasks, *(task.first_stage for task in tasks.values())}

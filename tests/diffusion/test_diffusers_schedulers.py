@@ -7,7 +7,7 @@ import torch
 from ldm.diffusion import EDM, Process, RectifiedFlow
 from ldm.diffusion.sampling import euler
 from ldm.first_stage import IdentityFirstStage
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from ldm.networks import UNet
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install -e .[dev]")

@@ -28,7 +28,7 @@ from ldm.diffusion.guidance import Denoise
 from ldm.diffusion.process.spacing import original_quadratic, original_uniform, uniform
 from ldm.diffusion.sampling import SAMPLERS, Hooks, Noise, ddim, ddpm, euler, heun
 from ldm.errors import UserError
-from ldm.generation import SamplerSettings
+from ldm.sampling.generate import SamplerSettings
 
 MEAN, STD = 0.8, 0.3
 PROCESSES: dict[str, Callable[[], Process]] = {

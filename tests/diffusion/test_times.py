@@ -8,7 +8,7 @@ import torch
 
 from ldm.diffusion import EDM, RectifiedFlow, Trigonometric, VariancePreserving, cosine, linear
 from ldm.diffusion.process import LogitNormal, LogNormal, LogUniform, Shifted, TimeDistribution, Uniform
-from ldm.seeding import StepRandom
+from ldm.rng import StepRandom
 
 GRID = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000  # quantiles: their images have the moments of the distribution
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ldm.conditioning import ConcatImage
 from ldm.diffusion import Windows, cosine
 from ldm.first_stage import IdentityFirstStage
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from ldm.networks import UNet
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from ldm.data.scenes import CLASSES, PLACED, Scenes
-from ldm.demos.conditions import caption_of
+from demos.conditions import caption_of
+from ldm.data.sources.scenes import CLASSES, PLACED, Scenes
 from ldm.errors import UserError
 from ldm.evaluation.agreement import everything_found, found_map, layout_iou, object_agreement, pixel_agreement
 from ldm.evaluation.scenes import find, judge

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ldm.cli.pictures import write_png
-from ldm.data.scenes import CLASSES, Scenes
+from ldm.data.sources.scenes import CLASSES, Scenes
 from ldm.errors import UserError
 from ldm.evaluation.answers import layout_agreement, map_agreement
 from ldm.evaluation.images import FolderSet

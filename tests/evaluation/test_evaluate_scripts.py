@@ -181,8 +181,8 @@ def test_the_data_set_of_a_config_as_the_reference(script, sets, root: Path, tmp
 def test_reconstructions_for_the_r_fid(script, tmp_path: Path) -> None:
     import torch
 
-    from ldm.files import save_weights
     from ldm.first_stage import KLAutoencoder
+    from ldm.system.files import save_weights
 
     torch.manual_seed(0)
     params = {"channels": 4, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}

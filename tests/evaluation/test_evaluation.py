@@ -1,8 +1,8 @@
 import torch
 
+from demos.digits_measures import DigitReader, diversity, measure, nearest
 from ldm.data import Digits, Scenes
-from ldm.data.scenes import COLOURS, PLACES, SHAPES
-from ldm.evaluation.digits import DigitReader, diversity, measure, nearest
+from ldm.data.sources.scenes import COLOURS, PLACES, SHAPES
 from ldm.evaluation.scenes import Asked, find, judge, parse, share_right
 
 

@@ -10,6 +10,7 @@ from imagesets import arrays, folder
 from torch import Tensor, nn
 
 from ldm.errors import MissingFile, UserError
+from ldm.evaluation.comparison import Options, Subject
 from ldm.evaluation.distances import frechet_distance, inception_score, kernel_distance, precision_recall
 from ldm.evaluation.extractors import Extractor
 from ldm.evaluation.images import FolderSet
@@ -17,9 +18,8 @@ from ldm.evaluation.measures import measure
 from ldm.evaluation.nearest import nearest
 from ldm.evaluation.record import Record, compare
 from ldm.evaluation.scan import scan
-from ldm.evaluation.subject import Options, Subject
 from ldm.evaluation.weightfiles import VGG16
-from ldm.files import file_sha256
+from ldm.system.files import file_sha256
 
 
 class StandIn(Extractor):
@@ -42,7 +42,7 @@ class StandIn(Extractor):
 def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
     nets = {"inception": StandIn(1, "FID"), "vgg16": StandIn(2, "FD (VGG16)"), "dinov2": StandIn(3, "FD-DINOv2")}
     nets["dinov2"].software = ("transformers",)
-    monkeypatch.setattr("ldm.evaluation.subject.load_extractor", lambda name, given, place: nets[name])
+    monkeypatch.setattr("ldm.evaluation.comparison.load_extractor", lambda name, given, place: nets[name])
     samples, reference = folder(tmp_path / "a", arrays(330, 1), caption="a dog"), folder(tmp_path / "b", arrays(310, 2), settings=None)
     options = Options(folder=tmp_path, groups=0, splits=3, kid_size=100, kid_subsets=5, neighbours=2)
     return Subject(scan(FolderSet(samples)), scan(FolderSet(reference)), options)

@@ -6,7 +6,7 @@ import pytest
 
 from ldm.config import load
 from ldm.errors import UserError
-from ldm.evaluation.paper import Table, disagreements, figure, sources, table
+from paper.tables import Table, disagreements, figure, sources, table
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 ROWS = {"1": 4, "2": 2, "3": 2, "5": 3, "6": 4, "7": 4, "8": 16, "9": 4, "10": 7, "11": 5, "12": 4, "13": 6, "14": 6, "15": 7, "18": 11}

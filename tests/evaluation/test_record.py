@@ -6,7 +6,7 @@ import pytest
 from imagesets import SETTINGS
 
 from ldm.errors import MissingFile, UserError
-from ldm.evaluation.made import how_made
+from ldm.evaluation.provenance import how_made
 from ldm.evaluation.record import FREE, PROTOCOL, Record, compare, read_records, write_records
 
 A = Record(

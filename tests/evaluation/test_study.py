@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ldm.evaluation.study import TRUTH, Study, Vote, Votes, read_votes, shares
-from ldm.evaluation.study_server import StudyServer
+from paper.user_study import TRUTH, Study, Vote, Votes, read_votes, shares
+from paper.user_study_page import StudyServer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from browser import needs_browser, visit
@@ -198,7 +198,7 @@ def test_whatever_a_client_sends_the_study_answers_and_goes_on(
 def test_a_slow_client_gets_so_many_seconds_and_keeps_nobody_waiting(
     folders: dict[str, Path], serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ldm.evaluation.study_server.Handler.seconds", 0.5)
+    monkeypatch.setattr("paper.user_study_page.Handler.seconds", 0.5)
     server = serve(task(folders, 2), tmp_path / "votes.jsonl")
     host = f"Host: 127.0.0.1:{server.server_port}\r\n"
     slow = [socket.create_connection(("127.0.0.1", server.server_port), timeout=20) for _ in range(20)]
@@ -236,7 +236,7 @@ def test_a_picture_that_is_gone_and_a_vote_that_cannot_be_written_are_said(
     def full(*words: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ldm.evaluation.study.append_line", full)
+    monkeypatch.setattr("paper.user_study.append_line", full)
     status, said = ask(server.address, "/vote", {"subject": "anna", "pair": "0", "chosen": "left"})
     assert status == 500 and "No space left" in said["error"]
     monkeypatch.undo()

@@ -9,14 +9,14 @@ import torch
 import yaml
 
 from ldm.check import check
+from ldm.checkpoint.load import pretrained
 from ldm.config import Config, Trust, build, load
 from ldm.errors import UserError
-from ldm.files import save_weights
 from ldm.first_stage.base import FirstStage
 from ldm.interop.compvis import export, write_state
 from ldm.interop.compvis.state import Weights, first_stage_to_state
 from ldm.interop.diffusers import write_folder
-from ldm.loading import pretrained
+from ldm.system.files import save_weights
 
 KL: dict[str, Any] = {
     "target": "ldm.first_stage.KLAutoencoder",
@@ -35,7 +35,7 @@ def stage(folder: Path, kind: str) -> Path:
         save_weights(folder / "checkpoints" / "step-3.ema.safetensors", made.state_dict(), metadata)
         return folder
     if kind == "inside another model":
-        model = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": {"first_stage": KL, "network": {}, "process": {}}}
+        model = {"target": "ldm.model.LatentDiffusion", "params": {"first_stage": KL, "network": {}, "process": {}}}
         training = {"target": "ldm.training.DiffusionTraining", "params": {"model": model}}
         metadata = {"ldm_checkpoint": 1, "step": 3, "config": {"model": training}, "ema": {}}
         weights = {f"first_stage.{name}": value for name, value in made.state_dict().items()} | {"scale": torch.ones(())}
@@ -111,7 +111,7 @@ def test_a_stage_two_config_may_leave_it_out(tmp_path: Path, kind: str, given: s
         params["model"]["params"]["width"] = 32 if given == "the same" else 64
     net = {"in_channels": 4, "out_channels": 4, "width": 32, "width_mult": [1], "heads": 1, "context_channels": 8}
     node["model"]["params"]["model"]["params"] |= {
-        "first_stage": {"target": "ldm.loading.pretrained", "params": params},
+        "first_stage": {"target": "ldm.checkpoint.load.pretrained", "params": params},
         "network": {"target": "ldm.networks.UNet", "params": net},
         "conditioner": {"target": "ldm.conditioning.ClassEmbedding", "params": {"num_classes": 10, "width": 8}},
     }

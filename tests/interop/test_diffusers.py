@@ -52,7 +52,7 @@ def model_node(first_stage: dict[str, Any], channels: int, concat: int = 0, proc
     network = {"target": "ldm.networks.UNet", "params": {"in_channels": channels + concat, "out_channels": channels, **UNET, **unet}}
     process = process or {"target": "ldm.diffusion.scaled_linear"}
     return {
-        "target": "ldm.latent_diffusion.LatentDiffusion",
+        "target": "ldm.model.LatentDiffusion",
         "params": {"first_stage": first_stage, "network": network, "process": process},
     }
 
@@ -140,7 +140,8 @@ def test_diffusers_makes_the_same_images_and_the_folder_comes_back_bit_by_bit(na
     node, batch = MODELS[name](), batch_for(name)
     model = made(node)
     wrapped = changed(
-        node, first_stage={"target": "ldm.loading.pretrained", "params": {"checkpoint": "x", "model": node["params"]["first_stage"]}}
+        node,
+        first_stage={"target": "ldm.checkpoint.load.pretrained", "params": {"checkpoint": "x", "model": node["params"]["first_stage"]}},
     )
     notes = write_folder(model, wrapped, tmp_path, size=16)
     assert (tmp_path / "model_index.json").is_file() == (name == "unconditional")
@@ -491,12 +492,12 @@ def test_other_refusals(tmp_path: Path) -> None:
     model = build(node, Trust())
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
-    unnamed = {"target": "ldm.loading.pretrained", "params": {"checkpoint": "x"}}
+    unnamed = {"target": "ldm.checkpoint.load.pretrained", "params": {"checkpoint": "x"}}
     identity = {"target": "ldm.first_stage.IdentityFirstStage", "params": {"channels": 4}}
     for spoiled, folder, size, message in (
         (node, "full", 16, "is there already"),
         (node, "out", 18, "size 18: expected a multiple of 4"),
-        (changed(node, first_stage=unnamed), "out", 16, "ldm.loading.pretrained without model"),
+        (changed(node, first_stage=unnamed), "out", 16, "ldm.checkpoint.load.pretrained without model"),
         (changed(node, first_stage=identity), "out", 16, "IdentityFirstStage' cannot be written"),
         (changed(node, first_stage=changed(KL, blocks_per_level=2)), "out", 16, "the node does not describe the model"),
         ({"target": "ldm.networks.UNet"}, "out", 16, "'ldm.networks.UNet' cannot be written"),

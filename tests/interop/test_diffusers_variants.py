@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from ldm.checkpoint.load import pretrained
 from ldm.config import Trust, build
 from ldm.errors import UserError
 from ldm.interop.diffusers import read_folder, write_folder
-from ldm.loading import pretrained
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install -e .[dev]")
 WEIGHTS = "diffusion_pytorch_model"

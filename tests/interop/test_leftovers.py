@@ -23,12 +23,12 @@ from recorded import read_case
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ldm.checkpoint.load import load_model, pretrained
+from ldm.checkpoint.source import read_source
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.weightfiles import read_state as read_metric_weights
-from ldm.files import read_checkpoint
 from ldm.interop.compvis import read_state
-from ldm.loading import load_model, pretrained
-from ldm.sources import read_source
+from ldm.system.files import read_checkpoint
 
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "compvis"
 State = dict[str, Any]

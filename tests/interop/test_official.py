@@ -10,12 +10,12 @@ import torch
 import yaml
 from official import trees
 
+from ldm.checkpoint.source import unwrap
 from ldm.config import Trust, build, load
 from ldm.errors import UserError
 from ldm.interop.compvis import FOREIGN, is_compvis, translate
 from ldm.interop.compvis.state import first_stage_from_state, first_stage_to_state, from_state, to_state
-from ldm.latent_diffusion import LatentDiffusion
-from ldm.sources import unwrap
+from ldm.model import LatentDiffusion
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = ROOT.parent / "shared" / "fixtures" / "compvis" / "keys"

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from test_checkpoints import FOLDER, read_case, stand_alone
 
-from ldm.loading import load_model
+from ldm.checkpoint.load import load_model
 
 SHORT = [
     "trainer.params.log_every=1",

@@ -11,14 +11,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ldm.checkpoint.load import load_model
+from ldm.checkpoint.source import read_source, unwrap
 from ldm.config import Trust, build, load
 from ldm.diffusion.parameterization import PARAMETERIZATIONS
 from ldm.errors import UserError
 from ldm.interop.compvis import FOREIGN
 from ldm.interop.compvis.state import Weights, to_state
-from ldm.latent_diffusion import LatentDiffusion
-from ldm.loading import load_model
-from ldm.sources import read_source, unwrap
+from ldm.model import LatentDiffusion
 
 WIDTH, LENGTH = 32, 16
 CAPTIONS = ["a red circle", ""]

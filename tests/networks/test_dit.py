@@ -8,7 +8,7 @@ from ldm.conditioning import ClassVector
 from ldm.diffusion import PARAMETERIZATIONS, DiffusionObjective, RectifiedFlow
 from ldm.diffusion.process import LogitNormal
 from ldm.first_stage import IdentityFirstStage
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from ldm.networks import DiT
 from ldm.networks.dit import SIZES
 

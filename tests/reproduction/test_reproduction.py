@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from ldm.errors import UserError
-from ldm.evaluation.paper import asked, figure, table
-from ldm.files import fingerprint, save_weights
-from ldm.reproduction.commands import Command, commands, needs_to_measure
-from ldm.reproduction.cost import Cost, sampling_cost, sampling_work, training_cost, training_costs
-from ldm.reproduction.narrow import narrowed
-from ldm.reproduction.needs import Asked
-from ldm.reproduction.results import find_record, values
-from ldm.reproduction.sizes import config_of, counts, on_meta, work
-from ldm.reproduction.speed import Speeds, SpeedSettings, measure, printed_ratio
-from ldm.reproduction.timing import in_turn, ratio
+from ldm.system.files import fingerprint, save_weights
+from paper.commands import Command, commands, needs_to_measure
+from paper.cost import Cost, sampling_cost, sampling_work, training_cost, training_costs
+from paper.narrow import narrowed
+from paper.needs import Asked
+from paper.results import find_record, values
+from paper.sizes import config_of, counts, on_meta, work
+from paper.speed import Speeds, SpeedSettings, measure, printed_ratio
+from paper.tables import asked, figure, table
+from paper.timing import in_turn, ratio
 
 NUMBERS = ["1", "2", "3", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "18"]
 # Printed sizes that the stated shape does not have, by table and row: every one is a named disagreement.

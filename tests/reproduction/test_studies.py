@@ -11,13 +11,13 @@ from PIL import Image
 from ldm.check import Report, build_on_meta, without_checkpoints
 from ldm.config import Trust, load
 from ldm.errors import UserError
-from ldm.evaluation.chart import Axis, draw_chart
 from ldm.evaluation.extractor import SmallExtractor
 from ldm.evaluation.extractors import Demo
-from ldm.reproduction.studies import compression
-from ldm.reproduction.studies.distortion import shares
-from ldm.reproduction.studies.settings import FACTORS, Study, claim, estimates
-from ldm.reproduction.studies.stages import changes, note, stage_names, train_stage
+from paper.chart import Axis, draw_chart
+from paper.studies import compression
+from paper.studies.distortion import shares
+from paper.studies.settings import FACTORS, Study, claim, estimates
+from paper.studies.stages import changes, note, stage_names, train_stage
 
 TINY = [
     "trainer.params.accelerator=cpu",
@@ -59,7 +59,7 @@ def study(script, outdir: Path, *words: object) -> subprocess.CompletedProcess[s
 
 def test_the_study_end_to_end_in_small_goes_on_after_a_kill(script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """LDM-1 alone: one training, the first attempt of which is cut off before anything was saved."""
-    import ldm.reproduction.studies.quality as quality
+    import paper.studies.quality as quality
 
     torch.manual_seed(0)
     extractor = Demo(SmallExtractor(4, width=8))
@@ -116,7 +116,7 @@ def summary_run(model: dict) -> str:
 
 
 def test_a_stage_that_was_cut_off_is_resumed_and_a_finished_one_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ldm.reproduction.studies.stages as stages
+    import paper.studies.stages as stages
 
     asked: list[list[str]] = []
     monkeypatch.setattr(stages, "run_main", lambda words, what: asked.append(words) or 1.0)

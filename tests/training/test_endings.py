@@ -14,10 +14,11 @@ import pytest
 import torch
 
 import main as program
-from ldm import stops
 from ldm.errors import MissingFile, UserError
-from ldm.training import AutoencoderTraining, endings
-from ldm.training.records import Records
+from ldm.system import signals as stops
+from ldm.training import AutoencoderTraining
+from ldm.training.callbacks import endings
+from ldm.training.callbacks.metrics import Records
 from ldm.training.run import new_folder
 
 TINY = [

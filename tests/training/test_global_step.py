@@ -9,10 +9,10 @@ import torch
 from pytorch_lightning.callbacks import DeviceStatsMonitor, LearningRateMonitor, Timer
 from pytorch_lightning.loggers import CSVLogger
 
-from ldm.data.digits import Digits
-from ldm.files import newest_checkpoint, read_checkpoint
+from ldm.data.sources.digits import Digits
 from ldm.first_stage import AutoencoderLoss, KLAutoencoder
 from ldm.networks import PatchDiscriminator
+from ldm.system.files import newest_checkpoint, read_checkpoint
 from ldm.training import AutoencoderTraining, DataModule, TrainerSettings
 from ldm.training.run import fit
 

@@ -13,7 +13,7 @@ import torch
 
 import main as program
 from ldm.errors import UserError
-from ldm.files import read_checkpoint
+from ldm.system.files import read_checkpoint
 from ldm.training import TrainerSettings, launch
 from ldm.training.launch import Launch, Together, launched
 
@@ -154,7 +154,7 @@ def test_the_end_of_one_process_ends_all_and_is_told_once(victim: str, tmp_path:
     """Of two that Lightning started: killed, it says nothing itself; with an error of its own, it is the one that speaks."""
     faulty = tmp_path / "faulty.py"
     faulty.write_text(
-        "import os, signal, sys\nfrom ldm.program.main import main\nfrom ldm.training import AutoencoderTraining as A\n"
+        "import os, signal, sys\nfrom ldm.cli.main import main\nfrom ldm.training import AutoencoderTraining as A\n"
         "step = A.training_step\n"
         "def failing(self, *given):\n"
         "    if self.step == 2 and self.global_rank == 1:\n"
@@ -192,7 +192,7 @@ def test_a_process_that_is_killed_while_it_starts_is_told_like_any_other(tmp_pat
     killed.write_text(
         "import os, signal, sys\n"
         "if os.environ.get('LOCAL_RANK') == '1':\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "from ldm.program.main import main\nfrom ldm.training import endings\n"
+        "from ldm.cli.main import main\nfrom ldm.training import endings\n"
         "endings.HANGS = 3.0\nsys.exit(main())\n"
     )
     environment = {name: value for name, value in os.environ.items() if name not in NAMES} | {"PYTHONPATH": str(root)}

@@ -10,15 +10,15 @@ from torch import nn
 from ldm.errors import UserError
 from ldm.evaluation.runs import read_lines, read_series
 from ldm.first_stage.health import balance_warnings
-from ldm.progress import clock
+from ldm.system.progress import clock
 from ldm.training import Muon, TrainerSettings, warmup_cosine, warmup_linear
-from ldm.training.checkpoints import Checkpoints
+from ldm.training.callbacks.checkpoints import Checkpoints
+from ldm.training.callbacks.endings import in_words
+from ldm.training.callbacks.metrics import MetricsTable, Records
+from ldm.training.callbacks.time_limit import TimeLimit
 from ldm.training.datamodule import DataModule
 from ldm.training.ema import EMA
-from ldm.training.endings import in_words
-from ldm.training.muon import orthogonalise
-from ldm.training.records import MetricsTable, Records
-from ldm.training.timelimit import TimeLimit
+from ldm.training.optim.muon import orthogonalise
 
 
 def test_ema_follows_its_formula_and_swaps_back() -> None:

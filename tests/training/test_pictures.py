@@ -11,9 +11,9 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ldm.training.loggers import TensorBoard
-from ldm.training.monitor import Monitor, give_picture, grid_of
-from ldm.training.records import Records
+from ldm.training.callbacks.loggers import TensorBoard
+from ldm.training.callbacks.metrics import Records
+from ldm.training.callbacks.validation import Monitor, give_picture, grid_of
 
 
 def test_tensorboard_gets_the_grids_that_lie_in_images(tmp_path: Path) -> None:

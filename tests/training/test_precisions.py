@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from ldm import precision
-from ldm.data.digits import Digits
+from ldm.cli.main import main
+from ldm.data.sources.digits import Digits
 from ldm.diffusion import cosine
 from ldm.errors import UserError
-from ldm.files import newest_checkpoint, read_checkpoint
 from ldm.first_stage import AutoencoderLoss, IdentityFirstStage, KLAutoencoder
-from ldm.generation import SamplerSettings
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from ldm.networks import NoisyClassifier, PatchDiscriminator, UNet
-from ldm.program.main import main
+from ldm.sampling.generate import SamplerSettings
+from ldm.system.files import newest_checkpoint, read_checkpoint
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining, Muon, TrainerSettings
 from ldm.training.module import TrainingModule
 from ldm.training.run import fit

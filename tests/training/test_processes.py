@@ -7,17 +7,17 @@ import torch
 import yaml
 from PIL import Image
 
+from ldm.checkpoint.load import load_model
+from ldm.cli import main as program
 from ldm.errors import UserError
-from ldm.files import read_checkpoint, read_metadata
-from ldm.loading import load_model
-from ldm.program import main as program
+from ldm.system.files import read_checkpoint, read_metadata
 
 CONFIG = """
 model:
   target: ldm.training.DiffusionTraining
   params:
     model:
-      target: ldm.latent_diffusion.LatentDiffusion
+      target: ldm.model.LatentDiffusion
       params:
         first_stage: {target: ldm.first_stage.IdentityFirstStage, params: {channels: 1}}
         network:
@@ -28,7 +28,7 @@ model:
         process: PROCESS
     optimizer: {target: torch.optim.AdamW, partial: true, params: {lr: 1.0e-3}}
     objective: {target: ldm.diffusion.DiffusionObjective, params: OBJECTIVE}
-    preview: {target: ldm.generation.SamplerSettings, params: {sampler: heun, steps: 3}}
+    preview: {target: ldm.sampling.generate.SamplerSettings, params: {sampler: heun, steps: 3}}
 data: {params: {batch_size: 4, workers: 0, train: {target: ldm.data.Digits, params: {size: 8}}}}
 trainer: {params: {steps: 4, checkpoint_every: 2, log_every: 1, accelerator: cpu, precision: 32-true, images_every: 4}}
 sampling: {sampler: heun, steps: 4, scale: 1.5}

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ldm.training import TrainerSettings, records
+from ldm.training import TrainerSettings
+from ldm.training.callbacks import metrics as records
 from ldm.training.module import TrainingModule
 
 

@@ -11,12 +11,12 @@ from torch import nn
 from torch.optim import SGD, Adafactor, Adagrad, AdamW, RMSprop, Rprop
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, StepLR
 
+from ldm.cli.main import main
 from ldm.config import Config, Trust, load
 from ldm.errors import UserError
-from ldm.files import newest_checkpoint, read_checkpoint
-from ldm.program.main import main
+from ldm.system.files import newest_checkpoint, read_checkpoint
 from ldm.training import Muon, warmup_cosine, warmup_linear
-from ldm.training.optimizers import restore, scheduled
+from ldm.training.optim.factories import restore, scheduled
 from ldm.training.resuming import Changes, changes
 
 OPT, SCHED = "model.params.optimizer.params", "model.params.scheduler.params"
@@ -79,7 +79,7 @@ REFUSED = [  # override, what the message names
     ("name=other", "name: a resumed run keeps"),
     ("seed=7", "this run has seed 23"),
     ("model.params.autoencoder.params.initial_log_variance=-3", "model.params.autoencoder.params.initial_log_variance: only counts where"),
-    ("model.params.start={target: ldm.loading.starting_weights, params: {checkpoint: x}}", "model.params.start: a resumed run has"),
+    ("model.params.start={target: ldm.checkpoint.load.starting_weights, params: {checkpoint: x}}", "model.params.start: a resumed run has"),
     ("model.params.optimizer.target=torch.optim.SGD", "model.params.optimizer: the optimizer's state"),
     ("model.params.optimizer.partial=false", "model.params.optimizer.partial"),
     (f"{OPT}.amsgrad=true", f"{OPT}.amsgrad: the optimizer's state in the checkpoint does not go with it"),
@@ -283,7 +283,7 @@ def test_what_a_second_stage_may_change(word: str, said: str) -> None:
 
 def test_a_run_that_was_fine_tuned_and_resumed_still_resumes() -> None:
     """Its config no longer names what it began with, its source does."""
-    start = "model.params.start={target: ldm.loading.starting_weights, params: {checkpoint: '${paths.first_stage}'}}"
+    start = "model.params.start={target: ldm.checkpoint.load.starting_weights, params: {checkpoint: '${paths.first_stage}'}}"
     begun = of_stage_two(start)
     data = deepcopy(begun.data)
     del data["model"]["params"]["start"]

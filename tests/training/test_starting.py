@@ -9,17 +9,17 @@ import torch
 import yaml
 from torch import Tensor
 
+from ldm.checkpoint.load import starting_weights
+from ldm.checkpoint.start import StartingWeights, begin_with, own_weights
+from ldm.cli.main import main
 from ldm.conditioning import ClassEmbedding, ConcatImage, Conditioner, Joint, LabelVector
 from ldm.config import Trust, load
 from ldm.diffusion import cosine
 from ldm.errors import UserError
-from ldm.files import save_weights
 from ldm.first_stage import IdentityFirstStage
-from ldm.latent_diffusion import LatentDiffusion
-from ldm.loading import starting_weights
+from ldm.model import LatentDiffusion
 from ldm.networks import UNet
-from ldm.program.main import main
-from ldm.starting import StartingWeights, begin_with, own_weights
+from ldm.system.files import save_weights
 from ldm.training import DiffusionTraining
 
 
@@ -146,7 +146,7 @@ def test_the_check_lists_what_does_not_fit(tmp_path: Path, strict: bool) -> None
     assert not starting_weights(str(tmp_path / "old.safetensors"), strict=False).strict
     new = config(tmp_path, 10)
     params = {"checkpoint": str(tmp_path / "old.safetensors")} | ({} if strict else {"strict": False})
-    new["model"]["params"]["start"] = {"target": "ldm.loading.starting_weights", "params": params}
+    new["model"]["params"]["start"] = {"target": "ldm.checkpoint.load.starting_weights", "params": params}
     report = check(Config(new, new), Trust())
     if strict:
         assert report.exit_code == 2 and "strict: false in start.params" in report.text()
@@ -164,7 +164,7 @@ def test_the_check_lists_what_does_not_fit(tmp_path: Path, strict: bool) -> None
 def test_what_does_not_fit_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, caplog) -> None:
     shutil.copytree(Path(__file__).parents[1] / "fixtures" / "runs", tmp_path / "runs", symlinks=True)
     monkeypatch.chdir(tmp_path / "runs")
-    start = "model.params.start={target: ldm.loading.starting_weights, params: {checkpoint: class, strict: false}}"
+    start = "model.params.start={target: ldm.checkpoint.load.starting_weights, params: {checkpoint: class, strict: false}}"
     words = ["-b", "class/config.yaml", start, "model.params.model.params.conditioner.params.num_classes=12", "trainer.params.steps=1"]
     with caplog.at_level("INFO"):
         assert main([*words, "--train"]) == 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ldm.checkpoint.load import load_model, starting_weights
 from ldm.conditioning import ClassEmbedding, LabelMap, LayoutTransformer, Rescaler
 from ldm.conditioning.layout import BoxTokenizer
 from ldm.data import Digits
@@ -13,10 +14,9 @@ from ldm.data.batch import collate
 from ldm.diffusion import cosine
 from ldm.errors import MissingFile, UserError
 from ldm.first_stage import IdentityFirstStage
-from ldm.latent_diffusion import LatentDiffusion
-from ldm.loading import load_model, starting_weights
+from ldm.model import LatentDiffusion
 from ldm.networks import NoisyClassifier, UNet
-from ldm.seeding import StepRandom
+from ldm.rng import StepRandom
 from ldm.training import ClassifierTraining, DiffusionTraining
 from ldm.training.classes import condition_values
 
@@ -62,7 +62,7 @@ def test_fine_tuning_from_a_run_by_config(run, script, tmp_path: Path) -> None:
     words = ["--base", "configs/demo/digits.yaml", *short, *(f"model.params.model.params.{key}={value}" for key, value in parts.items())]
     assert run("main.py", "-t", "-l", tmp_path, "-n", "one", *words).returncode == 0
     first = next(tmp_path.glob("*_one"))
-    start = f"model.params.start={{target: ldm.loading.starting_weights, params: {{checkpoint: {first}}}}}"
+    start = f"model.params.start={{target: ldm.checkpoint.load.starting_weights, params: {{checkpoint: {first}}}}}"
     frozen = ["model.params.optimizer={target: torch.optim.SGD, partial: true, params: {lr: 0.0}}"]
     done = run("main.py", "-t", "-l", tmp_path, "-n", "two", *words, start, *frozen)
     assert done.returncode == 0, done.stderr

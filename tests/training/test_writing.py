@@ -19,11 +19,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import main as program
 from ldm.evaluation.runs import read_lines, read_series
-from ldm.files import newest_checkpoint, newest_weights, read_checkpoint
+from ldm.system.files import newest_checkpoint, newest_weights, read_checkpoint
 from ldm.training import AutoencoderTraining
+from ldm.training.callbacks.metrics import MetricsTable, Records
+from ldm.training.callbacks.validation import Monitor
 from ldm.training.finite import unfinite
-from ldm.training.monitor import Monitor
-from ldm.training.records import MetricsTable, Records
 
 FULL = os.strerror(errno.ENOSPC)
 TRAINER = "{steps: 6, accelerator: cpu, precision: 32-true, log_every: 1, checkpoint_every: 2, validate_every: 2, images_every: 2, keep: 9}"

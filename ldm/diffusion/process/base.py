@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ldm.diffusion.process.times import TimeDistribution, Uniform
 from ldm.ranges import number, positive
-from ldm.seeding import StepRandom
+from ldm.rng import StepRandom
 
 Spacing = Callable[[int], Sequence[float]]  # number of steps -> every time a sampler stops at, the noisiest first, the landing place last
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ldm.diffusion.process.base import Level, Process, Spacing
 from ldm.diffusion.process.spacing import linspace, original_quadratic, original_uniform, uniform
 from ldm.ranges import integer, number, share
-from ldm.seeding import StepRandom
+from ldm.rng import StepRandom
 
 
 class DiscreteProcess(Process):

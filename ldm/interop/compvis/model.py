@@ -115,7 +115,7 @@ def latent_diffusion(target: str, params: Mapping[str, Any]) -> Translated:
     objective = _objective(p, made)
     ema, trainable, scheduler = p.take("use_ema", True), p.take("cond_stage_trainable", False), p.take("scheduler_config")
     _pass_over(p)
-    return Translated({"target": "ldm.latent_diffusion.LatentDiffusion", "params": made}, objective, ema, trainable, scheduler)
+    return Translated({"target": "ldm.model.LatentDiffusion", "params": made}, objective, ema, trainable, scheduler)
 
 
 def _pass_over(p: Parameters) -> None:

@@ -19,7 +19,7 @@ from ldm.interop.compvis import tables
 from ldm.interop.compvis.names import names_of
 from ldm.interop.compvis.weights import TRANSPOSED
 from ldm.interop.leftovers import drop_bookkeeping
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 
 RAW = "raw."
 LOSS = "loss."

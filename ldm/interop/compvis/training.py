@@ -54,7 +54,7 @@ def first_stage_loss(target: str, params: Mapping[str, Any] | None, kind: str) -
 
 
 def cycle_arguments(target: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One of their three learning-rate functions -> arguments of `ldm.training.lr.cycle_factor`.
+    """One of their three learning-rate functions -> arguments of `ldm.training.optim.lr.cycle_factor`.
 
     Raises:
         UserError: an unknown target or parameter.
@@ -168,7 +168,10 @@ def _diffusion_training(target: str, params: dict[str, Any], lr: float) -> Node:
     stage = said.model["params"]["first_stage"]
     if stage["target"] != "ldm.first_stage.IdentityFirstStage":
         checkpoint = (params["first_stage_config"].get("params") or {}).get("ckpt_path")
-        said.model["params"]["first_stage"] = {"target": "ldm.loading.pretrained", "params": {"checkpoint": checkpoint, "model": stage}}
+        said.model["params"]["first_stage"] = {
+            "target": "ldm.checkpoint.load.pretrained",
+            "params": {"checkpoint": checkpoint, "model": stage},
+        }
     made: Node = {
         "model": said.model,
         "objective": said.objective,
@@ -185,7 +188,7 @@ def _diffusion_training(target: str, params: dict[str, Any], lr: float) -> Node:
         for part in [said.model["params"].get("conditioner") or {}]:
             if part.get("target") == text.TARGET:  # it begins with the encoder that lies in that file
                 part["params"]["stored"] = True
-        made["start"] = {"target": "ldm.loading.starting_weights", "params": {"checkpoint": params["ckpt_path"]}}
+        made["start"] = {"target": "ldm.checkpoint.load.starting_weights", "params": {"checkpoint": params["ckpt_path"]}}
     return {"target": "ldm.training.DiffusionTraining", "params": made}
 
 

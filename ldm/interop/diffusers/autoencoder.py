@@ -26,15 +26,15 @@ SCALE = 0.18215  # diffusers' default where a file has no scaling_factor
 
 
 def unwrapped(node: Any) -> Node:
-    """A first stage's node, without `ldm.loading.pretrained` around it.
+    """A first stage's node, without `ldm.checkpoint.load.pretrained` around it.
 
     Raises:
         UserError: only a checkpoint is named, so that the architecture is not in the node.
     """
-    if isinstance(node, dict) and node.get("target") == "ldm.loading.pretrained":
+    if isinstance(node, dict) and node.get("target") == "ldm.checkpoint.load.pretrained":
         inner = (node.get("params") or {}).get("model")
         if not isinstance(inner, dict):
-            raise UserError("first_stage: ldm.loading.pretrained without model: the architecture must be named to be written")
+            raise UserError("first_stage: ldm.checkpoint.load.pretrained without model: the architecture must be named to be written")
         return inner
     return node  # type: ignore[no-any-return]
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from ldm.conditioning import ConcatImage, Conditioner, TextTransformer, Unconditional
 from ldm.config import Trust, build
 from ldm.errors import MissingFile, UserError
-from ldm.files import read_weights, save_weights
 from ldm.interop.diffusers.settings import Node
 from ldm.interop.diffusers.text import read_bert, read_bert_weights
+from ldm.system.files import read_weights, save_weights
 
 FILE = Path("conditioner") / "conditioner.safetensors"
 TEXT_PREFIX = "transformer."

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
-from ldm.files import save_tensors, write_text
+from ldm.system.files import save_tensors, write_text
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BERT_WEIGHTS = "model.safetensors"  # classes that come from `transformers` call theirs so

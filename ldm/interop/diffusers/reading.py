@@ -85,7 +85,7 @@ def _model(folder: Path) -> Foreign:
     }
     if conditioner is not None:
         params["conditioner"] = conditioner
-    node = {"target": "ldm.latent_diffusion.LatentDiffusion", "params": {**params, "scale": scale}}
+    node = {"target": "ldm.model.LatentDiffusion", "params": {**params, "scale": scale}}
     latent_size = read_json(folder / "unet" / CONFIG, "the settings of the network").get("sample_size")
     factor = 2 ** (len(stage["params"]["width_mult"]) - 1)
     return Foreign(node, weights, [*notes, *more], latent_size * factor if isinstance(latent_size, int) else None)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ldm.conditioning import BertTokenizer, Conditioner, TextTransformer
-from ldm.files import copy_whole
 from ldm.interop.diffusers.files import BERT_WEIGHTS, read_json, read_tensors, write_json, write_tensors
 from ldm.interop.diffusers.settings import Node, Settings
 from ldm.interop.diffusers.weights import from_diffusers, to_diffusers
 from ldm.nn import CrossAttention, TokenTransformer
+from ldm.system.files import copy_whole
 
 LENGTH = 77  # of every caption in LDMTextToImagePipeline, fixed in its code
 IGNORED = (  # say nothing about the numbers that come out

@@ -21,7 +21,7 @@ from ldm.interop.diffusers.settings import Node, parameters
 from ldm.interop.diffusers.text import is_ldm_bert, write_bert, write_tokenizer
 from ldm.interop.diffusers.unet import write_unet
 from ldm.interop.diffusers.weights import to_diffusers
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 
 PLAIN, TEXT, SUPER_RESOLUTION = "LDMPipeline", "LDMTextToImagePipeline", "LDMSuperResolutionPipeline"
 TEXT_FACTOR = 8  # image size over latent size, fixed in the code of LDMTextToImagePipeline
@@ -45,7 +45,7 @@ def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, 
 
     Args:
         model: a latent diffusion model, or a first stage alone.
-        node: the config node it was built from; the first stage may stand in `ldm.loading.pretrained`.
+        node: the config node it was built from; the first stage may stand in `ldm.checkpoint.load.pretrained`.
         folder: new, or empty.
         size: side of the images in pixels that a pipeline makes when it is not told otherwise; without it,
             `LDMPipeline`, which cannot be told, cannot run.
@@ -65,7 +65,7 @@ def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, 
 
 
 def _write_model(model: LatentDiffusion, node: Node, folder: Path, size: int | None) -> list[str]:
-    p = parameters(node, "model", {"ldm.latent_diffusion.LatentDiffusion": LatentDiffusion})
+    p = parameters(node, "model", {"ldm.model.LatentDiffusion": LatentDiffusion})
     scale = _scale(model, p["scale"])
     first_stage = _first_stage(model.first_stage, unwrapped(p["first_stage"]), scale, size)
     _agree(model.network, p["network"], "network")

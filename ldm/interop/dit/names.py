@@ -4,7 +4,7 @@ import re
 
 from ldm.conditioning import ClassVector
 from ldm.errors import UserError
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from ldm.networks import DiT
 
 TABLE = "y_embedder.embedding_table.weight"

@@ -19,7 +19,7 @@ from ldm.interop.compvis.checkpoint import read
 from ldm.interop.compvis.state import RAW, Weights
 from ldm.interop.dit.names import FINAL, POSITIONS, ROTARY, TABLE, model_names
 from ldm.interop.leftovers import drop_bookkeeping, tensors_of
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 
 MARKS = ("x_embedder.proj.weight", f"{FINAL}weight", TABLE)  # entries that all three have, and no other program that is read here
 ADVICE = "name the config of this model with --config FILE (one of configs/dit, or your own)"

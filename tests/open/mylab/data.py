@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
-from ldm.seeding import generator
+from ldm.rng import generator
 
 
 class Skies(Dataset[Sample]):

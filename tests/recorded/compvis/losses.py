@@ -20,7 +20,7 @@ from ldm.interop.compvis.names import names_of
 from ldm.interop.compvis.state import discrete
 from ldm.interop.compvis.training import first_stage_loss
 from ldm.interop.compvis.weights import from_compvis
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from recorded.case import Case
 
 

@@ -15,7 +15,7 @@ from ldm.interop.compvis.model import process as process_node
 from ldm.interop.compvis.training import cycle_arguments
 from ldm.nn.embedding import timestep_embedding
 from ldm.training.ema import EMA
-from ldm.training.lr import cycle_factor
+from ldm.training.optim.lr import cycle_factor
 from recorded.case import Case
 
 

@@ -15,7 +15,7 @@ from ldm.diffusion.process.spacing import original_uniform, uniform
 from ldm.diffusion.sampling import Hooks, ddim, ddpm, plms
 from ldm.first_stage.vq import VQAutoencoder
 from ldm.interop.compvis.state import discrete
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from recorded.case import Case
 from recorded.compvis.losses import model_of
 

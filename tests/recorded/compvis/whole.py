@@ -16,7 +16,7 @@ from ldm.diffusion.sampling import ddim
 from ldm.diffusion.weighting import vlb_weights
 from ldm.interop.compvis.model import Translated, latent_diffusion, split
 from ldm.interop.compvis.state import discrete, from_state
-from ldm.latent_diffusion import LatentDiffusion, std_scale
+from ldm.model import LatentDiffusion, std_scale
 from recorded.case import Case
 
 

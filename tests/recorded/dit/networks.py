@@ -13,7 +13,7 @@ from ldm.diffusion.parameterization import Parameterization, Prediction
 from ldm.diffusion.process import Process, RectifiedFlow
 from ldm.first_stage import IdentityFirstStage
 from ldm.interop.dit import from_state, theirs, turned
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from ldm.networks.dit import DiT, DiTBlock, FinalLayer, position_table, rotary_table, rotate
 from ldm.nn.embedding import timestep_embedding
 from recorded.case import Case

@@ -12,7 +12,7 @@ from ldm.diffusion.guidance import Denoise, classifier_free
 from ldm.diffusion.parameterization import PARAMETERIZATIONS, Prediction
 from ldm.diffusion.process import DiscreteProcess
 from ldm.diffusion.sampling import Hooks, ddim, ddpm, euler, heun
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from recorded.case import Case, Unsupported
 from recorded.dit.networks import GUIDED, gradients, model
 from recorded.dit.transport import as_noise, interval, parameterization_of, process_of

@@ -16,7 +16,7 @@ from ldm.diffusion.process import (
     VariancePreserving,
 )
 from ldm.first_stage import IdentityFirstStage
-from ldm.latent_diffusion import LatentDiffusion
+from ldm.model import LatentDiffusion
 from ldm.networks import UNet
 from recorded.case import Case, Unsupported
 from recorded.dit.networks import gradients, model

@@ -1,0 +1,146 @@
+"""`--check`: everything that can be known about a config before a GPU starts."""
+
+import difflib
+from dataclasses import fields
+from typing import Any
+
+from ldm.check.conditions import unread
+from ldm.check.model import build_on_meta, count_parameters, missing_files, without_checkpoints
+from ldm.check.report import Report
+from ldm.check.step import read_batch, run_narrow_step
+from ldm.checkpoint.start import begin_with
+from ldm.config import Config, Trust, build, validate
+from ldm.config.interpolation import paths_read
+from ldm.config.targets import did_you_mean
+from ldm.errors import MissingFile, UserError
+from ldm.ranges import integer
+from ldm.sampling.generate import SamplerSettings
+from ldm.training import DataModule, DiffusionTraining, TrainerSettings
+from ldm.training.extras import extras, try_trainer, without_servers
+from ldm.training.module import TrainingModule
+from ldm.training.run import quiet_lightning
+
+BEGINNING = "model.params.start"
+
+
+def check(config: Config, trust: Trust) -> Report:
+    """Validate, build on the meta device, read a batch, run one narrow step."""
+    report = Report()
+    with report.judging("config"):
+        report.problems += [*map(str, validate(config, trust)), *extras(config.data, trust)]
+    if report.problems:
+        return report
+    sampling = check_sampling(config.data, report)
+    settings = build_or_report(config.data["trainer"], "trainer", trust, report, TrainerSettings)
+    callbacks = build_or_report(config.data.get("callbacks") or {}, "callbacks", trust, report)
+    build_or_report(without_servers(config.data.get("loggers") or {}, trust), "loggers", trust, report)
+    if isinstance(settings, TrainerSettings) and not report.problems:
+        with report.judging("trainer.params"):
+            quiet_lightning()
+            try_trainer(settings, list((callbacks or {}).values()))
+    data = build_or_report(config.data["data"], "data", trust, report, DataModule)
+    report.built = {"trainer": settings, "data": data}
+    with report.judging("model"):
+        check_model(config, settings, data, sampling, trust, report)
+    return report
+
+
+def check_model(config: Config, settings: Any, data: Any, sampling: dict[str, SamplerSettings], trust: Trust, report: Report) -> None:
+    """The model at full size, held against the data, and a step of a narrow copy."""
+    model_node = without_checkpoints(config.data["model"], "model", report)
+    module = build_on_meta(model_node, config, trust, report)
+    if isinstance(module, TrainingModule):
+        report.parameters, report.state = count_parameters(module), dict(module.training_state())
+        report.downloads += [f"{path}: {error}" for path, error in missing_files(module)]
+        check_steps(module, sampling, report)
+        check_start(module, report)
+        if isinstance(data, DataModule) and isinstance(settings, TrainerSettings):
+            report.learning_rate = learning_rate(config.data["model"], data, settings, report)
+        elif isinstance(settings, TrainerSettings):
+            report.learning_rate = {"formula": "not known: the data could not be opened"}
+        report.warnings += unread(config.data["data"].get("params", {}).get("train"), "data.params.train", tuple(module.keys()))
+        report.warnings += unused_paths(config)
+        batch = read_batch(data, module, config, report)
+        if batch is not None and not report.problems:
+            run_narrow_step(model_node, batch, getattr(settings, "steps", 1), trust, report)
+    elif module is not None:
+        report.problems.append(f"model: expected a TrainingModule, got {type(module).__name__}")
+
+
+def unused_paths(config: Config) -> list[str]:
+    """Paths that nothing reads and that look like one that is read: a typo, since one list of paths may serve many configs."""
+    read = paths_read(config.source)
+    others = [name for name in config.data.get("paths") or {} if name not in read]
+    near = {name: difflib.get_close_matches(name, read, n=1, cutoff=0.8) for name in others}
+    return [f"paths.{name}: nothing in the config reads it; did you mean {found[0]!r}?" for name, found in near.items() if found]
+
+
+def check_sampling(config: dict[str, Any], report: Report) -> dict[str, SamplerSettings]:
+    """What `sampling:` and `evaluation:` say to the sampler; keys that nothing reads and values out of range go into the report."""
+    known = [f.name for f in fields(SamplerSettings)]
+    found: dict[str, SamplerSettings] = {}
+    for key, more in (("sampling", []), ("evaluation", ["samples", "published"])):
+        settings, names = config.get(key) or {}, [*known, *more]
+        for name in settings:
+            if name not in names:
+                report.problems.append(f"{key}.{name}: unknown{did_you_mean(name, names)} (known: {', '.join(names)})")
+        with report.judging(key):
+            said = SamplerSettings(**{name: value for name, value in settings.items() if name in known})
+            found |= {key: said} if settings else {}
+        if key == "evaluation" and (samples := settings.get("samples")) is not None:
+            with report.judging("evaluation"):
+                integer(samples=samples)
+    return found
+
+
+def check_steps(module: TrainingModule, sampling: dict[str, SamplerSettings], report: Report) -> None:
+    """Whether the model's process takes what is asked of its samplers."""
+    if isinstance(module, DiffusionTraining):
+        for path, settings in {"model.params.preview": module.preview, **sampling}.items():
+            with report.judging(path):
+                settings.check(module.model.process)
+
+
+def check_start(module: TrainingModule, report: Report) -> None:
+    """The weights to begin with have to be of the same model, or what does not fit is listed."""
+    if report.start is None or not isinstance(module, DiffusionTraining):
+        return
+    try:
+        report.warnings += [f"{BEGINNING}: {line}" for line in begin_with(module.model, report.start)]
+    except UserError as error:
+        report.problems.append(f"model.params.{error}")
+
+
+def build_or_report(node: Any, path: str, trust: Trust, report: Report, kind: type = object) -> Any:
+    """Build a node of a `kind` for real; what is wrong or missing goes into the report."""
+    missing: list[MissingFile] = []
+    try:
+        built = build(node, trust, path, missing.append)
+    except UserError as error:
+        # With a part missing, what contains it cannot be judged.
+        if not missing:
+            report.problems.append(str(error))
+        built = None
+    report.missing += list(map(str, missing))
+    if built is not None and not isinstance(built, kind):
+        report.problems.append(f"{path}: expected a {kind.__name__}, got {type(built).__name__}")
+    return built
+
+
+def learning_rate(node: Any, data: DataModule, settings: TrainerSettings, report: Report) -> dict[str, Any]:
+    """The rate that training will use, and how it comes about."""
+    params = ((node.get("params") or {}).get("optimizer") or {}).get("params") or {}
+    world = settings.world_size()
+    try:
+        accumulate = data.accumulate(world)
+    except UserError as error:
+        report.problems.append(str(error))
+        return {}
+    per_device = data.batch_size // world // accumulate
+    lr = params.get("lr")
+    formula = (
+        f"lr = {lr} as written: rates are global and nothing scales them; "
+        f"batch {data.batch_size} = {per_device} images x {world} device{'s' * (world > 1)} x {accumulate} accumulated"
+    )
+    parts = {"lr": lr, "batch_size": data.batch_size, "per_device": per_device, "devices": world, "accumulate": accumulate}
+    return {"formula": formula, **parts}

@@ -1,0 +1,1 @@
+"""Models on disk: read from whatever a user names, used to begin training with, converted."""

@@ -1,0 +1,154 @@
+"""From a model of any kind to a file of any kind: what `scripts/convert.py` does."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from ldm.checkpoint.first_stage import find_first_stage
+from ldm.checkpoint.load import first_stage_source, fitted
+from ldm.checkpoint.source import PICKLES, PRETRAINED, Source, trained_size, unwrap
+from ldm.config import Trust, build
+from ldm.errors import UserError
+from ldm.interop import compvis, diffusers, dit
+from ldm.interop.compvis import export, state
+from ldm.model import LatentDiffusion
+from ldm.system.files import fingerprint, save_pickled, save_tensors, save_weights, write_text
+
+
+def whole(source: Source, first_stage: str | None = None, trust: Trust | None = None) -> Source:
+    """A model with its first stage inside, whose config says so.
+
+    Args:
+        source: as it was read.
+        first_stage: use this one instead of the one that the weights name.
+        trust: packages that the config inside may name.
+
+    Raises:
+        MissingFile: the first stage is not there.
+        UserError: it is not named, or another one than in training.
+    """
+    if not source.stage_two:
+        return source
+    node = copy.deepcopy(source.node)
+    stage = node["params"]["first_stage"]
+    if stage.get("target") == PRETRAINED:
+        path = first_stage or find_first_stage(source.path, source.trained_with, stage, trust)
+        named = (stage.get("params") or {}).get("model")
+        with torch.device("meta"):
+            architecture = build(named, (trust or Trust()).for_model(), "first_stage") if named else None
+        inner = first_stage_source(path, architecture)
+        node = unwrap(node) if (stage["params"] or {}).get("model") else {**node, "params": {**node["params"], "first_stage": inner.node}}
+        expected = source.trained_with.get("sha256")
+        tensors = inner.weights.chosen()
+        if expected and fingerprint(tensors) != expected:
+            raise UserError(
+                f"{path}: not the first stage that {source.path} was trained with (its SHA-256 differs): name that with --first-stage"
+            )
+        source.weights.tensors |= {f"first_stage.{name}": value for name, value in tensors.items()}
+    elif first_stage:
+        raise UserError(f"--first-stage: {source.path} has its first stage inside")
+    config = copy.deepcopy(source.config)
+    config["model"]["params"]["model"] = node
+    source.config, source.trained_with = config, {}
+    return source
+
+
+def to_ldm(source: Source, target: Path) -> list[str]:
+    """One safetensors file with everything: averaged and raw weights, the loss of a first stage, the config in its header."""
+    path = target
+    if path.suffix != ".safetensors":
+        path = path / "checkpoints" / f"step-{max(source.step, 0)}.safetensors"
+        write_text(target / "config.yaml", yaml.safe_dump(source.config, sort_keys=False, allow_unicode=True))
+    metadata: dict[str, Any] = {"ldm_checkpoint": 1, "step": source.step, "config": source.config, "ema": source.weights.ema}
+    save_weights(path, source.weights.tensors, metadata)
+    return []
+
+
+def built(source: Source, raw: bool = False, trust: Trust | None = None) -> Any:
+    """The model itself, with its weights, in eval mode."""
+    return fitted(nn.Module, source.node, (trust or Trust()).for_model(), source.weights.chosen(raw), source.path, "model").eval()
+
+
+def to_compvis(source: Source, target: Path, trust: Trust | None = None) -> list[str]:
+    """`model.ckpt` and `config.yaml`, as the original code reads them."""
+    with torch.device("meta"):
+        model = build(source.node, (trust or Trust()).for_model(), "model")
+    params = source.config["model"]["params"]
+    if isinstance(model, LatentDiffusion):
+        if source.node["params"].get("scale") != "std":
+            constant(source, params)
+        size = latent_size(source, model)
+        tree = export.latent_diffusion(source.node, params.get("objective"), bool(source.weights.ema), size)
+        tensors = state.to_state(model, source.weights)
+    else:
+        tree = export.first_stage(source.node, alone=True)
+        tensors = state.first_stage_to_state(model, source.weights)
+    compvis.write_state(target / "model.ckpt", tensors, max(source.step, 0))
+    text = yaml.safe_dump({"model": plain(tree)}, sort_keys=False, allow_unicode=True)
+    write_text(target / "config.yaml", text)
+    return []
+
+
+def to_dit(source: Source, target: Path, trust: Trust | None = None) -> list[str]:
+    """A state dict under the names of DiT, SiT and LightningDiT: `.safetensors`, or what torch.save writes; in a folder with the mean and
+    deviation of latents, where these are scaled channel by channel."""
+    with torch.device("meta"):
+        model = build(unwrap(source.node), (trust or Trust()).for_model(PRETRAINED), "model")
+    if not isinstance(model, LatentDiffusion):
+        raise UserError(f"{source.path}: a first stage; checkpoints of DiT hold none")
+    content, tensors = dit.to_state(model, source.weights), source.weights.tensors
+    if target.suffix == ".safetensors":
+        save_tensors(target, content["ema"] if source.weights.ema else content)
+    elif target.suffix in PICKLES:
+        save_pickled(target, content)
+    else:
+        save_pickled(target / "model.pt", content)
+        if model.mean is not None:
+            save_pickled(
+                target / dit.STATISTICS, {"mean": tensors["mean"][None], "std": 1.0 / tensors["scale"].expand_as(tensors["mean"])[None]}
+            )
+    return ["without first stage, process, and scale of latents, which these programs do not read from this file"]
+
+
+def constant(source: Source, params: dict[str, Any]) -> None:
+    """Where the scale is no buffer of theirs, its value stands in their config."""
+    scale = source.weights.tensors.get("scale")
+    if (
+        scale is not None
+        and scale.ndim == 0
+        and abs(float(scale) - float(source.node["params"].get("scale", 1.0))) > 1e-6 * abs(float(scale))
+    ):
+        params["model"]["params"]["scale"] = float(scale)
+
+
+def latent_size(source: Source, model: LatentDiffusion) -> int:
+    """Of training, if the config still knows it."""
+    size = trained_size(source.config)
+    return 256 // model.first_stage.factor if size is None else size // model.first_stage.factor
+
+
+def plain(value: Any) -> Any:
+    """Lists and mappings that YAML writes without tags."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def to_diffusers(source: Source, target: Path, raw: bool = False, size: int | None = None, trust: Trust | None = None) -> list[str]:
+    """A folder that diffusers' own classes load.
+
+    Args:
+        source: a whole model.
+        target: the folder.
+        raw: the weights as they were trained instead of their average.
+        size: image size of the pipeline; that of the training data without it.
+        trust: packages that the config inside may name.
+    """
+    return diffusers.write_folder(built(source, raw, trust), source.node, target, size or trained_size(source.config))

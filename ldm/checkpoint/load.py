@@ -1,0 +1,369 @@
+"""From a path to a model: the one place that reads models, above everything that knows what a model is."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ldm.checkpoint.first_stage import find_first_stage
+from ldm.checkpoint.source import PRETRAINED, Source, nodes_of, read_source, set_text_source, stage_of
+from ldm.checkpoint.start import StartingWeights
+from ldm.config import Trust, build
+from ldm.errors import MissingFile, UserError
+from ldm.first_stage.base import FirstStage
+from ldm.model import LatentDiffusion, latent_scale
+from ldm.networks import NoisyClassifier
+from ldm.nn.weights import mismatch
+from ldm.system.files import fingerprint
+
+T = TypeVar("T")
+OF_TRAINING = ("dropout", "initial_log_variance", "legacy")  # arguments of first stages that mean nothing once they are trained
+
+
+def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -> FirstStage:
+    """A trained first stage, frozen, for use in a stage-two config.
+
+    Args:
+        checkpoint: a run folder of stage one, a weights file from one, a CompVis checkpoint or a diffusers folder.
+        model: the architecture, if the config names it (usually by `from:`); else it is built from the config inside the
+            checkpoint.
+
+    Raises:
+        MissingFile: no such checkpoint.
+        UserError: weights that do not fit the architecture.
+    """
+    if not checkpoint:
+        raise MissingFile("the first stage's checkpoint is not set: give a run folder of stage one or its weights file")
+    return frozen(first_stage_source(checkpoint, model), Trust().for_model(), model)
+
+
+def frozen(source: Source, trust: Trust, model: FirstStage | None = None, node: dict[str, Any] | None = None) -> FirstStage:
+    """A first stage with its weights, for use.
+
+    Args:
+        source: as it is stored.
+        trust: packages that a node may name.
+        model: the architecture, if it is built already.
+        node: the same, if it is not; that of the source without it.
+    """
+    weights = source.weights.chosen()
+    if model is None:
+        model = fitted(FirstStage, node or source.node, trust, weights, source.path, "model.params.autoencoder")
+    else:
+        load_strictly(model, weights, source.path)
+    model.checkpoint = str(source.path)
+    model.sha256 = fingerprint(weights)
+    return model.requires_grad_(False).eval()
+
+
+def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> Source:
+    """A first stage as it lies on disk; its architecture is `model`, if the caller knows it.
+
+    Raises:
+        MissingFile: no such checkpoint.
+        UserError: another kind of model.
+    """
+    source = stage_of(read_source(checkpoint, stage=model))
+    if model is not None and source.config:
+        compare_architecture(model, source)
+    return source
+
+
+def compare_architecture(model: FirstStage, source: Source) -> None:
+    """Hold a first stage that a config describes against what its file says of itself, where it says so.
+
+    Raises:
+        UserError: names the first argument that differs.
+    """
+    node = source.node
+    try:
+        with torch.device("meta"):
+            theirs = build(node, Trust().for_model(), "first_stage")
+    except UserError:  # a class that is not admitted here, though the config may name it: the weights will tell
+        return
+    if not isinstance(theirs, FirstStage):
+        return
+    if type(theirs) is not type(model):
+        raise UserError(f"{source.path}: its first stage is a {type(theirs).__name__}, the config describes a {type(model).__name__}")
+    said, found = _architecture(model), _architecture(theirs)
+    for key in sorted(said.keys() | found.keys()):
+        if said.get(key) != found.get(key):
+            raise UserError(
+                f"{source.path} does not fit the config: {key} is {found.get(key)!r} in the file, {said.get(key)!r} in the config; "
+                "the first stage's model can be left out of the config: the file brings it"
+            )
+
+
+def _architecture(stage: FirstStage) -> dict[str, Any]:
+    """What decides the function of a finished first stage, in one spelling."""
+    made = {key: list(v) if isinstance(v, list | tuple) else v for key, v in stage.settings.items() if key not in OF_TRAINING}
+    if "features" in made:
+        made["features"] = made["features"] or made.get("channels")
+    if "attention_at" in made:
+        made["attention_at"] = sorted({factor for factor in made["attention_at"] if factor < 2 ** len(made.get("width_mult", ()))})
+    return made
+
+
+def starting_weights(checkpoint: str | None = None, strict: bool = True) -> StartingWeights:
+    """Weights of a stage-two model to begin training with (fine-tuning), without those of its first stage.
+
+    Args:
+        checkpoint: a run folder of stage two, a weights file from one, or a CompVis checkpoint with its YAML beside it.
+        strict: off loads what fits and lists the rest: other numbers of classes, added or removed conditions, further channels.
+
+    Raises:
+        MissingFile: no such checkpoint.
+    """
+    if not checkpoint:
+        raise MissingFile("the weights to fine-tune are not set: give a run folder of stage two or its weights file")
+    source = read_source(checkpoint)
+    weights = source.weights.chosen()
+    own = {name: value for name, value in weights.items() if name.startswith(("network.", "conditioner.")) or name in ("scale", "mean")}
+    tables = nodes_of(source.node, ("ldm.conditioning.ClassEmbedding", "ldm.conditioning.ClassVector"))
+    return StartingWeights(own, str(source.path), strict, all((node.get("params") or {}).get("null_class", True) for node in tables))
+
+
+def expect(kind: type[T], built: Any, path: Path, where: str) -> T:
+    """What a checkpoint's config built, if it is of the right kind.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(built, kind):
+        raise UserError(f"{path}: {where} of the config inside builds a {type(built).__name__}, expected a {kind.__name__}")
+    return built
+
+
+def fitted(kind: type[T], node: dict[str, Any], trust: Trust, weights: Mapping[str, Tensor], path: Path, where: str, ignore: str = "") -> T:
+    """Build a module and load its weights. Whether they fit is known before memory is taken: a config in a file may name any size.
+
+    Args:
+        kind: what the node has to build.
+        node, trust, where: as in `build`.
+        weights: every name and shape of them, but for names below `ignore`.
+        path: of the weights, for messages.
+        ignore: see `load_strictly`.
+
+    Raises:
+        UserError: names the first differences.
+    """
+    with torch.device("meta"):
+        try:
+            shape = build(node, trust, where)
+        except UserError as error:
+            if not isinstance(error.__cause__, RuntimeError):  # as NotImplementedError is: a constructor that looks at its numbers
+                raise
+            shape = None
+    if shape is not None:
+        require_fit(expect(kind, shape, path, where), weights, path, ignore)
+    built = expect(kind, build(node, trust, where), path, where)
+    load_strictly(built, weights, path, ignore)
+    return built
+
+
+def require_fit(module: Any, weights: Mapping[str, Tensor], path: Path, ignore: str = "") -> None:
+    """Compare weights with a module's, every name and shape of them; names below `ignore` may be missing.
+
+    Raises:
+        UserError: names the first differences.
+    """
+    own = {name: value for name, value in module.state_dict().items() if not ignore or not name.startswith(ignore)}
+    if wrong := mismatch(weights, own):
+        raise UserError(f"{path} does not fit the config: {wrong}")
+
+
+def load_strictly(module: Any, weights: Mapping[str, Tensor], path: Path, ignore: str = "") -> None:
+    """Load weights that fit: see `require_fit`."""
+    require_fit(module, weights, path, ignore)
+    module.load_state_dict(weights, strict=not ignore)
+
+
+@dataclass
+class LoadedModel:
+    """A model ready to sample.
+
+    Attributes:
+        model: in eval mode.
+        config: the resolved config it was trained with.
+        path: of the weights.
+        sha256: of the weights.
+        step: training step.
+    """
+
+    model: LatentDiffusion
+    config: dict[str, Any]
+    path: Path
+    sha256: str
+    step: int
+
+
+def load_model(
+    path: str,
+    first_stage: str | None = None,
+    allow_other_first_stage: bool = False,
+    trust: Trust | None = None,
+    config: str | None = None,
+    raw: bool = False,
+    tokenizer: str | None = None,
+) -> LoadedModel:
+    """A latent diffusion model from a run folder, weights of ours, a CompVis checkpoint or a diffusers folder.
+
+    Args:
+        path: of it.
+        first_stage: use this first stage instead of the one the weights name.
+        allow_other_first_stage: accept one whose hash differs from that in training.
+        trust: packages that the config inside may name.
+        config: YAML of a CompVis checkpoint.
+        raw: the weights as they were trained instead of their average.
+        tokenizer: folder of the text model's tokenizer, instead of where its config says.
+
+    Raises:
+        MissingFile, UserError: with the file and what was expected.
+    """
+    source = read_source(path, config, full=raw, tokenizer=tokenizer)
+    file = source.path
+    if not source.stage_two:
+        raise UserError(f"{file}: holds {what_else(source)}, expected the weights of a latent diffusion model (stage two)")
+    trust = (trust or Trust()).for_model(PRETRAINED)
+    node = copy.deepcopy(source.node)
+    if tokenizer is not None:
+        set_text_source(node["params"].get("conditioner"), tokenizer, file)
+    part = node["params"].get("first_stage")
+    outside = isinstance(part, dict) and part.get("target") == PRETRAINED and isinstance(part.get("params"), dict)
+    if outside:
+        lies, inner = first_stage or find_first_stage(file, source.trained_with, part, trust), part["params"].get("model")
+        with torch.device("meta"):
+            architecture = build(inner, trust, "model.params.model.params.first_stage.params.model") if inner else None
+        node["params"]["first_stage"] = frozen(first_stage_source(lies, architecture), trust, node=inner)
+    elif first_stage:
+        raise UserError(f"--first-stage: {file} has its first stage inside")
+    weights = source.weights.chosen(raw)
+    model = fitted(LatentDiffusion, node, trust, weights, file, "model.params.model", ignore="first_stage." if outside else "")
+    found, expected = model.first_stage.sha256, str(source.trained_with.get("sha256") or "")
+    if expected and found != expected and not allow_other_first_stage:
+        raise UserError(
+            f"{model.first_stage.checkpoint}: this is not the first stage that {file} was trained with (SHA-256 {found[:12]}..., "
+            f"expected {expected[:12]}...); name the right one with --first-stage, or allow it with --allow-other-first-stage"
+        )
+    return LoadedModel(model.eval(), source.config, file, fingerprint(weights), source.step)
+
+
+def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: bool = False, raw: bool = False) -> NoisyClassifier:
+    """A classifier on noisy latents that is to guide a model.
+
+    Args:
+        path: run folder of its training, or its weights.
+        guided: the model; the classifier must have been trained on the same latents.
+        allow_other_first_stage: accept one that was trained on the latents of another first stage.
+        raw: the weights as they were trained instead of their average.
+
+    Raises:
+        MissingFile: nothing there.
+        UserError: no classifier, or one for other latents.
+    """
+    source = read_source(path, full=raw)
+    params = (source.config.get("model") or {}).get("params") or {}
+    if "classifier" not in params:
+        kind = "a latent diffusion model" if source.stage_two else what_else(source)
+        raise UserError(f"{source.path}: holds {kind}, expected a classifier on noisy latents")
+    trust, weights = Trust().for_model(), source.weights.chosen(raw)
+    classifier = fitted(NoisyClassifier, params["classifier"], trust, weights, source.path, "model.params.classifier")
+    model = guided.model
+    ours, theirs = model.first_stage.sha256, str(source.trained_with.get("sha256") or "")
+    if ours and theirs and ours != theirs and not allow_other_first_stage:
+        raise UserError(f"{source.path}: trained on another first stage's latents; --allow-other-first-stage accepts it")
+    if classifier.in_channels != model.first_stage.channels:
+        raise UserError(f"{source.path}: for {classifier.in_channels} channels; the model's latents have {model.first_stage.channels}")
+    own = latent_scale(params.get("scale", 1.0), params.get("mean"), model.first_stage.channels)
+    compare_latents(source.path, own, model)
+    if "process" in params and not build(params["process"], trust, "model.params.process").same_as(model.process):
+        raise UserError(f"{source.path}: trained with another process than the model's, so it knows other noise at each time")
+    return classifier.to(model.device).requires_grad_(False).eval()  # type: ignore[no-any-return]
+
+
+def load_worse(
+    path: str, guided: LoadedModel, allow_other_first_stage: bool, trust: Trust, raw: bool = False, tokenizer: str | None = None
+) -> LoadedModel:
+    """A smaller or earlier model to guide another one away from (autoguidance).
+
+    Args:
+        path: a run folder, weights or a released checkpoint.
+        guided: the model that it guides, of the same latents, process and conditions.
+        allow_other_first_stage: accept one that was trained on the latents of another first stage.
+        trust, raw, tokenizer: as in `load_model`.
+
+    Raises:
+        MissingFile, UserError: nothing there, or a model of other latents, conditions or noise.
+    """
+    worse, model = load_model(path, None, allow_other_first_stage, trust, None, raw, tokenizer), guided.model
+    stages = [fingerprint(one.first_stage.state_dict()) for one in (worse.model, model)]
+    if stages[0] != stages[1] and not allow_other_first_stage:
+        raise UserError(f"{worse.path}: trained on another first stage's latents; --allow-other-first-stage accepts it")
+    if worse.model.first_stage.channels != model.first_stage.channels:
+        raise UserError(
+            f"{worse.path}: its latents have {worse.model.first_stage.channels} channels, the model's {model.first_stage.channels}"
+        )
+    compare_latents(worse.path, (worse.model.scale, worse.model.mean), model)
+    if not worse.model.process.same_as(model.process):
+        raise UserError(f"{worse.path}: trained with another process than the model's, so it knows other noise at each time")
+    reads = [", ".join(one.conditioner.reads) or "no condition" for one in (worse.model, model)]
+    if set(worse.model.conditioner.reads) - set(model.conditioner.reads):
+        raise UserError(f"{worse.path}: it reads {reads[0]}, the model {reads[1]}")
+    return worse
+
+
+def compare_latents(path: Path, theirs: tuple[Tensor, Tensor | None], model: LatentDiffusion) -> None:
+    """Whether a part that guides a model knows latents of the same scale and mean, but for rounding.
+
+    Raises:
+        UserError: it does not.
+    """
+    for name, own, other in (("scale", model.scale, theirs[0]), ("mean", model.mean, theirs[1])):
+        here, there = (torch.zeros(()) if value is None else value.cpu() for value in (own, other))
+        if not torch.allclose(here, there, rtol=1e-2, atol=1e-6):
+            raise UserError(f"{path}: its latents have {name} {shown(there)}, the model's {shown(here)}")
+
+
+def shown(values: Tensor) -> str:
+    """Numbers for messages."""
+    return ", ".join(f"{value:g}" for value in values.flatten().tolist())
+
+
+def what_else(source: Source) -> str:
+    """What a source is that is no latent diffusion model, for messages."""
+    params = (source.config.get("model") or {}).get("params") or {}
+    return "a first stage" if "autoencoder" in params else "a classifier" if "classifier" in params else "something unknown"
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device to sample on.
+
+    Raises:
+        UserError: one that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps", "xpu"):
+            raise RuntimeError("there are cpu, cuda and mps")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def pick_devices(names: str = "auto") -> list[torch.device]:
+    """Devices to sample on together: a comma list; "cuda", and "auto" where there are GPUs, stands for all of them.
+
+    Raises:
+        UserError: one that is not there.
+    """
+    devices = [pick_device(name.strip()) for name in names.split(",")]
+    if names in ("auto", "cuda") and devices[0].type == "cuda":
+        return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    return devices

@@ -1,0 +1,86 @@
+"""The command that samples from a model that has just been made: the right script, with what the model reads."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ldm.cli.requests import SCRIPTS, part_reading
+from ldm.cli.typed import typed_words
+from ldm.data.images import to_image
+from ldm.errors import UserError
+from ldm.model import LatentDiffusion
+from ldm.system.files import save_png, write_text
+from ldm.system.shell import as_argument, command
+
+EXAMPLES = "examples"  # folder in the run: what its first held-out sample is made from, for scripts that read files
+SOME = 4  # classes that are named
+
+
+def sampling_command(model: LatentDiffusion, run: Path, sample: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
+    """What to type next, none where no script gives what a model reads.
+
+    Args:
+        model: of the run.
+        run: its folder; conditions that are files are written to `examples/` in it, out of the sample.
+        sample: of the data, with what the model reads; where it lacks something, a placeholder stands for it.
+        more: further flags.
+    """
+    reads = set(model.conditioner.reads)
+    key = next((key for key in SCRIPTS if key in reads), None)
+    if key == "low_res" and reads != {"low_res"}:
+        return None
+    script = "sample.py" if key in (None, "label") or reads == {"label", "caption"} else SCRIPTS[str(key)].split()[0]
+    given = files_of(script, run / EXAMPLES, sample)
+    named = [*_classes(model), *_prompt(model, sample), *typed_words(model, sample, run / EXAMPLES)]
+    if script == "sample.py":
+        named += ["--n", "16"]
+    words = [as_argument(run), *given, *named, "--outdir", as_argument(Path("outputs") / run.resolve().name), *more]
+    return command(f"scripts/{script}", *words)
+
+
+def files_of(script: str, folder: Path, sample: Mapping[str, Any]) -> list[str]:
+    """The words of a script that name files, which are written to a folder."""
+    try:
+        if script == "superres.py":
+            return [_picture(folder / "low_res.png", to_image(sample["low_res"]))]
+        if script == "inpaint.py":
+            hole = Image.fromarray((sample["mask"][0].numpy() > 0.5).astype(np.uint8) * 255)
+            _picture(folder / "image_mask.png", hole)
+            return ["--indir", str(Path(_picture(folder / "image.png", to_image(sample["image"]))).parent)]
+        if script == "semantic.py":
+            labels = sample["segmentation"].numpy()
+            return [_picture(folder / "map.png", Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16)))]
+        if script == "layout2img.py":
+            pairs = zip(sample["box_labels"].tolist(), sample["boxes"].tolist(), strict=True)
+            boxes = [{"label": label, "box": [round(value, 4) for value in box]} for label, box in pairs]
+            write_text(folder / "layout.json", json.dumps({"boxes": boxes}) + "\n")
+            return [as_argument(folder / "layout.json")]
+    except (KeyError, OSError, UserError):  # a courtesy: without an example of its own the command names what to put there
+        names = {"superres.py": ["IMAGE.png"], "inpaint.py": ["--indir", "DIR"], "semantic.py": ["MAP.png"]}
+        return names.get(script, ["LAYOUT.json"])
+    return []
+
+
+def _picture(path: Path, picture: Image.Image) -> str:
+    save_png(path, picture)
+    return as_argument(path)
+
+
+def _classes(model: LatentDiffusion) -> list[str]:
+    part = part_reading(model, "label")
+    return [] if part is None else ["--classes", f"0-{min(SOME, part.num_classes) - 1}" if part.num_classes > 1 else "0"]
+
+
+def _prompt(model: LatentDiffusion, sample: Mapping[str, Any]) -> list[str]:
+    """A caption that the model can read: the sample's, else one of its own words."""
+    part = part_reading(model, "caption")
+    if part is None:
+        return []
+    text = " ".join(str(sample.get("caption") or "").split())
+    if part.words() and (not text or part.unknown(text)):
+        text = part.words()[0]
+    return [f"--prompt={text}"] if text.startswith("-") else ["--prompt", text or "a photograph"]

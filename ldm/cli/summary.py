@@ -1,0 +1,143 @@
+"""What a run says at its end: where things are, and what to type next."""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldm.cli.next_command import sampling_command
+from ldm.config import Config, Trust, build, literal, load
+from ldm.config.load import read
+from ldm.errors import UserError
+from ldm.interop.compvis import FOREIGN
+from ldm.system.shell import ROOT, as_argument, command, quoted
+from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule
+from ldm.training.resuming import at, differences
+
+OWN = ROOT / "configs" / "own" / "ldm.yaml"
+STAGE_OF = re.compile(r"""from:\s*["']?([^"':\n]+):model\.params\.autoencoder""")
+
+
+def resume_command(folder: Path, flags: argparse.Namespace) -> str:
+    """How to go on with a run."""
+    return command("main.py", "--resume", as_argument(folder), *kept(flags, "trust", "allow_env"))
+
+
+def kept(flags: argparse.Namespace, *names: str) -> list[str]:
+    """Flags of the command line that the next command needs as well."""
+    return [word for name in names for value in getattr(flags, name, []) for word in (f"--{name.replace('_', '-')}", value)]
+
+
+def farewell(folder: Path, module: Any, data: DataModule, config: Config, flags: argparse.Namespace, overrides: Sequence[str] = ()) -> str:
+    """Where things are, and the next command; `overrides` are those of this one."""
+    where = f"done. Weights: {folder}/checkpoints, pictures: {folder}/images, numbers: {folder}/metrics.csv"
+    if isinstance(module, ClassifierTraining):
+        return (
+            f"{where}\nguide the model of its first stage with it; in scripts/sample.py:\n  {quoted('--classifier', as_argument(folder))}"
+        )
+    if isinstance(module, AutoencoderTraining):
+        return f"{where}\nnext, stage two on it:\n  {stage_two_command(folder, config, flags, overrides)}"
+    following = sampling_command(module.model, folder, first_sample(data), kept(flags, "trust"))
+    return where if following is None else f"{where}\nnext, sample from it:\n  {following}"
+
+
+def first_sample(data: DataModule) -> dict[str, Any]:
+    """The first held-out sample, nothing where it cannot be read."""
+    dataset: Any = data.train if data.validation is None else data.validation
+    try:
+        return dict(dataset[0])
+    except Exception:  # data sets raise many kinds; the run is done, and this is only an example for what comes next
+        return {}
+
+
+def stage_two_command(folder: Path, config: Config, flags: argparse.Namespace, overrides: Sequence[str] = ()) -> str:
+    """Stage two on a first stage: by the config that is made for it, else by the one for own images."""
+    bases = bases_of(folder, flags)
+    found = [file for base in bases for file in made_for(base)]
+    named_alike = [file for file in found if any(file.stem in base.stem for base in bases)]  # digits.yaml, of digits-first-stage.yaml
+    following = next(iter([*named_alike, *found]), OWN)
+    words = [f"paths.first_stage={literal(as_argument(folder))}"]
+    try:
+        theirs = load([following], foreign=FOREIGN).data
+    except UserError:
+        theirs = {}
+    ours, known = config.data.get("paths") or {}, theirs.get("paths") or {}
+    words += [f"paths.{key}={literal(ours[key])}" for key in known if key != "first_stage" and ours.get(key) not in (None, known[key])]
+    typed = overrides if flags.base else typed_before(folder, config)
+    words += [word for word in typed if same_data(word, config.data, theirs)]
+    words += other_stage(config.data, theirs, Trust(tuple(flags.trust)))
+    base = following.relative_to(ROOT) if Path.cwd() == ROOT else following
+    place = Path(flags.logdir) if flags.base else folder.parent
+    logs = [] if place == Path("logs") else ["--logdir", as_argument(place)]
+    return command("main.py", "--base", base, "--train", *logs, *kept(flags, "trust"), *words)
+
+
+def bases_of(folder: Path, flags: argparse.Namespace) -> list[Path]:
+    """The configs of a run; of one that was resumed, the shipped one that its folder has its name from."""
+    name = folder.resolve().name.partition("_")[2]
+    return [Path(base) for base in flags.base] or [file for file in sorted((ROOT / "configs").rglob("*.yaml")) if file.stem == name]
+
+
+def typed_before(folder: Path, config: Config) -> list[str]:
+    """What was said of its data when a resumed run began, as words."""
+    try:
+        base = read(folder / "base.yaml")
+    except UserError:  # its configs left something to the command line
+        return []
+    data = "data.params"
+    found = {path: at(config.source, path) for path in differences(at(base, data), at(config.data, data), data)}
+    texts = {path: value if isinstance(value, str) else json.dumps(value) for path, value in found.items()}
+    return [f"{path}={text}" for path, text in texts.items() if not text.startswith("${")]  # that is a path, which is said on its own
+
+
+def same_data(word: str, ours: Any, theirs: Any) -> bool:
+    """Whether a word that was typed says something of the images that holds for both stages: they are read in the same way."""
+    keys = word.partition("=")[0].split(".")
+    if keys[:2] != ["data", "params"] or keys[2:3] not in (["train"], ["validation"]):
+        return False
+    here, there = (config["data"]["params"].get(keys[2]) if "data" in config else None for config in (ours, theirs))
+    return isinstance(here, dict) and isinstance(there, dict) and here.get("target") == there.get("target")
+
+
+def other_stage(ours: Any, theirs: Any, trust: Trust) -> list[str]:
+    """What makes a config of stage two fit a first stage that is another than the one it names."""
+    try:
+        made, model = ours["model"]["params"]["autoencoder"], theirs["model"]["params"]["model"]["params"]
+        named, network = model["first_stage"]["params"]["model"], model["network"]["params"]
+    except (KeyError, TypeError):
+        return []
+    if named in (None, made):
+        return []
+    words = ["model.params.model.params.first_stage.params.model=null"]  # it brings its own
+    try:
+        with torch.device("meta"):
+            here, there = (int(build(node, trust, "first_stage").channels) for node in (made, named))
+    except UserError:  # the run is done, and this is only what comes next
+        return words
+    if here != there:
+        inside = network["in_channels"] + here - there
+        words += [f"model.params.model.params.network.params.{key}={n}" for key, n in (("in_channels", inside), ("out_channels", here))]
+    return words
+
+
+def made_for(base: Path) -> Iterator[Path]:
+    """Shipped configs of stage two that take their first stage's architecture from a config, or from one that it is based on."""
+    try:
+        inside = read(base).get("base", [])
+    except UserError:
+        return
+    texts = {file: file.read_text(encoding="utf-8") for file in sorted((ROOT / "configs").rglob("*.yaml"))}
+    users = [
+        file for file, text in texts.items() if any((file.parent / name).resolve() == base.resolve() for name in STAGE_OF.findall(text))
+    ]
+    for user in users:
+        if user.parent.name != "parts":
+            yield user
+        else:  # a part that several configs share
+            yield from (file for file, text in texts.items() if file.parent.name != "parts" and f"parts/{user.name}" in text)
+    for name in [inside] if isinstance(inside, str) else inside:
+        yield from made_for(base.parent / str(name))

@@ -1,0 +1,155 @@
+"""One run of training: check, build everything, fit, and say what to do next."""
+
+import argparse
+import logging
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ldm.check import Report, check, sample_problems
+from ldm.check.config import BEGINNING
+from ldm.checkpoint.first_stage import first_stage_record, keep_first_stage
+from ldm.cli.arguments import SEED
+from ldm.cli.summary import farewell, resume_command
+from ldm.config import Config, Trust, build, load, validate
+from ldm.errors import MissingFile, UserError
+from ldm.interop.compvis import FOREIGN
+from ldm.nn.files import NeedsFiles
+from ldm.system.files import newest_checkpoint, write_text
+from ldm.system.lock import alone_in
+from ldm.training import DataModule, TrainerSettings
+from ldm.training.confine import kept_inside
+from ldm.training.extras import extras
+from ldm.training.launch import RUN_FOLDER, Together
+from ldm.training.module import TrainingModule
+from ldm.training.run import fit, new_folder, process_number, require_fit, seed_everything
+
+
+def train(
+    flags: argparse.Namespace,
+    config: Config,
+    trust: Trust,
+    state: dict[str, Any] | None,
+    overrides: list[str],
+    held: ExitStack,
+    together: Together | None,
+) -> int:
+    """Check, build everything, then fit. No folder is made before the check has passed; the `together` others wait for that."""
+    if process_number() != 0:
+        logging.getLogger().setLevel(logging.WARNING)  # one process speaks for all
+    if state is not None:
+        ((config.data.get("model") or {}).get("params") or {}).pop("start", None)  # a resumed run has its own weights
+    ready = checked(config, trust, flags, state)
+    seed = int(config.data.setdefault("seed", SEED))
+    config.source.setdefault("seed", seed)
+    if state is not None and seed != state["seed"]:
+        raise UserError(f"--seed {seed}: this run has seed {state['seed']}, and its data order and noise depend on it")
+    seed_everything(seed)
+    settings = ready.get("trainer") or build(config.data["trainer"], trust, "trainer")
+    data = ready.get("data") or build(config.data["data"], trust, "data")
+    module = build(config.data["model"], trust, "model")
+    for thing, kind, path in ((settings, TrainerSettings, "trainer"), (data, DataModule, "data"), (module, TrainingModule, "model")):
+        if not isinstance(thing, kind):
+            raise UserError(f"{path}: expected a {kind.__name__}, got {type(thing).__name__}")
+    settings.require_device()
+    if not ready and (wrong := sample_problems(data, module)[1]):
+        raise UserError("the data does not fit the model:\n  " + "\n  ".join(wrong))
+    prepare_weights(module)
+    extra = config.data if state is None else kept_inside(config, run_folder(flags, config), trust)
+    callbacks, loggers = (build(extra.get(key) or {}, trust, key).values() for key in ("callbacks", "loggers"))
+    folder = run_folder(flags, config)
+    metadata = {"config": config.data, "source": config.source, "first_stage": first_stage_of(module, folder, state, flags)}
+    auto = settings.precision == "auto"
+    settings, difference = settings.decided((state or {}).get("auto_precision"))
+    if auto:
+        metadata["auto_precision"] = settings.precision
+    if process_number() == 0:
+        if state is None:
+            held.enter_context(alone_in(folder, str(folder)))
+            record_base(folder, flags)
+        keep_first_stage(module.stage(), folder)
+        if together is not None:
+            together.decide(str(folder))
+    logging.info("run folder: %s", folder)
+    logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.precision, settings.device_type())
+    if difference and process_number() == 0:
+        logging.warning("note: %s", difference)
+    note = " ".join([*flags.base, *overrides, f"({difference})" * bool(difference)])
+    again = resume_command(folder, flags)
+    try:
+        done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note, again)
+    finally:
+        os.environ.pop(RUN_FOLDER, None)
+    if not done:
+        logging.info("stopped at step %d of %d and saved; continue with\n  %s", module.step, settings.steps, again)
+        return 130
+    logging.info("%s", farewell(folder, module, data, config, flags, overrides))
+    return 0
+
+
+def checked(config: Config, trust: Trust, flags: argparse.Namespace, state: dict[str, Any] | None) -> dict[str, Any]:
+    """What `--check` knows, once, before processes start, and whether the checkpoint fits; returns what was built on the way.
+
+    Raises:
+        UserError, MissingFile: all that is wrong or missing.
+    """
+    if flags.no_check or process_number() != 0:  # the first process speaks for all
+        report, ready = Report([*map(str, validate(config, trust)), *extras(config.data, trust)]), {}
+    else:
+        report = check(config, trust)
+        ready = report.built
+    for kind, found, title in ((UserError, report.problems, "the config is wrong"), (MissingFile, report.missing, "files are missing")):
+        if found:
+            raise kind(f"{title}: {found[0]}" if len(found) == 1 else "\n  ".join([f"{title}:", *found]))
+    if state is not None and report.state:  # before memory is taken: a stranger's config may name any size
+        require_fit(state, report.state)
+    for warning in report.warnings:
+        if not warning.startswith(BEGINNING):  # the model says so where it begins with them
+            logging.warning("warning: %s", warning)
+    return ready
+
+
+def run_folder(flags: argparse.Namespace, config: Any) -> Path:
+    """The resumed run's folder, or a new one."""
+    if flags.resume:
+        return newest_checkpoint(Path(flags.resume)).parent.parent
+    if RUN_FOLDER not in os.environ:  # a second process of the same run (DDP) inherits the first one's environment, and so finds its folder
+        name = str(flags.name or config.data.get("name") or Path(flags.base[0]).stem)
+        os.environ[RUN_FOLDER] = str(new_folder(Path(flags.logdir), name))
+    return Path(os.environ[RUN_FOLDER])
+
+
+def record_base(folder: Path, flags: argparse.Namespace) -> None:
+    """`base.yaml`: the config files as they are now, without the command line's changes, for the report to compare with."""
+    try:
+        base = load(flags.base, foreign=FOREIGN)
+    except UserError:  # they leave something to the command line
+        return
+    base.data.setdefault("seed", SEED)
+    write_text(folder / "base.yaml", base.to_yaml())
+
+
+def first_stage_of(module: Any, folder: Path, state: dict[str, Any] | None, flags: argparse.Namespace) -> dict[str, str] | None:
+    """The record of the frozen first stage, held against that of the run that is resumed."""
+    record = first_stage_record(module.stage(), folder)
+    before = ((state or {}).get("first_stage") or {}).get("sha256")
+    if record is not None and before not in (None, record["sha256"]) and not flags.allow_other_first_stage:
+        raise UserError(
+            f"{record['path']}: not the first stage this run was trained with (its SHA-256 differs); name the right one with "
+            "--first-stage, or allow it with --allow-other-first-stage"
+        )
+    return record
+
+
+def prepare_weights(module: Any) -> None:
+    """Load now what would otherwise load in the first step, so that a missing file shows before the device starts."""
+    for part in module.modules():
+        if isinstance(part, NeedsFiles):
+            part.load()
+
+
+def describe(module: Any) -> str:
+    """ "network 4.19 M, conditioner 0.02 M parameters"."""
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in module.parts().items()}
+    return ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items() if count) + " parameters"

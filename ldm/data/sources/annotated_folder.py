@@ -1,0 +1,181 @@
+"""Folders that hold more than images: annotated by `metadata.jsonl` or `metadata.csv`, or in pairs with label maps; folders of arrays."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ldm.data.annotated import Annotated, Record
+from ldm.data.listing import METADATA, Listing
+from ldm.data.metadata import read_all
+from ldm.data.reading import Split, files_below, in_split, no_words, of_split, require
+from ldm.data.sources.arrays import ARRAYS, TIFFS
+from ldm.data.transforms import Crop
+from ldm.errors import UserError
+from ldm.ranges import share
+from ldm.system.image_files import counted
+
+
+class RecordList(Annotated):
+    """Images whose records fit in memory."""
+
+    records: list[Record]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def record(self, index: int) -> Record:
+        return self.records[index]
+
+    def kinds(self) -> Sequence[str | int]:
+        return [record.name.rpartition("/")[0] if record.label is None else record.label for record in self.records]
+
+    def choose(self, split: Split, held_out: float) -> None:
+        """Report what was left out, then keep the records of a split: by a hash of each file's name.
+
+        Raises:
+            UserError: none is left.
+        """
+        total = len(self.records)
+        if total:
+            chosen = set(of_split([record.file or record.name for record in self.records], split, held_out))
+            self.records = [record for record in self.records if (record.file or record.name) in chosen]
+            if not self.records:
+                raise UserError(f"{self.what}: none of its {total} images is left for the split {split!r}")
+        words = no_words(record.captions for record in self.records) if "caption" in self.give else ""
+        self.report_found(len(self.records), total + len(self.broken), in_split(split, total) + words)
+
+
+class AnnotatedFolder(RecordList):
+    """Images named by `metadata.jsonl` or `metadata.csv` in a folder or in those below it, with what its lines say of them.
+
+    A line is `{"file_name", "caption", "label", "boxes": [{"label", "box": [x0, y0, x1, y1]}], "segmentation", "mask"}`; only
+    what `give` asks for must be there. `text` does for `caption`, and of a list of captions one is drawn, anew at each place in
+    the order. Names are relative to the metadata, or absolute, and may not leave the folder. Boxes are fractions of the upright
+    image's width and height; label maps are PNGs of class indices of the image's size (255: unlabelled), masks are white where
+    something is to be filled. Lines that cannot be used are left out and counted in `broken` with file and line; label maps and
+    masks are read with their image, and a wrong one counts like an image that cannot be read.
+
+    Args:
+        root: the folder.
+        size, resize, crop, flip, channels, values, min_box: see `ldm.data.annotated.Annotated`.
+        give: keys of a sample beside image and id: those above, and any other column that a conditioner reads (numbers, texts, lists
+            of numbers, names of .npy files).
+        classes: number of classes of "label", "boxes" and "segmentation"; what lies beyond is wrong, unchecked without it.
+        split: "all", or "train" / "validation" by a hash of the file's name.
+        held_out: share of the files in "validation".
+
+    Raises:
+        MissingFile: no such folder, or no metadata in it.
+        UserError: no usable line; names the first one and what is wrong with it.
+    """
+
+    has_columns = True
+
+    def __init__(
+        self,
+        root: str,
+        size: int,
+        give: Sequence[str] = ("caption",),
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        channels: int = 3,
+        values: tuple[float, float] | None = None,
+        min_box: float = 0.0,
+        classes: Mapping[str, int] | None = None,
+        split: Split = "all",
+        held_out: float = 0.05,
+    ) -> None:
+        share(held_out=held_out)
+        known = classes or {}
+        what = f"annotated folder {root!r}"
+        super().__init__(what, give, size, resize, crop, flip, channels, values, min_box, known.get("segmentation"))
+        if stray := known.keys() - {"label", "boxes", "segmentation"}:
+            raise UserError(f"{what}: classes: unknown key {min(stray)!r} (known: label, boxes, segmentation)")
+        listing = Listing(require(Path(root), "annotated folder"), self.broken)
+        self.records, wrong = read_all(listing, self.give, known)
+        self.broken += wrong
+        self.others = listing.others(*METADATA)
+        self.choose(split, held_out)
+
+
+class PairedFolders(RecordList):
+    """Images in one folder, label maps in another, under the same names but for the suffix: landscapes with COCO-Stuff labels.
+
+    Label maps are PNGs of class indices (255: unlabelled) of their image's size. Images without a map are left out and counted.
+
+    Args:
+        root: folder of the images, nested as you like.
+        maps: folder of the label maps (.png).
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
+        classes: number of classes; a map with one beyond is unreadable.
+        split: "all", or "train" / "validation" by a hash of the file's name, the same as `ImageFolder`'s.
+        held_out: share of the files in "validation".
+
+    Raises:
+        MissingFile: one of the folders is not there.
+        UserError: no image has a map.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        maps: str,
+        size: int,
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        classes: int | None = None,
+        split: Split = "all",
+        held_out: float = 0.05,
+    ) -> None:
+        share(held_out=held_out)
+        super().__init__(f"image folder {root!r}", ["segmentation"], size, resize, crop, flip, map_classes=classes)
+        listing = Listing(require(Path(root), "image folder"), self.broken)
+        images, self.others = listing.pictures, listing.others()
+        there = files_below(require(Path(maps), "folder of label maps"), {".png"}, self.broken)
+        pairs = [(name, str(Path(name).with_suffix(".png").as_posix())) for name in images]
+        self.records = [Record(name, Path(root) / name, segmentation=Path(maps) / label) for name, label in pairs if label in there]
+        self.broken += [f"{Path(root) / name}: no label map {label} in {maps}" for name, label in pairs if label not in there]
+        self.choose(split, held_out)
+
+
+class ArrayFolder(RecordList):
+    """Images of any number of channels: .npy, .npz and .tif files below a folder, nested as you like.
+
+    Channels lie first or last. Integers of 8 and 16 bit are mapped to [-1, 1] by the range of their type.
+
+    Args:
+        root: the folder.
+        channels: of every array.
+        values: what becomes -1 and 1; needed for floats that are not in [-1, 1] yet, and for integers above 16 bit.
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
+        split: "all", or "train" / "validation" by a hash of the file's name.
+        held_out: share of the files in "validation".
+
+    Raises:
+        MissingFile: no such folder.
+        UserError: no array in it.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int,
+        channels: int,
+        values: tuple[float, float] | None = None,
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        split: Split = "all",
+        held_out: float = 0.05,
+    ) -> None:
+        share(held_out=held_out)
+        super().__init__(f"folder of arrays {root!r}", [], size, resize, crop, flip, channels, values)
+        listing = Listing(require(Path(root), "folder of arrays"), self.broken)
+        names = listing.ending(ARRAYS | TIFFS)
+        self.others = listing.others(read=names)
+        if not names:
+            there = f", there are {counted(self.others)}" if self.others else ""
+            raise UserError(f"{self.what}: no array in it (looked for {', '.join(sorted(ARRAYS | TIFFS))}{there})")
+        self.records = [Record(name, Path(root) / name) for name in names]
+        self.choose(split, held_out)

@@ -1,0 +1,219 @@
+"""Sets that come as a folder of images, some with list files: LSUN, CelebA-HQ, FFHQ, Places."""
+
+import logging
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from ldm.data.annotated import Record
+from ldm.data.listing import Listing
+from ldm.data.reading import Split, first_of, listed, require
+from ldm.data.sources.annotated_folder import RecordList
+from ldm.data.sources.arrays import ARRAYS
+from ldm.data.transforms import Crop
+from ldm.errors import UserError
+from ldm.ranges import share
+from ldm.system.image_files import counted
+
+log = logging.getLogger(__name__)
+Part = Literal["train", "validation"]
+LSUN_LISTS = {"churches": "church_outdoor", "bedrooms": "bedrooms", "cats": "cat"}  # as the paper's authors call them
+PLACES = {
+    "train": ("data_large", "data_large_standard", "data_256", "data_256_standard", "train"),
+    "validation": ("val_large", "val_256", "val"),
+}
+
+
+class ListedImages(RecordList):
+    """Images below a folder that a text file names, one relative path a line; without one, all of them, split by hash.
+
+    Both images and .npy files count (CelebA-HQ comes as 1x3x1024x1024 uint8). A list of plain names also fits images that lie in
+    subfolders, where no two have the same name (FFHQ's 00000/00000.png, what LSUN's program exports). Names in the list that
+    are not there, or that come a second time, are left out and counted in `broken`.
+
+    Args:
+        root: folder of the images; none: the list has paths, absolute or from the working directory.
+        names: the list; none: every image below `root`.
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
+        split: without a list, "all", or "train" / "validation" by a hash of the file's name. With a list it has no effect.
+        held_out: share of the files in "validation", without a list.
+
+    Raises:
+        MissingFile: the folder or the list is not there.
+        UserError: no image is left, or neither folder nor list.
+    """
+
+    def __init__(
+        self,
+        root: str | None,
+        size: int,
+        names: str | None = None,
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        split: Split = "all",
+        held_out: float = 0.05,
+    ) -> None:
+        share(held_out=held_out)
+        super().__init__(f"images in {names if root is None else root!r}", [], size, resize, crop, flip)
+        if root is None:
+            if names is None:
+                raise UserError("needs root, the folder of the images, or names, a list of their paths")
+            self.records = [Record(name, Path(name)) for name in self._paths(Path(names))]
+            self.choose("all", held_out)
+            return
+        self.root = Path(root)
+        listing = Listing(require(self.root, "image folder"), self.broken)
+        there = {*listing.pictures, *listing.ending(ARRAYS)}
+        self.others = listing.others(read=there)
+        if not there:
+            hint = ": data.mdb is a database: use ldm.data.LSUNDatabase, or LSUN's data.py export"
+            others = f", but {counted(self.others)}" if self.others else ""
+            raise UserError(f"{self.what}: no image in it" + (hint if any(self.root.rglob("data.mdb")) else others))
+        if names is None:
+            self.records = [Record(name, self.root / name) for name in sorted(there)]
+        else:
+            self.records = [Record(name, self.root / name) for name in self._named(Path(names), there, listing)]
+            split = "all"
+        self.choose(split, held_out)
+
+    def _paths(self, names: Path) -> list[str]:
+        """The files that a list names by path, each once, in its order."""
+        found: dict[str, None] = {}
+        for line, word in listed(names):
+            if word in found or not Path(word).is_file():
+                self.broken.append(f"{names}:{line}: {f'{word} a second time' if word in found else f'no file {word}'}")
+            else:
+                found[word] = None
+        return list(found)
+
+    def _named(self, names: Path, there: set[str], listing: Listing) -> list[str]:
+        """The files that a list names, each once, in its order."""
+        plain = {name.rpartition("/")[2]: name for name in there}
+        counts = Counter(name.rpartition("/")[2] for name in there)
+        found: dict[str, None] = {}
+        for line, word in listed(names):
+            name = PurePosixPath(word).as_posix()
+            if name not in there and counts[name] == 1:
+                name = plain[name]
+            if name not in there or name in found:
+                wrong = f"{word} a second time" if name in found else f"no {word} in {self.root}{listing.like(name)}"
+                self.broken.append(f"{names}:{line}: {wrong}")
+            else:
+                found[name] = None
+        return list(found)
+
+
+def split_list(root: str, names: str) -> str | None:
+    """The list file inside a folder of images or beside it; none where there is neither."""
+    for folder in (require(Path(root), "image folder"), Path(root).parent):
+        if (folder / names).is_file():
+            return str(folder / names)
+    log.info("no %s in %s or beside it: the split is by a hash of the names", names, root)
+    return None
+
+
+class LSUN(ListedImages):
+    """LSUN churches (outdoor), bedrooms or cats: a folder of images, with `church_outdoor_{train,val}.txt` and so on beside it.
+
+    The authors' lists count where they are there, in `root` or beside it; else every image does, split by hash.
+
+    Args:
+        root: folder of the images, as `data/lsun/churches`.
+        category: says which lists.
+        split: "train" or "validation".
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`; the paper mirrors half of the training images.
+        held_out: share of the files in "validation", without lists.
+
+    Raises:
+        MissingFile: no such folder.
+        UserError: no image is left.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        category: Literal["churches", "bedrooms", "cats"],
+        size: int,
+        split: Part = "train",
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        held_out: float = 0.01,
+    ) -> None:
+        names = split_list(root, f"{LSUN_LISTS[category]}_{'train' if split == 'train' else 'val'}.txt")
+        super().__init__(root, size, names, resize, crop, flip, split, held_out)
+
+
+class CelebAHQ(ListedImages):
+    """CelebA-HQ, as .npy files (1x3x1024x1024 uint8) or as images; `celebahq{train,validation}.txt` in the folder or beside it.
+
+    Without the lists (25000 and 5000 names in the paper's code), a hash of the names splits.
+
+    Args:
+        root: folder of the images.
+        split: "train" or "validation".
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
+        held_out: share of the files in "validation", without lists.
+
+    Raises:
+        MissingFile: no such folder.
+        UserError: no image is left.
+    """
+
+    lists = "celebahq"
+
+    def __init__(
+        self,
+        root: str,
+        size: int,
+        split: Part = "train",
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        held_out: float = 1 / 6,
+    ) -> None:
+        super().__init__(root, size, split_list(root, f"{self.lists}{split}.txt"), resize, crop, flip, split, held_out)
+
+
+class FFHQ(CelebAHQ):
+    """FFHQ, flat (00000.png) or nested (00000/00000.png); `ffhq{train,validation}.txt` in the folder or beside it.
+
+    Without the lists (60000 and 10000 names in the paper's code), a hash of the names splits. Arguments and errors are those of
+    `CelebAHQ`; set `held_out` to 0.1429 for its share.
+    """
+
+    lists = "ffhq"
+
+
+class Places(ListedImages):
+    """Images of Places365: `data_large/a/airfield/*.jpg` and `val_large/*.jpg`, as the archives unpack, or their `_256`.
+
+    `train/` and `val/` (the "easy format") do as well. Without any of these folders every image counts, split by hash.
+
+    Args:
+        root: the folder.
+        split: "train" or "validation".
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
+        held_out: share of the files in "validation", where there are no folders for both.
+
+    Raises:
+        MissingFile: no such folder, or only the other split's.
+        UserError: no image in it.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int,
+        split: Part = "train",
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        held_out: float = 0.001,
+    ) -> None:
+        folder = require(Path(root), "Places")
+        if not any((folder / name).is_dir() for names in PLACES.values() for name in names):
+            super().__init__(root, size, None, resize, crop, flip, split, held_out)
+        else:
+            super().__init__(str(first_of(folder, PLACES[split], f"{split} images of Places")), size, None, resize, crop, flip)

@@ -1,0 +1,159 @@
+"""Any folder of images: nested, with classes from subfolders and captions from sidecars or `metadata.jsonl` or `.csv`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+
+from ldm.data.batch import Sample
+from ldm.data.captions import draw_caption
+from ldm.data.images import fit, read_image, square, to_tensor
+from ldm.data.listing import METADATA, SIDECARS, Listing
+from ldm.data.metadata import read_all
+from ldm.data.reading import Reading, beside, in_split, no_words, of_split, read_text
+from ldm.data.transforms import Crop, UnreadableImage
+from ldm.errors import MissingFile, UserError
+from ldm.ranges import integer, share
+from ldm.rng import generator
+from ldm.system.image_files import counted, open_image
+
+
+class ImageFolder(Reading):
+    """Images below a folder.
+
+    A file that cannot be read is replaced by the next readable one; the batch then carries its name and the reason, and
+    training counts it. Images without the caption that was asked for are left out and counted in `broken`.
+
+    Args:
+        root: the folder; every image below it counts, of every format that Pillow opens (and HEIF, where pillow-heif is there).
+        size: side of the square crop, in pixels.
+        resize: the shorter side is scaled to this first; `size` without it.
+        crop: where the crop lies: "random" moves with the training step.
+        flip: probability of mirroring left and right.
+        channels: 3, or 1 for grey.
+        labels: class index from the first folder level, in the order of their names as text (10 before 9, as in torchvision);
+            a folder without images is no class.
+        captions: caption from `name.txt` or `name.caption` beside the image, or else from `metadata.jsonl` or `metadata.csv` in
+            `root` or below (the first line that names it); of several captions one is drawn, anew at each place in the order.
+        split: "all", or "train" / "validation" by a hash of the file's name.
+        held_out: share of the files in "validation".
+        zoom: in place of `resize` and `crop`, a square anywhere of this share to all of the shorter side, scaled to `size`;
+            it moves and grows with the training step (the original's ImageNetSR: 0.5).
+        smallest: images whose shorter side is below are skipped like those that cannot be read.
+
+    Raises:
+        MissingFile: no such folder.
+        UserError: no image in it, or none with the class or caption that was asked for.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int,
+        resize: int | None = None,
+        crop: Crop = "center",
+        flip: float = 0.0,
+        channels: Literal[1, 3] = 3,
+        labels: bool = False,
+        captions: bool = False,
+        split: Literal["all", "train", "validation"] = "all",
+        held_out: float = 0.05,
+        zoom: float | None = None,
+        smallest: int = 0,
+    ) -> None:
+        integer(size=size, resize=resize)
+        integer(0, smallest=smallest)
+        share(flip=flip, held_out=held_out)
+        self.root, self.size, self.resize = Path(root), size, resize or size
+        self.crop: Crop = crop
+        self.flip, self.channels, self.zoom, self.smallest = flip, channels, zoom, smallest
+        if zoom is not None and (not 0 < zoom <= 1 or resize is not None or crop != "center"):
+            raise UserError(f"ImageFolder: zoom must be a share between 0 and 1, without resize and crop; got {zoom}")
+        if self.resize < size:
+            raise UserError(f"ImageFolder: resize {self.resize} is smaller than size {size}")
+        if not self.root.is_dir():
+            raise MissingFile(f"image folder {root!r}: no such folder{beside(self.root)}; put your images there or set its path")
+        self.what, self.broken, self.class_names = f"image folder {root!r}", [], {}
+        listing = Listing(self.root, self.broken)
+        names = listing.pictures
+        self.others = listing.others(*((*METADATA, *SIDECARS) if captions else ()))
+        if not names:
+            raise UserError(f"image folder {root!r}: no image in it" + (f", but {counted(self.others)}" if self.others else ""))
+        self.names = of_split(names, split, held_out)
+        if not self.names:
+            raise UserError(f"image folder {root!r}: none of its {len(names)} images is left for the split {split!r}")
+        self.classes = self._read_classes(names) if labels else {}
+        self.captions = self._read_captions(listing) if captions else {}
+        total = len(self.names)
+        self.names = [name for name in self.names if name in self.captions] if captions else self.names
+        self.report_found(len(self.names), total, in_split(split, len(names)) + no_words(self.captions.values()))
+
+    def _read_classes(self, names: list[str]) -> dict[str, int]:
+        if loose := [name for name in names if "/" not in name]:
+            raise UserError(f"{self.what}: labels come from subfolders, but {loose[0]!r} lies in none")
+        classes = sorted({name.split("/")[0] for name in names})
+        folders = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        self.broken += [f"{self.root / name}: no image in it, so it is no class" for name in folders if name not in classes]
+        self.class_names["label"] = classes
+        return {name: i for i, name in enumerate(classes)}
+
+    def _read_captions(self, listing: Listing) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        if listing.metadata():
+            records, wrong = read_all(listing, ("caption",), {})
+            self.broken += wrong
+            for record in reversed(records):  # so that the first line of a file counts
+                found[record.file] = tuple(record.captions)
+        there = "" if found else beside(self.root / METADATA[0])
+        for name in self.names:
+            sidecar = listing.sidecar(name)
+            try:
+                if sidecar is not None:
+                    found[name] = (read_text(self.root / sidecar).strip(),)
+                elif name not in found:
+                    stem = Path(name).stem
+                    self.broken.append(
+                        f"{self.root / name}: no caption (no {' or '.join(stem + suffix for suffix in SIDECARS)} beside it, "
+                        f"not in {' or '.join(METADATA)}){there}"
+                    )
+            except (UserError, OSError) as error:
+                found.pop(name, None)
+                self.broken.append(str(error))
+        return {name: found[name] for name in self.names if name in found}
+
+    def kinds(self) -> Sequence[str]:
+        return [name.split("/")[0] if "/" in name else "" for name in self.names]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def where(self, index: int) -> str:
+        return str(self.root / self.names[index])
+
+    def original_size(self, index: int) -> tuple[int, int] | None:
+        try:
+            with open_image(self.root / self.names[index]) as opened:
+                return opened.size
+        except (OSError, ValueError, Image.DecompressionBombError):  # counted where it is read
+            return None
+
+    def read(self, index: int, seed: int, place: int) -> Sample:
+        return self._load(self.names[index], seed, place)
+
+    def _load(self, name: str, seed: int, place: int) -> Sample:
+        x, y, mirror, growth = torch.rand(4, generator=generator(seed, "augmentation", place, name)).tolist()
+        picture = read_image(self.root / name, self.channels)
+        if min(picture.size) < self.smallest:
+            raise UnreadableImage(f"only {picture.width}x{picture.height} pixels, the shorter side must have {self.smallest}")
+        if self.zoom is None:
+            image = to_tensor(fit(picture, self.resize, self.size, self.crop, (x, y)))
+        else:
+            image = to_tensor(square(picture, self.size, self.zoom + (1 - self.zoom) * growth, (x, y)))
+        sample: Sample = {"image": image.flip(2) if mirror < self.flip else image, "id": name}
+        if self.classes:
+            sample["label"] = self.classes[name.split("/")[0]]
+        if self.captions:
+            sample["caption"] = draw_caption(self.captions[name], name, seed, place)
+        return sample

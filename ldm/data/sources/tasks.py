@@ -1,0 +1,136 @@
+"""Data sets for inpainting and super-resolution: any images, with masks or reductions that are made as they are read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ldm.data.batch import Sample
+from ldm.data.degrade import bicubic, bsr
+from ldm.data.masks import Kind, mask
+from ldm.data.order import kinds
+from ldm.ranges import integer
+from ldm.rng import generator
+
+Degradation = Literal["bicubic", "bsr", "bsr_light"]
+
+
+class WithTask(Dataset[Sample], ABC):
+    """Images to whose samples something random is added.
+
+    In training, what is added is a function of (seed, place in the run's order, sample id), and the images vary as they do
+    by themselves. A sample that is asked for by its index alone always has the same, which depends on its id only: a
+    validation set is the same for every run, length and order.
+
+    Args:
+        images: any data set whose samples have `image` and `id`; `--check` puts none where the files are missing.
+        seed: of what is added outside training.
+    """
+
+    purpose: str  # names the randomness
+
+    def __init__(self, images: Dataset[Sample], seed: int = 0) -> None:
+        integer(0, seed=seed)
+        self.images, self.seed = images, seed
+
+    @abstractmethod
+    def added(self, sample: Sample, random: torch.Generator) -> Sample:
+        """The keys that are added to a sample."""
+
+    def __len__(self) -> int:
+        return len(self.images)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.images[index]
+        return {**sample, **self.added(sample, generator(self.seed, self.purpose, "fixed", sample["id"]))}
+
+    def kinds(self) -> Sequence[Hashable]:
+        """What the images are of: see `ldm.data.order.spread`."""
+        return kinds(self.images)
+
+    def varied(self, index: int, seed: int, place: int) -> Sample:
+        """Sample `index` as it is at a place in the run's order."""
+        images: Any = self.images
+        sample = images.varied(index, seed, place) if hasattr(images, "varied") else images[index]
+        return {**sample, **self.added(sample, generator(seed, self.purpose, place, sample["id"]))}
+
+
+class Inpainting(WithTask):
+    """Images with masks (Sec. 4.5): adds `mask` `(1, H, W)`, 1 = to be filled, and `masked_image` `(C, H, W)`.
+
+    The hole of the masked image is -1 (black), because the original multiplies the image in [0, 1] by 1 - mask before it maps
+    it to [-1, 1]; the known pixels are those of the image, to the bit.
+
+    Args:
+        images: any data set of images of at least 8x8 pixels.
+        masks: "thin", "medium", "thick", "training" or "mixed" of LaMa's generator, or "box" or "half": `ldm.data.masks`.
+        seed: of the masks outside training.
+
+    Raises:
+        ValueError: an unknown kind of masks; from a sample, an image that is too small.
+    """
+
+    purpose = "mask"
+
+    def __init__(self, images: Dataset[Sample], masks: Kind = "training", seed: int = 0) -> None:
+        super().__init__(images, seed)
+        if masks not in get_args(Kind):
+            raise ValueError(f"masks {masks!r} are unknown: expected one of {', '.join(get_args(Kind))}")
+        self.masks: Kind = masks
+
+    def added(self, sample: Sample, random: torch.Generator) -> Sample:
+        image = sample["image"]
+        try:
+            hole = mask(self.masks, (image.shape[1], image.shape[2]), random)
+        except ValueError as error:
+            raise ValueError(f"sample {sample['id']!r}: {error}") from error
+        return {"mask": hole, "masked_image": torch.where(hole > 0, -1.0, image)}
+
+
+class SuperResolution(WithTask):
+    """Images with low-resolution versions (Sec. 4.4): adds `low_res` `(C, H / factor, W / factor)` in [-1, 1].
+
+    Args:
+        images: any data set of 8-bit images whose sides the factor divides.
+        factor: of the reduction.
+        degradation: "bicubic" (antialiased), or "bsr" or "bsr_light", the blind degradation of LDM-BSR in both strengths:
+            `ldm.data.degrade`.
+        seed: of the blind degradation outside training.
+
+    Raises:
+        ValueError: a factor below 2 or an unknown degradation; from a sample, an image whose sides the factor does not divide.
+    """
+
+    purpose = "degradation"
+
+    def __init__(self, images: Dataset[Sample], factor: int = 4, degradation: Degradation = "bicubic", seed: int = 0) -> None:
+        super().__init__(images, seed)
+        integer(2, factor=factor)
+        if degradation not in get_args(Degradation):
+            raise ValueError(f"degradation {degradation!r} is unknown: expected one of {', '.join(get_args(Degradation))}")
+        self.factor, self.degradation = factor, degradation
+
+    def added(self, sample: Sample, random: torch.Generator) -> Sample:
+        pixels = to_pixels(sample["image"])
+        try:
+            if self.degradation == "bicubic":
+                low = bicubic(pixels, self.factor)
+            else:
+                low = bsr(pixels, random, self.factor, "light" if self.degradation == "bsr_light" else "full")
+        except ValueError as error:
+            raise ValueError(f"sample {sample['id']!r}: {error}") from error
+        return {"low_res": from_pixels(low)}
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """`(C, H, W)` in [-1, 1] -> `(H, W, C)` uint8, to the nearest value."""
+    return ((image + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def from_pixels(pixels: np.ndarray) -> Tensor:
+    """`(H, W, C)` uint8 -> `(C, H, W)` float32 in [-1, 1]."""
+    return torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1.0).permute(2, 0, 1).contiguous()

@@ -1,5 +1,0 @@
-"""What the paper prints, as data: its tables and figures, how they were measured, and where they disagree."""
-
-from ldm.evaluation.paper.read import Protocol, Row, Table, asked, disagreements, figure, sources, table
-
-__all__ = ["Protocol", "Row", "Table", "asked", "disagreements", "figure", "sources", "table"]

@@ -1,1 +1,0 @@
-"""What `main.py` does: the command line, and a run from config to farewell."""

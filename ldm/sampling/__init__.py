@@ -1,0 +1,1 @@
+"""From a model to images: sampling, its options, and numbered sets in a folder."""

@@ -1,0 +1,1 @@
+"""The machine: whole files, locks, processes, signals, terminals, threads."""

@@ -1,0 +1,190 @@
+"""Saving: full state to go on from, EMA weights to use, and a clean stop on Ctrl-C or SIGTERM."""
+
+import logging
+import os
+import signal
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import yaml
+
+from ldm.errors import MissingFile, UserError, WriteError
+from ldm.system.files import clear_remains, newest_checkpoint, point_last_at, save_checkpoint, save_weights, step_of, write_text, writing
+from ldm.system.signals import Requests
+from ldm.training.callbacks.metrics import Records
+from ldm.training.finite import unfinite
+from ldm.training.module import TrainingModule
+from ldm.training.optim.muon import Muon
+from ldm.training.posthoc import PowerAverages
+
+log = logging.getLogger(__name__)
+FORMAT = 1
+WIDENED = "Muon orthogonalised in bfloat16 when the run began, which this {} does not multiply in hardware: it goes on in float32"
+
+
+class Checkpoints(pl.Callback):
+    """`checkpoints/step-<n>.ckpt` (full state), `last` pointing at the newest, and weights as safetensors beside it.
+
+    Args:
+        folder: of the run.
+        every: steps between checkpoints.
+        seconds: of training between checkpoints, beside those; none is never.
+        keep: full checkpoints to keep; weights are thinned alike.
+        metadata: goes into both files: the resolved config, and where the first stage came from.
+        state: full state of the run that is resumed; its optimizers, schedules and EMA are loaded once they exist.
+        records: of the run; a checkpoint holds what they have of an unfinished interval.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        keep: int,
+        metadata: dict[str, Any],
+        state: dict[str, Any] | None = None,
+        seconds: float | None = None,
+        records: Records | None = None,
+    ) -> None:
+        self.folder, self.every, self.keep, self.metadata, self.state = folder / "checkpoints", every, keep, metadata, state
+        self.seconds, self.records = seconds, records or Records(folder, 1, 0, 1.0)
+        self.saved, self.saved_at = -1, 0.0
+        self.infinite: set[str] = set()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        if self.state is not None:
+            pl_module.load_progress(self.state)
+            self.saved, self.saved_at, self.state = pl_module.step, pl_module.seconds, None
+            if any(isinstance(optimizer, Muon) and optimizer.widened() for optimizer in pl_module._optimizers()):
+                self.records.note(trainer, pl_module.step, WIDENED.format(pl_module.device.type))
+        if trainer.is_global_zero:
+            self.infinite = set(unfinite({"model": dict(pl_module.training_state())}))
+            for folder in (self.folder.parent, self.folder, self.folder / "posthoc", self.folder.parent / "images"):
+                clear_remains(folder, owned=True)
+            write_text(self.folder.parent / "config.yaml", yaml.safe_dump(self.metadata["config"], sort_keys=False, allow_unicode=True))
+            self._set_aside(pl_module.step)
+
+    def _set_aside(self, step: int) -> None:
+        """Files of a later step belong to a branch that this run leaves: keep them, but out of its way."""
+        aside = self.folder / "abandoned"
+        pairs = ((self.folder, aside), (self.folder / "posthoc", aside / "posthoc"), (self.folder.parent / "images", aside / "images"))
+        for folder, to in pairs:
+            for path in folder.glob("step-*"):
+                if step_of(path) > step:
+                    with writing(to / path.name):
+                        to.mkdir(parents=True, exist_ok=True)
+                        os.replace(path, to / path.name)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        if pl_module._micro:
+            return
+        ends = trainer.should_stop or trainer.is_last_batch
+        if ends:
+            self.records.report(trainer, pl_module)  # the last row, of which nothing is left for a run that goes on
+        if ends or pl_module.step % self.every == 0 or self._due(pl_module):
+            self.save(trainer, pl_module)  # before anybody looks: that may take long, or fail
+
+    def _due(self, module: TrainingModule) -> bool:
+        """Whether a multiple of `seconds` has passed since the last checkpoint."""
+        return self.seconds is not None and module.seconds // self.seconds > self.saved_at // self.seconds
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        self.save(trainer, pl_module)
+        trainer.strategy.barrier()  # Lightning would end all processes once one has ended, in the middle of saving
+
+    def save(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        """Write all files for the module's step, unless they are there, and drop the oldest.
+
+        Raises:
+            UserError: numbers from which no run could go on. Nothing is written.
+            WriteError: a file cannot be written. Both name the last good checkpoint.
+        """
+        if not trainer.is_global_zero or self.saved == module.step:
+            return
+        if bad := list(unfinite({**module.live_state(), "interval": self.records.interval()}, self.infinite)):
+            more = f" and {len(bad) - 3} more" * (len(bad) > 3)
+            raise UserError(
+                f"step {module.step}: not finite: {', '.join(bad[:3])}{more}, so this step is not saved{self._good()}; take a lower "
+                "learning rate, gradient_clip, or precision: 32-true"
+            )
+        try:
+            self._write(module)
+        except WriteError as error:
+            raise WriteError(f"step {module.step} is not saved: {error}{self._good()}") from error
+        self.saved, self.saved_at = module.step, module.seconds
+        with self.records.tolerated("removing old checkpoints"):
+            for suffix in ("ckpt", "safetensors"):
+                for old in sorted(self.folder.glob(f"step-*.{suffix}"), key=step_of)[: -self.keep]:
+                    old.unlink(missing_ok=True)
+        self.records.restart_clock()
+
+    def _good(self) -> str:
+        try:
+            return f"; the last good checkpoint is {newest_checkpoint(self.folder.parent)}"
+        except MissingFile:
+            return ""
+
+    def _write(self, module: TrainingModule) -> None:
+        """The full state after all else: where it is there, the checkpoint is complete, however the run ends."""
+        path = self.folder / f"step-{module.step}.ckpt"
+        metadata = {"ldm_checkpoint": FORMAT, "step": module.step, "seconds": round(module.seconds, 3), **self.metadata}
+        kind = "safetensors" if module.ema is None else "ema.safetensors"
+        with module.ema.applied() if module.ema is not None else nullcontext():
+            save_weights(self.folder / f"step-{module.step}.{kind}", module.weights(), metadata)
+        if module.posthoc is not None:
+            self._save_snapshot(module.step, module.posthoc)
+        save_checkpoint(path, {**metadata, **module.full_state(), "interval": self.records.interval()})
+        point_last_at(path)
+
+    def _save_snapshot(self, step: int, posthoc: PowerAverages) -> None:
+        """Averages that any other can be made of later; all are kept."""
+        state = posthoc.state_dict()
+        metadata = {"step": step, "updates": state.pop("updates"), "lengths": state.pop("lengths")}
+        save_weights(self.folder / "posthoc" / f"step-{step}.safetensors", state, metadata)
+
+
+class CleanStop(pl.Callback):
+    """Ctrl-C, SIGTERM and the like end the run after the step in hand, so that it is saved; a second Ctrl-C ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.begun = False
+        self.requests = Requests()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.begun = True
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.answer)  # Lightning has just set its own, which waits for the other devices
+
+    def answer(self, number: int, frame: FrameType | None) -> None:
+        """Take note of a signal.
+
+        Raises:
+            KeyboardInterrupt: the run is to end at once, or has not begun.
+        """
+        first = not self.requests.name
+        if self.requests.insists(number) or (first and not self.begun):
+            raise KeyboardInterrupt
+        if first:
+            self.asked = True
+            log.warning("%s: stopping after this step (Ctrl-C once more to stop at once)", self.requests.name)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        if pl_module._micro:
+            return
+        if trainer.world_size == 1:
+            stop = self.asked
+        elif pl_module.step % 10 == 0:  # all devices have to agree on the step, and asking costs a wait
+            stop = trainer.strategy.reduce_boolean_decision(self.asked, all=False)
+        else:
+            stop = False
+        if stop:
+            self.asked = True
+            trainer.should_stop = True

@@ -1,0 +1,70 @@
+"""Loggers that cannot end a run: what one fails at is told once, and training goes on without it."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+
+from ldm.training.callbacks.metrics import Records
+
+CALLED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
+
+
+class TensorBoard(TensorBoardLogger):
+    """TensorBoard's files in a run folder, whatever that is called: Lightning puts environment variables into its name (`$HOME`)."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="", version="")
+
+    @property
+    def log_dir(self) -> str:
+        return self.save_dir
+
+
+def steady(loggers: Iterable[Logger], records: Records) -> list[Logger]:
+    """The loggers that can begin; each is asked no more once it has failed."""
+    found = []
+    for logger in loggers:
+        with threads_told(records), records.tolerated(type(logger).__name__):
+            getattr(logger, "experiment", None)  # opens its files
+            _guard(logger, records)
+            found.append(logger)
+    return found
+
+
+def _guard(logger: Logger, records: Records) -> None:
+    failed: list[BaseException] = []
+
+    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if failed:
+                return None
+            try:
+                return method(*args, **kwargs)
+            except Exception as error:
+                failed.append(error)
+                records.trouble(type(logger).__name__, error)
+
+        return call
+
+    for name in CALLED:
+        setattr(logger, name, guarded(getattr(logger, name)))
+
+
+@contextmanager
+def threads_told(records: Records) -> Iterator[None]:
+    """Within, an error in a background thread, as TensorBoard writes in one, is told like others and shows no stack trace."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None:
+            records.trouble(args.thread.name if args.thread is not None else "a thread", args.exc_value)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

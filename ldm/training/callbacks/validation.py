@@ -1,0 +1,129 @@
+"""Looking at a run as it goes: validation numbers and grids of pictures, always on the same samples and seeds."""
+
+import logging
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from ldm.data.batch import Batch
+from ldm.data.images import to_image
+from ldm.sampling.generate import to_device
+from ldm.system.files import save_png
+from ldm.training.callbacks.metrics import Records
+from ldm.training.datamodule import DataModule
+from ldm.training.module import TrainingModule
+
+log = logging.getLogger(__name__)
+
+
+class Monitor(pl.Callback):
+    """Validation and pictures under the EMA weights, on the first device.
+
+    Args:
+        folder: of the run; grids go to `images/`.
+        data: where batches come from.
+        records: where numbers go to.
+        validate_every, images_every: steps; 0 is never.
+        batches: of the validation set.
+        count: images per row of a grid.
+    """
+
+    def __init__(
+        self, folder: Path, data: DataModule, records: Records, validate_every: int, images_every: int, batches: int, count: int = 8
+    ) -> None:
+        self.folder, self.data, self.records = folder, data, records
+        self.validate_every, self.images_every, self.batches, self.count = validate_every, images_every, batches, count
+        self.cache: list[Batch] = []
+        self.wrong: dict[str, str] = {}  # at the last validation: a warning is told when it begins, not every time
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        step = pl_module.step
+        if pl_module._micro or not trainer.is_global_zero:
+            return
+        validate = bool(self.validate_every) and step % self.validate_every == 0
+        pictures = bool(self.images_every) and step % self.images_every == 0
+        if validate or pictures:
+            self.look(trainer, pl_module, validate, pictures)
+            self.records.restart_clock()
+
+    @torch.no_grad()
+    def look(self, trainer: pl.Trainer, module: TrainingModule, validate: bool, pictures: bool) -> None:
+        """Evaluate and draw now; what goes wrong there is told once, and training goes on."""
+        if not self.cache:
+            with self.records.tolerated("validation data"):
+                self._read(module.step)
+        if not self.cache:
+            return
+        module.eval()
+        try:
+            with trainer.precision_plugin.forward_context(), module.ema.applied() if module.ema else nullcontext():
+                if validate:
+                    with self.records.tolerated("validation"):
+                        self._validate(trainer, module)
+                if pictures:
+                    with self.records.tolerated("pictures"):
+                        self._draw(trainer, module)
+        finally:
+            module.train()
+
+    def _read(self, step: int) -> None:
+        self.cache = self.data.validation_batches(self.batches)
+        for note in (note for batch in self.cache for note in batch["skipped"]):
+            self.records.incident(step, "skipped sample", f"of the validation data: {note}")
+
+    def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        batches = (to_device(batch, module.device) for batch in self.cache)
+        values, wrong = module.validate(batches, self.records.latest)
+        self.records.write(trainer, module.step, {f"validation_{name}": value for name, value in values.items()})
+        # Numbers of single channels are in the table; a line is to be read.
+        said = [f"{name} {value:.4g}" for name, value in values.items() if not name.rpartition("_")[2].isdigit()]
+        log.info("step %d: validation: %s", module.step, ", ".join(said))
+        for kind, text in wrong.items():
+            if kind not in self.wrong:
+                log.warning("step %d: warning: %s", module.step, text)
+                self.records.incident(module.step, "warning", text)
+        for kind in self.wrong.keys() - wrong.keys():
+            self.records.incident(module.step, "recovered", f"no longer so: {self.wrong[kind]}")
+        self.wrong = wrong
+
+    def _draw(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        first = {key: value[: self.count] for key, value in self.cache[0].items() if key != "skipped"}
+        rows = module.pictures(to_device(first, module.device))
+        for name, images in rows.items():
+            picture = grid_of(images)
+            with self.records.tolerated("pictures"):
+                save_png(self.folder / "images" / f"step-{module.step:06d}-{name}.png", picture)
+            for logger in trainer.loggers:
+                with self.records.tolerated(type(logger).__name__):
+                    give_picture(logger, name, picture, module.step)
+
+
+def give_picture(logger: Any, name: str, picture: Image.Image, step: int) -> None:
+    """A picture for a logger of Lightning, if it takes any: each has a way of its own."""
+    experiment: Any = getattr(logger, "experiment", None)
+    if hasattr(logger, "log_image"):  # Weights & Biases
+        logger.log_image(key=name, images=[picture], step=step)
+    elif hasattr(experiment, "add_image"):  # TensorBoard
+        experiment.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+    elif hasattr(experiment, "log_image") and hasattr(logger, "run_id"):  # MLflow
+        experiment.log_image(logger.run_id, picture, f"{name}/step-{step:06d}.png")
+    elif hasattr(experiment, "log_image"):  # Comet
+        experiment.log_image(picture, name=name, step=step)
+
+
+def grid_of(images: Tensor, columns: int = 8) -> Image.Image:
+    """Images `(B, C, H, W)` in [-1, 1] as one picture, `columns` in a row."""
+    return to_image(make_grid(images.float().cpu().clamp(-1, 1), nrow=columns, padding=2, pad_value=1.0))
+
+
+def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
+    """`grid_of` as a PNG, whole or not at all."""
+    save_png(path, grid_of(images, columns))

@@ -1,0 +1,124 @@
+"""Stage one: train an autoencoder against its loss, and the patch discriminator against the autoencoder."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ldm.data.batch import Batch, Key
+from ldm.first_stage.base import FirstStage, Reconstruction
+from ldm.first_stage.health import HealthMeter, balance_warnings
+from ldm.first_stage.loss import AutoencoderLoss
+from ldm.first_stage.vq import VQAutoencoder
+from ldm.rng import StepRandom
+from ldm.training.ema import EMA
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, sample_means
+
+
+class AutoencoderTraining(TrainingModule):
+    """Sec. 3.1 and App. G.
+
+    Both players learn from the same reconstruction: the autoencoder first, then the discriminator on its detached
+    output. (The original ran the autoencoder a second time for the discriminator.)
+
+    Args:
+        autoencoder: the first stage to train.
+        loss: its loss, with the discriminator if there is one.
+        optimizer: factory over named parameters, once for the autoencoder and once for the discriminator.
+        scheduler: factory over an optimizer; steps once per training step.
+        ema_decay: of the autoencoder's weights; none is no average, as in the paper.
+
+    Raises:
+        ValueError: a first stage without parameters.
+    """
+
+    def __init__(
+        self,
+        autoencoder: FirstStage,
+        loss: AutoencoderLoss,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        ema_decay: float | None = None,
+    ) -> None:
+        super().__init__()
+        if autoencoder.last_layer() is None:
+            raise ValueError(f"{type(autoencoder).__name__} has nothing to train; name it as first_stage of stage two")
+        self.autoencoder, self.loss = autoencoder, loss
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
+
+    def averaged(self) -> dict[str, nn.Parameter]:
+        return dict(self.autoencoder.named_parameters())
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.autoencoder.state_dict()
+
+    def training_state(self) -> dict[str, Tensor]:
+        state = {f"autoencoder.{name}": value for name, value in self.weights().items()}
+        if self.loss.discriminator is not None:
+            state |= {f"discriminator.{name}": value for name, value in self.loss.discriminator.state_dict().items()}
+        return state
+
+    def keys(self) -> dict[str, Key]:
+        return {"image": Key(shape=(self.autoencoder.image_channels, "H", "W"), low=-1.0, high=1.0)}
+
+    def stage(self) -> FirstStage:
+        return self.autoencoder
+
+    def parts(self) -> dict[str, nn.Module]:
+        parts: dict[str, nn.Module] = {"autoencoder": self.autoencoder}
+        if self.loss.discriminator is not None:
+            parts["discriminator"] = self.loss.discriminator
+        return parts
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        groups = [list(self.autoencoder.named_parameters())]
+        if self.loss.discriminator is not None:
+            groups.append(list(self.loss.discriminator.named_parameters()))
+        return self.make_optimizers(self.optimizer, groups, self.scheduler)
+
+    def _reconstruct(self, x: Tensor, random: StepRandom) -> Reconstruction:
+        return self.autoencoder.reconstruct(x, self.autoencoder.posterior_noise(x, random))
+
+    def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
+        x = batch["image"]
+        y = self._reconstruct(x, random)
+        loss, logs = self.loss.generator(x, y, self.step, self.autoencoder.last_layer(), scale=self.loss_scale())
+        self.backward_through(loss)
+        if self.loss.adversary_on(self.step):
+            loss, more = self.loss.adversary(x, y.image)
+            self.backward_through(loss)
+            logs |= more
+        return logs | latent_statistics(y, self.autoencoder)
+
+    def evaluate(self, batch: Batch, meter: HealthMeter | None = None) -> dict[str, Tensor]:
+        """As in the base class; `meter` takes part in what is seen."""
+        x = batch["image"]
+        y = self._reconstruct(x, StepRandom(0, 0, batch["id"]))
+        if meter is not None:
+            meter.add(x, y)
+        squared = ((y.image.float().clamp(-1, 1) - x) / 2).square().flatten(1).mean(dim=1)
+        return {"psnr": (-10 * squared.clamp(min=1e-10).log10()).mean(), "l1": (y.image.float() - x).abs().mean()}
+
+    def validate(self, batches: Iterable[Batch], latest: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:
+        meter = HealthMeter(self.autoencoder.codebook_size)
+        values = sample_means(batches, lambda batch: self.evaluate(batch, meter))
+        health = meter.health()
+        wrong = health.warnings() | balance_warnings(latest)
+        if values["psnr"] < 10.0:
+            wrong["psnr"] = f"reconstructions are poor (PSNR {values['psnr']:.1f} dB)"
+        return values | health.scalars(), wrong
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        return {"inputs": batch["image"], "reconstructions": self._reconstruct(batch["image"], StepRandom(0, 0, batch["id"])).image}
+
+
+@torch.no_grad()
+def latent_statistics(y: Reconstruction, first_stage: FirstStage) -> dict[str, Tensor]:
+    """Mean and standard deviation of the latent; usage and perplexity of the codebook where there is one."""
+    z = y.latent.float()
+    logs = {"latent_mean": z.mean(), "latent_std": z.std()}
+    if y.codes is not None and isinstance(first_stage, VQAutoencoder):
+        logs["codebook_usage"], logs["codebook_perplexity"] = first_stage.usage(y.codes, first_stage.codebook_size)
+    return logs

@@ -1,0 +1,125 @@
+"""Stage two: train the denoiser (and the conditioner) in the latent space of a frozen first stage (Eq. 2 and 3)."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ldm.checkpoint.start import StartingWeights, begin_with, own_weights
+from ldm.data.batch import Batch, Key
+from ldm.diffusion.objective import DiffusionObjective
+from ldm.first_stage.base import FirstStage
+from ldm.model import LatentDiffusion
+from ldm.rng import StepRandom
+from ldm.sampling.generate import SamplerSettings, generate, to_device
+from ldm.training.ema import EMA
+from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws
+from ldm.training.posthoc import PowerAverages
+
+log = logging.getLogger(__name__)
+
+
+class DiffusionTraining(TrainingModule):
+    """Sec. 3.2 and 3.3.
+
+    Args:
+        model: first stage, network, process and conditioner.
+        optimizer: factory over named parameters of the network and the conditioner.
+        objective: the regression loss; L2 without it.
+        scheduler: factory over an optimizer; steps once per training step.
+        ema_decay: of the trained parts; none is no average.
+        ema_of: "all" that is trained, or "network" without the conditioner, as the original does.
+        posthoc_lengths: also keep power-function averages of these relative lengths and store them with every checkpoint,
+            so that `scripts/posthoc_ema.py` makes an average of any length after the run; such as [0.05, 0.1].
+        train_conditioner: off freezes the conditioner.
+        start: weights to begin with instead of random ones (`ldm.checkpoint.load.starting_weights`): fine-tuning.
+        preview: how the pictures during training are sampled.
+    """
+
+    def __init__(
+        self,
+        model: LatentDiffusion,
+        optimizer: OptimizerFactory,
+        objective: DiffusionObjective | None = None,
+        scheduler: SchedulerFactory | None = None,
+        ema_decay: float | None = 0.9999,
+        preview: SamplerSettings | None = None,
+        ema_of: Literal["all", "network"] = "all",
+        posthoc_lengths: Sequence[float] | None = None,
+        train_conditioner: bool = True,
+        start: StartingWeights | Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective or DiffusionObjective()
+        self.objective.require(model.process, model.parameterization)
+        if start is not None:
+            for line in begin_with(model, start if isinstance(start, StartingWeights) else StartingWeights(start)):
+                log.info("start: %s", line)
+        if not train_conditioner:
+            model.conditioner.requires_grad_(False)
+        self.ema_of = ema_of
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.preview = preview or SamplerSettings(steps=50)
+        self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
+        self.posthoc = None if posthoc_lengths is None else PowerAverages(self.averaged(), posthoc_lengths)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Parameters of network and conditioner that need gradients."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad and not name.startswith("first_stage.")}
+
+    def averaged(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.trained().items() if self.ema_of == "all" or name.startswith("network.")}
+
+    def weights(self) -> dict[str, Tensor]:
+        return own_weights(self.model)
+
+    def training_state(self) -> dict[str, Tensor]:
+        return self.weights() | {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+
+    def keys(self) -> dict[str, Key]:
+        return {"image": Key(shape=(self.stage().image_channels, "H", "W"), low=-1.0, high=1.0), **self.model.conditioner.keys}
+
+    def stage(self) -> FirstStage:
+        return self.model.first_stage
+
+    def check_size(self, height: int, width: int) -> None:
+        self.model.latent_shape(height, width)
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"first_stage": self.model.first_stage, "network": self.model.network, "conditioner": self.model.conditioner}
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        learned = [(f"objective.{name}", p) for name, p in self.objective.named_parameters()]
+        return self.make_optimizers(self.optimizer, [[*self.trained().items(), *learned]], self.scheduler)
+
+    def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
+        errors = self.model.errors(self.model.dropped(batch, random), self.objective, random)
+        loss, logs = self.objective(*errors, self.model.process, self.model.parameterization)
+        self.backward_through(loss)
+        return logs  # type: ignore[no-any-return]
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.model.scale_by_std and self.step == 0:
+            self._measure_scale()
+
+    @torch.no_grad()
+    def _measure_scale(self) -> None:
+        """Measure latents on the first global batch (App. G), the same on all devices."""
+        sums = torch.zeros(3, self.model.first_stage.channels, dtype=torch.float64)
+        for batch in self.trainer.datamodule.first_step():  # type: ignore[attr-defined]
+            x = to_device(batch, self.device)["image"]
+            noise = self.model.first_stage.posterior_noise(x, StepRandom(self.run_seed, 0, draws(batch)))
+            sums += self.model.moments(self.model.first_stage.encode(x, noise))
+        self.model.set_scale(self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum"))  # type: ignore[union-attr,arg-type]
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.model.errors(batch, self.objective, StepRandom(0, 0, batch["id"]))[0].mean()}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        x = batch["image"]
+        condition = {key: batch[key] for key in self.model.conditioner.reads}
+        return {"samples": generate(self.model, condition, range(len(x)), (x.shape[2], x.shape[3]), self.preview)}

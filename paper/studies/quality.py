@@ -1,0 +1,209 @@
+"""Quality and speed of the study's models: samples against held-out scenes, one record per model, checkpoint and number of steps."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from demos.conditions import caption_of
+from demos.measured import rounded
+from demos.run import BATCH, reconstructed, sample, setting
+from ldm.checkpoint.load import LoadedModel, load_model, pick_device
+from ldm.data.sources.scenes import PLACED, Scenes
+from ldm.evaluation.distances import frechet
+from ldm.evaluation.extractors import load_demo
+from ldm.evaluation.features import of_batch
+from ldm.evaluation.restoration import psnr
+from ldm.evaluation.scenes import share_right
+from ldm.precision import for_sampling
+from ldm.system.files import fingerprint, read_metadata, step_of, write_text
+from ldm.training.callbacks.validation import save_grid
+from paper.studies.settings import REFERENCE, SPEEDS, STEPS, Study
+from paper.studies.stages import run_of
+
+SIZE, SHOWN, GROUPS = 32, 16, 10
+REFERENCE_SEED, FLOOR_SEED = 1, 2  # of held-out scenes
+
+
+def held_out(count: int, seed: int) -> Scenes:
+    """Scenes of one object that no model saw."""
+    return Scenes(count, SIZE, "validation", seed, two_objects=0.0, give=["label"], label_classes="shape_colour_place")
+
+
+def labels_of(count: int) -> Tensor:
+    """Asked classes `(count,)`: all equally often where 96 divides the number."""
+    return torch.arange(count) % len(PLACED)
+
+
+class Bench:
+    """What all models are held against.
+
+    Args:
+        outdir: of the study; the extractor's weights are kept there.
+        samples: of each measurement.
+    """
+
+    def __init__(self, outdir: Path, samples: int) -> None:
+        self.outdir, self.samples = outdir, samples
+        self.extractor = load_demo(outdir / "demo-extractor.safetensors")
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features `(N, d)` of images `(N, 3, H, W)` in [-1, 1], as 8-bit pictures."""
+        pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        parts = [of_batch(self.extractor, part, torch.device("cpu"))[self.extractor.features] for part in pixels.split(256)]
+        return torch.cat(parts)
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Features of the held-out scenes."""
+        scenes = held_out(REFERENCE, REFERENCE_SEED)
+        return self.features(torch.stack([scenes[i]["image"] for i in range(REFERENCE)]))
+
+    @cached_property
+    def others(self) -> tuple[Tensor, list[str]]:
+        """Other held-out scenes, as many as a measurement has samples, and their captions."""
+        scenes = held_out(self.samples, FLOOR_SEED)
+        images = torch.stack([scenes[i]["image"] for i in range(self.samples)])
+        return images, [caption_of(scenes[i]["label"]) for i in range(self.samples)]
+
+    def quality(self, images: Tensor, captions: list[str]) -> dict[str, Any]:
+        """FD (demo features) with its standard error, and what the checker says."""
+        found = frechet(self.features(images), self.reference, GROUPS, few=True)
+        shares = share_right(images, captions)
+        return {
+            "fd": found.value,
+            "fd_spread": found.spread,
+            "right": shares.pop("all"),
+            "right_by_property": shares,
+            **({"fewer_samples_than": found.parameters["fewer_than"]} if found.parameters else {}),
+        }
+
+    def protocol(self) -> dict[str, Any]:
+        """What every number of the study has in common."""
+        return {
+            "metric": f"{self.extractor.frechet}: a Frechet distance over a small network trained here; it is not FID",
+            "extractor": self.extractor.name,
+            "extractor_sha256": self.extractor.sha256,
+            "reference": f"{REFERENCE} held-out scenes of one object at {SIZE}x{SIZE}, split validation, seed {REFERENCE_SEED}",
+            "reference_features_sha256": fingerprint({"features": self.reference}),
+            "fd_spread": f"standard error over the choice of samples, {GROUPS} groups left out in turn",
+            "samples": self.samples,
+            "classes": f"{len(PLACED)}, in turn",
+            "image_format": "8 bit, not resized",
+            "right": "share of samples in which the pixel checker finds the asked object, its colour and place, and nothing else",
+        }
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Averaged weights of a run that were kept, in the order of training."""
+    return sorted((run / "checkpoints").glob("step-*.ema.safetensors"), key=step_of)
+
+
+def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A record: read where it is there, else made and written."""
+    if not file.is_file():
+        write_text(file, json.dumps(rounded(make()), indent=2) + "\n")
+    return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def wanted(run: Path) -> list[tuple[Path, int]]:
+    """What is measured of a run: every checkpoint, and the last one with other numbers of steps."""
+    found = checkpoints(run)
+    return [(file, STEPS) for file in found] + [(found[-1], steps) for steps in SPEEDS if steps != STEPS]
+
+
+def record_file(outdir: Path, factor: int, file: Path, steps: int) -> Path:
+    """Where a measurement lies."""
+    return outdir / "measured" / f"ldm-{factor}-step-{step_of(file)}-ddim-{steps}.json"
+
+
+def measure_samples(bench: Bench, factor: int, file: Path, steps: int) -> dict[str, Any]:
+    """Sample from a checkpoint, with the clock running, and measure."""
+
+    def make() -> dict[str, Any]:
+        loaded = with_steps(load(file), steps)
+        labels = labels_of(bench.samples)
+        sample(loaded, {"label": labels[:8]}, min(8, len(labels)), SIZE, seed=1)  # memory, kernels
+        begun = time.perf_counter()
+        images = sample(loaded, {"label": labels}, bench.samples, SIZE, seed=0)
+        seconds = time.perf_counter() - begun
+        if file == checkpoints(file.parents[1])[-1]:
+            save_grid(images[:: max(1, len(images) // SHOWN)][:SHOWN], picture(bench.outdir, factor, steps), columns=SHOWN)
+        metadata = read_metadata(file)
+        return {
+            "factor": factor,
+            "training_seconds": metadata["seconds"],
+            "step": loaded.step,
+            "steps": steps,
+            **bench.quality(images, [caption_of(label) for label in labels.tolist()]),
+            "sampling_seconds": seconds,
+            "images_per_second": bench.samples / seconds,
+            "batch": min(BATCH, bench.samples),
+            "seed": 0,
+            "precision": for_sampling("auto", loaded.model.device),
+            **setting(loaded),
+        }
+
+    return kept(record_file(bench.outdir, factor, file, steps), make)
+
+
+def picture(outdir: Path, factor: int, steps: int) -> Path:
+    """Where a row of samples of the last checkpoint lies."""
+    return outdir / "measured" / f"ldm-{factor}-ddim-{steps}.png"
+
+
+def load(file: Path) -> LoadedModel:
+    """A checkpoint's model, on the device that is there."""
+    loaded = load_model(str(file))
+    loaded.model.to(pick_device())
+    return loaded
+
+
+def with_steps(loaded: LoadedModel, steps: int) -> LoadedModel:
+    """The same model, sampled in another number of steps."""
+    return replace(loaded, config={**loaded.config, "sampling": {**loaded.config["sampling"], "steps": steps}})
+
+
+def measure_floor(bench: Bench) -> dict[str, Any]:
+    """Other held-out scenes in the place of samples: no model can be asked to do better with so many samples."""
+    return kept(bench.outdir / "measured" / "floor.json", lambda: {"samples": bench.samples, **bench.quality(*bench.others)})
+
+
+def measure_first_stage(bench: Bench, factor: int, run: Path) -> dict[str, Any]:
+    """The same scenes through a first stage and back: no second stage on it can be expected to do better."""
+
+    def make() -> dict[str, Any]:
+        loaded = load(checkpoints(run)[-1])
+        images, captions = bench.others
+        again = reconstructed(loaded, images)
+        network = sum(p.numel() for p in loaded.model.network.parameters())
+        size = loaded.model.first_stage.latent_shape(SIZE, SIZE)
+        quality = {f"r_{key}": value for key, value in bench.quality(again, captions).items()}
+        sha256 = loaded.model.first_stage.sha256
+        return {"latent": list(size), "network_parameters": network, **quality, "psnr_db": float(psnr(again, images).mean())} | {
+            "first_stage_sha256": sha256
+        }
+
+    return kept(bench.outdir / "measured" / f"first-stage-{factor}.json", make)
+
+
+def measure_all(outdir: Path, study: Study, report: Callable[[str], None]) -> dict[str, Any]:
+    """Every measurement of the study, those that are there read; `report` is told what comes next, before each."""
+    report("extractor and reference")
+    bench = Bench(outdir, study.samples)
+    found: dict[str, Any] = {"protocol": bench.protocol(), "floor": measure_floor(bench), "models": {}}
+    for factor in study.factors:
+        run = run_of(outdir, f"ldm-{factor}")
+        report(f"first stage, f={factor}")
+        model: dict[str, Any] = {"first_stage": measure_first_stage(bench, factor, run), "run": str(run), "measured": []}
+        for file, steps in wanted(run):
+            report(f"LDM-{factor}, step {step_of(file)}, {steps} DDIM steps")
+            model["measured"].append(measure_samples(bench, factor, file, steps))
+        found["models"][str(factor)] = model
+    return found
