@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ldm.data.batch import Batch, Key
+from ldm.networks.base import NARROW
 from ldm.nn.files import NeedsFiles
 
 Encode = Callable[[Tensor, bool], Tensor]  # (image, scaled) -> latent, through the model's own first stage
@@ -53,6 +55,10 @@ class Conditioner(NeedsFiles):
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         raise NotImplementedError
+
+    @staticmethod
+    def narrow(params: dict[str, Any]) -> None:
+        """Change constructor arguments, in place, to those of a small one of the same kind: `--check` takes a step with it."""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -101,6 +107,16 @@ class TextConditioner(Conditioner):
     def words(self) -> Sequence[str]:
         """A closed vocabulary; empty where there is none."""
         return ()
+
+
+def narrow_transformer(params: dict[str, Any]) -> None:
+    """Arguments of a narrow conditioner with a transformer of its own."""
+    params.update(width=NARROW, depth=min(params.get("depth", 1), 2), heads=2, head_channels=16, logit_head=False)
+
+
+def narrow_tokens(params: dict[str, Any]) -> None:
+    """Arguments of a conditioner with narrow tokens."""
+    params["width"] = NARROW
 
 
 class Unconditional(Conditioner):

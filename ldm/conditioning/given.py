@@ -1,6 +1,6 @@
 """Tokens that were computed elsewhere, such as CLIP embeddings of retrieved neighbours."""
 
-from ldm.conditioning.base import Conditioner, Conditioning, Encode
+from ldm.conditioning.base import Conditioner, Conditioning, Encode, narrow_tokens
 from ldm.data.batch import Batch, Key
 from ldm.ranges import integer, share
 
@@ -19,6 +19,8 @@ class GivenContext(Conditioner):
         share(drop_rate=drop_rate)
         self.context_channels, self.drop_rate = width, drop_rate
         self.keys = {"embedding": Key(shape=("any", width), null=0.0)}
+
+    narrow = staticmethod(narrow_tokens)
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         return Conditioning(context=batch["embedding"])

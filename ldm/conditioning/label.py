@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ldm.conditioning.base import Conditioner, Conditioning, Encode
+from ldm.conditioning.base import Conditioner, Conditioning, Encode, narrow_tokens
 from ldm.data.batch import Batch, Key
 from ldm.ranges import integer, share
 
@@ -33,6 +33,8 @@ class ClassEmbedding(Conditioner):
         self.context_channels = width
         self.embedding = nn.Embedding(num_classes + int(null_class), width)
 
+    narrow = staticmethod(narrow_tokens)
+
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         return Conditioning(context=self.embedding(batch["label"])[:, None])
 
@@ -47,6 +49,8 @@ class ClassVector(ClassEmbedding):
         super().__init__(num_classes, width, drop_rate, null_class)
         self.context_channels, self.vector_channels = None, width
         nn.init.normal_(self.embedding.weight, std=0.02)
+
+    narrow = staticmethod(Conditioner.narrow)  # as wide as the network's vector_channels
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         return Conditioning(vector=self.embedding(batch["label"]))

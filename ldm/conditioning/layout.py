@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ldm.conditioning.base import Conditioner, Conditioning, Encode
+from ldm.conditioning.base import Conditioner, Conditioning, Encode, narrow_transformer
 from ldm.data.batch import Batch, Key
 from ldm.nn.transformer import TokenTransformer
 from ldm.ranges import integer, share
@@ -82,6 +82,8 @@ class LayoutTransformer(Conditioner):
         }
         size = (tokenizer.vocabulary_size, tokenizer.length)
         self.transformer = TokenTransformer(*size, width, depth, heads, head_channels, logit_head)
+
+    narrow = staticmethod(narrow_transformer)
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         ids = self.boxes(batch["boxes"], batch["box_labels"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ldm.conditioning.base import Conditioning, Encode, TextConditioner
+from ldm.conditioning.base import Conditioning, Encode, TextConditioner, narrow_transformer
 from ldm.conditioning.tokenizers import Tokenizer
 from ldm.data.batch import Batch
 from ldm.errors import MissingFile
@@ -37,6 +37,8 @@ class TextTransformer(TextConditioner):
         self.tokenizer, self.length, self.drop_rate = tokenizer, length, drop_rate
         self.context_channels = width
         self.transformer = TokenTransformer(tokenizer.vocabulary_size, length, width, depth, heads, head_channels, logit_head)
+
+    narrow = staticmethod(narrow_transformer)
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         ids = self.tokenizer(batch["caption"], self.length)

@@ -76,6 +76,10 @@ class FirstStage(nn.Module):
         """Encode, regularise and decode, with all that the loss needs."""
         raise NotImplementedError
 
+    @staticmethod
+    def narrow(params: dict[str, Any]) -> None:
+        """Change constructor arguments, in place, to those of a small one of the same kind: `--check` takes a step with it."""
+
     def last_layer(self) -> Tensor | None:
         """Weight whose gradients balance reconstruction against the adversary (App. G); None if nothing is trained."""
         return None

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ldm.diffusion.process import normal_kl
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.networks.autoencoder import Decoder, Encoder
+from ldm.networks.base import NARROW
 from ldm.ranges import integer, integers, number
 
 
@@ -110,6 +112,10 @@ class KLAutoencoder(FirstStage):
         q = self.posterior(x)
         z = q.mean if noise is None else q.sample(noise)
         return Reconstruction(self.decode(z), z, q.kl(), posterior=q)
+
+    @staticmethod
+    def narrow(params: dict[str, Any]) -> None:
+        params["width"] = min(params["width"], NARROW)
 
     def last_layer(self) -> Tensor:
         return self.decoder.conv_out.weight

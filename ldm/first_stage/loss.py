@@ -1,6 +1,6 @@
 """The loss of stage one (App. G): reconstruction, perceptual distance, regulariser, patch adversary."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,11 @@ class AutoencoderLoss(nn.Module):
         self.regularizer_weight, self.reduction, self.adversarial_loss = regularizer_weight, reduction, adversarial_loss
         self.register_buffer("log_variance", torch.tensor(float(log_variance)))
         self.log_variance: Tensor
+
+    @staticmethod
+    def narrow(params: dict[str, Any]) -> None:
+        """For a quick check: no perceptual loss, and an adversary whose path is taken, too."""
+        params.update(perceptual=None, adversarial_start=0)
 
     def adversary_on(self, step: int) -> bool:
         """Whether the adversary takes part at this training step."""

@@ -1,6 +1,7 @@
 """VQ regularisation (Sec. 3.1): a vector quantiser that belongs to the decoder."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.networks.autoencoder import Decoder, Encoder
+from ldm.networks.base import NARROW
 from ldm.precision import exact
 from ldm.ranges import integer, integers, number
 
@@ -113,6 +115,10 @@ class VQAutoencoder(FirstStage):
         z = self.encode(x)
         z_q, loss, codes = self.codebook(z)
         return Reconstruction(self.decoder(self.from_codes(z_q)), z, loss, codes)
+
+    @staticmethod
+    def narrow(params: dict[str, Any]) -> None:
+        params.update(width=min(params["width"], NARROW), codebook_size=min(params["codebook_size"], 64))
 
     def last_layer(self) -> Tensor:
         return self.decoder.conv_out.weight

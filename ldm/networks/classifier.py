@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.networks.levels import check_levels
-from ldm.networks.unet import Parts, cross_middle, descend, time_mlp
+from ldm.networks.unet import Parts, cross_middle, descend, narrow, time_mlp
 from ldm.nn.attention import AttentionPool2d
 from ldm.nn.conv import conv3, group_norm
 from ldm.nn.embedding import timestep_embedding
@@ -68,6 +68,8 @@ class NoisyClassifier(nn.Module):
         self.middle = parts.middle(channels)
         self.norm_out = group_norm(channels)
         self.pool = AttentionPool2d((size // factor) ** 2, channels, parts.heads_of(channels), classes)
+
+    narrow = staticmethod(narrow)
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         """z_t `(B, in_channels, size, size)` at t `(B,)` -> `(B, classes)`."""

@@ -200,9 +200,8 @@ class DiT(Network):
         self.patches = nn.Conv2d(in_channels, width, patch, stride=patch)
         self.time = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
         self.vector = nn.Identity() if vector_channels in (None, width) else nn.Linear(vector_channels, width)  # type: ignore[arg-type]
-        options: dict[str, Any] = {"qk_norm": qk_norm, "swiglu": swiglu, "rms_norm": rms_norm, "shift": shift}
-        options["context_channels"] = context_channels
-        self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio, **options) for _ in range(depth))
+        options = {"qk_norm": qk_norm, "swiglu": swiglu, "rms_norm": rms_norm, "shift": shift}
+        self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio, context_channels=context_channels, **options) for _ in range(depth))
         self.final = FinalLayer(width, patch**2 * out_channels * (2 if learn_sigma else 1), rms_norm)
         # In the state dict, so that tables of released models come and go bit by bit.
         self.register_buffer("positions", position_table(width, self.side, self.side).clone())
@@ -245,8 +244,6 @@ class DiT(Network):
         c = self.time(timestep_embedding(t, FREQUENCIES).to(self.patches.weight.dtype))
         c = F.silu(c if vector is None else c + self.vector(vector))
         for block in self.blocks:
-            if self.checkpointing and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, c, rotary, context, use_reentrant=False)
-            else:
-                x = block(x, c, rotary, context)
+            recompute = self.checkpointing and self.training and torch.is_grad_enabled()
+            x = checkpoint(block, x, c, rotary, context, use_reentrant=False) if recompute else block(x, c, rotary, context)
         return rearrange(self.final(x, c), "b (h w) (p q c) -> b c (h p) (w q)", h=h, w=w, p=self.multiple, q=self.multiple)

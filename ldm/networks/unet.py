@@ -1,14 +1,14 @@
 """The time-conditional UNet eps_theta(z_t, t, tau_theta(y)) of Sec. 3.2-3.3, sizes as in Tables 12-15."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ldm.networks.base import Network
+from ldm.networks.base import NARROW, Network
 from ldm.networks.levels import check_levels
 from ldm.nn.attention import SelfAttention2d, SpatialTransformer
 from ldm.nn.conv import Downsample, ResBlock, Upsample, conv3, group_norm
@@ -137,6 +137,16 @@ class Parts:
         return levels, skips
 
 
+def narrow(params: dict[str, Any]) -> None:
+    """Arguments of a narrow UNet, or half of one: a multiple of the head width, so that heads divide it as they divide the real width."""
+    head = params.get("head_channels") or params.get("heads") or 1
+    params["width"] = min(params["width"], head * max(1, NARROW // head))
+    if params.get("context_channels"):
+        params["context_channels"] = NARROW
+    if "transformer_depth" in params:
+        params["transformer_depth"] = 1
+
+
 def time_mlp(width: int) -> nn.Sequential:
     """Sinusoidal features of t -> time embedding, four times as wide."""
     return nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
@@ -250,6 +260,8 @@ class UNet(Network):
             self.up.append(UpLevel(blocks, parts.join(channels, "up") if i else None))
         self.norm_out = group_norm(channels)
         self.conv_out = conv3(channels, out_channels, zero=True)
+
+    narrow = staticmethod(narrow)
 
     def forward(self, z: Tensor, t: Tensor, context: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         """Predict from a noisy latent.
