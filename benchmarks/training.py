@@ -25,8 +25,8 @@ sys.path.insert(0, str(ROOT))
 
 from ldm.check import Report, without_checkpoints  # noqa: E402
 from ldm.check.shrink import shrink  # noqa: E402
-from ldm.config import Trust, build, load, validate  # noqa: E402
-from ldm.rng import StepRandom, generator  # noqa: E402
+from ldm.config import AllowedTargets, build, load, validate  # noqa: E402
+from ldm.rng import StepRNG, generator  # noqa: E402
 from ldm.sampling.generate import to_device  # noqa: E402
 from ldm.system.files import write_text  # noqa: E402
 from ldm.training import DataModule, TrainerSettings  # noqa: E402
@@ -72,7 +72,7 @@ def count_flops(module: Any, dataset: Generated, batch_size: int, device: torch.
     module.manual_backward = lambda loss: loss.backward()
     batch = to_device({"image": dataset.images[:1], "id": ["0"]}, device)
     with FlopCounterMode(display=False) as counter:
-        module.update(batch, StepRandom(0, 0, batch["id"]))
+        module.update(batch, StepRNG(0, 0, batch["id"]))
     module.zero_grad(set_to_none=True)
     del module.manual_backward
     return int(counter.get_total_flops()) * batch_size
@@ -81,10 +81,10 @@ def count_flops(module: Any, dataset: Generated, batch_size: int, device: torch.
 def measure(path: str, batch_size: int, steps: int, tiny: bool, device: torch.device, ceiling: float) -> dict[str, Any]:
     """Train a config for some steps; images/s is the median over reports after the first quarter."""
     config = load([ROOT / path])
-    if problems := validate(config, Trust()):
+    if problems := validate(config, AllowedTargets()):
         raise SystemExit("\n".join(map(str, problems)))
     node = without_checkpoints(config.data["model"], "model", Report())
-    module = build(shrink(node) if tiny else node, Trust(), "model")
+    module = build(shrink(node) if tiny else node, AllowedTargets(), "model")
     if getattr(getattr(module, "loss", None), "perceptual", None) is not None:
         module.loss.perceptual.loaded = True  # random VGG weights
     module.to(device)

@@ -13,12 +13,12 @@ from ldm.diffusion.guidance import Denoise, Guidance, autoguidance, classifier_f
 from ldm.diffusion.objective import DiffusionObjective
 from ldm.diffusion.parameterization import PARAMETERIZATIONS, Parameterization, Prediction
 from ldm.diffusion.process import Process
-from ldm.diffusion.tiling import Windows
+from ldm.diffusion.tiling import Tiles
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.networks.base import Network
 from ldm.ranges import finite
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 
 
 class LatentDiffusion(nn.Module):
@@ -146,7 +146,7 @@ class LatentDiffusion(nn.Module):
         return self.scaled(self.first_stage.encode(x, noise))
 
     @torch.no_grad()
-    def encode_condition(self, x: Tensor, scaled: bool = True, windows: Windows | None = None) -> Tensor:
+    def encode_condition(self, x: Tensor, scaled: bool = True, windows: Tiles | None = None) -> Tensor:
         """E(x) for an image that is given, `(B, C, H, W)` -> `(B, c, h, w)`: the mode, scaled or as it is; in windows if asked to."""
         if windows is None:
             z = self.first_stage.encode(x)
@@ -154,17 +154,17 @@ class LatentDiffusion(nn.Module):
             z = windows.apply(lambda crops, rows: self.first_stage.encode(crops), x, reduce=self.first_stage.factor)
         return self.scaled(z) if scaled else z
 
-    def decode(self, z: Tensor, windows: Windows | None = None) -> Tensor:
+    def decode(self, z: Tensor, windows: Tiles | None = None) -> Tensor:
         """D of an unscaled latent: `(B, c, h, w)` -> image `(B, C, H, W)`, about [-1, 1]; in windows if asked to. Differentiable."""
         if windows is None:
             return self.first_stage.decode(self.unscaled(z))
         return windows.apply(lambda crops, rows: self.first_stage.decode(self.unscaled(crops)), z, self.first_stage.factor)
 
-    def condition(self, batch: Batch, windows: Windows | None = None) -> Conditioning:
+    def condition(self, batch: Batch, windows: Tiles | None = None) -> Conditioning:
         """tau_theta(y) for a batch; images in it are encoded in windows if asked to."""
         return self.conditioner(batch, partial(self.encode_condition, windows=windows))  # type: ignore[no-any-return]
 
-    def output(self, z_t: Tensor, t: Tensor, c: Conditioning, windows: Windows | None = None) -> Tensor:
+    def output(self, z_t: Tensor, t: Tensor, c: Conditioning, windows: Tiles | None = None) -> Tensor:
         """The network's raw output for z_t `(B, c, h, w)` at t `(B,)`; z_t and concatenated channels in windows if asked to."""
         z = self.process.scale_input(z_t, t)
         z = z if c.concat is None else torch.cat([z, c.concat.to(z.dtype)], dim=1)
@@ -178,7 +178,7 @@ class LatentDiffusion(nn.Module):
 
         return windows.apply(part, z)
 
-    def denoise(self, z_t: Tensor, t: float, c: Conditioning, windows: Windows | None = None) -> Prediction:
+    def denoise(self, z_t: Tensor, t: float, c: Conditioning, windows: Tiles | None = None) -> Prediction:
         """Predicted noise and clean latent, float32, for z_t `(B, c, h, w)` at a time t."""
         output = self.output(z_t, self.process.time(t, z_t), c, windows).to(z_t.dtype)
         return self.parameterization.predict(output, z_t, self.process.at(t, z_t))
@@ -188,7 +188,7 @@ class LatentDiffusion(nn.Module):
         batch: Batch,
         guidance: float | Guidance = 1.0,
         negative: Batch | None = None,
-        windows: Windows | None = None,
+        windows: Tiles | None = None,
         worse: "LatentDiffusion | None" = None,
     ) -> Denoise:
         """`denoise(z_t, t)` with the batch's conditioning inside, guided if the scale is not 1 (Sec. 4.1).
@@ -218,7 +218,7 @@ class LatentDiffusion(nn.Module):
         both = c.followed_by(null)
         return classifier_free(lambda z_t, t: self.denoise(z_t, t, both, windows), conditional, guidance, self.process)
 
-    def errors(self, batch: Batch, objective: DiffusionObjective, random: StepRandom) -> tuple[Tensor, Tensor]:
+    def errors(self, batch: Batch, objective: DiffusionObjective, random: StepRNG) -> tuple[Tensor, Tensor]:
         """Error per sample and its time, both `(B,)`, with all numbers from `random`."""
         x = batch["image"]
         z_0 = self.encode(x, self.first_stage.posterior_noise(x, random)).float()
@@ -227,7 +227,7 @@ class LatentDiffusion(nn.Module):
         eps = random.normal("eps", z_0)
         return objective.errors(lambda z_t, t: self.output(z_t, t, c), z_0, t, eps, self.process, self.parameterization), t
 
-    def loss(self, batch: Batch, objective: DiffusionObjective | None = None, random: StepRandom | None = None) -> Tensor:
+    def loss(self, batch: Batch, objective: DiffusionObjective | None = None, random: StepRNG | None = None) -> Tensor:
         """The training loss of a batch, for training loops of one's own; conditions are dropped at the conditioner's rate.
 
         Args:
@@ -238,12 +238,12 @@ class LatentDiffusion(nn.Module):
         objective = objective if objective is not None else DiffusionObjective()
         if random is None:
             seed = int(torch.randint(2**62, ()))
-            random = StepRandom(seed, 0, [str(i) for i in range(len(batch["image"]))])
+            random = StepRNG(seed, 0, [str(i) for i in range(len(batch["image"]))])
         return objective(*self.errors(self.dropped(batch, random), objective, random), self.process, self.parameterization)[0]  # type: ignore[no-any-return]
 
-    def dropped(self, batch: Batch, random: StepRandom) -> Batch:
+    def dropped(self, batch: Batch, random: StepRNG) -> Batch:
         """The batch with conditions dropped at the conditioner's rate."""
-        rate = self.conditioner.drop_rate
+        rate = self.conditioner.uncond_prob
         return self.conditioner.drop(batch, random.chance("drop", rate).tolist()) if rate > 0 else batch
 
 

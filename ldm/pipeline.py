@@ -10,16 +10,16 @@ from torch import Tensor
 
 from ldm.checkpoint.load import load_model, pick_device, pretrained
 from ldm.checkpoint.source import read_source, trained_size
-from ldm.cli.requests import Asked, together
+from ldm.cli.requests import Request, together
 from ldm.cli.typed import entry
-from ldm.config import Trust
+from ldm.config import AllowedTargets
 from ldm.data.images import to_image, to_tensor
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.model import LatentDiffusion
 from ldm.precision import sampling_context
 from ldm.sampling.generate import SamplerSettings, generate
-from ldm.sampling.options import Steering
+from ldm.sampling.options import SamplingOptions
 
 Pictures = Image.Image | Tensor | Sequence[Image.Image]
 UNKNOWN_SIZE = 256  # of images, where the config does not say it
@@ -107,7 +107,7 @@ class Pipeline(Autoencoder):
         batch: int = 16,
         precision: str = "fp32",
         output: Literal["pil", "tensor"] = "pil",
-        steering: Steering | None = None,
+        steering: SamplingOptions | None = None,
         settings: dict[str, Any] | None = None,
         **conditions: Any,
     ) -> Any:
@@ -139,12 +139,14 @@ class Pipeline(Autoencoder):
             if negative is not None:
                 if "caption" not in here:
                     raise UserError("negative: this model reads no captions")
-                steering = Steering(**{**(steering or Steering()).__dict__, "against": {"caption": [negative] * len(numbers)}})
+                steering = SamplingOptions(
+                    **{**(steering or SamplingOptions()).__dict__, "negative": {"caption": [negative] * len(numbers)}}
+                )
             with sampling_context(precision, self.device):
                 parts.append(generate(self.model, here, numbers, size or self.size, wanted, seed, steering).cpu())
         return self._output(torch.cat(parts), output)
 
-    def _conditions(self, n: int, prompt: Any, label: Any, others: dict[str, Any]) -> list[Asked]:
+    def _conditions(self, n: int, prompt: Any, label: Any, others: dict[str, Any]) -> list[Request]:
         keys = self.model.conditioner.keys
         given = {name: value for name, value in {"caption": prompt, "label": label, **others}.items() if value is not None}
         if unknown := [name for name in given if name not in keys]:
@@ -155,7 +157,7 @@ class Pipeline(Autoencoder):
         if missing := [name for name in keys if name not in given]:
             raise UserError(f"this model reads {', '.join(missing)}: give {', '.join(f'{name}=...' for name in missing)}")
         values = {name: self._values(name, value) for name, value in given.items()}
-        return [Asked({name: several[i % len(several)] for name, several in values.items()}) for i in range(n)]
+        return [Request({name: several[i % len(several)] for name, several in values.items()}) for i in range(n)]
 
     def _values(self, name: str, value: Any) -> list[Any]:
         """What is given for one key, as entries for images."""
@@ -189,5 +191,5 @@ def load(path: str | Path, device: str = "auto", trust: Sequence[str] = (), **op
     where = pick_device(device)
     if not options and not read_source(str(path)).stage_two:
         return Autoencoder(pretrained(str(path)), where)
-    loaded = load_model(str(path), trust=Trust(tuple(trust)), **options)
+    loaded = load_model(str(path), trust=AllowedTargets(tuple(trust)), **options)
     return Pipeline(loaded.model, loaded.config, where)

@@ -48,7 +48,7 @@ def normal(shape: Sequence[int], generators: Sequence[torch.Generator], like: Te
     return drawn if like is None else drawn.to(like.device, like.dtype, non_blocking=True)
 
 
-class StepRandom:
+class StepRNG:
     """The random numbers of one training step: one independent stream per sample and purpose.
 
     Args:

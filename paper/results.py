@@ -15,7 +15,7 @@ from ldm.evaluation.record import Record, read_records
 from ldm.system.files import fingerprint, writing
 from paper.commands import Command, commands
 from paper.cost import training_costs
-from paper.needs import Asked, own_model
+from paper.needs import Request, own_model
 from paper.sizes import config_of, counts
 from paper.speed import Speeds, printed_ratio
 from paper.tables import Row, Table
@@ -61,7 +61,7 @@ class Value:
         return None if self.ours is None or self.paper is None else self.ours - self.paper
 
 
-def values(table: Table, row: Row, asked: Asked, speeds: Speeds | None, execute: Execute) -> list[Value]:
+def values(table: Table, row: Row, asked: Request, speeds: Speeds | None, execute: Execute) -> list[Value]:
     """All numbers of a row: counted, read from its config, timed or measured, else not run."""
     found = []
     for name, paper in row.paper.items():
@@ -102,7 +102,7 @@ def _speed(table: Table, row: Row, column: str, speeds: Speeds | None) -> Value:
     return Value(label, paper, ours.median, f"median of {ours.rounds} rounds; {speed}; {size}{shape}", "x", (ours.low, ours.high))
 
 
-def _quality(table: Table, row: Row, asked: Asked, execute: Execute) -> list[Value]:
+def _quality(table: Table, row: Row, asked: Request, execute: Execute) -> list[Value]:
     """Values that need samples: each is run where all that it needs is there, or read where it was measured before."""
     found: list[Value] = []
     finished: dict[Command, str] = {}
@@ -133,7 +133,7 @@ def _run(steps: Sequence[Command], finished: dict[Command, str], execute: Execut
     return ""
 
 
-def _measured(table: Table, row: Row, asked: Asked, command: Command, printed: str, name: str, reason: str) -> Value:
+def _measured(table: Table, row: Row, asked: Request, command: Command, printed: str, name: str, reason: str) -> Value:
     assert command.record is not None
     label = f"{printed}, {command.record.parent.name.replace('-', ' ')}" if table.points else printed
     paper, std = row.paper.get(printed), row.paper.get(f"{printed}_std")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from paper.commands import commands, needs_to_measure, settings_text
 from paper.cost import sampling_cost, training_costs
-from paper.needs import Asked, Need, needs_to_train
+from paper.needs import Need, Request, needs_to_train
 from paper.results import Value
 from paper.sizes import config_of
 from paper.speed import Speeds
@@ -26,7 +26,7 @@ def heading(table: Table) -> list[str]:
     return lines
 
 
-def plan(table: Table, row: Row, asked: Asked) -> list[str]:
+def plan(table: Table, row: Row, asked: Request) -> list[str]:
     """One row: what it is, what it needs, the commands, the costs."""
     stage = config_of(row.config, asked.overrides).data.get("paths", {}).get("first_stage")
     lines = ["", f"{row.row}: {row.method}"]

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ldm.check import Report, build_on_meta, count_parameters, without_checkpoints
 from ldm.conditioning import ClassEmbedding, LayoutTransformer, TextTransformer
-from ldm.config import Config, Trust, load, validate
+from ldm.config import AllowedTargets, Config, load, validate
 from ldm.errors import UserError
 from ldm.first_stage import VQAutoencoder
 from ldm.first_stage.base import FirstStage
@@ -38,7 +38,7 @@ def config_file(name: str) -> Path:
 @cache
 def _config(name: str, overrides: tuple[str, ...]) -> Config:
     config = load([config_file(name)], overrides)
-    if problems := validate(config, Trust()):
+    if problems := validate(config, AllowedTargets()):
         raise UserError(f"configs/{name}.yaml: {problems[0]}")
     return config
 
@@ -56,7 +56,7 @@ def on_meta(name: str) -> TrainingModule:
         UserError: the config builds nothing.
     """
     config, report = config_of(name), Report()
-    module = build_on_meta(without_checkpoints(config.data["model"], "model", report), config, Trust(), report)
+    module = build_on_meta(without_checkpoints(config.data["model"], "model", report), config, AllowedTargets(), report)
     if not isinstance(module, TrainingModule):
         raise UserError(f"configs/{name}.yaml: {(report.problems or report.missing)[0]}")
     return module

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from ldm.check import Report, made_up, without_checkpoints
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.data.batch import Batch
 from ldm.diffusion.guidance import Denoise, classifier_guided
 from ldm.diffusion.image_guidance import image_guided, perceptual, reduced_to
 from ldm.errors import UserError
 from ldm.first_stage import LPIPS
 from ldm.precision import sampling_context
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 from ldm.sampling.generate import to_device
 from ldm.training import ClassifierTraining, DiffusionTraining
 from paper.narrow import narrowed
@@ -135,7 +135,7 @@ def _model(config: str, settings: SpeedSettings) -> Any:
     node = narrowed(without_checkpoints(config_of(config).data["model"], "model", Report()), settings.share, settings.pixels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = build(node, Trust(), "model")
+        module = build(node, AllowedTargets(), "model")
     if isinstance(module, DiffusionTraining) and module.model.scale_by_std:
         module.model.scale.fill_(1.0)
         module.model.scale_by_std = False
@@ -190,7 +190,7 @@ def _guided(denoise: Denoise, row: Row, model: Any, batch: Batch, guide: Classif
 def _training_step(module: DiffusionTraining, batch: Batch, settings: SpeedSettings) -> Piece:
     """One whole step: encode, forward, backward, update."""
     (optimizer,) = module.configure_optimizers()
-    random = StepRandom(0, 0, batch["id"])
+    random = StepRNG(0, 0, batch["id"])
 
     def train() -> None:
         with sampling_context(settings.precision, settings.device):

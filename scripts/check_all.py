@@ -14,7 +14,7 @@ choose_waiting()
 from ldm.check import check  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
-from ldm.config import Trust, load  # noqa: E402
+from ldm.config import AllowedTargets, load  # noqa: E402
 from ldm.interop.compvis import FOREIGN  # noqa: E402
 from ldm.system.files import write_text  # noqa: E402
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.disable(logging.INFO)
     found = {}
     for path in flags.configs:
-        report = check(load([path], foreign=FOREIGN), Trust())
+        report = check(load([path], foreign=FOREIGN), AllowedTargets())
         sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in report.parameters.items() if count)
         sys.stdout.write(f"{report.exit_code}  {path.stem:<34}{sizes}\n")
         sys.stdout.writelines(f"   {problem}\n" for problem in report.problems)

@@ -14,7 +14,7 @@ from ldm.checkpoint.source import read_source, set_text_source  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.numbers import pixels  # noqa: E402
-from ldm.config import Trust  # noqa: E402
+from ldm.config import AllowedTargets  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"{flags.target}: is there already; expected a new name or an empty folder")
     if (flags.raw or flags.size) and flags.to != "diffusers":
         raise UserError("--raw and --size go with --to diffusers: the other two forms keep averaged and raw weights, and any size")
-    trust = Trust(tuple(flags.trust))
+    trust = AllowedTargets(tuple(flags.trust))
     source = read_source(flags.source, flags.config, full=True, tokenizer=flags.tokenizer)
     source = source if flags.to == "dit" else whole(source, flags.first_stage, trust)
     if flags.tokenizer is not None:

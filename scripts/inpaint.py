@@ -24,11 +24,11 @@ from ldm.cli.flags import add_condition_flags, add_window_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.pairs import Pair, Read, make_pairs, pasted, read_pairs  # noqa: E402
 from ldm.cli.pictures import pad_to  # noqa: E402
-from ldm.cli.requests import Asked, classes_and_prompts, part_reading, reads, together  # noqa: E402
+from ldm.cli.requests import Request, classes_and_prompts, part_reading, reads, together  # noqa: E402
 from ldm.data.images import to_image, to_tensor  # noqa: E402
 from ldm.data.masks import Kind  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.sampling.options import Steering  # noqa: E402
+from ldm.sampling.options import SamplingOptions  # noqa: E402
 
 EXAMPLES = """
 The folder holds images and, for each, a mask of the same size with "_mask" added to its name: photo.jpg and photo_mask.png.
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     said = job.in_windows(sizes)
     with job.progress(len(planned)) as on_step:
         for results in planned:
-            fill(job, results, pairs, asked, Steering(windows=in_windows[sizes[results[0][0]]], on_step=on_step))
+            fill(job, results, pairs, asked, SamplingOptions(windows=in_windows[sizes[results[0][0]]], on_step=on_step))
     sys.stdout.write(f"{flags.n * len(pairs)} images in {job.outdir}{said}\n")
     return 0
 
@@ -96,7 +96,7 @@ def asked_pairs(job: Job, folder: Path) -> list[Read]:
     return read_pairs(folder, channels) if flags.masks is None else make_pairs(folder, channels, flags.masks, flags.seed)
 
 
-def result_of(job: Job, pair: Pair, result: Result, asked: list[Asked]) -> tuple[str, dict[str, Any]]:
+def result_of(job: Job, pair: Pair, result: Result, asked: list[Request]) -> tuple[str, dict[str, Any]]:
     """Name and settings of a result."""
     number = number_of(result, job.flags.n)
     name = pair.name + (f"-{result[1]:02d}" if job.flags.n > 1 else "")
@@ -109,7 +109,7 @@ def mask_of(job: Job, pair: Pair) -> tuple[str, dict[str, Any]]:
     return f"{pair.name}_mask.png", {"masks": job.flags.masks, "seed": job.flags.seed}
 
 
-def fill(job: Job, results: list[Result], pairs: list[Read], asked: list[Asked], steering: Steering) -> None:
+def fill(job: Job, results: list[Result], pairs: list[Read], asked: list[Request], steering: SamplingOptions) -> None:
     """Results for images of one size, and generated masks."""
     flags, multiple = job.flags, job.model.size_multiple
     given = {place: pairs[place]() for place, _ in results}

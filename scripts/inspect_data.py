@@ -17,7 +17,7 @@ from tqdm import tqdm  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.data import open_data  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
-from ldm.config import Trust  # noqa: E402
+from ldm.config import AllowedTargets  # noqa: E402
 from ldm.data import Mixed  # noqa: E402
 from ldm.data.batch import check_sample  # noqa: E402
 from ldm.data.order import kinds, spread  # noqa: E402
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"{stray[0]!r}: expected key.sub=value (configs go behind --base)")
     if flags.n < 1 or flags.limit < 0:
         raise UserError(f"--n {flags.n} --limit {flags.limit}: expected at least 1, and 0 or more")
-    data, _ = open_data([w for w in flags.base if w not in overrides], overrides, Trust(tuple(flags.trust)))
+    data, _ = open_data([w for w in flags.base if w not in overrides], overrides, AllowedTargets(tuple(flags.trust)))
     outdir, broken = Path(flags.outdir), []
     for name, dataset in (("train", data.train), ("validation", data.validation)):
         if dataset is not None:

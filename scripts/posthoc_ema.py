@@ -19,7 +19,7 @@ from ldm.training.posthoc import coefficients  # noqa: E402
 
 FEW = 8
 EXAMPLES = """
-example: train with model.params.posthoc_lengths="[0.05, 0.1]", then
+example: train with model.params.posthoc_sigma_rels="[0.05, 0.1]", then
   python scripts/posthoc_ema.py logs/<run> average-0.15.safetensors --length 0.15
 """
 
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     end = max(files, default=-1) if flags.step is None else flags.step
     files = {step: path for step, path in sorted(files.items()) if step <= end}
     if end not in files:
-        raise MissingFile(f"{flags.run}/checkpoints/posthoc: no snapshot of step {end}; train with model.params.posthoc_lengths")
+        raise MissingFile(f"{flags.run}/checkpoints/posthoc: no snapshot of step {end}; train with model.params.posthoc_sigma_rels")
     if flags.target.exists():
         raise UserError(f"{flags.target}: is there already")
     profiles = {step: read_metadata(path) for step, path in files.items()}

@@ -23,7 +23,7 @@ from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.measuring import open_images  # noqa: E402
 from ldm.cli.numbers import pixels, seed, workers  # noqa: E402
 from ldm.cli.pictures import write_png  # noqa: E402
-from ldm.config import Trust  # noqa: E402
+from ldm.config import AllowedTargets  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.images import FILTERS, FolderSet, Prepare  # noqa: E402
 from ldm.evaluation.paired import scaled  # noqa: E402
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     if flags.batch < 1 or (flags.n is not None and flags.n < 1) or flags.workers < 0:
         raise UserError(f"--batch {flags.batch} --n {flags.n} --workers {flags.workers}: expected at least 1, 1 and 0")
     device = pick_device(flags.device)
-    model = frozen(first_stage_source(flags.model), Trust(tuple(flags.trust)).for_model()).to(device)
+    model = frozen(first_stage_source(flags.model), AllowedTargets(tuple(flags.trust)).for_model()).to(device)
     if flags.sample and not model.stochastic:
         raise UserError(f"--sample: {flags.model} has no posterior to sample")
     prepare = Prepare(flags.resize, flags.filter, flags.crop_first)

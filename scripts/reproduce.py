@@ -20,7 +20,7 @@ from ldm.errors import UserError  # noqa: E402
 from ldm.precision import for_sampling  # noqa: E402
 from ldm.system.files import write_text  # noqa: E402
 from paper import show  # noqa: E402
-from paper.needs import Asked  # noqa: E402
+from paper.needs import Request  # noqa: E402
 from paper.results import as_json, execute, values  # noqa: E402
 from paper.speed import Speeds, SpeedSettings, measure, pieces_of  # noqa: E402
 from paper.studies.command import STUDIES, add_flags, run_study  # noqa: E402
@@ -115,7 +115,7 @@ def numbers(given: list[str], words: list[str]) -> tuple[list[str], list[str]]:
     return [word for word in given if "=" not in word], [*words, *(word for word in given if "=" in word)]
 
 
-def places_from_flags(flags: argparse.Namespace, words: list[str]) -> Asked:
+def places_from_flags(flags: argparse.Namespace, words: list[str]) -> Request:
     """Where things are.
 
     Raises:
@@ -131,10 +131,10 @@ def places_from_flags(flags: argparse.Namespace, words: list[str]) -> Asked:
         raise UserError("--share and --pixels: expected more than 0 and at most 1")
     if flags.plan and flags.json:
         raise UserError("--json holds numbers, and --plan has none: leave one out")
-    return Asked(Path(flags.models), flags.model, flags.weights, tuple(words), flags.batch, flags.device)
+    return Request(Path(flags.models), flags.model, flags.weights, tuple(words), flags.batch, flags.device)
 
 
-def reproduce(table: Table, rows: list[Row], places: Asked, flags: argparse.Namespace) -> dict[str, object]:
+def reproduce(table: Table, rows: list[Row], places: Request, flags: argparse.Namespace) -> dict[str, object]:
     """Run what can run, print it; returns it for --json."""
     speeds = None if flags.no_speed or not table.speed else timed(table, rows, flags)
     found = {row.row: values(table, row, places, speeds, execute) for row in rows}

@@ -22,7 +22,7 @@ from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.layouts import read_names  # noqa: E402
 from ldm.cli.numbers import number  # noqa: E402
 from ldm.cli.options import check_latent, steering_from_flags  # noqa: E402
-from ldm.cli.requests import Asked, classes_and_prompts  # noqa: E402
+from ldm.cli.requests import Request, classes_and_prompts  # noqa: E402
 from ldm.cli.sets import make_set  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     return make_set(job, asked, flags.n, size, steering_from_flags(job, size, classifier))
 
 
-def balanced_or_listed(flags: argparse.Namespace, job: Job, classes: int) -> list[Asked]:
+def balanced_or_listed(flags: argparse.Namespace, job: Job, classes: int) -> list[Request]:
     """What `--classes` and `--prompt` ask for.
 
     Raises:

@@ -27,7 +27,7 @@ from ldm.cli.pictures import file_note, pad_to, read_picture  # noqa: E402
 from ldm.data.images import to_tensor  # noqa: E402
 from ldm.data.listing import Listing  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
-from ldm.sampling.options import Steering  # noqa: E402
+from ldm.sampling.options import SamplingOptions  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         for results in planned:
             given = {place: read_picture(flags.images[place], channels) for place, _ in results}
             low = torch.cat([pad_to(to_tensor(given[place])[None], unit) for place, _ in results])
-            enlarge(job, names, results, given, low, Steering(windows=in_windows[sizes[results[0][0]]], on_step=on_step))
+            enlarge(job, names, results, given, low, SamplingOptions(windows=in_windows[sizes[results[0][0]]], on_step=on_step))
     sys.stdout.write(f"{flags.n * len(flags.images)} images in {job.outdir}{said}\n")
     return 0
 
@@ -131,7 +131,9 @@ def images_below(folder: Path, outdir: Path, broken: list[str]) -> list[str]:
     return [name for name in Listing(folder, broken).said() if below is None or not name.startswith(f"{below}/")]
 
 
-def enlarge(job: Job, names: list[str], results: list[Result], given: dict[int, Image.Image], low: Tensor, steering: Steering) -> None:
+def enlarge(
+    job: Job, names: list[str], results: list[Result], given: dict[int, Image.Image], low: Tensor, steering: SamplingOptions
+) -> None:
     """Results for images of one size; `low` has them padded, `(B, C, h, w)`."""
     flags, factor = job.flags, factor_of(job)
     if flags.guide_scale:

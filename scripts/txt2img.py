@@ -15,7 +15,7 @@ from ldm.cli.conditions import read_lines  # noqa: E402
 from ldm.cli.flags import add_prompt_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
 from ldm.cli.job import Job  # noqa: E402
 from ldm.cli.options import need_scale, steering_from_flags  # noqa: E402
-from ldm.cli.requests import Asked, check_captions  # noqa: E402
+from ldm.cli.requests import Request, check_captions  # noqa: E402
 from ldm.cli.sets import make_set  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     check_captions(job.model, [flags.negative or ""], "--negative")
     need_scale(flags, job.settings.scale)
     size = job.size()
-    asked = [Asked({"caption": text}, {"caption": text}) for text in prompts for _ in range(flags.n * flags.n_iter)]
+    asked = [Request({"caption": text}, {"caption": text}) for text in prompts for _ in range(flags.n * flags.n_iter)]
     return make_set(job, asked, len(asked), size, steering_from_flags(job, size))
 
 

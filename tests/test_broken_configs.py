@@ -18,7 +18,7 @@ model:
         network:
           target: ldm.networks.UNet
           params: {in_channels: 1, out_channels: 1, width: 8, width_mult: [1], blocks_per_level: 1, heads: 1, context_channels: 8}
-        conditioner: {target: ldm.conditioning.ClassEmbedding, params: {num_classes: 10, width: 8, drop_rate: 0.1}}
+        conditioner: {target: ldm.conditioning.ClassEmbedding, params: {num_classes: 10, width: 8, uncond_prob: 0.1}}
     optimizer: {target: ldm.training.Muon, partial: true, params: {lr: 1e-3}}
     scheduler: {target: ldm.training.warmup_linear, partial: true, params: {warmup: 1, total: 4}}
     preview: {target: ldm.sampling.generate.SamplerSettings, params: {steps: 2}}
@@ -45,10 +45,10 @@ OPTIMIZER = "model.params.optimizer.params"
 CYCLE = "{{target: torch.optim.lr_scheduler.OneCycleLR, partial: true, params: {{max_lr: 0.1, total_steps: {}, cycle_momentum: false}}}}"
 
 TWO = [  # override -> what the message says
-    (f"{CONDITIONER}.drop_rate=2", "drop_rate must be a number from 0 to 1, got 2"),
-    (f"{CONDITIONER}.drop_rate=.nan", "drop_rate must be a number from 0 to 1, got nan"),
-    (f"{CONDITIONER}.drop_rate=-0.1", "drop_rate must be"),
-    (f"{CONDITIONER}.drop_rate=true", "drop_rate: expected a number, got True"),
+    (f"{CONDITIONER}.uncond_prob=2", "uncond_prob must be a number from 0 to 1, got 2"),
+    (f"{CONDITIONER}.uncond_prob=.nan", "uncond_prob must be a number from 0 to 1, got nan"),
+    (f"{CONDITIONER}.uncond_prob=-0.1", "uncond_prob must be"),
+    (f"{CONDITIONER}.uncond_prob=true", "uncond_prob: expected a number, got True"),
     (f"{CONDITIONER}.num_classes=0", "num_classes must be at least 1"),
     (f"{CONDITIONER}.num_classes=-3", "num_classes must be at least 1"),
     (f"{CONDITIONER}.width=0", "width must be at least 1"),
@@ -112,8 +112,8 @@ TWO = [  # override -> what the message says
     ("model.params.scheduler.params.total=0", "total must be at least 1"),
     ("model.params.ema_decay=1", "ema_decay must be below 1"),
     ("model.params.ema_decay=.nan", "ema_decay must be a number from 0 to 1"),
-    ("model.params.posthoc_lengths=[.nan]", "lengths of averages"),
-    ("model.params.posthoc_lengths=[]", "lengths of averages"),
+    ("model.params.posthoc_sigma_rels=[.nan]", "lengths of averages"),
+    ("model.params.posthoc_sigma_rels=[]", "lengths of averages"),
     ("model.params.preview.params.steps=0", "steps must be at least 1"),
     ("model.params.preview.params.steps=200", "sampling steps must be between 1 and 100, got 200"),
     ("model.params.preview.params.sampler=dimm", "sampler 'dimm' is unknown"),
@@ -272,7 +272,7 @@ MASKED = (
 
 def masked(first: str) -> str:
     """Stage two with a mask, on a first stage that halves the size twice."""
-    text = STAGE_TWO.replace("{target: ldm.conditioning.ClassEmbedding, params: {num_classes: 10, width: 8, drop_rate: 0.1}}", MASKED)
+    text = STAGE_TWO.replace("{target: ldm.conditioning.ClassEmbedding, params: {num_classes: 10, width: 8, uncond_prob: 0.1}}", MASKED)
     text = text.replace("in_channels: 1, out_channels: 1", "in_channels: 3, out_channels: 1").replace(", context_channels: 8", "")
     text = text.replace(
         "{target: ldm.data.Digits, params: {size: 8}}", "{target: ldm.data.Inpainting, params: {images: {target: ldm.data.Digits}}}"

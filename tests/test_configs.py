@@ -9,7 +9,7 @@ import pytest
 
 from ldm.check import Report, build_on_meta, count_parameters, without_checkpoints
 from ldm.checkpoint.source import trained_size
-from ldm.config import Config, Trust, load, validate
+from ldm.config import AllowedTargets, Config, load, validate
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 ZOO = sorted(p for folder in ("first_stage", "ldm", "dit") for p in (CONFIGS / folder).glob("*.yaml"))
@@ -102,9 +102,9 @@ def loaded(path: Path) -> Config:
 def counted(path: Path) -> dict[str, int]:
     """Parameters per part at full size, on the meta device."""
     config = loaded(path)
-    assert [str(p) for p in validate(config, Trust())] == []
+    assert [str(p) for p in validate(config, AllowedTargets())] == []
     report = Report()
-    module = build_on_meta(without_checkpoints(config.data["model"], "model", report), config, Trust(), report)
+    module = build_on_meta(without_checkpoints(config.data["model"], "model", report), config, AllowedTargets(), report)
     assert report.problems == []
     assert all(p.device.type == "meta" for p in module.parameters())
     return count_parameters(module)

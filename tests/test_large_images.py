@@ -14,11 +14,11 @@ from PIL import Image
 from test_task_scripts import FAST, models, photo, pixels, text_of  # noqa: F401  (a fixture)
 from tqdm import tqdm
 
-from ldm.diffusion import Windows
+from ldm.diffusion import Tiles
 from ldm.evaluation.provenance import how_made
 from ldm.system.progress import QUIET, Steps
 from ldm.system.terminal import BesideBars
-from ldm.training.callbacks.metrics import Progress, Records
+from ldm.training.callbacks.metrics import MetricLogger, Progress
 
 
 def label_map(path: Path, width: int, height: int) -> Path:
@@ -80,9 +80,9 @@ def test_sizes_are_told_apart_in_one_command(models: dict[str, Path], script, tm
 
 def test_windows_tell_how_many_are_done() -> None:
     told: list[tuple[int, int]] = []
-    windows = Windows(4, 2, batch=3, told=lambda number, count: told.append((number, count)))
+    windows = Tiles(4, 2, batch=3, told=lambda number, count: told.append((number, count)))
     windows.apply(lambda crops, rows: crops, torch.ones(1, 1, 8, 8))
-    assert told == [(3, 9), (6, 9), (9, 9)] and windows == Windows(4, 2, batch=3)
+    assert told == [(3, 9), (6, 9), (9, 9)] and windows == Tiles(4, 2, batch=3)
 
 
 class Terminal(io.StringIO):
@@ -123,7 +123,7 @@ def test_messages_stand_on_lines_of_their_own_above_the_bar(monkeypatch: pytest.
     handler = BesideBars(sys.stderr)
     log = logging.getLogger("beside")
     log.addHandler(handler)
-    progress = Progress(Records(tmp_path, 1, 0, 1.0), 100)
+    progress = Progress(MetricLogger(tmp_path, 1, 0, 1.0), 100)
     try:
         progress.bar = tqdm(total=100, unit="step", file=sys.stderr)
         progress.bar.update(10)

@@ -7,7 +7,7 @@ from ldm.errors import UserError
 from ldm.first_stage import IdentityFirstStage, KLAutoencoder
 from ldm.model import LatentDiffusion
 from ldm.networks import UNet
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 from ldm.sampling.generate import SamplerSettings, generate
 
 
@@ -17,7 +17,7 @@ def make(**options) -> LatentDiffusion:
     net = UNet(2, 2, 64, [1, 2], 1, heads=2, context_channels=8)
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.03)
-    return LatentDiffusion(stage, net, cosine(), ClassEmbedding(4, 8, drop_rate=0.1), "v", **options).eval()
+    return LatentDiffusion(stage, net, cosine(), ClassEmbedding(4, 8, uncond_prob=0.1), "v", **options).eval()
 
 
 def test_the_first_stage_is_frozen_and_stays_in_eval_mode() -> None:
@@ -51,7 +51,7 @@ def test_a_loss_for_training_loops_of_ones_own() -> None:
     model = make().train()
     batch = {"image": torch.rand(4, 3, 16, 16) * 2 - 1, "label": torch.tensor([0, 1, 2, 3])}
     optimizer = torch.optim.Adam(model.network.parameters(), 1e-3)
-    random = StepRandom(0, 0, list("abcd"))
+    random = StepRNG(0, 0, list("abcd"))
     losses = []
     for _ in range(8):
         optimizer.zero_grad()

@@ -27,6 +27,18 @@ def test_sampling_by_caption_gives_pictures_of_the_size_in_training(text) -> Non
     assert np.array_equal(np.asarray(images[0]), np.asarray(again[0]))  # image i depends on (seed, i) alone
 
 
+def test_a_negative_caption_changes_guided_pictures_and_nothing_else(text) -> None:
+    torch.nn.init.normal_(text.model.network.conv_out.weight, std=5.0)  # a model of a few steps hardly heeds its captions
+    words = text.model.conditioner.words()
+
+    def made(**more):
+        return text.sample(n=1, prompt=" ".join(words[:3]), output="tensor", **more)
+
+    guided, plain = {"steps": 2, "scale": 3.0}, {"steps": 2, "scale": 1.0}
+    assert not torch.equal(made(settings=guided), made(settings=guided, negative=words[-1]))
+    assert torch.equal(made(settings=plain), made(settings=plain, negative=words[-1]))
+
+
 def test_batches_change_nothing(text) -> None:
     one, many = (text.sample(n=3, prompt="a", batch=size, settings={"steps": 2}, output="tensor") for size in (1, 3))
     assert one.shape[0] == 3 and torch.allclose(one, many, atol=2e-2)

@@ -12,7 +12,7 @@ import yaml
 import main as program
 from ldm.checkpoint.first_stage import KEPT, first_stage_record, keep_first_stage, pin_first_stage
 from ldm.checkpoint.load import load_model
-from ldm.config import Trust, build, load
+from ldm.config import AllowedTargets, build, load
 from ldm.errors import MissingFile, UserError
 from ldm.system.files import fingerprint, save_checkpoint, save_weights
 
@@ -22,7 +22,7 @@ FIRST = "logs/first [1]/checkpoints/step-3.safetensors"
 
 def first_stage(path: Path, value: float) -> str:
     """A first stage whose weights all have one value; returns their SHA-256."""
-    stage = build(STAGE, Trust(), "stage")
+    stage = build(STAGE, AllowedTargets(), "stage")
     weights = {name: torch.full_like(tensor, value) for name, tensor in stage.state_dict().items()}
     params = {"autoencoder": STAGE}
     save_weights(path, weights, {"config": {"model": {"target": "ldm.training.AutoencoderTraining", "params": params}}, "step": 3})
@@ -37,7 +37,7 @@ def stage_two(path: Path, record: dict[str, Any]) -> None:
         "process": {"target": "ldm.diffusion.cosine", "params": {}},
     }
     node = {"target": "ldm.model.LatentDiffusion", "params": parts}
-    weights = {k: v for k, v in build(node, Trust(), "model").state_dict().items() if not k.startswith("first_stage.")}
+    weights = {k: v for k, v in build(node, AllowedTargets(), "model").state_dict().items() if not k.startswith("first_stage.")}
     parts["first_stage"] = {"target": "ldm.checkpoint.load.pretrained", "params": {"checkpoint": "logs/first [1]", "model": STAGE}}
     config = {"model": {"target": "ldm.training.DiffusionTraining", "params": {"model": node}}}
     save_weights(path, weights, {"config": config, "step": 5, "first_stage": record})
@@ -165,7 +165,7 @@ def test_a_new_run_records_the_way_from_its_folder(tmp_path: Path, monkeypatch: 
 def test_a_resumed_run_finds_it_too_and_overrides_still_reach_it(runs: Path) -> None:
     checkpoint = runs / "second" / "checkpoints" / "step-5.ckpt"
     node = {"target": "ldm.checkpoint.load.pretrained", "params": {"checkpoint": "logs/first [1]", "model": STAGE}}
-    sha = fingerprint({k: torch.full_like(v, 0.5) for k, v in build(STAGE, Trust(), "stage").state_dict().items()})
+    sha = fingerprint({k: torch.full_like(v, 0.5) for k, v in build(STAGE, AllowedTargets(), "stage").state_dict().items()})
 
     def state() -> dict[str, Any]:
         unresolved = {**node, "params": {**node["params"], "checkpoint": "${paths.first_stage}"}}
@@ -193,7 +193,7 @@ def test_a_first_stage_whose_path_looks_like_a_reference(runs: Path, monkeypatch
 
 def test_a_classifier_s_run_takes_the_flag_and_finds_its_first_stage_as_well(runs: Path, root: Path, capsys) -> None:
     config = load([root / "configs" / "ldm" / "imagenet-ldm8-noisy-classifier.yaml"])
-    sha = fingerprint({k: torch.full_like(v, 0.5) for k, v in build(STAGE, Trust(), "stage").state_dict().items()})
+    sha = fingerprint({k: torch.full_like(v, 0.5) for k, v in build(STAGE, AllowedTargets(), "stage").state_dict().items()})
     state = {"model": {}, "ema": {}, "optimizers": [], "schedulers": []} | {"ldm_checkpoint": 1, "step": 5, "seed": 23}
     state |= {"config": config.data, "source": config.source, "first_stage": {"path": FIRST, "sha256": sha}}
     save_checkpoint(runs / "classifier" / "checkpoints" / "step-5.ckpt", state)

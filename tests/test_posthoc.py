@@ -75,7 +75,7 @@ def test_from_a_run(script, run, tmp_path) -> None:
     done = run(
         "main.py", "--base", "configs/demo/digits.yaml", "--train", "-l", tmp_path, *words, "trainer.params.validate_every=0",
         f"{model}.first_stage={stage}", f"{model}.network={net}", f"{model}.scale=1.0", f"{model}.conditioner=null",
-        "model.params.posthoc_lengths=[0.05, 0.1]",
+        "model.params.posthoc_sigma_rels=[0.05, 0.1]",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = next(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from test_task_scripts import CONDITIONERS, config_of, made
 
 from ldm.cli.next_command import sampling_command
 from ldm.cli.summary import farewell, resume_command
-from ldm.config import Config, Trust, literal, load, validate
+from ldm.config import AllowedTargets, Config, literal, load, validate
 from ldm.system.files import save_weights
 from ldm.system.shell import command, quoted
 from ldm.training import AutoencoderTraining
@@ -171,7 +171,7 @@ def test_what_was_changed_in_stage_one_is_known_to_stage_two(changed: list[str],
     module = AutoencoderTraining.__new__(AutoencoderTraining)
     words = shlex.split(farewell(Path("logs/x"), module, None, config, flags, changed).splitlines()[-1])  # type: ignore[arg-type]
     assert words[2:] == ["--base", "configs/own/ldm.yaml", "--train", "paths.first_stage=logs/x", *expected]
-    load([words[3]], words[5:], trust=Trust())
+    load([words[3]], words[5:], trust=AllowedTargets())
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_resumed_run_has_the_same_next_command(base: str, words: list[str], tm
     folder.mkdir(parents=True)
     (folder / "base.yaml").write_text(load([base]).to_yaml())
     module, config = AutoencoderTraining.__new__(AutoencoderTraining), load([base], words)
-    assert not validate(config, Trust())  # as before training, which names default classes in it
+    assert not validate(config, AllowedTargets())  # as before training, which names default classes in it
     said = []
     for flags, typed in (({"base": [base], "logdir": str(folder.parent)}, words), ({"base": [], "logdir": "logs"}, [])):
         given = Namespace(**flags, trust=[], allow_env=[])

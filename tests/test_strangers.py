@@ -12,7 +12,7 @@ import yaml
 
 import main as program
 from ldm.checkpoint.load import load_classifier, load_model, pretrained
-from ldm.config import Config, Trust, build, load
+from ldm.config import AllowedTargets, Config, build, load
 from ldm.errors import UserError
 from ldm.system.files import read_checkpoint, save_checkpoint, save_tensors, save_weights
 from ldm.training.confine import kept_inside
@@ -52,7 +52,7 @@ def test_a_checkpoint_given_to_a_script_builds_a_model_and_nothing_else(script, 
     node = copy.deepcopy(MODEL)
     node["params"][where] = payloads(tmp_path / "elsewhere")[kind]
     config = {"model": {"target": "ldm.training.DiffusionTraining", "params": {"model": node}}}
-    save_weights(tmp_path / "model.safetensors", build(MODEL, Trust(), "").state_dict(), {"config": config, "step": 1})
+    save_weights(tmp_path / "model.safetensors", build(MODEL, AllowedTargets(), "").state_dict(), {"config": config, "step": 1})
     for words in (["sample", tmp_path / "model.safetensors", "--outdir", tmp_path / "out"], ["convert", tmp_path / "model.safetensors"]):
         more = [tmp_path / "x", "--to", "diffusers"] if words[0] == "convert" else []
         done = script(f"scripts/{words[0]}.py", *words[1:], *more)
@@ -65,7 +65,7 @@ def test_classes_of_a_package_are_converted_once_it_is_trusted(script, tmp_path:
     monkeypatch.syspath_prepend(str(tmp_path))
     node = {**STAGE, "target": "theirs.Mine"}
     model = {"target": "ldm.training.AutoencoderTraining", "params": {"autoencoder": node}}
-    save_weights(tmp_path / "stage.safetensors", build(STAGE, Trust(), "").state_dict(), {"config": {"model": model}, "step": 1})
+    save_weights(tmp_path / "stage.safetensors", build(STAGE, AllowedTargets(), "").state_dict(), {"config": {"model": model}, "step": 1})
     words = ["scripts/convert.py", tmp_path / "stage.safetensors"]
     refused = script(*words, tmp_path / "a", "--to", "compvis")
     assert refused.returncode == 2 and "'theirs.Mine' is not needed for this" in refused.stderr, refused.stderr
@@ -76,18 +76,20 @@ def test_classes_of_a_package_are_converted_once_it_is_trusted(script, tmp_path:
         "target": "ldm.checkpoint.load.pretrained",
         "params": {"checkpoint": "stage.safetensors", "model": node},
     }
-    weights = {name: value for name, value in build(MODEL, Trust(), "").state_dict().items() if not name.startswith("first_stage.")}
+    weights = {
+        name: value for name, value in build(MODEL, AllowedTargets(), "").state_dict().items() if not name.startswith("first_stage.")
+    }
     config = {"model": {"target": "ldm.training.DiffusionTraining", "params": {"model": outer}}}
     save_weights(tmp_path / "model.safetensors", weights, {"config": config, "step": 1})
     words = ["scripts/convert.py", tmp_path / "model.safetensors", tmp_path / "b.safetensors", "--to", "ldm"]
     assert script(*words).returncode == 2
     done = script(*words, "--trust", "theirs")
     assert done.returncode == 0, done.stderr
-    assert type(load_model(str(tmp_path / "b.safetensors"), trust=Trust(("theirs",))).model.first_stage).__name__ == "Mine"
+    assert type(load_model(str(tmp_path / "b.safetensors"), trust=AllowedTargets(("theirs",))).model.first_stage).__name__ == "Mine"
 
 
 def test_other_kinds_of_models_are_held_to_it_too(tmp_path: Path) -> None:
-    guided = build(MODEL, Trust(), "")
+    guided = build(MODEL, AllowedTargets(), "")
     save_weights(tmp_path / "model.safetensors", guided.state_dict(), {"config": {"model": {"params": {"model": MODEL}}}, "step": 1})
     loaded = load_model(str(tmp_path / "model.safetensors"))
     for node in payloads(tmp_path / "elsewhere").values():
@@ -108,7 +110,9 @@ def test_a_model_of_another_kind_is_one_line(script, tmp_path: Path, key: str) -
             pretrained(str(tmp_path / "x.safetensors"))
         else:
             save_weights(
-                tmp_path / "m.safetensors", build(MODEL, Trust(), "").state_dict(), {"config": {"model": {"params": {"model": MODEL}}}}
+                tmp_path / "m.safetensors",
+                build(MODEL, AllowedTargets(), "").state_dict(),
+                {"config": {"model": {"params": {"model": MODEL}}}},
             )
             load_classifier(str(tmp_path / "x.safetensors"), load_model(str(tmp_path / "m.safetensors")))
 
@@ -141,13 +145,13 @@ def test_what_a_resumed_run_writes_lies_inside_it(tmp_path: Path, place: str, mo
     monkeypatch.chdir(tmp_path)
     folder, place = tmp_path / "run", place.replace("/{tmp}", str(tmp_path))
     extra = {"loggers": {"x": {**LOGGER, "params": {"save_dir": place}}}, "callbacks": {"y": {**CALLBACK, "params": {"dirpath": place}}}}
-    kept = kept_inside(resumed(tmp_path, folder, extra), folder, Trust())
+    kept = kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())
     assert kept["loggers"]["x"]["params"]["save_dir"] == str(folder / "loggers" / "x")
     assert kept["callbacks"]["y"]["params"]["dirpath"] == str(folder / "callbacks" / "y")
     inside = {"loggers": {"x": {**LOGGER, "params": {"save_dir": str(folder / "csv"), "name": "a", "prefix": "b"}}}}
-    assert kept_inside(resumed(tmp_path, folder, inside), folder, Trust())["loggers"] == inside["loggers"]
+    assert kept_inside(resumed(tmp_path, folder, inside), folder, AllowedTargets())["loggers"] == inside["loggers"]
     own = resumed(tmp_path, folder, extra, f"loggers.x.params.save_dir={tmp_path}/mine")
-    assert kept_inside(own, folder, Trust())["loggers"]["x"]["params"]["save_dir"] == f"{tmp_path}/mine"
+    assert kept_inside(own, folder, AllowedTargets())["loggers"]["x"]["params"]["save_dir"] == f"{tmp_path}/mine"
 
 
 @pytest.mark.parametrize("value", ["../../x", "/x", "~/x", "C:\\x", "a/../../../x", "file:/x", "$HOME"])
@@ -155,7 +159,7 @@ def test_what_a_resumed_run_writes_lies_inside_it(tmp_path: Path, place: str, mo
 def test_names_that_lead_out_are_refused(tmp_path: Path, key: str, value: str) -> None:
     extra = {"loggers": {"x": {"target": "pytorch_lightning.loggers.TensorBoardLogger", "params": {"save_dir": "x", key: value}}}}
     with pytest.raises(UserError, match=f"loggers.x.params.{key}: .*could lead out of the run folder"):
-        kept_inside(resumed(tmp_path, tmp_path / "run", extra), tmp_path / "run", Trust())
+        kept_inside(resumed(tmp_path, tmp_path / "run", extra), tmp_path / "run", AllowedTargets())
 
 
 MLFLOW = "pytorch_lightning.loggers.MLFlowLogger"
@@ -167,29 +171,29 @@ ADDRESSES = ["sqlite:////tmp/x.db", "sqlite:///x.db", "http://server:5000", "htt
 def test_servers_and_databases_of_a_stranger_are_refused_until_they_are_said(tmp_path: Path, key: str, address: str) -> None:
     folder, extra = tmp_path / "run", {"loggers": {"x": {"target": MLFLOW, "params": {key: address}}}}
     with pytest.raises(UserError, match=f"loggers.x.params.{key}: '{address}' could lead out of the run folder.*say it as an override"):
-        kept_inside(resumed(tmp_path, folder, extra), folder, Trust())
+        kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())
     own = resumed(tmp_path, folder, extra, f"loggers.x.params.{key}={address}")
-    assert kept_inside(own, folder, Trust())["loggers"]["x"]["params"][key] == address
+    assert kept_inside(own, folder, AllowedTargets())["loggers"]["x"]["params"][key] == address
 
 
 def test_folders_of_mlflow_and_comet_lie_inside(tmp_path: Path) -> None:
     folder, place = tmp_path / "run", str(tmp_path / "run" / "loggers" / "x")
     for target, params in ((MLFLOW, {"tracking_uri": "/elsewhere"}), ("pytorch_lightning.loggers.CometLogger", {"offline_directory": "x"})):
         extra = {"loggers": {"x": {"target": target, "params": params}}}
-        kept = kept_inside(resumed(tmp_path, folder, extra), folder, Trust())["loggers"]["x"]["params"]
+        kept = kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())["loggers"]["x"]["params"]
         assert {*kept} == {*params, *(["save_dir"] if target == MLFLOW else [])} and {*kept.values()} == {place}
     extra = {"loggers": {"x": {"target": "pytorch_lightning.loggers.CometLogger", "params": {"project": "a"}}}}
-    assert kept_inside(resumed(tmp_path, folder, extra), folder, Trust())["loggers"]["x"]["params"]["offline_directory"] == place
+    assert kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())["loggers"]["x"]["params"]["offline_directory"] == place
 
 
 def test_links_that_lead_out_are_refused_and_defaults_stay_inside(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     extra = {"loggers": {"../x": {"target": "pytorch_lightning.loggers.WandbLogger", "params": {}}}}
-    kept = kept_inside(resumed(tmp_path, folder, extra), folder, Trust())
+    kept = kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())
     assert kept["loggers"]["../x"]["params"] == {"save_dir": str(folder / "loggers" / "other")}
     (folder / "metrics.csv").symlink_to(tmp_path / "precious.csv")
     with pytest.raises(UserError, match=r"metrics.csv: a link that leads out"):
-        kept_inside(resumed(tmp_path, folder, {}), folder, Trust())
+        kept_inside(resumed(tmp_path, folder, {}), folder, AllowedTargets())
 
 
 @pytest.mark.slow
@@ -226,7 +230,7 @@ MALFORMED = {  # what a header may say -> what is said of it
 @pytest.mark.parametrize("case", MALFORMED)
 def test_a_malformed_header_is_one_line(script, tmp_path: Path, case: str) -> None:
     header, message = MALFORMED[case]
-    save_weights(tmp_path / "m.safetensors", build(MODEL, Trust(), "").state_dict(), header)
+    save_weights(tmp_path / "m.safetensors", build(MODEL, AllowedTargets(), "").state_dict(), header)
     done = script("scripts/sample.py", tmp_path / "m.safetensors", "--n", 1, "--steps", 1, "--height", 8, "--outdir", tmp_path / "out")
     if message:
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr

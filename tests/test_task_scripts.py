@@ -15,7 +15,7 @@ from recorded import read_case
 
 from ldm.cli.options import in_proportion
 from ldm.cli.requests import refuse_others
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.evaluation.provenance import how_made
 from ldm.system.files import read_weights, save_weights
@@ -31,11 +31,11 @@ def concat(key: str, channels: int, **params: Any) -> dict[str, Any]:
 
 CONDITIONERS: dict[str, tuple[dict[str, Any] | None, int, int | None]] = {  # node, channels, width of tokens
     "unconditional": (None, 0, None),
-    "label": ({"target": "ldm.conditioning.ClassEmbedding", "params": {"num_classes": 5, "width": 8, "drop_rate": 0.1}}, 0, 8),
+    "label": ({"target": "ldm.conditioning.ClassEmbedding", "params": {"num_classes": 5, "width": 8, "uncond_prob": 0.1}}, 0, 8),
     "caption": (
         {
             "target": "ldm.conditioning.TextTransformer",
-            "params": {"tokenizer": WORDS, "length": 6, "width": 16, "depth": 1, "heads": 2, "head_channels": 8, "drop_rate": 0.1},
+            "params": {"tokenizer": WORDS, "length": 6, "width": 16, "depth": 1, "heads": 2, "head_channels": 8, "uncond_prob": 0.1},
         },
         0,
         16,
@@ -79,7 +79,7 @@ def joint(name: str, *others: str) -> tuple[dict[str, Any], int, int | None]:
     """Several of the conditioners at once, with one drop rate."""
     parts = copy.deepcopy([CONDITIONERS[key][0] for key in (name, *others)])
     for part in parts:
-        part["params"]["drop_rate"] = 0.1
+        part["params"]["uncond_prob"] = 0.1
     node = {"target": "ldm.conditioning.Joint", "params": {"parts": parts}}
     return node, CONDITIONERS[name][1], CONDITIONERS[others[0]][2]
 
@@ -100,7 +100,7 @@ def released(folder: Path, name: str) -> Path:
 def made(node: dict[str, Any]) -> torch.nn.Module:
     """Random weights, also where training would begin with zeros."""
     torch.manual_seed(0)
-    module = build(node, Trust(), "model")
+    module = build(node, AllowedTargets(), "model")
     for p in module.parameters():
         if not p.any():
             torch.nn.init.normal_(p, std=0.2)
@@ -765,7 +765,7 @@ def test_a_text_encoder_whose_weights_are_not_there(script, tmp_path: Path) -> N
     config = config_of("caption")
     node = config["model"]["params"]["model"]
     node["params"]["conditioner"] = {"target": "ldm.conditioning.PretrainedText", "params": {"source": str(tmp_path / "clip")}}
-    save_weights(tmp_path / "model.safetensors", build(node, Trust(), "model").state_dict(), {"config": config})
+    save_weights(tmp_path / "model.safetensors", build(node, AllowedTargets(), "model").state_dict(), {"config": config})
     done = script("scripts/txt2img.py", tmp_path / "model.safetensors", "--prompt", "a", "--outdir", tmp_path)
     assert done.returncode == 3 and "model.safetensors is not in that folder; put it into" in done.stderr, done.stderr
 

@@ -9,7 +9,7 @@ from ldm.check.model import build_on_meta, count_parameters, missing_files, with
 from ldm.check.report import Report
 from ldm.check.step import read_batch, run_narrow_step
 from ldm.checkpoint.start import begin_with
-from ldm.config import Config, Trust, build, validate
+from ldm.config import AllowedTargets, Config, build, validate
 from ldm.config.interpolation import paths_read
 from ldm.config.targets import did_you_mean
 from ldm.errors import MissingFile, UserError
@@ -23,7 +23,7 @@ from ldm.training.run import quiet_lightning
 BEGINNING = "model.params.start"
 
 
-def check(config: Config, trust: Trust) -> Report:
+def check(config: Config, trust: AllowedTargets) -> Report:
     """Validate, build on the meta device, read a batch, run one narrow step."""
     report = Report()
     with report.judging("config"):
@@ -45,7 +45,9 @@ def check(config: Config, trust: Trust) -> Report:
     return report
 
 
-def check_model(config: Config, settings: Any, data: Any, sampling: dict[str, SamplerSettings], trust: Trust, report: Report) -> None:
+def check_model(
+    config: Config, settings: Any, data: Any, sampling: dict[str, SamplerSettings], trust: AllowedTargets, report: Report
+) -> None:
     """The model at full size, held against the data, and a step of a narrow copy."""
     model_node = without_checkpoints(config.data["model"], "model", report)
     module = build_on_meta(model_node, config, trust, report)
@@ -111,7 +113,7 @@ def check_start(module: TrainingModule, report: Report) -> None:
         report.problems.append(f"model.params.{error}")
 
 
-def build_or_report(node: Any, path: str, trust: Trust, report: Report, kind: type = object) -> Any:
+def build_or_report(node: Any, path: str, trust: AllowedTargets, report: Report, kind: type = object) -> Any:
     """Build a node of a `kind` for real; what is wrong or missing goes into the report."""
     missing: list[MissingFile] = []
     try:

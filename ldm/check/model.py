@@ -9,7 +9,7 @@ from torch import nn
 from ldm.check.report import Report
 from ldm.checkpoint.load import first_stage_source, starting_weights
 from ldm.checkpoint.source import PRETRAINED
-from ldm.config import Config, Problem, Trust, build
+from ldm.config import AllowedTargets, Config, Problem, build
 from ldm.errors import MissingFile, UserError
 from ldm.nn.files import NeedsFiles
 from ldm.training.module import TrainingModule
@@ -69,7 +69,7 @@ def compare_shapes(node: Any, checkpoint: str) -> Any:
         UserError: names the first difference.
     """
     with torch.device("meta"):
-        model = build(node, Trust(), "first_stage")
+        model = build(node, AllowedTargets(), "first_stage")
     source = first_stage_source(checkpoint, model)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in source.weights.chosen().items()}
@@ -82,7 +82,7 @@ def compare_shapes(node: Any, checkpoint: str) -> Any:
     return node
 
 
-def build_on_meta(node: Any, config: Config, trust: Trust, report: Report) -> Any:
+def build_on_meta(node: Any, config: Config, trust: AllowedTargets, report: Report) -> Any:
     """The whole model at full size, without memory."""
     if _lacks_first_stage(node):
         report.missing.append("model: cannot be built: the first stage's architecture is in the missing checkpoint")

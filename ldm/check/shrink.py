@@ -3,18 +3,18 @@
 import copy
 from typing import Any
 
-from ldm.config import Trust
+from ldm.config import AllowedTargets
 from ldm.networks.base import NARROW
 
 
-def shrink(node: Any, trust: Trust | None = None) -> Any:
+def shrink(node: Any, trust: AllowedTargets | None = None) -> Any:
     """A copy of a model's node in which every class with a static method `narrow` has the arguments that it makes of its own."""
     node = copy.deepcopy(node)
-    _walk(node, trust or Trust())
+    _walk(node, trust or AllowedTargets())
     return node
 
 
-def _walk(node: Any, trust: Trust) -> None:
+def _walk(node: Any, trust: AllowedTargets) -> None:
     if isinstance(node, list):
         for item in node:
             _walk(item, trust)
@@ -25,7 +25,7 @@ def _walk(node: Any, trust: Trust) -> None:
             _walk(item, trust)
 
 
-def _narrow(node: dict[str, Any], trust: Trust) -> None:
+def _narrow(node: dict[str, Any], trust: AllowedTargets) -> None:
     replace = _WITHOUT_FILES.get(str(node["target"]))
     if replace is not None:
         replace(node)
@@ -45,7 +45,7 @@ def _tokenizer(node: dict[str, Any]) -> None:
 
 def _frozen_text(node: dict[str, Any]) -> None:
     # Its weights may not be there, and it does not learn: any small text encoder stands for it.
-    params = {key: value for key, value in (node.get("params") or {}).items() if key in ("length", "drop_rate")}
+    params = {key: value for key, value in (node.get("params") or {}).items() if key in ("length", "uncond_prob")}
     words = {"target": "ldm.conditioning.WordTokenizer", "params": {"words": []}}
     small = {"tokenizer": words, "width": NARROW, "depth": 1, "heads": 2, "head_channels": 16}
     node.update(target="ldm.conditioning.TextTransformer", params={"length": 77, **params, **small})

@@ -11,10 +11,10 @@ from ldm.check.fit import innermost, sample_problems
 from ldm.check.report import Report, first_line
 from ldm.check.shrink import shrink
 from ldm.checkpoint.source import trained_size
-from ldm.config import Config, Trust, build
+from ldm.config import AllowedTargets, Config, build
 from ldm.data.batch import Batch
 from ldm.errors import MissingFile, UserError
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
 from ldm.training.module import TrainingModule
 
@@ -79,7 +79,7 @@ def made_up(module: TrainingModule, size: int, count: int = 2) -> Batch:
     return batch | {"id": [f"made-up-{i}" for i in range(count)]}
 
 
-def run_narrow_step(node: Any, batch: Batch, steps: int, trust: Trust, report: Report) -> None:
+def run_narrow_step(node: Any, batch: Batch, steps: int, trust: AllowedTargets, report: Report) -> None:
     """One forward and backward pass of the same config, which trains for `steps`, with narrow networks, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -96,7 +96,7 @@ def run_narrow_step(node: Any, batch: Batch, steps: int, trust: Trust, report: R
             if name in PLACES:
                 part.register_forward_pre_hook(lambda *_, place=PLACES[name]: inside.append(place))
         try:
-            logs = module.update(batch, StepRandom(0, 0, batch["id"]))
+            logs = module.update(batch, StepRNG(0, 0, batch["id"]))
         except Exception as error:  # whatever it is, it would have happened on the device
             place = inside[-1] if inside else "model"
             report.problems.append(f"{place}: one step fails on a batch of the data: {type(error).__name__}: {first_line(error)}")

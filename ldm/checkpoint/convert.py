@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ldm.checkpoint.first_stage import find_first_stage
 from ldm.checkpoint.load import first_stage_source, fitted
-from ldm.checkpoint.source import PICKLES, PRETRAINED, Source, trained_size, unwrap
-from ldm.config import Trust, build
+from ldm.checkpoint.source import PICKLES, PRETRAINED, LoadedCheckpoint, trained_size, unwrap
+from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.interop import compvis, diffusers, dit
 from ldm.interop.compvis import export, state
@@ -20,7 +20,7 @@ from ldm.model import LatentDiffusion
 from ldm.system.files import fingerprint, save_pickled, save_tensors, save_weights, write_text
 
 
-def whole(source: Source, first_stage: str | None = None, trust: Trust | None = None) -> Source:
+def whole(source: LoadedCheckpoint, first_stage: str | None = None, trust: AllowedTargets | None = None) -> LoadedCheckpoint:
     """A model with its first stage inside, whose config says so.
 
     Args:
@@ -40,7 +40,7 @@ def whole(source: Source, first_stage: str | None = None, trust: Trust | None = 
         path = first_stage or find_first_stage(source.path, source.trained_with, stage, trust)
         named = (stage.get("params") or {}).get("model")
         with torch.device("meta"):
-            architecture = build(named, (trust or Trust()).for_model(), "first_stage") if named else None
+            architecture = build(named, (trust or AllowedTargets()).for_model(), "first_stage") if named else None
         inner = first_stage_source(path, architecture)
         node = unwrap(node) if (stage["params"] or {}).get("model") else {**node, "params": {**node["params"], "first_stage": inner.node}}
         expected = source.trained_with.get("sha256")
@@ -58,7 +58,7 @@ def whole(source: Source, first_stage: str | None = None, trust: Trust | None = 
     return source
 
 
-def to_ldm(source: Source, target: Path) -> list[str]:
+def to_ldm(source: LoadedCheckpoint, target: Path) -> list[str]:
     """One safetensors file with everything: averaged and raw weights, the loss of a first stage, the config in its header."""
     path = target
     if path.suffix != ".safetensors":
@@ -69,15 +69,15 @@ def to_ldm(source: Source, target: Path) -> list[str]:
     return []
 
 
-def built(source: Source, raw: bool = False, trust: Trust | None = None) -> Any:
+def built(source: LoadedCheckpoint, raw: bool = False, trust: AllowedTargets | None = None) -> Any:
     """The model itself, with its weights, in eval mode."""
-    return fitted(nn.Module, source.node, (trust or Trust()).for_model(), source.weights.chosen(raw), source.path, "model").eval()
+    return fitted(nn.Module, source.node, (trust or AllowedTargets()).for_model(), source.weights.chosen(raw), source.path, "model").eval()
 
 
-def to_compvis(source: Source, target: Path, trust: Trust | None = None) -> list[str]:
+def to_compvis(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | None = None) -> list[str]:
     """`model.ckpt` and `config.yaml`, as the original code reads them."""
     with torch.device("meta"):
-        model = build(source.node, (trust or Trust()).for_model(), "model")
+        model = build(source.node, (trust or AllowedTargets()).for_model(), "model")
     params = source.config["model"]["params"]
     if isinstance(model, LatentDiffusion):
         if source.node["params"].get("scale") != "std":
@@ -94,11 +94,11 @@ def to_compvis(source: Source, target: Path, trust: Trust | None = None) -> list
     return []
 
 
-def to_dit(source: Source, target: Path, trust: Trust | None = None) -> list[str]:
+def to_dit(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | None = None) -> list[str]:
     """A state dict under the names of DiT, SiT and LightningDiT: `.safetensors`, or what torch.save writes; in a folder with the mean and
     deviation of latents, where these are scaled channel by channel."""
     with torch.device("meta"):
-        model = build(unwrap(source.node), (trust or Trust()).for_model(PRETRAINED), "model")
+        model = build(unwrap(source.node), (trust or AllowedTargets()).for_model(PRETRAINED), "model")
     if not isinstance(model, LatentDiffusion):
         raise UserError(f"{source.path}: a first stage; checkpoints of DiT hold none")
     content, tensors = dit.to_state(model, source.weights), source.weights.tensors
@@ -115,7 +115,7 @@ def to_dit(source: Source, target: Path, trust: Trust | None = None) -> list[str
     return ["without first stage, process, and scale of latents, which these programs do not read from this file"]
 
 
-def constant(source: Source, params: dict[str, Any]) -> None:
+def constant(source: LoadedCheckpoint, params: dict[str, Any]) -> None:
     """Where the scale is no buffer of theirs, its value stands in their config."""
     scale = source.weights.tensors.get("scale")
     if (
@@ -126,7 +126,7 @@ def constant(source: Source, params: dict[str, Any]) -> None:
         params["model"]["params"]["scale"] = float(scale)
 
 
-def latent_size(source: Source, model: LatentDiffusion) -> int:
+def latent_size(source: LoadedCheckpoint, model: LatentDiffusion) -> int:
     """Of training, if the config still knows it."""
     size = trained_size(source.config)
     return 256 // model.first_stage.factor if size is None else size // model.first_stage.factor
@@ -141,7 +141,9 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def to_diffusers(source: Source, target: Path, raw: bool = False, size: int | None = None, trust: Trust | None = None) -> list[str]:
+def to_diffusers(
+    source: LoadedCheckpoint, target: Path, raw: bool = False, size: int | None = None, trust: AllowedTargets | None = None
+) -> list[str]:
     """A folder that diffusers' own classes load.
 
     Args:

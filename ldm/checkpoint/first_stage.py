@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ldm.checkpoint.source import PICKLES, PRETRAINED, nodes_of, read_source, stage_of
-from ldm.config import Trust, build, literal
+from ldm.config import AllowedTargets, build, literal
 from ldm.errors import MissingFile, UserError
 from ldm.system.files import fingerprint, give_second_name, read_metadata
 
@@ -46,7 +46,7 @@ def keep_first_stage(stage: Any, folder: Path) -> None:
             )
 
 
-def find_first_stage(file: Path, record: Mapping[str, Any], node: Mapping[str, Any], trust: Trust | None = None) -> str:
+def find_first_stage(file: Path, record: Mapping[str, Any], node: Mapping[str, Any], trust: AllowedTargets | None = None) -> str:
     """The first stage that weights, or a checkpoint, were trained with: at the path as given, as seen from the run, inside it, or
     beside it.
 
@@ -153,12 +153,14 @@ def _pure(named: str) -> PurePath:
     return PureWindowsPath(named) if "\\" in named and not os.path.exists(named) else PurePosixPath(named)
 
 
-def _hash(path: Path, node: Mapping[str, Any], trust: Trust | None) -> str:
+def _hash(path: Path, node: Mapping[str, Any], trust: AllowedTargets | None) -> str:
     """SHA-256 of the weights of a first stage; "" for something else."""
     named = (node.get("params") or {}).get("model")
     try:
         with torch.device("meta"):
-            architecture = build(named, (trust or Trust()).for_model(), "first_stage") if named and path.suffix in PICKLES else None
+            architecture = (
+                build(named, (trust or AllowedTargets()).for_model(), "first_stage") if named and path.suffix in PICKLES else None
+            )
         return fingerprint(stage_of(read_source(str(path), stage=architecture)).weights.chosen())
     except UserError:
         return ""

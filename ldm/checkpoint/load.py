@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ldm.checkpoint.first_stage import find_first_stage
-from ldm.checkpoint.source import PRETRAINED, Source, nodes_of, read_source, set_text_source, stage_of
+from ldm.checkpoint.source import PRETRAINED, LoadedCheckpoint, nodes_of, read_source, set_text_source, stage_of
 from ldm.checkpoint.start import StartingWeights
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.errors import MissingFile, UserError
 from ldm.first_stage.base import FirstStage
 from ldm.model import LatentDiffusion, latent_scale
@@ -38,10 +38,12 @@ def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -
     """
     if not checkpoint:
         raise MissingFile("the first stage's checkpoint is not set: give a run folder of stage one or its weights file")
-    return frozen(first_stage_source(checkpoint, model), Trust().for_model(), model)
+    return frozen(first_stage_source(checkpoint, model), AllowedTargets().for_model(), model)
 
 
-def frozen(source: Source, trust: Trust, model: FirstStage | None = None, node: dict[str, Any] | None = None) -> FirstStage:
+def frozen(
+    source: LoadedCheckpoint, trust: AllowedTargets, model: FirstStage | None = None, node: dict[str, Any] | None = None
+) -> FirstStage:
     """A first stage with its weights, for use.
 
     Args:
@@ -60,7 +62,7 @@ def frozen(source: Source, trust: Trust, model: FirstStage | None = None, node: 
     return model.requires_grad_(False).eval()
 
 
-def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> Source:
+def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> LoadedCheckpoint:
     """A first stage as it lies on disk; its architecture is `model`, if the caller knows it.
 
     Raises:
@@ -73,7 +75,7 @@ def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> Sour
     return source
 
 
-def compare_architecture(model: FirstStage, source: Source) -> None:
+def compare_architecture(model: FirstStage, source: LoadedCheckpoint) -> None:
     """Hold a first stage that a config describes against what its file says of itself, where it says so.
 
     Raises:
@@ -82,7 +84,7 @@ def compare_architecture(model: FirstStage, source: Source) -> None:
     node = source.node
     try:
         with torch.device("meta"):
-            theirs = build(node, Trust().for_model(), "first_stage")
+            theirs = build(node, AllowedTargets().for_model(), "first_stage")
     except UserError:  # a class that is not admitted here, though the config may name it: the weights will tell
         return
     if not isinstance(theirs, FirstStage):
@@ -138,7 +140,9 @@ def expect(kind: type[T], built: Any, path: Path, where: str) -> T:
     return built
 
 
-def fitted(kind: type[T], node: dict[str, Any], trust: Trust, weights: Mapping[str, Tensor], path: Path, where: str, ignore: str = "") -> T:
+def fitted(
+    kind: type[T], node: dict[str, Any], trust: AllowedTargets, weights: Mapping[str, Tensor], path: Path, where: str, ignore: str = ""
+) -> T:
     """Build a module and load its weights. Whether they fit is known before memory is taken: a config in a file may name any size.
 
     Args:
@@ -205,7 +209,7 @@ def load_model(
     path: str,
     first_stage: str | None = None,
     allow_other_first_stage: bool = False,
-    trust: Trust | None = None,
+    trust: AllowedTargets | None = None,
     config: str | None = None,
     raw: bool = False,
     tokenizer: str | None = None,
@@ -228,7 +232,7 @@ def load_model(
     file = source.path
     if not source.stage_two:
         raise UserError(f"{file}: holds {what_else(source)}, expected the weights of a latent diffusion model (stage two)")
-    trust = (trust or Trust()).for_model(PRETRAINED)
+    trust = (trust or AllowedTargets()).for_model(PRETRAINED)
     node = copy.deepcopy(source.node)
     if tokenizer is not None:
         set_text_source(node["params"].get("conditioner"), tokenizer, file)
@@ -270,7 +274,7 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
     if "classifier" not in params:
         kind = "a latent diffusion model" if source.stage_two else what_else(source)
         raise UserError(f"{source.path}: holds {kind}, expected a classifier on noisy latents")
-    trust, weights = Trust().for_model(), source.weights.chosen(raw)
+    trust, weights = AllowedTargets().for_model(), source.weights.chosen(raw)
     classifier = fitted(NoisyClassifier, params["classifier"], trust, weights, source.path, "model.params.classifier")
     model = guided.model
     ours, theirs = model.first_stage.sha256, str(source.trained_with.get("sha256") or "")
@@ -286,7 +290,7 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
 
 
 def load_worse(
-    path: str, guided: LoadedModel, allow_other_first_stage: bool, trust: Trust, raw: bool = False, tokenizer: str | None = None
+    path: str, guided: LoadedModel, allow_other_first_stage: bool, trust: AllowedTargets, raw: bool = False, tokenizer: str | None = None
 ) -> LoadedModel:
     """A smaller or earlier model to guide another one away from (autoguidance).
 
@@ -333,7 +337,7 @@ def shown(values: Tensor) -> str:
     return ", ".join(f"{value:g}" for value in values.flatten().tolist())
 
 
-def what_else(source: Source) -> str:
+def what_else(source: LoadedCheckpoint) -> str:
     """What a source is that is no latent diffusion model, for messages."""
     params = (source.config.get("model") or {}).get("params") or {}
     return "a first stage" if "autoencoder" in params else "a classifier" if "classifier" in params else "something unknown"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.config import Trust, build, load, require_shape
+from ldm.config import AllowedTargets, build, load, require_shape
 from ldm.errors import MissingFile, UserError, understood
 from ldm.first_stage.base import FirstStage
 from ldm.interop import compvis, diffusers, dit
@@ -30,7 +30,7 @@ KINDS = (
 
 
 @dataclass
-class Source:
+class LoadedCheckpoint:
     """A model as it lies on disk.
 
     Attributes:
@@ -110,7 +110,7 @@ def unwrap(node: dict[str, Any]) -> dict[str, Any]:
     return {**node, "params": {**node["params"], "first_stage": inner}} if inner else node
 
 
-def stage_of(source: Source) -> Source:
+def stage_of(source: LoadedCheckpoint) -> LoadedCheckpoint:
     """The first stage of a latent diffusion model that has it inside; any other source as it is.
 
     Raises:
@@ -122,7 +122,7 @@ def stage_of(source: Source) -> Source:
     if node.get("target") == PRETRAINED:
         raise UserError(f"{source.path}: no first stage: it holds a latent diffusion model, whose first stage lies elsewhere")
     weights = {name.removeprefix(prefix): value for name, value in source.weights.chosen().items() if name.startswith(prefix)}
-    return Source(source.path, {"model": {"params": {"autoencoder": node}}}, Weights(weights), source.step, notes=source.notes)
+    return LoadedCheckpoint(source.path, {"model": {"params": {"autoencoder": node}}}, Weights(weights), source.step, notes=source.notes)
 
 
 def set_text_source(node: Any, folder: str, file: Path) -> None:
@@ -140,7 +140,7 @@ def set_text_source(node: Any, folder: str, file: Path) -> None:
 
 def read_source(
     name: str, config: str | None = None, full: bool = False, stage: FirstStage | None = None, tokenizer: str | None = None
-) -> Source:
+) -> LoadedCheckpoint:
     """Read a model of any kind.
 
     Args:
@@ -158,7 +158,7 @@ def read_source(
         return _read(followed(Path(name)), config, full, stage, tokenizer)
 
 
-def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, tokenizer: str | None) -> Source:
+def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, tokenizer: str | None) -> LoadedCheckpoint:
     if path.is_dir() and diffusers.is_folder(path):
         return _diffusers(path)
     if full and path.is_dir() and any((path / "checkpoints").glob("step-*.ckpt")):
@@ -180,7 +180,7 @@ def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, 
     return _ours(file, tensors, metadata)
 
 
-def _ours(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Source:
+def _ours(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> LoadedCheckpoint:
     if not isinstance(metadata.get("config"), dict):
         raise UserError(f"{path}: no config of this project in its header; expected {KINDS}")
     config = require_shape(metadata["config"], str(path))
@@ -188,7 +188,7 @@ def _ours(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> S
     for key, value, kind in (("step", step, int), ("ema", ema, dict), ("first_stage", trained_with, dict)):
         if not isinstance(value, kind):
             raise UserError(f"{path}: {key!r} in its header is a {type(value).__name__}; expected weights of this project")
-    return Source(path, config, Weights(tensors, ema), step, trained_with)
+    return LoadedCheckpoint(path, config, Weights(tensors, ema), step, trained_with)
 
 
 def _compvis(
@@ -199,15 +199,15 @@ def _compvis(
     config: str | None,
     stage: FirstStage | None,
     tokenizer: str | None,
-) -> Source:
+) -> LoadedCheckpoint:
     """A state dict of CompVis names, with the YAML that belongs to it."""
-    source = Source(path, {}, Weights({}), step, notes=notes)
+    source = LoadedCheckpoint(path, {}, Weights({}), step, notes=notes)
     if stage is not None:
         inside = {key.removeprefix("first_stage_model."): value for key, value in state.items() if key.startswith("first_stage_model.")}
         source.config = _stage_beside(path, config)
         if source.config:  # what it says of itself; whoever knows the architecture too compares the two
             with torch.device("meta"):
-                stage = build(source.node, Trust().for_model(), "first_stage")
+                stage = build(source.node, AllowedTargets().for_model(), "first_stage")
         source.weights = first_stage_from_state(stage, inside or state, str(path))
     else:
         source.config = load([Path(config) if config else beside(path)], foreign=compvis.FOREIGN).data
@@ -219,7 +219,7 @@ def _compvis(
                 state, unused = named_as_here(state, text["params"])
                 source.notes += told(unused)
         with torch.device("meta"):
-            model = build(unwrap(source.node) if source.stage_two else source.node, Trust().for_model(PRETRAINED), "model")
+            model = build(unwrap(source.node) if source.stage_two else source.node, AllowedTargets().for_model(PRETRAINED), "model")
         if isinstance(model, LatentDiffusion):
             params = _params(source.config)
             learned = ((params.get("objective") or {}).get("params") or {}).get("log_variances") is not None
@@ -233,16 +233,16 @@ def _compvis(
     return source
 
 
-def _dit(path: Path, state: dict[str, Tensor], raw: dict[str, Tensor], notes: list[str], config: str | None) -> Source:
+def _dit(path: Path, state: dict[str, Tensor], raw: dict[str, Tensor], notes: list[str], config: str | None) -> LoadedCheckpoint:
     """A state dict of DiT's names, with the config of ours that says what it is."""
     try:
         file = Path(config) if config else beside(path)
     except MissingFile as error:
         raise MissingFile(f"{path}: DiT, SiT and LightningDiT look alike, and the file does not say which it is: {dit.ADVICE}") from error
-    source = Source(path, load([file]).data, Weights({}), notes=notes)
+    source = LoadedCheckpoint(path, load([file]).data, Weights({}), notes=notes)
     source.notes += dit.fit_node(source.node, state)
     with torch.device("meta"):
-        model = build(unwrap(source.node), Trust().for_model(PRETRAINED), "model")
+        model = build(unwrap(source.node), AllowedTargets().for_model(PRETRAINED), "model")
     if not isinstance(model, LatentDiffusion):
         raise UserError(f"{file}: describes no latent diffusion model; {dit.ADVICE}")
     source.weights = dit.from_state(model, state, raw, str(path))
@@ -258,7 +258,7 @@ def _stage_beside(path: Path, config: str | None) -> dict[str, Any]:
     """A config with the first stage that a checkpoint's YAML describes, to compare; empty where none says it."""
     try:
         found = load([Path(config) if config else beside(path)], foreign=compvis.FOREIGN).data
-        source = Source(path, found, Weights({}))
+        source = LoadedCheckpoint(path, found, Weights({}))
         node = unwrap(source.node)["params"]["first_stage"] if source.stage_two else source.node
     except (UserError, KeyError):  # the architecture is known: without a YAML, the weights will tell
         return {}
@@ -283,7 +283,7 @@ def beside(path: Path) -> Path:
     )
 
 
-def _training_state(path: Path, content: dict[str, Any]) -> Source:
+def _training_state(path: Path, content: dict[str, Any]) -> LoadedCheckpoint:
     """Raw and averaged weights out of a full training state of ours."""
     renamed = {}
     for name, value in content["model"].items():
@@ -295,10 +295,10 @@ def _training_state(path: Path, content: dict[str, Any]) -> Source:
     config = require_shape(content["config"], str(path))
     params = _params(config)
     info = {"decay": params.get("ema_decay") or 0.9999, "updates": int(content["ema"]["updates"])} if averages else {}
-    return Source(path, config, Weights(tensors, info), int(content["step"]), content.get("first_stage") or {})
+    return LoadedCheckpoint(path, config, Weights(tensors, info), int(content["step"]), content.get("first_stage") or {})
 
 
-def _diffusers(path: Path) -> Source:
+def _diffusers(path: Path) -> LoadedCheckpoint:
     found = diffusers.read_folder(path)
     optimizer = {"target": "torch.optim.AdamW", "partial": True, "params": {"lr": 1e-4}}
     if found.node["target"] == "ldm.model.LatentDiffusion":
@@ -309,4 +309,4 @@ def _diffusers(path: Path) -> Source:
     config: dict[str, Any] = {"model": model}
     if found.size is not None:  # where sampling scripts look for the size of the images
         config["data"] = {"params": {"train": {"params": {"size": found.size}}}}
-    return Source(path, config, Weights(dict(found.weights)), notes=list(found.notes))
+    return LoadedCheckpoint(path, config, Weights(dict(found.weights)), notes=list(found.notes))

@@ -8,7 +8,7 @@ from typing import Any
 from ldm.cli.job import Job
 from ldm.cli.labelmaps import asked_map
 from ldm.cli.layouts import asked_layout, checked_boxes, read_json
-from ldm.cli.requests import Asked, check_captions, part_reading, reads, refuse_others
+from ldm.cli.requests import Request, check_captions, part_reading, reads, refuse_others
 from ldm.cli.typed import noted, row_entries, typed_keys
 from ldm.data.captions import CAPTION, BadLine, captions, draw_caption
 from ldm.data.listing import METADATA, inside
@@ -79,7 +79,7 @@ def _object(line: str, where: str) -> Any:
         raise UserError(f"{where}: not JSON ({error})") from error
 
 
-def conditions(rows: Sequence[Row], path: str, job: Job, size: tuple[int, int], names: dict[str, int], classes: int = 0) -> list[Asked]:
+def conditions(rows: Sequence[Row], path: str, job: Job, size: tuple[int, int], names: dict[str, int], classes: int = 0) -> list[Request]:
     """The condition of each image.
 
     Args:
@@ -114,7 +114,7 @@ def conditions(rows: Sequence[Row], path: str, job: Job, size: tuple[int, int], 
                 f"{where}: {wanted} {'is missing' if isinstance(row, dict) else 'expected'}; this model reads {', '.join(keys)}"
             )
         more = row_entries(row, job.model, where, Path(path).parent) if typed else {}
-        parts = [Asked(more, noted(more))] if more else []
+        parts = [Request(more, noted(more))] if more else []
         parts += [_one(key, row[key], row, where, Path(path), job, size, names, classes) for key in keys]
         first = parts[0]
         for other in parts[1:]:
@@ -142,7 +142,7 @@ def _one(
     size: tuple[int, int],
     names: dict[str, int],
     classes: int,
-) -> Asked:
+) -> Request:
     """One entry of a row as a condition."""
     part = part_reading(job.model, key)
     if key == "boxes":
@@ -152,8 +152,8 @@ def _one(
             raise UserError(f"{where}: segmentation {value!r} is outside of {file.parent}")
         return asked_map(str(file.parent / str(value)), part.num_classes, *size)
     if key == "caption":
-        return Asked({"caption": value}, {"caption": value})
+        return Request({"caption": value}, {"caption": value})
     most = min(count for count in (part.num_classes if part else 0, classes) if count)
     if type(value) is not int or not 0 <= value < most:
         raise UserError(f"{where}: label {value!r}: there are classes 0 to {most - 1}")
-    return Asked({"label": value}, {"label": value})
+    return Request({"label": value}, {"label": value})

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from ldm.config import Trust, build, load, validate
+from ldm.config import AllowedTargets, build, load, validate
 from ldm.errors import UserError
 from ldm.interop.compvis import FOREIGN
 from ldm.training import DataModule
 
 
-def open_data(files: list[str], overrides: list[str], trust: Trust) -> tuple[DataModule, dict[str, Any]]:
+def open_data(files: list[str], overrides: list[str], trust: AllowedTargets) -> tuple[DataModule, dict[str, Any]]:
     """The data of a config, and its node in the config; its model and trainer may be wrong or absent.
 
     Raises:

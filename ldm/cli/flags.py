@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from ldm.checkpoint.load import LoadedModel, load_model, load_worse, pick_device, pick_devices
 from ldm.cli.numbers import integer, number, pixels, seed
-from ldm.config import Trust, allow_environment, trust_packages
+from ldm.config import AllowedTargets, allow_environment, trust_packages
 from ldm.config.overrides import home
 from ldm.diffusion.sampling import SAMPLERS
 from ldm.errors import MissingFile, UserError, unexpected
@@ -187,7 +187,13 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
     device = pick_devices(flags.device)[0] if hasattr(flags, "processes") else pick_device(flags.device)
     flags.precision = for_sampling(flags.precision, device)  # what is recorded is what was computed in
     loaded = load_model(
-        flags.model, flags.first_stage, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.config, flags.raw, flags.tokenizer
+        flags.model,
+        flags.first_stage,
+        flags.allow_other_first_stage,
+        AllowedTargets(tuple(flags.trust)),
+        flags.config,
+        flags.raw,
+        flags.tokenizer,
     )
     loaded.model.to(device).requires_grad_(False)
     return loaded
@@ -201,7 +207,9 @@ def worse_from_flags(flags: argparse.Namespace, guided: LoadedModel) -> LoadedMo
     """
     if flags.autoguide is None:
         return None
-    worse = load_worse(flags.autoguide, guided, flags.allow_other_first_stage, Trust(tuple(flags.trust)), flags.raw, flags.tokenizer)
+    worse = load_worse(
+        flags.autoguide, guided, flags.allow_other_first_stage, AllowedTargets(tuple(flags.trust)), flags.raw, flags.tokenizer
+    )
     worse.model.to(guided.model.device).requires_grad_(False)
     return worse
 

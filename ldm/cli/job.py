@@ -22,15 +22,15 @@ from ldm.cli.pictures import settings_of, write_png
 from ldm.cli.requests import advice, part_reading, reads, refuse_others
 from ldm.data.batch import Batch
 from ldm.diffusion.sampling import last_part
-from ldm.diffusion.tiling import Windows
+from ldm.diffusion.tiling import Tiles
 from ldm.errors import UserError, out_of_memory
 from ldm.model import LatentDiffusion
 from ldm.precision import sampling_context
 from ldm.sampling.generate import SamplerSettings, generate
-from ldm.sampling.options import Steering
+from ldm.sampling.options import SamplingOptions
 from ldm.system.progress import Steps
 
-Steer = Callable[[Batch], Steering]  # for the conditions of one batch
+Steer = Callable[[Batch], SamplingOptions]  # for the conditions of one batch
 log = logging.getLogger(__name__)
 UNKNOWN_SIZE = 256  # of images, in pixels, where the data of a model's config does not say it: the paper's
 UNKNOWN_WINDOW = 512  # the same, where larger images go in windows: one that most of the paper's models have seen
@@ -129,7 +129,7 @@ class Job:
         """Of the images in training, in pixels."""
         return trained_size(self.loaded.config) or UNKNOWN_WINDOW
 
-    def windows_at(self, size: tuple[int, int]) -> Windows | None:
+    def windows_at(self, size: tuple[int, int]) -> Tiles | None:
         """The windows for images of a height and width; none for those that one window holds."""
         windows = self.windows()
         return None if windows is None or max(size) <= self.flags.window else windows
@@ -146,7 +146,7 @@ class Job:
         log.info("%s", text)  # now, for they take long, and with the result
         return f"; {text}"
 
-    def windows(self) -> Windows | None:
+    def windows(self) -> Tiles | None:
         """What `--window` and `--overlap` ask for.
 
         Raises:
@@ -166,7 +166,7 @@ class Job:
         if self.flags.window % unit or overlap % unit:
             raise UserError(f"--window {self.flags.window} --overlap {overlap}: this model needs multiples of {unit}")
         try:
-            return Windows(self.flags.window // f, overlap // f, self.flags.batch, unit // f, self.steps.piece)
+            return Tiles(self.flags.window // f, overlap // f, self.flags.batch, unit // f, self.steps.piece)
         except ValueError as error:
             raise UserError(f"--window {self.flags.window} --overlap {overlap}: {error}") from error
 
@@ -212,7 +212,7 @@ class Job:
         with self.steps.shown(batches * steps, done * steps):
             yield self.steps.step
 
-    def sample(self, batch: Batch, numbers: Sequence[int], size: tuple[int, int], steering: Steering) -> Tensor:
+    def sample(self, batch: Batch, numbers: Sequence[int], size: tuple[int, int], steering: SamplingOptions) -> Tensor:
         """Images `(B, C, H, W)` in [-1, 1] on the CPU.
 
         Raises:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ldm.cli.requests import Asked
+from ldm.cli.requests import Request
 from ldm.data.maps import read_map
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.draw import draw_map
@@ -29,7 +29,7 @@ def read_label_map(path: str, classes: int) -> np.ndarray:
         raise UserError(f"{path}: {error}") from error
 
 
-def asked_map(path: str, classes: int, height: int | None = None, width: int | None = None) -> Asked:
+def asked_map(path: str, classes: int, height: int | None = None, width: int | None = None) -> Request:
     """A label map as the condition of one image, at its own size or the one asked for (nearest neighbour).
 
     Raises:
@@ -43,4 +43,4 @@ def asked_map(path: str, classes: int, height: int | None = None, width: int | N
         np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int) for new, old in zip(size, labels.shape, strict=True)
     )
     scaled = torch.from_numpy(labels[rows][:, columns])
-    return Asked({"segmentation": scaled}, {"segmentation": path}, draw_map(scaled))
+    return Request({"segmentation": scaled}, {"segmentation": path}, draw_map(scaled))

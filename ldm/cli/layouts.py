@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ldm.cli.requests import Asked
+from ldm.cli.requests import Request
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.draw import draw_boxes
 
@@ -98,7 +98,7 @@ def _read_box(entry: Any, where: str, names: dict[str, int], classes: int) -> di
     return {"label": label, "index": index, "box": [float(v) for v in box]}
 
 
-def asked_layout(boxes: list[dict[str, Any]], height: int, width: int) -> Asked:
+def asked_layout(boxes: list[dict[str, Any]], height: int, width: int) -> Request:
     """A layout as the condition of one image of this size; the picture has its boxes on white."""
     entries = {
         "boxes": torch.tensor([box["box"] for box in boxes], dtype=torch.float32).reshape(-1, 4),
@@ -107,4 +107,4 @@ def asked_layout(boxes: list[dict[str, Any]], height: int, width: int) -> Asked:
     names = {box["index"]: str(box["label"]) for box in boxes}
     listed = [names.get(i, "") for i in range(max(names, default=-1) + 1)]
     picture = draw_boxes(Image.new("RGB", (width, height), "white"), entries["boxes"], entries["box_labels"], {"boxes": listed})
-    return Asked(entries, {"boxes": boxes}, picture)
+    return Request(entries, {"boxes": boxes}, picture)

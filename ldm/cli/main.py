@@ -68,7 +68,7 @@ def gpus(flags: argparse.Namespace) -> list[str]:
 def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int:
     """Load the config, then do the one thing that was asked for. What is to be held until the end goes into `held`."""
     from ldm.checkpoint.first_stage import pin_first_stage
-    from ldm.config import Trust, allow_environment, literal, load, require_shape, trust_packages
+    from ldm.config import AllowedTargets, allow_environment, literal, load, require_shape, trust_packages
     from ldm.errors import UserError
     from ldm.interop.compvis import FOREIGN
     from ldm.system.files import newest_checkpoint, read_checkpoint
@@ -76,7 +76,7 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
     from ldm.training.launch import gathered
     from ldm.training.run import process_number
 
-    trust = Trust(tuple(flags.trust))
+    trust = AllowedTargets(tuple(flags.trust))
     allow_environment(flags.allow_env)
     trust_packages(flags.trust)
     state = together = None

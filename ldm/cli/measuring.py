@@ -8,7 +8,7 @@ import torch
 
 from ldm.checkpoint.load import pick_device
 from ldm.cli.data import open_data
-from ldm.config import Trust
+from ldm.config import AllowedTargets
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.comparison import Options
 from ldm.evaluation.images import DataOfConfig, FolderSet, ImageSet, NpzSet, Prepare
@@ -130,7 +130,7 @@ def of_config(path: str, flags: argparse.Namespace) -> DataOfConfig:
     Raises:
         UserError: the config is wrong or has no such split.
     """
-    data, node = open_data([path], flags.overrides, Trust(tuple(flags.trust)))
+    data, node = open_data([path], flags.overrides, AllowedTargets(tuple(flags.trust)))
     dataset: Any = getattr(data, flags.split)
     if dataset is None:
         raise UserError(f"{path}: has no data.params.{flags.split}")

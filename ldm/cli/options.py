@@ -13,11 +13,11 @@ from ldm.data.batch import Batch
 from ldm.data.images import to_tensor
 from ldm.diffusion.guidance import Denoise, classifier_guided
 from ldm.diffusion.image_guidance import gaussian, image_guided, perceptual, reduced_to
-from ldm.diffusion.tiling import Windows
+from ldm.diffusion.tiling import Tiles
 from ldm.errors import UserError
 from ldm.first_stage import LPIPS
 from ldm.networks import NoisyClassifier
-from ldm.sampling.options import Steering
+from ldm.sampling.options import SamplingOptions
 
 Guide = Callable[[Denoise], Denoise]
 SMALLEST_LPIPS = 16  # pixels: VGG16 halves its input four times before the last features that are compared
@@ -37,11 +37,11 @@ def steering_from_flags(job: Job, size: tuple[int, int], classifier: NoisyClassi
         guides.append(image_guide(job, to_tensor(in_proportion(target, size))[None], windows))
     negative = getattr(flags, "negative", None)
 
-    def steer(batch: Batch) -> Steering:
+    def steer(batch: Batch) -> SamplingOptions:
         more = [] if classifier is None else [classifier_guide(job, classifier, batch["label"])]
         away = None if negative is None else {"caption": [negative] * len(batch["caption"])}
         strength = getattr(flags, "strength", 1.0)
-        return Steering(negative=away, start=start, strength=strength, windows=windows, guides=[*guides, *more])
+        return SamplingOptions(negative=away, start=start, strength=strength, windows=windows, guides=[*guides, *more])
 
     return steer
 
@@ -72,7 +72,7 @@ def start_image(job: Job, size: tuple[int, int]) -> Tensor | None:
     return to_tensor(cover(picture, *size))[None]
 
 
-def image_guide(job: Job, target: Tensor, windows: Windows | None = None) -> Guide:
+def image_guide(job: Job, target: Tensor, windows: Tiles | None = None) -> Guide:
     """The guider of `--guider` and `--guide-scale` towards targets `(B or 1, C, h, w)`, to which samples are reduced.
 
     Raises:

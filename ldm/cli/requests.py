@@ -30,7 +30,7 @@ SCRIPTS = {  # by what a model reads; of a model that reads several things, the 
 
 
 @dataclass
-class Asked:
+class Request:
     """The condition of one image.
 
     Attributes:
@@ -43,12 +43,12 @@ class Asked:
     note: dict[str, Any] = field(default_factory=dict)
     picture: Image.Image | None = None
 
-    def along_with(self, other: "Asked") -> "Asked":
+    def along_with(self, other: "Request") -> "Request":
         """Both conditions at once, with the picture of the first."""
-        return Asked(self.entries | other.entries, self.note | other.note, self.picture)
+        return Request(self.entries | other.entries, self.note | other.note, self.picture)
 
 
-def together(asked: Sequence[Asked]) -> Batch:
+def together(asked: Sequence[Request]) -> Batch:
     """Conditions of several images as a batch."""
     batch: Batch = {}
     for key in asked[0].entries:
@@ -91,7 +91,7 @@ def refuse_others(model: LatentDiffusion, known: Sequence[str]) -> None:
         raise UserError(f"this model reads {', '.join(others)}, which this script has no flag for{advice(model, known)}")
 
 
-def classes_and_prompts(flags: argparse.Namespace, model: LatentDiffusion, classes: int = 0, also: Sequence[str] = ()) -> list[Asked]:
+def classes_and_prompts(flags: argparse.Namespace, model: LatentDiffusion, classes: int = 0, also: Sequence[str] = ()) -> list[Request]:
     """What `--classes` or `--prompts` ask for, gone through in turn.
 
     Args:
@@ -119,11 +119,11 @@ def classes_and_prompts(flags: argparse.Namespace, model: LatentDiffusion, class
     asked = []
     for i in range(count):
         entry, more = one_of(labels, flags.prompts, i), typed[i % len(typed)]
-        asked.append(Asked(entry | more, entry | noted(more)))
+        asked.append(Request(entry | more, entry | noted(more)))
     return asked
 
 
-def each_with(asked: Sequence[Asked], others: Sequence[Asked], n: int) -> list[Asked]:
+def each_with(asked: Sequence[Request], others: Sequence[Request], n: int) -> list[Request]:
     """`n` images of each condition, which go through the other conditions in turn."""
     repeated = [one for one in asked for _ in range(n)]
     return [one.along_with(others[i % len(others)]) for i, one in enumerate(repeated)]

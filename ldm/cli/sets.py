@@ -22,7 +22,7 @@ from ldm.cli.flags import load_from_flags, worse_from_flags
 from ldm.cli.job import Job, Steer
 from ldm.cli.options import steering_from_flags
 from ldm.cli.pictures import beside, write_png
-from ldm.cli.requests import Asked, together
+from ldm.cli.requests import Request, together
 from ldm.config.renamed import original
 from ldm.data.images import to_tensor
 from ldm.errors import UserError
@@ -48,16 +48,16 @@ class Plan:
         images: where they go.
     """
 
-    asked: Sequence[Asked]
+    asked: Sequence[Request]
     size: tuple[int, int]
     images: ImageSet
 
-    def of(self, number: int) -> Asked:
+    def of(self, number: int) -> Request:
         """What image `number` is to show."""
         return self.asked[number % len(self.asked)]
 
 
-def make_set(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, int], steer: Steer) -> int:
+def make_set(job: Job, asked: Sequence[Request], count: int, size: tuple[int, int], steer: Steer) -> int:
     """Make what is missing of a set of `count` images that go through the conditions in turn; returns 0.
 
     Raises:
@@ -96,7 +96,7 @@ def devices_of(job: Job) -> list[torch.device]:
     return [devices[i % len(devices)] for i in range(processes)]
 
 
-def settings_of(job: Job, asked: Sequence[Asked], count: int, size: tuple[int, int]) -> dict[str, Any]:
+def settings_of(job: Job, asked: Sequence[Request], count: int, size: tuple[int, int]) -> dict[str, Any]:
     """All that the images depend on beyond their numbers; files by their content."""
     flags = job.flags
     record = {key: value for key, value in job.record().items() if key not in ("model", "sha256", "step", *ROUNDING)}
@@ -130,7 +130,7 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def hash_of_conditions(asked: Sequence[Asked], count: int) -> str:
+def hash_of_conditions(asked: Sequence[Request], count: int) -> str:
     """SHA-256 of what each of the images is to show; equal for lists that ask the same of every image."""
     each = [hashlib.sha256(b"".join(bytes_of(key, value) for key, value in sorted(one.entries.items()))).digest() for one in asked[:count]]
     return hashlib.sha256(b"".join(each[i % len(each)] for i in range(count))).hexdigest()
@@ -227,7 +227,7 @@ def finish(job: Job, plan: Plan, before: int) -> None:
     sys.stdout.write(said + "\n")
 
 
-def picture_of(path: Path, asked: Asked) -> torch.Tensor:
+def picture_of(path: Path, asked: Request) -> torch.Tensor:
     """A finished image `(C, H, W)` in [-1, 1], beside the picture of its condition if there is one."""
     with open_image(path, ["PNG"]) as opened:
         image = to_tensor(opened)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ldm.cli.next_command import sampling_command
-from ldm.config import Config, Trust, build, literal, load
+from ldm.config import AllowedTargets, Config, build, literal, load
 from ldm.config.load import read
 from ldm.errors import UserError
 from ldm.interop.compvis import FOREIGN
@@ -69,7 +69,7 @@ def stage_two_command(folder: Path, config: Config, flags: argparse.Namespace, o
     words += [f"paths.{key}={literal(ours[key])}" for key in known if key != "first_stage" and ours.get(key) not in (None, known[key])]
     typed = overrides if flags.base else typed_before(folder, config)
     words += [word for word in typed if same_data(word, config.data, theirs)]
-    words += other_stage(config.data, theirs, Trust(tuple(flags.trust)))
+    words += other_stage(config.data, theirs, AllowedTargets(tuple(flags.trust)))
     base = following.relative_to(ROOT) if Path.cwd() == ROOT else following
     place = Path(flags.logdir) if flags.base else folder.parent
     logs = [] if place == Path("logs") else ["--logdir", as_argument(place)]
@@ -103,7 +103,7 @@ def same_data(word: str, ours: Any, theirs: Any) -> bool:
     return isinstance(here, dict) and isinstance(there, dict) and here.get("target") == there.get("target")
 
 
-def other_stage(ours: Any, theirs: Any, trust: Trust) -> list[str]:
+def other_stage(ours: Any, theirs: Any, trust: AllowedTargets) -> list[str]:
     """What makes a config of stage two fit a first stage that is another than the one it names."""
     try:
         made, model = ours["model"]["params"]["autoencoder"], theirs["model"]["params"]["model"]["params"]

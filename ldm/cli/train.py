@@ -12,7 +12,7 @@ from ldm.check.config import BEGINNING
 from ldm.checkpoint.first_stage import first_stage_record, keep_first_stage
 from ldm.cli.arguments import SEED
 from ldm.cli.summary import farewell, resume_command
-from ldm.config import Config, Trust, build, load, validate
+from ldm.config import AllowedTargets, Config, build, load, validate
 from ldm.errors import MissingFile, UserError
 from ldm.interop.compvis import FOREIGN
 from ldm.nn.files import NeedsFiles
@@ -29,7 +29,7 @@ from ldm.training.run import fit, new_folder, process_number, require_fit, seed_
 def train(
     flags: argparse.Namespace,
     config: Config,
-    trust: Trust,
+    trust: AllowedTargets,
     state: dict[str, Any] | None,
     overrides: list[str],
     held: ExitStack,
@@ -88,7 +88,7 @@ def train(
     return 0
 
 
-def checked(config: Config, trust: Trust, flags: argparse.Namespace, state: dict[str, Any] | None) -> dict[str, Any]:
+def checked(config: Config, trust: AllowedTargets, flags: argparse.Namespace, state: dict[str, Any] | None) -> dict[str, Any]:
     """What `--check` knows, once, before processes start, and whether the checkpoint fits; returns what was built on the way.
 
     Raises:

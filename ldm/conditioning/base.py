@@ -44,14 +44,14 @@ class Conditioner(NeedsFiles):
         keys: what it reads of a batch, and what stands for "nothing" there.
         concat_channels: channels it puts beside z_t.
         context_channels, vector_channels: widths of its tokens and its vector; None if it gives none.
-        drop_rate: share of training samples whose condition is replaced by the null condition, for guidance.
+        uncond_prob: share of training samples whose condition is replaced by the null condition, for guidance.
     """
 
     keys: Mapping[str, Key] = {}
     concat_channels: int = 0
     context_channels: int | None = None
     vector_channels: int | None = None
-    drop_rate: float = 0.0
+    uncond_prob: float = 0.0
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         raise NotImplementedError
@@ -138,14 +138,14 @@ class Joint(Conditioner):
 
     def __init__(self, parts: Sequence[Conditioner]) -> None:
         super().__init__()
-        if len({part.drop_rate for part in parts}) != 1:
-            raise ValueError(f"Joint needs parts of one drop rate, got {[part.drop_rate for part in parts]}")
+        if len({part.uncond_prob for part in parts}) != 1:
+            raise ValueError(f"Joint needs parts of one drop rate, got {[part.uncond_prob for part in parts]}")
         self.parts = nn.ModuleList(parts)
         self.keys = {name: key for part in parts for name, key in part.keys.items()}
         self.concat_channels = sum(part.concat_channels for part in parts)
         self.context_channels = next((p.context_channels for p in parts if p.context_channels), None)
         self.vector_channels = next((p.vector_channels for p in parts if p.vector_channels), None)
-        self.drop_rate = parts[0].drop_rate
+        self.uncond_prob = parts[0].uncond_prob
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         result = Conditioning()

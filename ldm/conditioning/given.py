@@ -10,14 +10,14 @@ class GivenContext(Conditioner):
 
     Args:
         width: of the tokens.
-        drop_rate: share of training samples that get the null condition.
+        uncond_prob: share of training samples that get the null condition.
     """
 
-    def __init__(self, width: int, drop_rate: float = 0.0) -> None:
+    def __init__(self, width: int, uncond_prob: float = 0.0) -> None:
         super().__init__()
         integer(width=width)
-        share(drop_rate=drop_rate)
-        self.context_channels, self.drop_rate = width, drop_rate
+        share(uncond_prob=uncond_prob)
+        self.context_channels, self.uncond_prob = width, uncond_prob
         self.keys = {"embedding": Key(shape=("any", width), null=0.0)}
 
     narrow = staticmethod(narrow_tokens)

@@ -28,7 +28,7 @@ class ConcatImage(Conditioner):
             leaves nothing out, so that a cell of the latent knows which of its pixels are in the hole).
         scaled: multiply an encoded image by the model's latent scale. The original does not.
         signed: map an unencoded image from [0, 1] to [-1, 1], as the original does with masks.
-        drop_rate: share of training samples whose image becomes zero (mid grey) before it is encoded or resized.
+        uncond_prob: share of training samples whose image becomes zero (mid grey) before it is encoded or resized.
         fill: batch key of a mask `(B, 1, H, W)`: where it is 1, the image takes the colours around before anything else is
             done with it. The original leaves masked images black there, and what the first stage makes of black beside other
             colours says little about those.
@@ -45,17 +45,17 @@ class ConcatImage(Conditioner):
         factor: int = 1,
         scaled: bool = True,
         signed: bool = False,
-        drop_rate: float = 0.0,
+        uncond_prob: float = 0.0,
         enlarge: int = 1,
         fold: int = 1,
         fill: str | None = None,
     ) -> None:
         super().__init__()
         integer(channels=channels, factor=factor, enlarge=enlarge, fold=fold)
-        share(drop_rate=drop_rate)
+        share(uncond_prob=uncond_prob)
         if encode + (factor > 1) + (enlarge > 1) + (fold > 1) > 1:
             raise ValueError(f"ConcatImage takes one of encode={encode}, factor={factor}, enlarge={enlarge} and fold={fold}")
-        self.key, self.encode_first, self.factor, self.enlarge, self.drop_rate = key, encode, factor, enlarge, drop_rate
+        self.key, self.encode_first, self.factor, self.enlarge, self.uncond_prob = key, encode, factor, enlarge, uncond_prob
         self.scaled, self.signed, self.fold, self.fill = scaled, signed, fold, fill
         times = factor * fold / enlarge
         shape = ("C", "H", "W") if encode else (channels, f"{times:g}h", f"{times:g}w")
@@ -119,14 +119,14 @@ class LabelMap(Conditioner):
     Args:
         num_classes: labels 0 ... num_classes - 1; any other, and always 255 (unlabelled), is zero in every channel.
         rescaler: to the latent's size.
-        drop_rate: share of training samples whose map becomes unlabelled.
+        uncond_prob: share of training samples whose map becomes unlabelled.
     """
 
-    def __init__(self, num_classes: int, rescaler: Rescaler, drop_rate: float = 0.0) -> None:
+    def __init__(self, num_classes: int, rescaler: Rescaler, uncond_prob: float = 0.0) -> None:
         super().__init__()
         integer(num_classes=num_classes)
-        share(drop_rate=drop_rate)
-        self.num_classes, self.rescaler, self.drop_rate = num_classes, rescaler, drop_rate
+        share(uncond_prob=uncond_prob)
+        self.num_classes, self.rescaler, self.uncond_prob = num_classes, rescaler, uncond_prob
         self.keys = {"segmentation": Key(torch.int64, ("H", "W"), UNLABELLED, 0, num_classes - 1, null_in_data=True)}
         self.concat_channels = rescaler.out_channels
 

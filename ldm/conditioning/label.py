@@ -15,20 +15,20 @@ class ClassEmbedding(Conditioner):
     Args:
         num_classes: real classes; the null class for guidance is one more, with index `num_classes`.
         width: of the token (512 in Tab. 13 and 15).
-        drop_rate: share of training samples that get the null class.
+        uncond_prob: share of training samples that get the null class.
         null_class: released models that were never trained for guidance lack it.
 
     Raises:
         ValueError: a drop rate without a null class.
     """
 
-    def __init__(self, num_classes: int, width: int, drop_rate: float = 0.0, null_class: bool = True) -> None:
+    def __init__(self, num_classes: int, width: int, uncond_prob: float = 0.0, null_class: bool = True) -> None:
         super().__init__()
         integer(num_classes=num_classes, width=width)
-        share(drop_rate=drop_rate)
-        if drop_rate and not null_class:
-            raise ValueError(f"{type(self).__name__}: drop_rate needs the null class")
-        self.num_classes, self.drop_rate, self.null_class = num_classes, drop_rate, null_class
+        share(uncond_prob=uncond_prob)
+        if uncond_prob and not null_class:
+            raise ValueError(f"{type(self).__name__}: uncond_prob needs the null class")
+        self.num_classes, self.uncond_prob, self.null_class = num_classes, uncond_prob, null_class
         self.keys = {"label": Key(torch.int64, (), num_classes if null_class else None, 0, num_classes - 1)}
         self.context_channels = width
         self.embedding = nn.Embedding(num_classes + int(null_class), width)
@@ -45,8 +45,8 @@ class ClassVector(ClassEmbedding):
     Args: as in `ClassEmbedding`; `width` is that of the network.
     """
 
-    def __init__(self, num_classes: int, width: int, drop_rate: float = 0.0, null_class: bool = True) -> None:
-        super().__init__(num_classes, width, drop_rate, null_class)
+    def __init__(self, num_classes: int, width: int, uncond_prob: float = 0.0, null_class: bool = True) -> None:
+        super().__init__(num_classes, width, uncond_prob, null_class)
         self.context_channels, self.vector_channels = None, width
         nn.init.normal_(self.embedding.weight, std=0.02)
 
@@ -61,14 +61,14 @@ class LabelVector(Conditioner):
 
     Args:
         num_classes: real classes; the null condition is the zero vector.
-        drop_rate: share of training samples that get the null condition.
+        uncond_prob: share of training samples that get the null condition.
     """
 
-    def __init__(self, num_classes: int, drop_rate: float = 0.0) -> None:
+    def __init__(self, num_classes: int, uncond_prob: float = 0.0) -> None:
         super().__init__()
         integer(num_classes=num_classes)
-        share(drop_rate=drop_rate)
-        self.num_classes, self.drop_rate = num_classes, drop_rate
+        share(uncond_prob=uncond_prob)
+        self.num_classes, self.uncond_prob = num_classes, uncond_prob
         self.keys = {"label": Key(torch.int64, (), num_classes, 0, num_classes - 1)}
         self.vector_channels = num_classes
 

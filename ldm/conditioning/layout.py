@@ -59,7 +59,7 @@ class LayoutTransformer(Conditioner):
     Args:
         tokenizer: boxes to ids.
         width, depth, heads, head_channels: of the transformer.
-        drop_rate: share of training samples that lose all boxes.
+        uncond_prob: share of training samples that lose all boxes.
         logit_head: see `TokenTransformer`.
     """
 
@@ -70,12 +70,12 @@ class LayoutTransformer(Conditioner):
         depth: int,
         heads: int = 8,
         head_channels: int = 64,
-        drop_rate: float = 0.0,
+        uncond_prob: float = 0.0,
         logit_head: bool = False,
     ) -> None:
         super().__init__()
-        share(drop_rate=drop_rate)
-        self.boxes, self.drop_rate, self.context_channels = tokenizer, drop_rate, width
+        share(uncond_prob=uncond_prob)
+        self.boxes, self.uncond_prob, self.context_channels = tokenizer, uncond_prob, width
         self.keys = {
             "boxes": Key(shape=("n", 4), null=0.0, low=0.0, high=1.0),
             "box_labels": Key(torch.int64, ("n",), 0, 0, tokenizer.classes - 1),

@@ -30,7 +30,7 @@ class PretrainedText(TextConditioner):
     Args:
         source: a folder with config.json, a tokenizer and model.safetensors, or a name on the hub.
         length: tokens per caption (77 for CLIP, which has no more positions).
-        drop_rate: share of training samples whose caption becomes "".
+        uncond_prob: share of training samples whose caption becomes "".
         stored: the weights are among those of the model itself, as in Stable Diffusion's files; of `source`, only config.json and
             the tokenizer are read.
         layers: of CLIP, that many transformer blocks are used (Stable Diffusion 2 leaves out the last); all of them without it.
@@ -45,17 +45,17 @@ class PretrainedText(TextConditioner):
         self,
         source: str,
         length: int = 77,
-        drop_rate: float = 0.0,
+        uncond_prob: float = 0.0,
         stored: bool = False,
         layers: int | None = None,
         pad: int | None = None,
     ) -> None:
         super().__init__()
         integer(length=length)
-        share(drop_rate=drop_rate)
+        share(uncond_prob=uncond_prob)
         import transformers
 
-        self.source, self.length, self.drop_rate, self.stored, self.pad = source, length, drop_rate, stored, pad
+        self.source, self.length, self.uncond_prob, self.stored, self.pad = source, length, uncond_prob, stored, pad
         self.config = self._fetch(transformers.AutoConfig.from_pretrained, ("config.json",), trust_remote_code=False)
         if self.config.model_type not in ENCODERS:
             raise UserError(f"text encoder {source!r} is a {self.config.model_type!r} model; expected CLIP or T5")

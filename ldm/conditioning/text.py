@@ -17,7 +17,7 @@ class TextTransformer(TextConditioner):
         tokenizer: captions to ids.
         length: every caption is padded or cut to this many tokens.
         width, depth, heads, head_channels: of the transformer.
-        drop_rate: share of training samples whose caption becomes "".
+        uncond_prob: share of training samples whose caption becomes "".
         logit_head: see `TokenTransformer`.
     """
 
@@ -29,12 +29,12 @@ class TextTransformer(TextConditioner):
         depth: int,
         heads: int = 8,
         head_channels: int = 64,
-        drop_rate: float = 0.0,
+        uncond_prob: float = 0.0,
         logit_head: bool = False,
     ) -> None:
         super().__init__()
-        share(drop_rate=drop_rate)
-        self.tokenizer, self.length, self.drop_rate = tokenizer, length, drop_rate
+        share(uncond_prob=uncond_prob)
+        self.tokenizer, self.length, self.uncond_prob = tokenizer, length, uncond_prob
         self.context_channels = width
         self.transformer = TokenTransformer(tokenizer.vocabulary_size, length, width, depth, heads, head_channels, logit_head)
 

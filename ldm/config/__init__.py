@@ -3,7 +3,7 @@
 from ldm.config.build import build
 from ldm.config.interpolation import allow_environment, literal
 from ldm.config.load import Config, Foreign, load
-from ldm.config.targets import Trust, trust_packages
+from ldm.config.targets import AllowedTargets, trust_packages
 from ldm.config.validate import Problem, require_shape, validate
 from ldm.config.yaml_text import parse
 
@@ -11,7 +11,7 @@ __all__ = [
     "Config",
     "Foreign",
     "Problem",
-    "Trust",
+    "AllowedTargets",
     "allow_environment",
     "build",
     "literal",

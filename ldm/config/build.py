@@ -4,11 +4,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ldm.config.targets import Trust
+from ldm.config.targets import AllowedTargets
 from ldm.errors import MissingFile, UserError, out_of_memory
 
 
-def build(node: Any, trust: Trust, path: str = "", keep_going: Callable[[MissingFile], None] | None = None) -> Any:
+def build(node: Any, trust: AllowedTargets, path: str = "", keep_going: Callable[[MissingFile], None] | None = None) -> Any:
     """Build a `target`/`params` node, and every node inside it.
 
     Args:

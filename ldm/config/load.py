@@ -14,7 +14,7 @@ import yaml
 from ldm.config.interpolation import resolve
 from ldm.config.overrides import check_paths, override
 from ldm.config.renamed import renamed, renamed_path, renamed_references
-from ldm.config.targets import Trust
+from ldm.config.targets import AllowedTargets
 from ldm.config.yaml_text import parse
 from ldm.errors import UserError
 
@@ -68,7 +68,7 @@ def load(
     overrides: Sequence[str] = (),
     start: dict[str, Any] | None = None,
     foreign: "Foreign | None" = None,
-    trust: Trust | None = None,
+    trust: AllowedTargets | None = None,
 ) -> Config:
     """Merge files left to right, then overrides, then resolve `${...}`.
 
@@ -83,14 +83,14 @@ def load(
         UserError: names the file and what is wrong with it.
     """
     try:
-        return _loaded(files, overrides, start, foreign, trust or Trust())
+        return _loaded(files, overrides, start, foreign, trust or AllowedTargets())
     except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:  # a shape of config that nobody foresaw
         named = ", ".join(map(str, [*files, *overrides]))
         raise UserError(f"the config cannot be read ({named}): {type(error).__name__}: {error}") from error
 
 
 def _loaded(
-    files: Sequence[str | Path], overrides: Sequence[str], start: dict[str, Any] | None, foreign: "Foreign | None", trust: Trust
+    files: Sequence[str | Path], overrides: Sequence[str], start: dict[str, Any] | None, foreign: "Foreign | None", trust: AllowedTargets
 ) -> Config:
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}

@@ -11,7 +11,7 @@ import yaml
 
 from ldm.config.interpolation import paths_read
 from ldm.config.renamed import moved, renamed, renamed_path
-from ldm.config.targets import DEFAULT_TARGETS, Trust, did_you_mean
+from ldm.config.targets import DEFAULT_TARGETS, AllowedTargets, did_you_mean
 from ldm.config.types import SEQUENCES, items, kinds, signature
 from ldm.config.yaml_text import FLOAT, Loader
 from ldm.errors import UserError
@@ -23,7 +23,7 @@ SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 SETTINGS = ("sampling", "evaluation")
 
 
-def override(merged: dict[str, Any], word: str, trust: Trust) -> tuple[list[str], Any]:
+def override(merged: dict[str, Any], word: str, trust: AllowedTargets) -> tuple[list[str], Any]:
     """Set what a word says in a config; returns its path, in today's names, and its value.
 
     Raises:
@@ -77,7 +77,7 @@ def check_paths(merged: Mapping[str, Any], words: Sequence[str]) -> None:
             raise UserError(f"override paths.{name}: nothing in the config reads it{did_you_mean(name, read)} (it reads {known})")
 
 
-def annotation_at(merged: Mapping[str, Any], keys: Sequence[str], trust: Trust) -> Any:
+def annotation_at(merged: Mapping[str, Any], keys: Sequence[str], trust: AllowedTargets) -> Any:
     """The type of what lies at a dotted path; `Any` where that is not known."""
     value: Any = merged
     annotation: Any = {"paths": dict[str, str], "name": str, "seed": int}
@@ -96,7 +96,7 @@ def annotation_at(merged: Mapping[str, Any], keys: Sequence[str], trust: Trust) 
     return annotation
 
 
-def arguments(target: Any, trust: Trust) -> dict[str, Any]:
+def arguments(target: Any, trust: AllowedTargets) -> dict[str, Any]:
     """The types of a constructor's arguments, as far as they are known."""
     try:
         found = signature(trust.resolve(str(target)))
@@ -105,7 +105,7 @@ def arguments(target: Any, trust: Trust) -> dict[str, Any]:
     return {name: Any if p.annotation is inspect.Parameter.empty else p.annotation for name, p in found.items()}
 
 
-def value_of(text: str, annotation: Any, trust: Trust, word: str = "") -> Any:
+def value_of(text: str, annotation: Any, trust: AllowedTargets, word: str = "") -> Any:
     """What a typed text means where a value of a type is expected; text that does not fit is returned as it is.
 
     Raises:
@@ -129,7 +129,7 @@ def value_of(text: str, annotation: Any, trust: Trust, word: str = "") -> Any:
     return _composed(node, annotation, trust)
 
 
-def _composed(node: yaml.Node, annotation: Any, trust: Trust) -> Any:
+def _composed(node: yaml.Node, annotation: Any, trust: AllowedTargets) -> Any:
     """A list or mapping of the command line, with entries of the types that are expected there."""
     if isinstance(node, yaml.ScalarNode):
         return plain(node.value, annotation) if not node.style else node.value

@@ -61,6 +61,21 @@ TARGETS = {  # old targets -> today's: CompVis has other classes in modules of t
 }
 ARGUMENTS: dict[str, dict[str, str]] = {  # today's target -> its old arguments -> today's
     "ldm.model.LatentDiffusion": {"schedule": "process"},
+    "ldm.training.DiffusionTraining": {"posthoc_lengths": "posthoc_sigma_rels"},
+    **{
+        f"ldm.conditioning.{name}": {"drop_rate": "uncond_prob"}
+        for name in (
+            "ClassEmbedding",
+            "ClassVector",
+            "ConcatImage",
+            "GivenContext",
+            "LabelMap",
+            "LabelVector",
+            "LayoutTransformer",
+            "PretrainedText",
+            "TextTransformer",
+        )
+    },
     "ldm.training.ClassifierTraining": {"schedule": "process"},
 }
 REFERENCE = re.compile(r"(?<=\$\{)[\w.]+(?=\})")

@@ -65,11 +65,11 @@ def trusted_function(name: str) -> Callable[..., Any]:
     """
     if not any(name.startswith(f"{package}.") for package in _trusted):
         raise ValueError(f"{name!r} is not in a trusted package; --trust {name.partition('.')[0]} admits it")
-    return Trust(_trusted).resolve(name)
+    return AllowedTargets(_trusted).resolve(name)
 
 
 @dataclass(frozen=True)
-class Trust:
+class AllowedTargets:
     """What a config may name.
 
     Attributes:
@@ -80,11 +80,11 @@ class Trust:
     packages: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
 
-    def for_model(self, *more: str) -> "Trust":
+    def for_model(self, *more: str) -> "AllowedTargets":
         """For the config inside a checkpoint, from which a script builds a model and nothing else; `more` may be named as well."""
         return replace(self, only=(*MODEL, *more))
 
-    def for_data(self) -> "Trust":
+    def for_data(self) -> "AllowedTargets":
         """For the config of a run whose data is read, and nothing else."""
         return replace(self, only=DATA)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ldm.config.load import Config
 from ldm.config.renamed import renamed
-from ldm.config.targets import DEFAULT_TARGETS, Trust, did_you_mean
+from ldm.config.targets import DEFAULT_TARGETS, AllowedTargets, did_you_mean
 from ldm.config.types import Built, advice, mismatch, signature
 from ldm.errors import UserError, understood
 from ldm.ranges import finite
@@ -40,7 +40,7 @@ class Problem:
         return f"{self.file}: {self.path}: {self.text}"
 
 
-def validate(config: Config, trust: Trust) -> list[Problem]:
+def validate(config: Config, trust: AllowedTargets) -> list[Problem]:
     """Every problem of a config, in its own order; an empty list means that it can be built.
 
     Nodes without a target at `data:` and `trainer:` get the default one.
@@ -106,7 +106,7 @@ def _published(evaluation: Any) -> Iterator[tuple[str, str]]:
             yield f"evaluation.published.{name}", f"expected a finite number, got {value!r}"
 
 
-def _walk(value: Any, path: str, trust: Trust) -> Iterator[tuple[str, str]]:
+def _walk(value: Any, path: str, trust: AllowedTargets) -> Iterator[tuple[str, str]]:
     if isinstance(value, list):
         for i, item in enumerate(value):
             yield from _walk(item, f"{path}.{i}", trust)
@@ -119,7 +119,7 @@ def _walk(value: Any, path: str, trust: Trust) -> Iterator[tuple[str, str]]:
             yield from _walk(item, f"{path}.{key}", trust)
 
 
-def _check_node(node: dict[str, Any], path: str, trust: Trust) -> Iterator[tuple[str, str]]:
+def _check_node(node: dict[str, Any], path: str, trust: AllowedTargets) -> Iterator[tuple[str, str]]:
     for key in node:
         if key not in NODE_KEYS:
             hint = did_you_mean(key, NODE_KEYS) or (f"; did you mean {path}.params.{key}?" if key in _parameters(node, trust) else "")
@@ -140,14 +140,16 @@ def _check_node(node: dict[str, Any], path: str, trust: Trust) -> Iterator[tuple
     yield from _check_params(target, str(node["target"]), params or {}, bool(node.get("partial")), path, trust)
 
 
-def _parameters(node: dict[str, Any], trust: Trust) -> Iterable[str]:
+def _parameters(node: dict[str, Any], trust: AllowedTargets) -> Iterable[str]:
     try:
         return signature(trust.resolve(str(node["target"])))
     except ValueError:
         return ()
 
 
-def _check_params(target: Any, name: str, params: dict[str, Any], partial: bool, path: str, trust: Trust) -> Iterator[tuple[str, str]]:
+def _check_params(
+    target: Any, name: str, params: dict[str, Any], partial: bool, path: str, trust: AllowedTargets
+) -> Iterator[tuple[str, str]]:
     parameters = signature(target)
     named = {key: p for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -166,7 +168,7 @@ def _check_params(target: Any, name: str, params: dict[str, Any], partial: bool,
         yield f"{path}.params", f"{name} needs {', '.join(map(repr, required))}"
 
 
-def _stand_in(value: Any, trust: Trust) -> Any:
+def _stand_in(value: Any, trust: AllowedTargets) -> Any:
     """The value with nodes replaced by what they will build."""
     if isinstance(value, list):
         return [_stand_in(item, trust) for item in value]

@@ -20,7 +20,7 @@ from ldm.diffusion.process import (
     sqrt,
 )
 from ldm.diffusion.progressive import Received, code_times, progressive
-from ldm.diffusion.tiling import Windows
+from ldm.diffusion.tiling import Tiles
 
 __all__ = [
     "EDM",
@@ -36,7 +36,7 @@ __all__ = [
     "Trigonometric",
     "VarianceExploding",
     "VariancePreserving",
-    "Windows",
+    "Tiles",
     "autoguidance",
     "classifier_free",
     "classifier_guided",

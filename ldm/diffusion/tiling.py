@@ -12,7 +12,7 @@ from ldm.ranges import integer
 
 
 @dataclass(frozen=True)
-class Windows:
+class Tiles:
     """How a latent is cut.
 
     A window's outermost cells next to other windows (a quarter of the overlap) are context only: what a network says there

@@ -13,7 +13,7 @@ from ldm.evaluation.distances import Value
 from ldm.evaluation.extractors import Extractor, load_extractor
 from ldm.evaluation.features import Features, extract
 from ldm.evaluation.paired import same_size
-from ldm.evaluation.provenance import Made, how_made
+from ldm.evaluation.provenance import Provenance, how_made
 from ldm.evaluation.record import Record
 from ldm.evaluation.scan import Scan
 from ldm.evaluation.weightfiles import FOLDER
@@ -71,7 +71,7 @@ class Subject:
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        self.made: Made = how_made(self.samples.settings, self.samples.names, self.samples.images.what)
+        self.made: Provenance = how_made(self.samples.settings, self.samples.names, self.samples.images.what)
         self.extractors: dict[str, Extractor] = {}
         self.known: dict[tuple[str, str], Features] = {}
         if self.reference is None:

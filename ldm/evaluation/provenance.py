@@ -16,7 +16,7 @@ OWN = ("seed", "sha256", "step", "sampler", "steps", "eta", "scale")  # fields o
 
 
 @dataclass(frozen=True)
-class Made:
+class Provenance:
     """The settings that all images of a set share; None where they say nothing.
 
     Attributes:
@@ -36,7 +36,7 @@ class Made:
     class_balance: str | None = None
 
 
-def how_made(settings: Sequence[Mapping[str, Any] | None], names: Sequence[str], what: str) -> Made:
+def how_made(settings: Sequence[Mapping[str, Any] | None], names: Sequence[str], what: str) -> Provenance:
     """What a set says about itself.
 
     Args:
@@ -48,7 +48,7 @@ def how_made(settings: Sequence[Mapping[str, Any] | None], names: Sequence[str],
         UserError: settings that are mixed, images that say nothing among others that do, or numbers that are missing or repeated.
     """
     if all(one is None for one in settings):
-        return Made()
+        return Provenance()
     if None in settings:
         at = list(settings).index(None)
         raise UserError(f"{what}: {names[at]} does not say how it was made, others do: is it one of the samples?")
@@ -62,7 +62,7 @@ def how_made(settings: Sequence[Mapping[str, Any] | None], names: Sequence[str],
     check_numbers([one["number"] for one in told if "number" in one], what)
     others = {key: value for key, value in first.items() if key not in OWN}
     own = {key: first.get(key) for key in OWN if key not in ("sha256", "step")}
-    return Made(**own, checkpoint=first.get("sha256"), training_step=first.get("step"), others=others, class_balance=balance(told))  # type: ignore[arg-type]
+    return Provenance(**own, checkpoint=first.get("sha256"), training_step=first.get("step"), others=others, class_balance=balance(told))  # type: ignore[arg-type]
 
 
 def shared(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """One object of a caption."""
 
     shape: str
@@ -47,7 +47,7 @@ class Asked:
     place: str
 
 
-def parse(caption: str) -> list[Asked]:
+def parse(caption: str) -> list[Request]:
     """The objects a caption of the scenes' grammar asks for.
 
     Raises:
@@ -59,7 +59,7 @@ def parse(caption: str) -> list[Asked]:
         hits = [[w for w in words if w in names] for names in (SHAPES, COLOURS, PLACES)]
         if any(len(hit) != 1 for hit in hits):
             raise ValueError(f"not a caption of the scenes' grammar: {caption!r}")
-        asked.append(Asked(*(hit[0] for hit in hits)))
+        asked.append(Request(*(hit[0] for hit in hits)))
     return asked
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 
 if TYPE_CHECKING:
     from ldm.first_stage.kl import DiagonalGaussian
@@ -84,7 +84,7 @@ class FirstStage(nn.Module):
         """Weight whose gradients balance reconstruction against the adversary (App. G); None if nothing is trained."""
         return None
 
-    def posterior_noise(self, x: Tensor, random: StepRandom) -> Tensor | None:
+    def posterior_noise(self, x: Tensor, random: StepRNG) -> Tensor | None:
         """Noise for a posterior sample of images x `(B, C, H, W)`; None if `encode` makes no use of it."""
         return random.normal("posterior", x.new_empty(len(x), *self.latent_shape(*x.shape[2:]))) if self.stochastic else None
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.networks.levels import check_levels
-from ldm.networks.unet import Parts, cross_middle, descend, narrow, time_mlp
+from ldm.networks.unet import UNetBuilder, cross_middle, descend, narrow, time_mlp
 from ldm.nn.attention import AttentionPool2d
 from ldm.nn.conv import conv3, group_norm
 from ldm.nn.embedding import timestep_embedding
@@ -52,7 +52,7 @@ class NoisyClassifier(nn.Module):
         if size % factor:
             raise ValueError(f"NoisyClassifier halves the size {len(width_mult) - 1} times: {size} is no multiple of {factor}")
         self.in_channels, self.classes, self.size, self.width = in_channels, classes, size, width
-        parts = Parts(
+        parts = UNetBuilder(
             4 * width,
             heads=heads,
             head_channels=head_channels,

@@ -51,7 +51,7 @@ class UpLevel(nn.Module):
         self.blocks, self.up = nn.ModuleList(blocks), up
 
 
-class Parts:
+class UNetBuilder:
     """Makes the pieces of one UNet, or half of one, all with the same settings.
 
     Args: as in `UNet`; `emb_channels` is the width of the time embedding.
@@ -232,7 +232,7 @@ class UNet(Network):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.width, self.context_channels, self.vector_channels = width, context_channels, vector_channels
         self.multiple = 2 ** (len(width_mult) - 1)
-        parts = Parts(
+        parts = UNetBuilder(
             4 * width,
             heads=heads,
             head_channels=head_channels,

@@ -19,7 +19,7 @@ from ldm.errors import UserError
 from ldm.model import LatentDiffusion
 from ldm.ranges import integer, number
 from ldm.rng import generator, normal
-from ldm.sampling.options import Steering
+from ldm.sampling.options import SamplingOptions
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def generate(
     size: tuple[int, int],
     settings: SamplerSettings,
     seed: int = 0,
-    steering: Steering | None = None,
+    steering: SamplingOptions | None = None,
 ) -> Tensor:
     """Sample images.
 
@@ -153,7 +153,7 @@ def generate(
     Raises:
         UserError: a size, strength or number of steps that the model cannot do.
     """
-    steering = steering or Steering()
+    steering = steering or SamplingOptions()
     shape = model.latent_shape(*size)
     device = model.device
     condition = to_device(condition, device)
@@ -175,16 +175,16 @@ def generate(
     return model.decode(finish(z_0), steering.windows).float().clamp(-1, 1)
 
 
-def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSettings, steering: Steering) -> None:
+def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSettings, steering: SamplingOptions) -> None:
     """Whether this sampler can run on the model's process, and whether there is something to guide against.
 
     Raises:
         UserError: it cannot, or there is not.
     """
     settings.check(model.process)
-    if settings.scale == 1.0 or not model.conditioner.reads or steering.negative or steering.worse or model.conditioner.drop_rate:
+    if settings.scale == 1.0 or not model.conditioner.reads or steering.negative or steering.worse or model.conditioner.uncond_prob:
         return
-    _warn_once("the model's config has no drop_rate: guidance needs a model that was trained with dropped conditions")
+    _warn_once("the model's config has no uncond_prob: guidance needs a model that was trained with dropped conditions")
     try:
         model.conditioner.drop(condition, [True] * len(condition[model.conditioner.reads[0]]))
     except ValueError as error:

@@ -10,12 +10,12 @@ from ldm.conditioning.fill import fill_smoothly
 from ldm.data.batch import Batch
 from ldm.diffusion.guidance import Denoise
 from ldm.diffusion.sampling import NO_HOOKS, Hooks, Noise, known_region, last_part
-from ldm.diffusion.tiling import Windows
+from ldm.diffusion.tiling import Tiles
 from ldm.model import LatentDiffusion
 
 
 @dataclass(frozen=True)
-class Steering:
+class SamplingOptions:
     """How one batch is sampled other than plainly. Images are `(B, C, H, W)` in [-1, 1], of the size
     that is sampled; `(1, C, H, W)` is one for all.
 
@@ -38,7 +38,7 @@ class Steering:
     strength: float = 1.0
     known: Tensor | None = None
     hole: Tensor | None = None
-    windows: Windows | None = None
+    windows: Tiles | None = None
     guides: Sequence[Callable[[Denoise], Denoise]] = ()
     on_step: Callable[[], None] = lambda: None
 

@@ -12,7 +12,7 @@ from ldm.diffusion.process import Process
 from ldm.first_stage.base import FirstStage
 from ldm.model import latent_scale
 from ldm.networks.classifier import NoisyClassifier
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 from ldm.training.ema import EMA
 from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule
 
@@ -86,7 +86,7 @@ class ClassifierTraining(TrainingModule):
     def configure_optimizers(self) -> list[Optimizer]:
         return self.make_optimizers(self.optimizer, [list(self.averaged().items())], self.scheduler)
 
-    def _logits(self, batch: Batch, random: StepRandom) -> Tensor:
+    def _logits(self, batch: Batch, random: StepRNG) -> Tensor:
         x = batch["image"]
         with torch.no_grad():
             z = self.first_stage.encode(x, self.first_stage.posterior_noise(x, random))
@@ -95,14 +95,14 @@ class ClassifierTraining(TrainingModule):
         z_t = self.process.add_noise(z_0, t, random.normal("eps", z_0))
         return self.classifier(self.process.scale_input(z_t, t), self.process.network_time(t)).float()  # type: ignore[no-any-return]
 
-    def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
+    def update(self, batch: Batch, random: StepRNG) -> dict[str, Tensor]:
         logits = self._logits(batch, random)
         loss = F.cross_entropy(logits, batch["label"])
         self.backward_through(loss)
         return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == batch["label"]).float().mean()}
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self._logits(batch, StepRandom(0, 0, batch["id"]))
+        logits = self._logits(batch, StepRNG(0, 0, batch["id"]))
         return {"loss": F.cross_entropy(logits, batch["label"]), "accuracy": (logits.argmax(1) == batch["label"]).float().mean()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

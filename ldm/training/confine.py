@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ldm.config import Config, Trust
+from ldm.config import AllowedTargets, Config
 from ldm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # of a server, a database or 
 FOUND = "the run's config"  # origin of what the run says itself; other words are the user's own
 
 
-def kept_inside(config: Config, folder: Path, trust: Trust) -> dict[str, Any]:
+def kept_inside(config: Config, folder: Path, trust: AllowedTargets) -> dict[str, Any]:
     """The config of a resumed run, in which callbacks and loggers write below the run's folder.
 
     A folder that the run's own config names elsewhere is replaced by `RUN/callbacks/<name>` or `RUN/loggers/<name>`, with a note;
@@ -55,7 +55,7 @@ def is_inside(path: Path, folder: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _node(node: Any, path: str, config: Config, folder: Path, trust: Trust) -> Any:
+def _node(node: Any, path: str, config: Config, folder: Path, trust: AllowedTargets) -> Any:
     if not isinstance(node, dict) or "target" not in node:
         return node
     kind, _, name = path.partition(".")

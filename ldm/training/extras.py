@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from ldm.config import Trust
+from ldm.config import AllowedTargets
 from ldm.training.settings import TrainerSettings
 
 HERE = "counts steps and saves by itself"
@@ -30,7 +30,7 @@ INSTEAD = {  # Lightning's callbacks that would do nothing here, or stop the run
 SERVERS = {"CometLogger": "comet_ml", "MLFlowLogger": "mlflow"}  # whose constructors already begin at a server, or make folders
 
 
-def extras(config: dict[str, Any], trust: Trust) -> Iterator[str]:
+def extras(config: dict[str, Any], trust: AllowedTargets) -> Iterator[str]:
     """What is wrong with the `callbacks:` and `loggers:` of a config."""
     for key, base in (("callbacks", pl.Callback), ("loggers", Logger)):
         nodes = config.get(key)
@@ -50,7 +50,7 @@ def extras(config: dict[str, Any], trust: Trust) -> Iterator[str]:
                     yield f"{key}.{name}: {target.__name__} needs the package {package}: pip install {package}"
 
 
-def without_servers(loggers: dict[str, Any], trust: Trust) -> dict[str, Any]:
+def without_servers(loggers: dict[str, Any], trust: AllowedTargets) -> dict[str, Any]:
     """The loggers of a config whose constructors only take note of their arguments."""
     return {name: node for name, node in loggers.items() if getattr(trust.resolve(str(node["target"])), "__name__", "") not in SERVERS}
 

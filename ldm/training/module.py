@@ -15,7 +15,7 @@ from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.nn.weights import mismatch
 from ldm.ranges import number
-from ldm.rng import StepRandom, derive
+from ldm.rng import StepRNG, derive
 from ldm.training.classes import value_problems
 from ldm.training.ema import EMA
 from ldm.training.optim.factories import Named, OptimizerFactory, SchedulerFactory, naming, restore, scheduled
@@ -90,7 +90,7 @@ class TrainingModule(pl.LightningModule):
         """Named parts, for counting parameters."""
         raise NotImplementedError
 
-    def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
+    def update(self, batch: Batch, random: StepRNG) -> dict[str, Tensor]:
         """Losses and backward passes of one micro-batch; returns scalars to log."""
         raise NotImplementedError
 
@@ -135,7 +135,7 @@ class TrainingModule(pl.LightningModule):
             torch.manual_seed(derive(self.run_seed, "dropout", self.step, self.global_rank))
         last = self._micro == self.accumulate - 1
         with nullcontext() if last else self._no_sync():
-            logs = self.update(batch, StepRandom(self.run_seed, self.step, draws(batch)))
+            logs = self.update(batch, StepRNG(self.run_seed, self.step, draws(batch)))
         for name, value in logs.items():
             self.metrics[name] = self.metrics.get(name, 0.0) + value.detach() / self.accumulate
         self._micro = 0 if last else self._micro + 1
@@ -284,7 +284,7 @@ class TrainingModule(pl.LightningModule):
                 self.ema.load_state_dict(state["ema"])
             if self.posthoc is not None:
                 if state.get("posthoc") is None:
-                    raise ValueError("posthoc_lengths begin with a run, not in the middle of one")
+                    raise ValueError("posthoc_sigma_rels begin with a run, not in the middle of one")
                 self.posthoc.restart()
                 self.posthoc.load_state_dict(state["posthoc"])
             for i, optimizer in enumerate(self._optimizers()):

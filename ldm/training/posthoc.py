@@ -60,20 +60,20 @@ class PowerAverages:
 
     Args:
         parameters: by name.
-        lengths: relative length of each average; two (0.05 and 0.1) are enough to make any in between and around.
+        sigma_rels: relative length of each average; two (0.05 and 0.1) are enough to make any in between and around.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], lengths: Sequence[float] = (0.05, 0.1)) -> None:
-        if not lengths or not all(map(finite, lengths)) or len(set(lengths)) != len(lengths):
-            raise ValueError(f"lengths of averages must be some different numbers, got {list(lengths)}")
-        self.parameters, self.lengths, self.updates = dict(parameters), tuple(float(length) for length in lengths), 0
-        self.exponents = [exponent(length) for length in self.lengths]
+    def __init__(self, parameters: Mapping[str, Tensor], sigma_rels: Sequence[float] = (0.05, 0.1)) -> None:
+        if not sigma_rels or not all(map(finite, sigma_rels)) or len(set(sigma_rels)) != len(sigma_rels):
+            raise ValueError(f"lengths of averages must be some different numbers, got {list(sigma_rels)}")
+        self.parameters, self.sigma_rels, self.updates = dict(parameters), tuple(float(length) for length in sigma_rels), 0
+        self.exponents = [exponent(length) for length in self.sigma_rels]
         self.restart()
 
     @torch.no_grad()
     def restart(self) -> None:
         """Take the parameters as they are, on the device where they are."""
-        self.shadows = [{name: p.detach().clone().float() for name, p in self.parameters.items()} for _ in self.lengths]
+        self.shadows = [{name: p.detach().clone().float() for name, p in self.parameters.items()} for _ in self.sigma_rels]
 
     @torch.no_grad()
     def update(self) -> None:
@@ -87,18 +87,18 @@ class PowerAverages:
     def state_dict(self) -> dict[str, Any]:
         """Plain containers."""
         named = {f"{i}.{name}": value for i, shadow in enumerate(self.shadows) for name, value in shadow.items()}
-        return {"updates": self.updates, "lengths": list(self.lengths), **named}
+        return {"updates": self.updates, "lengths": list(self.sigma_rels), **named}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`.
 
         Raises:
-            ValueError: averages of other lengths, or of other parameters.
+            ValueError: averages of other sigma_rels, or of other parameters.
         """
         saved = state.get("lengths")
-        if saved != list(self.lengths):
-            raise ValueError(f"posthoc_lengths are {list(self.lengths)}, but the checkpoint holds averages of {saved}")
+        if saved != list(self.sigma_rels):
+            raise ValueError(f"posthoc_sigma_rels are {list(self.sigma_rels)}, but the checkpoint holds averages of {saved}")
         self.updates = int(state["updates"])
         for i, shadow in enumerate(self.shadows):
             for name, value in shadow.items():

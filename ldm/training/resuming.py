@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ldm.config import Config, Trust, build
+from ldm.config import AllowedTargets, Config, build
 from ldm.errors import UserError
 
 Node = Any
@@ -27,7 +27,13 @@ IN_THE_CHECKPOINT = {  # pattern of paths -> why another value would have no eff
 FROM_THE_CONFIG = (  # built anew from the config, with nothing of the checkpoint in it but weights
     "seed",  # which is held against the checkpoint's on its own
     *("trainer*", "data*", "callbacks*", "loggers*", "sampling*", "evaluation*", "paths*"),
-    *("model.params.ema_decay", "model.params.posthoc_lengths", "model.params.preview*", "model.params.objective*", "model.params.loss*"),
+    *(
+        "model.params.ema_decay",
+        "model.params.posthoc_sigma_rels",
+        "model.params.preview*",
+        "model.params.objective*",
+        "model.params.loss*",
+    ),
     *("model.params.autoencoder*", "model.params.classifier*", "model.params.first_stage*", "model.params.process*"),
     *("model.params.scale", "model.params.mean"),
     *(f"model.params.model.params.{part}*" for part in ("first_stage", "network", "conditioner", "process", "parameterization")),
@@ -51,7 +57,7 @@ class Changes:
     without: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
-def changes(state: dict[str, Any], config: Config, trust: Trust) -> Changes:
+def changes(state: dict[str, Any], config: Config, trust: AllowedTargets) -> Changes:
     """What was changed, once it is known that nothing is that would be ignored.
 
     Args:
@@ -88,7 +94,7 @@ def differences(before: Node, now: Node, path: str = "") -> Iterator[str]:
         yield path
 
 
-def refusal(path: str, before: Node, now: Node, trust: Trust) -> str:
+def refusal(path: str, before: Node, now: Node, trust: AllowedTargets) -> str:
     """Why a value cannot be changed; empty where it can."""
     for pattern, why in IN_THE_CHECKPOINT.items():
         if fnmatchcase(path, pattern):
@@ -149,6 +155,6 @@ def with_old(now: Node, before: Node, path: str) -> Node:
     return result
 
 
-def factories(config: Node, trust: Trust) -> tuple[Any, Any]:
+def factories(config: Node, trust: AllowedTargets) -> tuple[Any, Any]:
     """Optimizer and scheduler factory of a config."""
     return build(at(config, OPTIMIZER), trust, OPTIMIZER), build(at(config, SCHEDULER), trust, SCHEDULER)

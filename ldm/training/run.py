@@ -23,9 +23,9 @@ from ldm.system.signals import answered
 from ldm.training.callbacks.checkpoints import Checkpoints, CleanStop
 from ldm.training.callbacks.endings import Company, told
 from ldm.training.callbacks.loggers import TensorBoard, steady, threads_told
-from ldm.training.callbacks.metrics import Progress, Records
+from ldm.training.callbacks.metrics import MetricLogger, Progress
 from ldm.training.callbacks.time_limit import TimeLimit
-from ldm.training.callbacks.validation import Monitor
+from ldm.training.callbacks.validation import ValidationCallback
 from ldm.training.datamodule import DataModule
 from ldm.training.launch import environment
 from ldm.training.module import DIFFER, TrainingModule, tell_lightning
@@ -107,9 +107,9 @@ def fit(
     device = torch.device(settings.device_type())
     precision.faster_float32(device)
     module.scaler = precision.gradient_scaler(settings.precision, device)
-    records = Records(folder, settings.log_every, start, settings.max_skipped, (state or {}).get("interval"))
+    records = MetricLogger(folder, settings.log_every, start, settings.max_skipped, (state or {}).get("interval"))
     checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state, settings.checkpoint_seconds, records)
-    monitor = Monitor(folder, data, records, settings.validate_every, settings.images_every, settings.validation_batches)
+    monitor = ValidationCallback(folder, data, records, settings.validate_every, settings.images_every, settings.validation_batches)
     stop, company = CleanStop(), Company(folder)
     own = [company, limit, records, Progress(records, settings.steps, settings.max_seconds, settings.share), stop, checkpoints, monitor]
     quiet_lightning()

@@ -11,7 +11,7 @@ from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.first_stage.health import HealthMeter, balance_warnings
 from ldm.first_stage.loss import AutoencoderLoss
 from ldm.first_stage.vq import VQAutoencoder
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 from ldm.training.ema import EMA
 from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, sample_means
 
@@ -78,10 +78,10 @@ class AutoencoderTraining(TrainingModule):
             groups.append(list(self.loss.discriminator.named_parameters()))
         return self.make_optimizers(self.optimizer, groups, self.scheduler)
 
-    def _reconstruct(self, x: Tensor, random: StepRandom) -> Reconstruction:
+    def _reconstruct(self, x: Tensor, random: StepRNG) -> Reconstruction:
         return self.autoencoder.reconstruct(x, self.autoencoder.posterior_noise(x, random))
 
-    def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
+    def update(self, batch: Batch, random: StepRNG) -> dict[str, Tensor]:
         x = batch["image"]
         y = self._reconstruct(x, random)
         loss, logs = self.loss.generator(x, y, self.step, self.autoencoder.last_layer(), scale=self.loss_scale())
@@ -95,7 +95,7 @@ class AutoencoderTraining(TrainingModule):
     def evaluate(self, batch: Batch, meter: HealthMeter | None = None) -> dict[str, Tensor]:
         """As in the base class; `meter` takes part in what is seen."""
         x = batch["image"]
-        y = self._reconstruct(x, StepRandom(0, 0, batch["id"]))
+        y = self._reconstruct(x, StepRNG(0, 0, batch["id"]))
         if meter is not None:
             meter.add(x, y)
         squared = ((y.image.float().clamp(-1, 1) - x) / 2).square().flatten(1).mean(dim=1)
@@ -111,7 +111,7 @@ class AutoencoderTraining(TrainingModule):
         return values | health.scalars(), wrong
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        return {"inputs": batch["image"], "reconstructions": self._reconstruct(batch["image"], StepRandom(0, 0, batch["id"])).image}
+        return {"inputs": batch["image"], "reconstructions": self._reconstruct(batch["image"], StepRNG(0, 0, batch["id"])).image}
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from ldm.data.batch import Batch, Key
 from ldm.diffusion.objective import DiffusionObjective
 from ldm.first_stage.base import FirstStage
 from ldm.model import LatentDiffusion
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 from ldm.sampling.generate import SamplerSettings, generate, to_device
 from ldm.training.ema import EMA
 from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws
@@ -32,7 +32,7 @@ class DiffusionTraining(TrainingModule):
         scheduler: factory over an optimizer; steps once per training step.
         ema_decay: of the trained parts; none is no average.
         ema_of: "all" that is trained, or "network" without the conditioner, as the original does.
-        posthoc_lengths: also keep power-function averages of these relative lengths and store them with every checkpoint,
+        posthoc_sigma_rels: also keep power-function averages of these relative lengths and store them with every checkpoint,
             so that `scripts/posthoc_ema.py` makes an average of any length after the run; such as [0.05, 0.1].
         train_conditioner: off freezes the conditioner.
         start: weights to begin with instead of random ones (`ldm.checkpoint.load.starting_weights`): fine-tuning.
@@ -48,7 +48,7 @@ class DiffusionTraining(TrainingModule):
         ema_decay: float | None = 0.9999,
         preview: SamplerSettings | None = None,
         ema_of: Literal["all", "network"] = "all",
-        posthoc_lengths: Sequence[float] | None = None,
+        posthoc_sigma_rels: Sequence[float] | None = None,
         train_conditioner: bool = True,
         start: StartingWeights | Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -64,7 +64,7 @@ class DiffusionTraining(TrainingModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.preview = preview or SamplerSettings(steps=50)
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
-        self.posthoc = None if posthoc_lengths is None else PowerAverages(self.averaged(), posthoc_lengths)
+        self.posthoc = None if posthoc_sigma_rels is None else PowerAverages(self.averaged(), posthoc_sigma_rels)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Parameters of network and conditioner that need gradients."""
@@ -95,7 +95,7 @@ class DiffusionTraining(TrainingModule):
         learned = [(f"objective.{name}", p) for name, p in self.objective.named_parameters()]
         return self.make_optimizers(self.optimizer, [[*self.trained().items(), *learned]], self.scheduler)
 
-    def update(self, batch: Batch, random: StepRandom) -> dict[str, Tensor]:
+    def update(self, batch: Batch, random: StepRNG) -> dict[str, Tensor]:
         errors = self.model.errors(self.model.dropped(batch, random), self.objective, random)
         loss, logs = self.objective(*errors, self.model.process, self.model.parameterization)
         self.backward_through(loss)
@@ -112,12 +112,12 @@ class DiffusionTraining(TrainingModule):
         sums = torch.zeros(3, self.model.first_stage.channels, dtype=torch.float64)
         for batch in self.trainer.datamodule.first_step():  # type: ignore[attr-defined]
             x = to_device(batch, self.device)["image"]
-            noise = self.model.first_stage.posterior_noise(x, StepRandom(self.run_seed, 0, draws(batch)))
+            noise = self.model.first_stage.posterior_noise(x, StepRNG(self.run_seed, 0, draws(batch)))
             sums += self.model.moments(self.model.first_stage.encode(x, noise))
         self.model.set_scale(self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum"))  # type: ignore[union-attr,arg-type]
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": self.model.errors(batch, self.objective, StepRandom(0, 0, batch["id"]))[0].mean()}
+        return {"loss": self.model.errors(batch, self.objective, StepRNG(0, 0, batch["id"]))[0].mean()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         x = batch["image"]

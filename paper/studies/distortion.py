@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ldm.checkpoint.load import LoadedModel
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.data.batch import Batch, collate
 from ldm.diffusion import DiscreteProcess, code_times, progressive
 from ldm.errors import UserError
@@ -36,7 +36,7 @@ def held_out(loaded: LoadedModel, count: int) -> Batch:
     node = loaded.config.get("data", {}).get("params", {}).get("validation")
     if node is None:
         raise UserError(f"{loaded.path}: the config inside names no validation data (data.params.validation)")
-    images = build(node, Trust().for_data(), "data.params.validation")
+    images = build(node, AllowedTargets().for_data(), "data.params.validation")
     if len(images) < count:
         raise UserError(f"data.params.validation has {len(images)} images, {count} are asked for")
     return collate([images[i] for i in range(count)])

@@ -11,13 +11,13 @@ def encode(x: torch.Tensor, scaled: bool = True) -> torch.Tensor:
 
 
 def test_class_tokens_and_the_null_class() -> None:
-    c = ClassEmbedding(10, 8, drop_rate=0.1)
+    c = ClassEmbedding(10, 8, uncond_prob=0.1)
     batch = {"label": torch.tensor([3, 9])}
     assert c(batch, encode).context.shape == (2, 1, 8)
     assert c.drop(batch, [False, True])["label"].tolist() == [3, 10]
     torch.testing.assert_close(c.null(batch, encode).context, c.embedding.weight[10].expand(2, 1, 8))
     with pytest.raises(ValueError, match="null class"):
-        ClassEmbedding(10, 8, drop_rate=0.1, null_class=False)
+        ClassEmbedding(10, 8, uncond_prob=0.1, null_class=False)
 
 
 def test_text_tokens_and_the_empty_caption() -> None:

@@ -43,7 +43,7 @@ def encode(x: torch.Tensor, scaled: bool = True) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["clip", "t5"])
 def test_tokens_are_the_encoders_own(tmp_path: Path, kind: str) -> None:
-    text = PretrainedText(str(encoder(tmp_path, kind)), length=6, drop_rate=0.1)
+    text = PretrainedText(str(encoder(tmp_path, kind)), length=6, uncond_prob=0.1)
     assert text.context_channels == 16 and not text.loaded and text.missing() == []
     captions = {"caption": ["a red circle", "blue"]}
     context = text(captions, encode).context
@@ -111,6 +111,6 @@ def test_other_encoders_and_lengths_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_narrow_step_needs_none_of_it() -> None:
-    node = {"target": "ldm.conditioning.PretrainedText", "params": {"source": "nowhere", "length": 5, "drop_rate": 0.1}}
+    node = {"target": "ldm.conditioning.PretrainedText", "params": {"source": "nowhere", "length": 5, "uncond_prob": 0.1}}
     narrow = shrink({"conditioner": node})["conditioner"]
-    assert narrow["target"] == "ldm.conditioning.TextTransformer" and narrow["params"]["drop_rate"] == 0.1
+    assert narrow["target"] == "ldm.conditioning.TextTransformer" and narrow["params"]["uncond_prob"] == 0.1

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm.config import Trust, allow_environment, build, load, validate
+from ldm.config import AllowedTargets, allow_environment, build, load, validate
 from ldm.errors import UserError
 
 NETWORK = """
@@ -31,13 +31,13 @@ def base(tmp_path: Path) -> Path:
 
 
 def problems(base: Path, *overrides: str) -> list[str]:
-    return [str(p) for p in validate(load([base], overrides), Trust())]
+    return [str(p) for p in validate(load([base], overrides), AllowedTargets())]
 
 
 def test_a_right_config_has_no_problems_and_builds(base: Path) -> None:
     config = load([base])
-    assert validate(config, Trust()) == []
-    module = build(config.data["model"], Trust(), "model")
+    assert validate(config, AllowedTargets()) == []
+    module = build(config.data["model"], AllowedTargets(), "model")
     assert module.optimizer.keywords == {"lr": 1e-3}  # partial: a factory
 
 
@@ -136,9 +136,9 @@ def test_required_arguments_are_asked_for(base: Path) -> None:
 
 def test_what_a_constructor_refuses_carries_its_path(base: Path) -> None:
     config = load([base], ["model.params.model.params.network.params.head_channels=8"])
-    assert validate(config, Trust()) == []
+    assert validate(config, AllowedTargets()) == []
     with pytest.raises(UserError, match=r"model\.params\.model\.params\.network: ldm\.networks\.UNet: .*exactly one of heads"):
-        build(config.data["model"], Trust(), "model")
+        build(config.data["model"], AllowedTargets(), "model")
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_broken_overrides_are_named(base: Path, word: str) -> None:
 
 def test_trust_admits_one_more_package(base: Path) -> None:
     with pytest.raises(ValueError, match="--trust fractions"):
-        Trust().resolve("fractions.Fraction")
-    assert Trust(("fractions",)).resolve("fractions.Fraction")(1, 2) == 0.5
+        AllowedTargets().resolve("fractions.Fraction")
+    assert AllowedTargets(("fractions",)).resolve("fractions.Fraction")(1, 2) == 0.5
 
 
 def test_a_config_cannot_reach_the_machinery_that_reads_configs(base: Path, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_config_cannot_reach_the_machinery_that_reads_configs(base: Path, tmp_
     )
     assert any("not public" in text for text in problems(base, f"data.params.train={evil}"))
     with pytest.raises(UserError, match="not public"):
-        build({"target": "ldm.config.load"}, Trust())
+        build({"target": "ldm.config.load"}, AllowedTargets())
 
 
 def test_files_that_take_nodes_from_one_another_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from ldm.checkpoint.load import load_model
-from ldm.config import Trust, build, load, require_shape, validate
+from ldm.config import AllowedTargets, build, load, require_shape, validate
 from ldm.config.renamed import original, renamed
 from ldm.model import LatentDiffusion
 from ldm.system.files import save_weights
@@ -45,7 +45,7 @@ def write(tmp_path: Path):
 
 def process_of(*files: Path, words: tuple[str, ...] = ()) -> dict:
     config = load(files, words)
-    assert validate(config, Trust()) == []
+    assert validate(config, AllowedTargets()) == []
     params = config.data["model"]["params"]["model"]["params"]
     assert "schedule" not in params
     return params["process"]
@@ -54,7 +54,7 @@ def process_of(*files: Path, words: tuple[str, ...] = ()) -> dict:
 def test_an_old_config_builds_the_same_process(write) -> None:
     old = write("old.yaml", OLD)
     assert process_of(old) == {"target": "ldm.diffusion.cosine", "params": {"T": 100}}
-    module = build(load([old]).data["model"], Trust(), "model")
+    module = build(load([old]).data["model"], AllowedTargets(), "model")
     assert module.model.process.T == 100
 
 
@@ -107,7 +107,7 @@ def test_weights_with_an_old_header_load(tmp_path: Path) -> None:
     torch.manual_seed(0)
     node = require_shape(OLD, "test")["model"]["params"]["model"]
     assert node["params"]["process"] == MODEL["params"]["schedule"]
-    model: LatentDiffusion = build(node, Trust())
+    model: LatentDiffusion = build(node, AllowedTargets())
     save_weights(tmp_path / "w.safetensors", model.state_dict(), {"ldm_checkpoint": 1, "step": 3, "config": OLD, "ema": {}})
     loaded = load_model(str(tmp_path / "w.safetensors"))
     assert loaded.step == 3 and loaded.model.process.T == 100

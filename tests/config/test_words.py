@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ldm.config import Trust, literal, load, validate
+from ldm.config import AllowedTargets, literal, load, validate
 from ldm.errors import UserError
 from ldm.system.shell import as_argument
 
@@ -106,7 +106,7 @@ def test_a_value_is_what_its_parameter_takes(file: Path, key: str, typed: str, e
     ],
 )
 def test_what_does_not_fit_gets_advice(file: Path, word: str, message: str) -> None:
-    found = [str(problem) for problem in validate(load([file], [word]), Trust())]
+    found = [str(problem) for problem in validate(load([file], [word]), AllowedTargets())]
     assert len(found) == 1 and message in found[0], found
 
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_refused(file: Path, word: str, message: str) -> 
 
 def test_text_that_yaml_takes_for_a_number_is_asked_for_in_quotes(file: Path) -> None:
     file.write_text(CONFIG.replace("images: photos", "images: 2024_01"))
-    assert any("put it in quotes" in str(problem) for problem in validate(load([file]), Trust()))
+    assert any("put it in quotes" in str(problem) for problem in validate(load([file]), AllowedTargets()))
 
 
 @pytest.mark.parametrize("path", ["a${b}", "${paths.images}/x", "a${b", "a\\${b}", "a$b{c}", "$HOME", "it's #1"])

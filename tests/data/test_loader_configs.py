@@ -7,7 +7,7 @@ import pytest
 from miniatures import coco, landscapes, openimages, picture
 
 from ldm.check import check
-from ldm.config import Trust, build, load, validate
+from ldm.config import AllowedTargets, build, load, validate
 from ldm.interop.compvis import translate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -26,19 +26,19 @@ STAGES = "model.params.model.params.conditioner.params.rescaler.params.stages=0"
 )
 def test_check_lacks_files_without_data_and_is_ready_with_a_miniature(tmp_path: Path, name: str, overrides: list[str], key: str) -> None:
     path, words = ROOT / f"configs/ldm/{name}.yaml", [word.format(tmp=tmp_path) for word in overrides]
-    report = check(load([path, PIXELS], [*words, *SMALL]), Trust())
+    report = check(load([path, PIXELS], [*words, *SMALL]), AllowedTargets())
     assert report.exit_code == 3 and len(report.missing) == 2 and all("data.params." in line for line in report.missing)
     coco(tmp_path / "coco")
     landscapes(tmp_path / "land")
-    report = check(load([path, PIXELS], [*words, *SMALL]), Trust())
+    report = check(load([path, PIXELS], [*words, *SMALL]), AllowedTargets())
     assert (report.exit_code, report.problems, report.missing) == (0, [], []) and key in report.batch
 
 
 def test_openimages_config_reads_a_miniature(tmp_path: Path) -> None:
     openimages(tmp_path)
     config = load([ROOT / "configs/data/openimages-boxes256.yaml"], [f"paths.openimages_boxes={tmp_path}", *SMALL])
-    assert [p for p in validate(config, Trust()) if p.path.startswith("data")] == []
-    data: Any = build(config.data["data"]["params"]["train"], Trust(), "data.params.train")
+    assert [p for p in validate(config, AllowedTargets()) if p.path.startswith("data")] == []
+    data: Any = build(config.data["data"]["params"]["train"], AllowedTargets(), "data.params.train")
     assert len(data) == 2 and data[0]["image"].shape == (3, 64, 64)
 
 
@@ -61,8 +61,10 @@ def test_configs_of_images_read_the_layout_of_the_download(tmp_path: Path, confi
         (tmp_path / name).write_text(line)
     key = Path(where).parts[0]
     content = load([ROOT / f"configs/data/{config}.yaml"], [f"paths.{key}={tmp_path / key}"])
-    assert [p for p in validate(content, Trust()) if p.path.startswith("data")] == []
-    parts: list[Any] = [build(content.data["data"]["params"][part], Trust(), f"data.params.{part}") for part in ("train", "validation")]
+    assert [p for p in validate(content, AllowedTargets()) if p.path.startswith("data")] == []
+    parts: list[Any] = [
+        build(content.data["data"]["params"][part], AllowedTargets(), f"data.params.{part}") for part in ("train", "validation")
+    ]
     assert [(len(part), part[0]["image"].shape) for part in parts] == [(1, (3, 256, 256))] * 2
 
 

@@ -8,7 +8,7 @@ import torch
 
 from ldm.diffusion import EDM, RectifiedFlow, Trigonometric, VariancePreserving, cosine, linear
 from ldm.diffusion.process import LogitNormal, LogNormal, LogUniform, Shifted, TimeDistribution, Uniform
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 
 GRID = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000  # quantiles: their images have the moments of the distribution
 
@@ -56,7 +56,7 @@ def test_shifted() -> None:
 @pytest.mark.parametrize("process", [RectifiedFlow(LogitNormal()), Trigonometric(), EDM(), VariancePreserving()])
 def test_times_are_counted_finite_and_of_the_process(process) -> None:
     def drawn(step: int, *ids: str) -> torch.Tensor:
-        return process.draw_times(StepRandom(3, step, ids), torch.device("cpu"))
+        return process.draw_times(StepRNG(3, step, ids), torch.device("cpu"))
 
     t = drawn(5, *map(str, range(500)))
     assert t.shape == (500,) and t.dtype == torch.float32 and bool((t > 0).all()) and torch.isfinite(process.network_time(t)).all()

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldm.conditioning import ConcatImage
-from ldm.diffusion import Windows, cosine
+from ldm.diffusion import Tiles, cosine
 from ldm.first_stage import IdentityFirstStage
 from ldm.model import LatentDiffusion
 from ldm.networks import UNet
@@ -16,7 +16,7 @@ from ldm.networks import UNet
 @pytest.mark.parametrize("shape", [(40, 24), (16, 50), (12, 12)])
 def test_a_pointwise_function_is_as_without_windows(size: int, overlap: int, shape: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *shape)
-    found = Windows(size, overlap, 3).apply(lambda crop, rows: crop.square() + rows[:, None, None, None], x)
+    found = Tiles(size, overlap, 3).apply(lambda crop, rows: crop.square() + rows[:, None, None, None], x)
     torch.testing.assert_close(found, x.square() + torch.tensor([0.0, 1.0])[:, None, None, None])
 
 
@@ -25,19 +25,19 @@ def test_a_convolution_within_a_quarter_of_the_overlap_has_no_seams() -> None:
     kernel, x = torch.randn(2, 3, 5, 5), torch.randn(1, 3, 48, 33)  # sees 2 cells around: a quarter of 8
     whole = F.conv2d(x, kernel, padding=2)
     for batch in (1, 4, 100):
-        found = Windows(16, 8, batch).apply(lambda crop, rows: F.conv2d(crop, kernel, padding=2), x)
+        found = Tiles(16, 8, batch).apply(lambda crop, rows: F.conv2d(crop, kernel, padding=2), x)
         torch.testing.assert_close(found, whole, atol=1e-5, rtol=0)
 
 
 def test_a_decoder_in_windows() -> None:
     x = torch.randn(1, 1, 20, 12)
-    found = Windows(8, 4).apply(lambda crop, rows: F.interpolate(crop, scale_factor=2.0), x, enlarge=2)
+    found = Tiles(8, 4).apply(lambda crop, rows: F.interpolate(crop, scale_factor=2.0), x, enlarge=2)
     torch.testing.assert_close(found, F.interpolate(x, scale_factor=2.0))
 
 
 def test_an_encoder_in_windows() -> None:
     x = torch.randn(2, 3, 40, 24)
-    found = Windows(8, 4, 3).apply(lambda crop, rows: F.avg_pool2d(crop, 2), x, reduce=2)
+    found = Tiles(8, 4, 3).apply(lambda crop, rows: F.avg_pool2d(crop, 2), x, reduce=2)
     torch.testing.assert_close(found, F.avg_pool2d(x, 2))
 
 
@@ -53,13 +53,13 @@ def model() -> LatentDiffusion:
 def test_the_condition_is_cut_with_the_latent_and_batches_do_not_matter() -> None:
     m, z, low = model(), torch.randn(3, 1, 16, 24), torch.rand(3, 1, 16, 24)
     t = 500
-    found = [m.denoiser({"low_res": low}, 1.0, windows=Windows(8, 4, batch, 2))(z, t).z_0 for batch in (1, 2, 7, 64)]
+    found = [m.denoiser({"low_res": low}, 1.0, windows=Tiles(8, 4, batch, 2))(z, t).z_0 for batch in (1, 2, 7, 64)]
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], atol=1e-6, rtol=0)
-    alone = m.denoiser({"low_res": low[1:2]}, 1.0, windows=Windows(8, 4, 5, 2))(z[1:2], t).z_0
+    alone = m.denoiser({"low_res": low[1:2]}, 1.0, windows=Tiles(8, 4, 5, 2))(z[1:2], t).z_0
     torch.testing.assert_close(alone, found[0][1:2], atol=1e-6, rtol=0)
     whole = m.denoiser({"low_res": low})(z, t).z_0
-    torch.testing.assert_close(m.denoiser({"low_res": low}, windows=Windows(32, 4))(z, t).z_0, whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(m.denoiser({"low_res": low}, windows=Tiles(32, 4))(z, t).z_0, whole, atol=1e-6, rtol=0)
 
 
 def test_gradients_pass_windows() -> None:
@@ -68,7 +68,7 @@ def test_gradients_pass_windows() -> None:
     def square(crop: Tensor, rows: Tensor) -> Tensor:
         return crop.square()
 
-    (gradient,) = torch.autograd.grad(Windows(8, 4).apply(square, x).sum(), x)
+    (gradient,) = torch.autograd.grad(Tiles(8, 4).apply(square, x).sum(), x)
     torch.testing.assert_close(gradient, 2 * x.detach())
 
 
@@ -82,7 +82,7 @@ def test_nothing_inside_the_windows_waits_for_the_way_back() -> None:
 
     x = torch.zeros(1, 1, 64, 64, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(lambda y: kept.append(y.numel()) or y, lambda y: y):
-        y = Windows(8, 4).apply(exponents, x)
+        y = Tiles(8, 4).apply(exponents, x)
     assert sum(kept) < 10 * 4 * x.numel()
     (gradient,) = torch.autograd.grad(y.sum(), x)
     (expected,) = torch.autograd.grad(exponents(x, x).sum(), x)
@@ -92,4 +92,4 @@ def test_nothing_inside_the_windows_waits_for_the_way_back() -> None:
 @pytest.mark.parametrize("words", [(7, 2, 1, 2), (8, 8, 1, 1), (8, -1, 1, 1), (8, 4, 0, 1), (0, 0, 1, 1)])
 def test_wrong_windows_are_refused(words: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match="overlap|windows"):
-        Windows(*words)
+        Tiles(*words)

@@ -10,7 +10,7 @@ import yaml
 
 from ldm.check import check
 from ldm.checkpoint.load import pretrained
-from ldm.config import Config, Trust, build, load
+from ldm.config import AllowedTargets, Config, build, load
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.interop.compvis import export, write_state
@@ -28,7 +28,7 @@ KINDS = ["run", "compvis", "compvis safetensors", "diffusers", "inside another m
 def stage(folder: Path, kind: str) -> Path:
     """A first stage as a program stores it."""
     torch.manual_seed(0)
-    made = build(KL, Trust())
+    made = build(KL, AllowedTargets())
     if kind == "run":
         training = {"target": "ldm.training.AutoencoderTraining", "params": {"autoencoder": KL}}
         metadata = {"ldm_checkpoint": 1, "step": 3, "config": {"model": training}, "ema": {}}
@@ -57,7 +57,7 @@ def stage(folder: Path, kind: str) -> Path:
 
 
 def changed(**params: Any) -> FirstStage:
-    made = build({**KL, "params": {**KL["params"], **params}}, Trust())
+    made = build({**KL, "params": {**KL["params"], **params}}, AllowedTargets())
     assert isinstance(made, FirstStage)
     return made
 
@@ -67,7 +67,7 @@ def test_it_is_built_from_the_file_alone(tmp_path: Path, kind: str) -> None:
     path = str(stage(tmp_path / "stage", kind))
     found = pretrained(path)
     torch.manual_seed(0)
-    expected = build(KL, Trust()).state_dict()
+    expected = build(KL, AllowedTargets()).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
     # what the config repeats has to be the same; what only training knows, and other spellings of it, do not count
     same = pretrained(path, changed(dropout=0.1, initial_log_variance=-3.0, features=4, attention_at=(2, 8)))
@@ -89,7 +89,9 @@ def test_a_difference_is_one_error_that_names_the_key(tmp_path: Path, kind: str,
 def test_another_kind_of_first_stage_is_named(tmp_path: Path) -> None:
     other = {"channels": 4, "codebook_size": 8, "width": 32, "width_mult": [1, 2], "blocks_per_level": 1}
     with pytest.raises(UserError, match="is a KLAutoencoder, the config describes a VQAutoencoder"):
-        pretrained(str(stage(tmp_path / "stage", "run")), build({"target": "ldm.first_stage.VQAutoencoder", "params": other}, Trust()))
+        pretrained(
+            str(stage(tmp_path / "stage", "run")), build({"target": "ldm.first_stage.VQAutoencoder", "params": other}, AllowedTargets())
+        )
 
 
 def test_without_its_yaml_a_checkpoint_takes_the_configs_word(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_a_stage_two_config_may_leave_it_out(tmp_path: Path, kind: str, given: s
         "network": {"target": "ldm.networks.UNet", "params": net},
         "conditioner": {"target": "ldm.conditioning.ClassEmbedding", "params": {"num_classes": 10, "width": 8}},
     }
-    report = check(Config(node, node), Trust())
+    report = check(Config(node, node), AllowedTargets())
     if given == "another width":
         assert report.exit_code == 2 and "width is 32 in the file, 64 in the config" in report.text(), report.text()
     else:  # digits have one channel and this first stage takes three: which the check knows from the file

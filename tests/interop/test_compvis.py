@@ -10,7 +10,7 @@ import torch
 from recorded import cases_in, judge, read_case, runner_for
 from safetensors.torch import load_file, save_file
 
-from ldm.config import Trust, build, load
+from ldm.config import AllowedTargets, build, load
 from ldm.errors import UserError
 from ldm.interop.compvis import from_compvis, names_of, to_compvis
 from ldm.interop.compvis.config import network, vq_autoencoder
@@ -62,7 +62,7 @@ def test_folders_that_hold_no_cases(script, tmp_path: Path, text: str, message: 
 
 def test_names_there_and_back_are_the_same_bits() -> None:
     case = read_case(FOLDER, "unet_crossattn_d1")
-    net = build(network(case.target, case.params), Trust())
+    net = build(network(case.target, case.params), AllowedTargets())
     from_compvis(net, case.weights)
     back = to_compvis(net)
     assert back.keys() == case.weights.keys() and all(torch.equal(back[key], case.weights[key]) for key in back)
@@ -70,7 +70,7 @@ def test_names_there_and_back_are_the_same_bits() -> None:
 
 def test_missing_and_leftover_keys_are_named() -> None:
     case = read_case(FOLDER, "vq_basic")
-    stage = build(vq_autoencoder(case.target, case.params), Trust())
+    stage = build(vq_autoencoder(case.target, case.params), AllowedTargets())
     weights = dict(case.weights)
     weights["something.else"] = weights.pop("quant_conv.bias")
     with pytest.raises(UserError, match=r"missing \['quant_conv\.bias'\], left over \['something\.else'\]"):
@@ -126,7 +126,7 @@ def test_full_size_names_and_shapes_are_the_official_ones(config: str) -> None:
     for part in path.split("."):
         node = node["params"][part]
     with torch.device("meta"):
-        module = build(node, Trust())
+        module = build(node, AllowedTargets())
     state = module.state_dict()
     expected = {key.removeprefix(prefix): tuple(shape) for key, shape in keys.items() if key.startswith(prefix)}
     expected = {key: shape for key, shape in expected.items() if not (prefix == "" and key.startswith("loss."))}

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ldm.config import Trust, build, load
+from ldm.config import AllowedTargets, build, load
 from ldm.diffusion.process.spacing import uniform
 from ldm.diffusion.sampling import ddim
 from ldm.errors import MissingFile, UserError
@@ -39,7 +39,7 @@ VQ: dict[str, Any] = {
     "params": {"channels": 3, "codebook_size": 32, "width": 64, "width_mult": [1, 2], "blocks_per_level": 1},
 }
 UNET = {"width": 64, "width_mult": [1, 2], "blocks_per_level": 1, "attention_at": [2]}
-TEXT = {"width": 64, "depth": 2, "heads": 2, "head_channels": 32, "drop_rate": 0.1}
+TEXT = {"width": 64, "depth": 2, "heads": 2, "head_channels": 32, "uncond_prob": 0.1}
 
 
 def changed(node: dict[str, Any], **params: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def model_node(first_stage: dict[str, Any], channels: int, concat: int = 0, proc
 def made(node: dict[str, Any]) -> Any:
     """A model with nothing at zero, so that no difference hides behind a zero weight."""
     torch.manual_seed(0)
-    model = build(node, Trust()).eval()
+    model = build(node, AllowedTargets()).eval()
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.GroupNorm | nn.LayerNorm):
             nn.init.normal_(module.weight, float("Norm" in type(module).__name__), 0.1 if module.weight.ndim < 2 else 0.03)
@@ -73,7 +73,7 @@ def made(node: dict[str, Any]) -> Any:
 
 def class_conditional() -> dict[str, Any]:
     node = model_node(VQ, 3, heads=2, context_channels=32, transformer_depth=2, attention_at=[1, 2])
-    condition = {"target": "ldm.conditioning.ClassEmbedding", "params": {"num_classes": 5, "width": 32, "drop_rate": 0.1}}
+    condition = {"target": "ldm.conditioning.ClassEmbedding", "params": {"num_classes": 5, "width": 32, "uncond_prob": 0.1}}
     return changed(node, conditioner=condition, scale=0.7)
 
 
@@ -124,7 +124,7 @@ our_images, their_images = ROUNDTRIPS.our_images, ROUNDTRIPS.their_images
 def same_back(model: Any, folder: Path) -> Any:
     """Reads the folder, builds what its node says, and holds the bits against the model's."""
     foreign = read_folder(folder)
-    again = build(foreign.node, Trust()).eval()
+    again = build(foreign.node, AllowedTargets()).eval()
     state = model.state_dict()
     assert again.state_dict().keys() == foreign.weights.keys() == state.keys()
     assert all(torch.equal(foreign.weights[name], state[name]) for name in state)
@@ -154,7 +154,7 @@ def test_diffusers_makes_the_same_images_and_the_folder_comes_back_bit_by_bit(na
     again = same_back(model, tmp_path)
     assert torch.equal(again.process.betas, model.process.betas) and again.parameterization == model.parameterization
     assert torch.equal(our_images(again, batch, start, 2), our_images(model, batch, start, 2))
-    assert getattr(again.conditioner, "drop_rate", 0.0) == model.conditioner.drop_rate
+    assert getattr(again.conditioner, "uncond_prob", 0.0) == model.conditioner.uncond_prob
 
 
 def test_the_unconditional_pipeline_runs(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_processes_and_their_steps(process: dict[str, Any], tmp_path: Path) -> N
     file.write_text(json.dumps({**values, "trained_betas": scheduler.betas.tolist(), "_ldm": {}}))  # as others would write them
     found = read_folder(tmp_path).node["params"]["process"]
     assert found["target"] == ("ldm.diffusion.from_betas" if unnamed else process["target"])
-    assert (build(found, Trust()).betas / model.process.betas - 1).abs().max() < 1e-6
+    assert (build(found, AllowedTargets()).betas / model.process.betas - 1).abs().max() < 1e-6
 
 
 def test_a_schedule_that_ends_in_pure_noise(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_full_size_names_and_shapes_are_those_of_the_classes(config: str) -> Non
     parts = {"network": write_unet(node["network"], 64), "first_stage": write_autoencoder(unwrapped(node["first_stage"]), 1.0, 256)}
     for part, values in parts.items():
         with torch.device("meta"):
-            ours = build(unwrapped(node[part]), Trust())
+            ours = build(unwrapped(node[part]), AllowedTargets())
             kind = getattr(diffusers, values["_class_name"])
             theirs = kind.from_config({key: value for key, value in values.items() if key != "_class_name"})
         expected = {name: value.shape for name, value in theirs.state_dict().items()}
@@ -342,7 +342,7 @@ def test_a_folder_that_diffusers_wrote(tmp_path: Path) -> None:
     vqvae = diffusers.VQModel(block_out_channels=(32,), scaling_factor=0.5)
     diffusers.LDMPipeline(vqvae=vqvae, unet=unet, scheduler=diffusers.DDIMScheduler(clip_sample=False)).save_pretrained(tmp_path)
     foreign = read_folder(tmp_path)
-    model = build(foreign.node, Trust()).eval()
+    model = build(foreign.node, AllowedTargets()).eval()
     model.load_state_dict(foreign.weights)
     z = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
@@ -483,13 +483,13 @@ def test_what_diffusers_cannot_express_is_refused_and_nothing_is_written(unet: A
     condition = {"target": "ldm.conditioning.LabelVector", "params": {"num_classes": 5}} if "vector_channels" in unet else None
     node = changed(node, conditioner=condition)
     with pytest.raises(UserError, match=message):
-        write_folder(build(node, Trust()), node, tmp_path / "out")
+        write_folder(build(node, AllowedTargets()), node, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_other_refusals(tmp_path: Path) -> None:
     node = model_node(KL, 4, head_channels=32)
-    model = build(node, Trust())
+    model = build(node, AllowedTargets())
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
     unnamed = {"target": "ldm.checkpoint.load.pretrained", "params": {"checkpoint": "x"}}
@@ -511,7 +511,7 @@ def test_other_refusals(tmp_path: Path) -> None:
         (changed(node, mean=[0.0, 1.0, 0.0, 0.0]), "a scale or a mean for each channel"),
     ):
         with pytest.raises(UserError, match=message):
-            write_folder(build(spoiled, Trust()), spoiled, tmp_path / "out")
+            write_folder(build(spoiled, AllowedTargets()), spoiled, tmp_path / "out")
     unscaled = changed(node, scale="std")
     with pytest.raises(UserError, match="scale is nan"):
-        write_folder(build(unscaled, Trust()), unscaled, tmp_path / "out")
+        write_folder(build(unscaled, AllowedTargets()), unscaled, tmp_path / "out")

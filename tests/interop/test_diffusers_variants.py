@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ldm.checkpoint.load import pretrained
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.interop.diffusers import read_folder, write_folder
 
@@ -43,7 +43,7 @@ def test_other_group_norms_compute_what_theirs_do(tmp_path: Path, name: str, gro
     torch.testing.assert_close(ours.encode(x), encoded.latent_dist.mean if name == "AutoencoderKL" else encoded.latents)
     torch.testing.assert_close(ours.decode(z), theirs.decode(z).sample)
     found = read_folder(tmp_path / "in")
-    back = build(found.node, Trust())
+    back = build(found.node, AllowedTargets())
     back.load_state_dict(found.weights)
     write_folder(back, found.node, tmp_path / "out", 16)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["norm_num_groups"] == groups

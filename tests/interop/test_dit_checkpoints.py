@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ldm.checkpoint.load import load_model
 from ldm.checkpoint.source import read_source
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.first_stage import KLAutoencoder
 from ldm.interop.compvis.state import Weights, first_stage_to_state
@@ -218,6 +218,6 @@ def test_other_models_have_no_place_in_their_files() -> None:
         ({"network": same, "process": flow, "conditioner": wide, "parameterization": "velocity"}, "time_reversed"),
     ):
         stage = {"target": "ldm.first_stage.IdentityFirstStage", "params": {"channels": 1}}
-        made = build({"target": "ldm.model.LatentDiffusion", "params": {"first_stage": stage, **parts}}, Trust())
+        made = build({"target": "ldm.model.LatentDiffusion", "params": {"first_stage": stage, **parts}}, AllowedTargets())
         with pytest.raises(UserError, match=reason):
             to_state(made, Weights(dict(made.state_dict())))

@@ -11,7 +11,7 @@ import yaml
 from official import trees
 
 from ldm.checkpoint.source import unwrap
-from ldm.config import Trust, build, load
+from ldm.config import AllowedTargets, build, load
 from ldm.errors import UserError
 from ldm.interop.compvis import FOREIGN, is_compvis, translate
 from ldm.interop.compvis.state import first_stage_from_state, first_stage_to_state, from_state, to_state
@@ -35,7 +35,7 @@ def model_of(name: str) -> Any:
     params = content["model"]["params"]
     node = unwrap(params["model"]) if "model" in params else params["autoencoder"]
     with torch.device("meta"):
-        return build(node, Trust(), name)
+        return build(node, AllowedTargets(), name)
 
 
 @pytest.mark.parametrize("name", RATES)

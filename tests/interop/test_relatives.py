@@ -8,7 +8,7 @@ import yaml
 from official import trees
 from PIL import Image
 
-from ldm.config import Trust, build, load
+from ldm.config import AllowedTargets, build, load
 from ldm.errors import UserError
 from ldm.interop.compvis import FOREIGN
 
@@ -46,7 +46,7 @@ def test_a_list_of_ones_own_images(tmp_path: Path, target: str, key: str, monkey
     absolute = pictures(tmp_path, ["b.png", "deep/a [1].jpg", "c.png"])
     (tmp_path / "list.txt").write_text("\n".join([absolute[0], "deep/a [1].jpg", "gone.png", absolute[0], ""]))
     node = translated(tmp_path, with_data(target, **{key: str(tmp_path / "list.txt"), "size": 16}))["data"]["params"]["train"]
-    data = build(node, Trust())
+    data = build(node, AllowedTargets())
     assert type(data).__name__ == "ListedImages" and len(data) == 2 and tuple(data[1]["image"].shape) == (3, 16, 16)
     assert [Path(record.name).name for record in data.records] == ["b.png", "a [1].jpg"]  # in the list's order
     assert len(data.broken) == 2 and "no file gone.png" in data.broken[0] and "a second time" in data.broken[1]
@@ -56,7 +56,7 @@ def test_a_list_of_ones_own_images_is_checked(script, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="CustomTrain: needs training_images_list_file or test_images_list_file"):
         translated(tmp_path, with_data("taming.data.custom.CustomTrain", size=16))
     with pytest.raises(UserError, match="needs root"):
-        build({"target": "ldm.data.ListedImages", "params": {"root": None, "size": 16}}, Trust())
+        build({"target": "ldm.data.ListedImages", "params": {"root": None, "size": 16}}, AllowedTargets())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ldm.checkpoint.load import load_model
 from ldm.checkpoint.source import read_source, unwrap
-from ldm.config import Trust, build, load
+from ldm.config import AllowedTargets, build, load
 from ldm.diffusion.parameterization import PARAMETERIZATIONS
 from ldm.errors import UserError
 from ldm.interop.compvis import FOREIGN
@@ -105,7 +105,7 @@ def released(folder: Path, version: int, name: str = "model.ckpt", hub: bool = F
     (folder / "bare.yaml").write_text(yaml.safe_dump(bare))
     (folder / "config.yaml").write_text(yaml.safe_dump(content))
     torch.manual_seed(3)
-    model = build(unwrap(load([folder / "bare.yaml"], foreign=FOREIGN).data["model"]["params"]["model"]), Trust(), "model")
+    model = build(unwrap(load([folder / "bare.yaml"], foreign=FOREIGN).data["model"]["params"]["model"]), AllowedTargets(), "model")
     assert isinstance(model, LatentDiffusion)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.05)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ldm.check import Report, build_on_meta, without_checkpoints
-from ldm.config import Trust, load
+from ldm.config import AllowedTargets, load
 from ldm.errors import UserError
 from ldm.evaluation.extractor import SmallExtractor
 from ldm.evaluation.extractors import Demo
@@ -34,7 +34,7 @@ def built(root: Path, name: str):
     config = load([root / "configs" / "demo" / "compression" / f"{name}.yaml"])
     report = Report()
     node = without_checkpoints(config.data["model"], "model", report)
-    return config.data, build_on_meta(node, config, Trust(), report)
+    return config.data, build_on_meta(node, config, AllowedTargets(), report)
 
 
 def test_the_networks_are_of_equal_size_and_their_trainings_alike(root: Path) -> None:

@@ -18,7 +18,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.system import signals as stops
 from ldm.training import AutoencoderTraining
 from ldm.training.callbacks import endings
-from ldm.training.callbacks.metrics import Records
+from ldm.training.callbacks.metrics import MetricLogger
 from ldm.training.run import new_folder
 
 TINY = [
@@ -157,7 +157,7 @@ def test_a_process_that_waits_for_a_killed_one_says_so_and_ends(monkeypatch, cap
     monkeypatch.setattr(os, "_exit", leave)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "step-4.ckpt").touch()
-    company, records = endings.Company(tmp_path), Records(tmp_path, 1, 0, 0.1)
+    company, records = endings.Company(tmp_path), MetricLogger(tmp_path, 1, 0, 0.1)
     company.children = [Killed()]  # type: ignore[list-item]
     trainer, module = SimpleNamespace(is_global_zero=True, world_size=2), SimpleNamespace(step=5)
     with endings.told(trainer, records, module, None, "python main.py --resume RUN", company), pytest.raises(Left, match="2"):

@@ -14,7 +14,7 @@ from ldm.system.progress import clock
 from ldm.training import Muon, TrainerSettings, warmup_cosine, warmup_linear
 from ldm.training.callbacks.checkpoints import Checkpoints
 from ldm.training.callbacks.endings import in_words
-from ldm.training.callbacks.metrics import MetricsTable, Records
+from ldm.training.callbacks.metrics import MetricLogger, MetricsTable
 from ldm.training.callbacks.time_limit import TimeLimit
 from ldm.training.datamodule import DataModule
 from ldm.training.ema import EMA
@@ -131,13 +131,13 @@ def test_a_table_with_foreign_lines_is_repaired(text: str, rows: list[tuple[int,
 def test_incidents_of_a_run_that_was_cut_off_stay_apart(tmp_path) -> None:
     path = tmp_path / "incidents.jsonl"
     path.write_text('{"step": 7, "ki')
-    Records(tmp_path, 1, 0, 0.1).incident(8, "resume", "continued")
+    MetricLogger(tmp_path, 1, 0, 0.1).incident(8, "resume", "continued")
     assert read_lines(path) == ([{"step": 8, "kind": "resume", "what": "continued"}], [1])
 
 
-def reporting(folder: Path, first: bool = True, **scalars: float) -> Records:
+def reporting(folder: Path, first: bool = True, **scalars: float) -> MetricLogger:
     """Records that have just reported a step's scalars, on the first device or another."""
-    records = Records(folder, 1, 0, 0.1)
+    records = MetricLogger(folder, 1, 0, 0.1)
     records.table = MetricsTable(folder / "metrics.csv", 0) if first else None
     records.sums, records.counts = {name: torch.tensor(value) for name, value in scalars.items()}, dict.fromkeys(scalars, 1)
     trainer = SimpleNamespace(world_size=1, loggers=[], is_global_zero=first)

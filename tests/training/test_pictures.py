@@ -12,15 +12,15 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ldm.training.callbacks.loggers import TensorBoard
-from ldm.training.callbacks.metrics import Records
-from ldm.training.callbacks.validation import Monitor, give_picture, grid_of
+from ldm.training.callbacks.metrics import MetricLogger
+from ldm.training.callbacks.validation import ValidationCallback, give_picture, grid_of
 
 
 def test_tensorboard_gets_the_grids_that_lie_in_images(tmp_path: Path) -> None:
     rows = {"samples": torch.rand(3, 1, 8, 8) * 2 - 1, "originals": torch.rand(3, 3, 8, 8) * 2 - 1}
     module = SimpleNamespace(step=40, device=torch.device("cpu"), pictures=lambda batch: rows)
     logger = TensorBoardLogger(tmp_path, name="", version="")
-    monitor = Monitor(tmp_path, None, Records(tmp_path, 1, 0, 0.1), 0, 20, 1)  # type: ignore[arg-type]
+    monitor = ValidationCallback(tmp_path, None, MetricLogger(tmp_path, 1, 0, 0.1), 0, 20, 1)  # type: ignore[arg-type]
     monitor.cache = [{"image": rows["originals"], "id": ["a", "b", "c"]}]
     monitor._draw(SimpleNamespace(loggers=[logger, CSVLogger(tmp_path / "csv")]), module)  # type: ignore[arg-type]
     logger.experiment.close()

@@ -23,7 +23,7 @@ model:
         network:
           target: ldm.networks.UNet
           params: {in_channels: 1, out_channels: 1, width: 32, width_mult: [1], blocks_per_level: 1, heads: 1, context_channels: 8}
-        conditioner: {target: ldm.conditioning.ClassEmbedding, params: {num_classes: 10, width: 8, drop_rate: 0.2}}
+        conditioner: {target: ldm.conditioning.ClassEmbedding, params: {num_classes: 10, width: 8, uncond_prob: 0.2}}
         parameterization: PARAMETERIZATION
         process: PROCESS
     optimizer: {target: torch.optim.AdamW, partial: true, params: {lr: 1.0e-3}}

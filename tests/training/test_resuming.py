@@ -12,7 +12,7 @@ from torch.optim import SGD, Adafactor, Adagrad, AdamW, RMSprop, Rprop
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, StepLR
 
 from ldm.cli.main import main
-from ldm.config import Config, Trust, load
+from ldm.config import AllowedTargets, Config, load
 from ldm.errors import UserError
 from ldm.system.files import newest_checkpoint, read_checkpoint
 from ldm.training import Muon, warmup_cosine, warmup_linear
@@ -249,7 +249,7 @@ def of_stage_two(*words: str) -> Config:
 MODEL = "model.params.model.params"
 STAGE_TWO = [  # override, what is said of it: nothing where it takes effect
     (f"{MODEL}.network.params.dropout=0.3", ""),
-    (f"{MODEL}.conditioner.params.drop_rate=0.3", ""),
+    (f"{MODEL}.conditioner.params.uncond_prob=0.3", ""),
     (f"{MODEL}.parameterization=eps", ""),
     (f"{MODEL}.process.params.T=500", ""),
     ("paths.first_stage=y", ""),
@@ -274,9 +274,9 @@ def test_what_a_second_stage_may_change(word: str, said: str) -> None:
     state = {"config": begun.data, "source": begun.source}
     if said:
         with pytest.raises(UserError, match=f"cannot be changed on resuming.*{said}"):
-            changes(state, now, Trust())
+            changes(state, now, AllowedTargets())
     else:
-        found = changes(state, now, Trust())
+        found = changes(state, now, AllowedTargets())
         assert word.partition("=")[0] in found.paths
         assert bool(found.without) == word.startswith(("model.params.optimizer", "model.params.scheduler"))
 
@@ -287,6 +287,6 @@ def test_a_run_that_was_fine_tuned_and_resumed_still_resumes() -> None:
     begun = of_stage_two(start)
     data = deepcopy(begun.data)
     del data["model"]["params"]["start"]
-    assert changes({"config": data, "source": begun.source}, of_stage_two(start), Trust()).paths == []
+    assert changes({"config": data, "source": begun.source}, of_stage_two(start), AllowedTargets()).paths == []
     with pytest.raises(UserError, match="model.params.start: a resumed run has its own weights"):
-        changes({"config": data, "source": begun.source}, of_stage_two(start.replace("${paths.first_stage}", "z")), Trust())
+        changes({"config": data, "source": begun.source}, of_stage_two(start.replace("${paths.first_stage}", "z")), AllowedTargets())

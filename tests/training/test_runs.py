@@ -142,7 +142,7 @@ def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, 
         ]
     else:
         learned = "model.params.objective={target: ldm.diffusion.DiffusionObjective, params: {log_variances: 1000}}"
-        words = second(tmp_path / "unused", first_stage, *common, learned, "model.params.posthoc_lengths=[0.05, 0.1]")
+        words = second(tmp_path / "unused", first_stage, *common, learned, "model.params.posthoc_sigma_rels=[0.05, 0.1]")
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole = run("main.py", *words, "-l", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr

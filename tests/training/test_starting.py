@@ -13,7 +13,7 @@ from ldm.checkpoint.load import starting_weights
 from ldm.checkpoint.start import StartingWeights, begin_with, own_weights
 from ldm.cli.main import main
 from ldm.conditioning import ClassEmbedding, ConcatImage, Conditioner, Joint, LabelVector
-from ldm.config import Trust, load
+from ldm.config import AllowedTargets, load
 from ldm.diffusion import cosine
 from ldm.errors import UserError
 from ldm.first_stage import IdentityFirstStage
@@ -141,19 +141,19 @@ def test_the_check_lists_what_does_not_fit(tmp_path: Path, strict: bool) -> None
     from ldm.config import Config, build
 
     node = config(tmp_path, 7)
-    old = build(node["model"]["params"]["model"], Trust())
+    old = build(node["model"]["params"]["model"], AllowedTargets())
     save_weights(tmp_path / "old.safetensors", own_weights(old), {"ldm_checkpoint": 1, "step": 3, "config": node, "ema": {}})
     assert not starting_weights(str(tmp_path / "old.safetensors"), strict=False).strict
     new = config(tmp_path, 10)
     params = {"checkpoint": str(tmp_path / "old.safetensors")} | ({} if strict else {"strict": False})
     new["model"]["params"]["start"] = {"target": "ldm.checkpoint.load.starting_weights", "params": params}
-    report = check(Config(new, new), Trust())
+    report = check(Config(new, new), AllowedTargets())
     if strict:
         assert report.exit_code == 2 and "strict: false in start.params" in report.text()
     else:
         assert report.exit_code == 0, report.text()
         assert "conditioner.embedding.weight (7 of 10 classes)" in report.text()
-        training = build(new["model"], Trust())
+        training = build(new["model"], AllowedTargets())
         assert isinstance(training, DiffusionTraining)
         assert torch.equal(
             own_weights(training.model)["conditioner.embedding.weight"][:7], own_weights(old)["conditioner.embedding.weight"][:7]

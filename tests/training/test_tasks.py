@@ -16,7 +16,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.first_stage import IdentityFirstStage
 from ldm.model import LatentDiffusion
 from ldm.networks import NoisyClassifier, UNet
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 from ldm.training import ClassifierTraining, DiffusionTraining
 from ldm.training.classes import condition_values
 
@@ -88,7 +88,7 @@ def test_a_classifier_on_noisy_latents_learns() -> None:
     batch = collate([data[i] for i in range(32)])
     logs = []
     for _ in range(60):
-        logs.append(training.update(batch, StepRandom(0, 0, batch["id"])))
+        logs.append(training.update(batch, StepRNG(0, 0, batch["id"])))
         optimizer.step()
         optimizer.zero_grad()
     assert float(logs[0]["accuracy"]) < 0.4 and float(logs[-1]["accuracy"]) > 0.9
@@ -106,7 +106,7 @@ def test_layout_tokens_are_class_and_corners() -> None:
 
 
 def test_layouts_reach_the_network_and_their_null_is_no_boxes() -> None:
-    c = LayoutTransformer(BoxTokenizer(2, 64), 16, 1, 2, 8, drop_rate=0.1)
+    c = LayoutTransformer(BoxTokenizer(2, 64), 16, 1, 2, 8, uncond_prob=0.1)
     batch = {"boxes": [torch.tensor([[0.1, 0.2, 0.6, 0.9]]), torch.zeros(0, 4)], "box_labels": [torch.tensor([3]), torch.zeros(0).long()]}
     out, null = c(batch, None).context, c.null(batch, None).context
     assert out.shape == (2, 8, 16)

@@ -21,8 +21,8 @@ import main as program
 from ldm.evaluation.runs import read_lines, read_series
 from ldm.system.files import newest_checkpoint, newest_weights, read_checkpoint
 from ldm.training import AutoencoderTraining
-from ldm.training.callbacks.metrics import MetricsTable, Records
-from ldm.training.callbacks.validation import Monitor
+from ldm.training.callbacks.metrics import MetricLogger, MetricsTable
+from ldm.training.callbacks.validation import ValidationCallback
 from ldm.training.finite import unfinite
 
 FULL = os.strerror(errno.ENOSPC)
@@ -147,8 +147,8 @@ def test_a_picture_that_one_does_not_take_reaches_the_others(tmp_path: Path, mon
         def log_image(self, key: str, **_: object) -> None:
             taken.append(key)
 
-    records = Records(tmp_path, 1, 0, 0.1)
-    monitor = Monitor(tmp_path, None, records, 0, 1, 1)  # type: ignore[arg-type]
+    records = MetricLogger(tmp_path, 1, 0, 0.1)
+    monitor = ValidationCallback(tmp_path, None, records, 0, 1, 1)  # type: ignore[arg-type]
     monitor.cache = [{"image": torch.zeros(2, 1, 8, 8)}]  # type: ignore[typeddict-unknown-key]
     module = SimpleNamespace(step=4, device="cpu", pictures=lambda batch: {"one": batch["image"], "two": batch["image"]})
     full_for(monkeypatch, "-one.png")
@@ -282,7 +282,7 @@ def test_where_infinity_has_a_meaning() -> None:
 @pytest.mark.parametrize("devices", [1, 2])
 def test_an_unfinished_interval_is_saved_where_one_device_has_all_of_it(devices: int, tmp_path: Path) -> None:
     """Of two, the first one's sums would count as those of both."""
-    records = Records(tmp_path, 50, 0, 0.1)
+    records = MetricLogger(tmp_path, 50, 0, 0.1)
     strategy = SimpleNamespace(broadcast=lambda value: value)
     records.on_fit_start(SimpleNamespace(world_size=devices, is_global_zero=False, strategy=strategy), None)  # type: ignore[arg-type]
     records.sums, records.counts = {"loss": torch.tensor(3.0)}, {"loss": 2}
@@ -313,7 +313,7 @@ def test_the_last_step_is_saved_before_anybody_looks(ends: str, tmp_path: Path, 
         if ends == "asked" and len(looked) == 1:
             os.kill(os.getpid(), signal.SIGTERM)  # heard in the step after this one
 
-    monkeypatch.setattr(Monitor, "look", look)
+    monkeypatch.setattr(ValidationCallback, "look", look)
     steps = [f"trainer.params.{word}" for word in ("steps=4", "checkpoint_every=100", "validate_every=1", "log_every=3")]
     code, run = train(tmp_path, *steps)
     assert code == (130 if ends == "asked" else 0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ldm.diffusion.process.times import TimeDistribution, Uniform
 from ldm.ranges import number, positive
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 
 Spacing = Callable[[int], Sequence[float]]  # number of steps -> every time a sampler stops at, the noisiest first, the landing place last
 
@@ -62,7 +62,7 @@ class Process(nn.Module, ABC):
         """alpha, sigma and what else is known at t, a number or `(B,)`, shaped to multiply `like` `(B, C, h, w)`."""
 
     @abstractmethod
-    def draw_times(self, random: StepRandom, device: torch.device) -> Tensor:
+    def draw_times(self, random: StepRNG, device: torch.device) -> Tensor:
         """Times for training, `(B,)`."""
 
     @abstractmethod
@@ -197,7 +197,7 @@ class ContinuousProcess(Process):
         level = self.path(torch.tensor(t, dtype=torch.float64, device="cpu"))  # one number goes with tensors of any device
         return Level(*(None if x is None else x.to(like.dtype) for x in level))  # type: ignore[arg-type]
 
-    def draw_times(self, random: StepRandom, device: torch.device) -> Tensor:
+    def draw_times(self, random: StepRNG, device: torch.device) -> Tensor:
         return self.times(random.uniform("t")).float().to(device)
 
     def spacings(self) -> Mapping[str, Spacing]:

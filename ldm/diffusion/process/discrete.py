@@ -14,7 +14,7 @@ from torch import Tensor
 from ldm.diffusion.process.base import Level, Process, Spacing
 from ldm.diffusion.process.spacing import linspace, original_quadratic, original_uniform, uniform
 from ldm.ranges import integer, number, share
-from ldm.rng import StepRandom
+from ldm.rng import StepRNG
 
 
 class DiscreteProcess(Process):
@@ -49,7 +49,7 @@ class DiscreteProcess(Process):
         squared = torch.cumprod(1.0 - self.betas, dim=0)
         return Level(squared.sqrt(), (1.0 - squared).sqrt())
 
-    def draw_times(self, random: StepRandom, device: torch.device) -> Tensor:
+    def draw_times(self, random: StepRNG, device: torch.device) -> Tensor:
         return random.integers("t", self.T, device)
 
     def spacings(self) -> Mapping[str, Spacing]:

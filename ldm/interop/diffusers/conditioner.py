@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ldm.conditioning import ConcatImage, Conditioner, TextTransformer, Unconditional
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.errors import MissingFile, UserError
 from ldm.interop.diffusers.settings import Node
 from ldm.interop.diffusers.text import read_bert, read_bert_weights
@@ -92,7 +92,7 @@ def _with_tokenizer_of(folder: Path, node: Node) -> Node:
 
 def _bert_weights(node: Node, bert: Path) -> dict[str, Tensor]:
     with torch.device("meta"):
-        conditioner = build(node, Trust(), "conditioner")
+        conditioner = build(node, AllowedTargets(), "conditioner")
     if not isinstance(conditioner, TextTransformer):
         raise UserError(f"{bert}: belongs to a TextTransformer, but {FILE} describes a {type(conditioner).__name__}")
     return {f"{TEXT_PREFIX}{name}": value for name, value in read_bert_weights(conditioner.transformer, bert).items()}

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.errors import MissingFile, UserError
 from ldm.interop.diffusers.autoencoder import KL, VQ, read_autoencoder
 from ldm.interop.diffusers.conditioner import read_conditioner
@@ -132,7 +132,7 @@ def _first_stage(folder: Path) -> tuple[Node, dict[str, Tensor], float, list[str
 
 def _weights(node: Node, folder: Path) -> dict[str, Tensor]:
     with torch.device("meta"):
-        module = build(node, Trust(), str(folder / CONFIG))
+        module = build(node, AllowedTargets(), str(folder / CONFIG))
     return from_diffusers(module, read_tensors(folder), folder / WEIGHTS)
 
 

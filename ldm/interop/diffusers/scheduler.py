@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.diffusion import DiscreteProcess, cosine, linear, scaled_linear
 from ldm.errors import UserError
 from ldm.interop.diffusers.settings import OWN, Node, Settings, parameters
@@ -131,7 +131,7 @@ def _node(settings: Settings) -> Node:
 def _recognised(betas: Tensor, named: Any) -> Node:
     """The node that makes these betas: the one that the file names, one of a family, or the numbers themselves."""
     if isinstance(named, dict):
-        process = build(named, Trust(), "process")
+        process = build(named, AllowedTargets(), "process")
         if isinstance(process, DiscreteProcess) and torch.equal(process.betas, betas):
             return named
     ends = {"start": float(betas[0]), "end": float(betas[-1])}

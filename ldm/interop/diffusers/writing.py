@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm.conditioning import TextTransformer, Unconditional
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.diffusion import DiscreteProcess
 from ldm.errors import UserError
 from ldm.first_stage import FirstStage
@@ -149,7 +149,7 @@ def _latent_size(model: LatentDiffusion, size: int) -> int:
 def _agree(module: nn.Module, node: Node, where: str) -> None:
     """See that a node describes a module, because settings come from the one and weights from the other."""
     with torch.device("meta"):
-        described = build(node, Trust(), where)
+        described = build(node, AllowedTargets(), where)
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     expected = {name: tuple(value.shape) for name, value in described.state_dict().items()}
     if shapes != expected:

@@ -57,7 +57,7 @@ def fit_node(node: dict[str, Any], state: Mapping[str, Tensor]) -> list[str]:
         network["learn_sigma"] = learned
         notes.append(f"the final layer makes {'' if learned else 'no '}variances: learn_sigma is {str(learned).lower()}")
     if len(state[TABLE]) == conditioner.get("num_classes"):
-        conditioner.update(null_class=False, drop_rate=0.0)
+        conditioner.update(null_class=False, uncond_prob=0.0)
         notes.append("there is no null class: guidance has nothing to guide away from")
     return notes
 

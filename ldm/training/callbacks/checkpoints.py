@@ -15,7 +15,7 @@ import yaml
 from ldm.errors import MissingFile, UserError, WriteError
 from ldm.system.files import clear_remains, newest_checkpoint, point_last_at, save_checkpoint, save_weights, step_of, write_text, writing
 from ldm.system.signals import Requests
-from ldm.training.callbacks.metrics import Records
+from ldm.training.callbacks.metrics import MetricLogger
 from ldm.training.finite import unfinite
 from ldm.training.module import TrainingModule
 from ldm.training.optim.muon import Muon
@@ -47,10 +47,10 @@ class Checkpoints(pl.Callback):
         metadata: dict[str, Any],
         state: dict[str, Any] | None = None,
         seconds: float | None = None,
-        records: Records | None = None,
+        records: MetricLogger | None = None,
     ) -> None:
         self.folder, self.every, self.keep, self.metadata, self.state = folder / "checkpoints", every, keep, metadata, state
-        self.seconds, self.records = seconds, records or Records(folder, 1, 0, 1.0)
+        self.seconds, self.records = seconds, records or MetricLogger(folder, 1, 0, 1.0)
         self.saved, self.saved_at = -1, 0.0
         self.infinite: set[str] = set()
 

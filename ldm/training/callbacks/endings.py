@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 
 from ldm.errors import MissingFile, UserError, WriteError, out_of_memory, plain
 from ldm.system.files import newest_checkpoint, step_of, write_text
-from ldm.training.callbacks.metrics import Records
+from ldm.training.callbacks.metrics import MetricLogger
 from ldm.training.datamodule import DataModule
 from ldm.training.module import TrainingModule
 
@@ -85,7 +85,9 @@ class Company(pl.Callback):
 
 
 @contextlib.contextmanager
-def told(trainer: pl.Trainer, records: Records, module: TrainingModule, data: DataModule, resume: str, company: Company) -> Iterator[None]:
+def told(
+    trainer: pl.Trainer, records: MetricLogger, module: TrainingModule, data: DataModule, resume: str, company: Company
+) -> Iterator[None]:
     """Put whatever ends a run into words, for `incidents.jsonl` and for the user; what Python says goes into a file of the run.
 
     `resume` is the command that continues this run. Of several processes the first one that ends speaks, and the others end with it.
@@ -160,7 +162,7 @@ def how_to_continue(folder: Path, resume: str) -> str:
     return f"; continue from step {step_of(newest)} with\n  {resume}"
 
 
-def in_words(error: BaseException, trainer: pl.Trainer, records: Records, module: TrainingModule, data: DataModule) -> str:
+def in_words(error: BaseException, trainer: pl.Trainer, records: MetricLogger, module: TrainingModule, data: DataModule) -> str:
     """What happened, what may help, and where the rest is written."""
     if isinstance(error, KeyboardInterrupt):
         return f"stopped at once, at step {module.step}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
-from ldm.training.callbacks.metrics import Records
+from ldm.training.callbacks.metrics import MetricLogger
 
 CALLED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
 
@@ -24,7 +24,7 @@ class TensorBoard(TensorBoardLogger):
         return self.save_dir
 
 
-def steady(loggers: Iterable[Logger], records: Records) -> list[Logger]:
+def steady(loggers: Iterable[Logger], records: MetricLogger) -> list[Logger]:
     """The loggers that can begin; each is asked no more once it has failed."""
     found = []
     for logger in loggers:
@@ -35,7 +35,7 @@ def steady(loggers: Iterable[Logger], records: Records) -> list[Logger]:
     return found
 
 
-def _guard(logger: Logger, records: Records) -> None:
+def _guard(logger: Logger, records: MetricLogger) -> None:
     failed: list[BaseException] = []
 
     def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,7 +55,7 @@ def _guard(logger: Logger, records: Records) -> None:
 
 
 @contextmanager
-def threads_told(records: Records) -> Iterator[None]:
+def threads_told(records: MetricLogger) -> Iterator[None]:
     """Within, an error in a background thread, as TensorBoard writes in one, is told like others and shows no stack trace."""
     before = threading.excepthook
 

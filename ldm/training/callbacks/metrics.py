@@ -102,7 +102,7 @@ class MetricsTable:
         return text.getvalue().rstrip("\n")
 
 
-class Records(pl.Callback):
+class MetricLogger(pl.Callback):
     """Means of the step's scalars every few steps, to CSV and Lightning's loggers; incidents to `incidents.jsonl`.
 
     Args:
@@ -266,7 +266,7 @@ class Progress(pl.Callback):
         share: of this training in the time of all that it begins, such as a demo, in (0, 1].
     """
 
-    def __init__(self, records: Records, steps: int, seconds: float | None = None, share: float = 1.0) -> None:
+    def __init__(self, records: MetricLogger, steps: int, seconds: float | None = None, share: float = 1.0) -> None:
         self.records, self.steps, self.seconds, self.share = records, steps, seconds, share
         self.bar: Any = None
         self.begun, self.first = time.perf_counter(), 0

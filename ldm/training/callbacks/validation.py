@@ -16,14 +16,14 @@ from ldm.data.batch import Batch
 from ldm.data.images import to_image
 from ldm.sampling.generate import to_device
 from ldm.system.files import save_png
-from ldm.training.callbacks.metrics import Records
+from ldm.training.callbacks.metrics import MetricLogger
 from ldm.training.datamodule import DataModule
 from ldm.training.module import TrainingModule
 
 log = logging.getLogger(__name__)
 
 
-class Monitor(pl.Callback):
+class ValidationCallback(pl.Callback):
     """Validation and pictures under the EMA weights, on the first device.
 
     Args:
@@ -36,7 +36,7 @@ class Monitor(pl.Callback):
     """
 
     def __init__(
-        self, folder: Path, data: DataModule, records: Records, validate_every: int, images_every: int, batches: int, count: int = 8
+        self, folder: Path, data: DataModule, records: MetricLogger, validate_every: int, images_every: int, batches: int, count: int = 8
     ) -> None:
         self.folder, self.data, self.records = folder, data, records
         self.validate_every, self.images_every, self.batches, self.count = validate_every, images_every, batches, count

@@ -10,9 +10,9 @@ from ldm.data.batch import Batch, Key
 class HourOfDay(Conditioner):
     keys = {"hour": Key(torch.int64, shape=(), null=24, low=0, high=23)}
 
-    def __init__(self, width: int, drop_rate: float = 0.0) -> None:
+    def __init__(self, width: int, uncond_prob: float = 0.0) -> None:
         super().__init__()
-        self.vector_channels, self.drop_rate = width, drop_rate
+        self.vector_channels, self.uncond_prob = width, uncond_prob
         self.embedding = nn.Embedding(25, width)
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:

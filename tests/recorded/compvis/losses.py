@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.diffusion.objective import DiffusionObjective
 from ldm.diffusion.weighting import vlb_weights
 from ldm.first_stage.base import Reconstruction
@@ -35,7 +35,7 @@ def _loss(case: Case, params: dict[str, Any], kind: str) -> tuple[AutoencoderLos
     """A fresh loss with the case's discriminator, and their `disc_factor`, which ours has inside its weight."""
     node = first_stage_loss(case.target, {**params, "disc_factor": 1.0}, kind)
     node["params"].pop("perceptual", None)
-    loss: AutoencoderLoss = build(node, Trust())
+    loss: AutoencoderLoss = build(node, AllowedTargets())
     if params.get("perceptual_weight", 1.0):
         loss.perceptual = Squared()  # type: ignore[assignment]
     assert loss.discriminator is not None
@@ -138,7 +138,7 @@ def vq_loss(case: Case) -> dict[str, Tensor]:
 def model_of(case: Case, params: dict[str, Any]) -> LatentDiffusion:
     """A model whose case gives the network's weights alone, with or without the prefix of a whole checkpoint."""
     target = "ddpm.LatentDiffusion" if "first_stage_config" in params else "ddpm.DDPM"
-    model: LatentDiffusion = build(latent_diffusion(target, params).model, Trust()).eval()
+    model: LatentDiffusion = build(latent_diffusion(target, params).model, AllowedTargets()).eval()
     prefix = "model.diffusion_model."
     theirs = set(names_of(model.network).values())
     state = {name.removeprefix(prefix): value for name, value in case.weights.items()}
@@ -163,7 +163,7 @@ def diffusion_losses(case: Case) -> dict[str, Tensor]:
 def _one_loss(case: Case, params: dict[str, Any]) -> dict[str, Tensor]:
     target = "ddpm.LatentDiffusion" if "first_stage_config" in params else "ddpm.DDPM"
     model = model_of(case, params).train()
-    objective: DiffusionObjective = build(latent_diffusion(target, params).objective, Trust())
+    objective: DiffusionObjective = build(latent_diffusion(target, params).objective, AllowedTargets())
     x0, t, noise = (case.inputs[name] for name in ("x0", "t", "noise"))
     if objective.log_variance is not None:
         objective.log_variance.data.copy_(case.inputs["logvar"])

@@ -5,7 +5,7 @@ import re
 import torch
 from torch import Tensor, nn
 
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.diffusion.process import DiscreteProcess, normal_kl
 from ldm.diffusion.process.spacing import original_quadratic, original_uniform
 from ldm.first_stage.kl import DiagonalGaussian
@@ -73,7 +73,7 @@ def schedule_tables(case: Case) -> dict[str, Tensor]:
     """All tables of a schedule."""
     p = Parameters(case.target, case.params)
     v, kind = float(p.take("v_posterior", 0.0)), p.take("parameterization", "eps")
-    process: DiscreteProcess = build(process_node(p), Trust())
+    process: DiscreteProcess = build(process_node(p), AllowedTargets())
     p.done()
     got = tables.buffers(process, v)
     return got | {"lvlb_weights": tables.bound_weights(process, got, kind), "betas_f64": process.betas}

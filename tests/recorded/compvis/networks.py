@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm.conditioning.label import ClassEmbedding
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.first_stage.loss import AutoencoderLoss
 from ldm.first_stage.vq import Codebook
 from ldm.interop.compvis import config, model
@@ -21,7 +21,7 @@ from recorded.case import Case
 
 def built(node: config.Node, weights: Mapping[str, Tensor]) -> nn.Module:
     """A network from its translated parameters, with weights by their names, in eval mode."""
-    module = build(node, Trust()).eval()
+    module = build(node, AllowedTargets()).eval()
     from_compvis(module, weights)
     return module  # type: ignore[no-any-return]
 
@@ -178,7 +178,7 @@ def classifier(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def spatial_rescaler(case: Case) -> dict[str, Tensor]:
     """The conditioner of semantic maps."""
-    rescaler = build(model.rescaler(config.Parameters(case.target, case.params)), Trust())
+    rescaler = build(model.rescaler(config.Parameters(case.target, case.params)), AllowedTargets())
     state = {name.replace("channel_mapper.", "conv."): value for name, value in case.weights.items()}
     rescaler.load_state_dict(state)
     return {"y": rescaler(case.inputs["x"])}

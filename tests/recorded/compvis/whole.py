@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldm.conditioning import Conditioning, GivenContext, LabelMap
-from ldm.config import Trust, build
+from ldm.config import AllowedTargets, build
 from ldm.data.batch import Batch
 from ldm.diffusion.objective import DiffusionObjective
 from ldm.diffusion.process.spacing import original_uniform
@@ -21,14 +21,14 @@ from recorded.case import Case
 
 
 def _model(said: Translated, weights: dict[str, Tensor]) -> LatentDiffusion:
-    model: LatentDiffusion = build(said.model, Trust()).eval()
+    model: LatentDiffusion = build(said.model, AllowedTargets()).eval()
     model.load_state_dict(weights, strict=False)
     return model
 
 
 def _losses(case: Case, model: LatentDiffusion, said: Translated, z: Tensor, c: Conditioning) -> dict[str, Tensor]:
     """Total, simple and bound loss at the recorded times and noise."""
-    objective: DiffusionObjective = build(said.objective, Trust())
+    objective: DiffusionObjective = build(said.objective, AllowedTargets())
     if objective.log_variance is not None and "logvar" in case.weights:
         objective.log_variance.data.copy_(case.weights["logvar"])
     t = case.inputs["t"]
@@ -43,7 +43,7 @@ def _losses(case: Case, model: LatentDiffusion, said: Translated, z: Tensor, c: 
 def conditioning(case: Case) -> dict[str, Tensor]:
     """One evaluation and the losses for a condition given as the network takes it (class index, channels, tokens)."""
     said = latent_diffusion(case.target.split()[0], case.params)
-    bare: LatentDiffusion = build(said.model, Trust())
+    bare: LatentDiffusion = build(said.model, AllowedTargets())
     model = _model(said, from_state(bare, case.weights, case.name).chosen(raw=True))
     vector = None
     if "y" in case.inputs:
@@ -63,7 +63,7 @@ def checkpoint(case: Case) -> dict[str, Tensor]:
     """A whole tiny checkpoint with its config: latent, condition, losses, five DDIM steps, images."""
     target, params = split(case.params["model"], "model")
     said = latent_diffusion(target, params)
-    weights = from_state(build(said.model, Trust()), case.weights, case.name)
+    weights = from_state(build(said.model, AllowedTargets()), case.weights, case.name)
     used, trained = (_model(said, weights.chosen(raw)) for raw in (False, True))
     x, posterior = _nchw(case.inputs[f"{params.get('first_stage_key', 'image')}_bhwc"]), case.inputs.get("posterior_noise")
     z, c = used.encode(x, posterior), _condition(case, used)

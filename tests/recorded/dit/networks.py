@@ -165,8 +165,8 @@ def labels(case: Case) -> dict[str, Tensor]:
         batch = {"label": label} if where is None else made.drop({"label": label}, where.tolist())
         return made(batch, lambda x, scaled: x).vector  # type: ignore[no-any-return]
 
-    got = {"eval": rows(None), "train": rows(case.inputs["uniform"] < made.drop_rate if made.drop_rate else None)}
-    return got | ({"forced": rows(case.inputs["force_drop_ids"] == 1)} if made.drop_rate else {})
+    got = {"eval": rows(None), "train": rows(case.inputs["uniform"] < made.uncond_prob if made.uncond_prob else None)}
+    return got | ({"forced": rows(case.inputs["force_drop_ids"] == 1)} if made.uncond_prob else {})
 
 
 def positions(case: Case) -> dict[str, Tensor]:
