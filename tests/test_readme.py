@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ldm.checkpoint.load import load_model
+
 
 def test_the_demo_script_end_to_end_in_small(run, tmp_path: Path) -> None:
     small = ["trainer.params.steps=3", "trainer.params.images_every=0", "trainer.params.validate_every=0"]
@@ -118,6 +120,17 @@ def test_the_figures_of_the_readme_are_what_the_commands_print(root: Path, scrip
         done = script(f"scripts/{name}.py", root / "tests" / "fixtures" / "compvis")
         assert done.returncode == 0, done.stdout
         assert done.stdout.strip().splitlines()[-1] == said[1].strip()
+
+
+def test_the_readmes_python_runs(root: Path) -> None:
+    """As written, on a text model that lies where the run would."""
+    run = root / "tests" / "fixtures" / "runs" / "text"
+    size = load_model(str(run)).model.first_stage
+    names: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), flags=re.S):
+        code = code.replace("logs/RUN", str(run)).replace("4, 3, 32, 32", f"4, {size.image_channels}, 16, 16")
+        exec(code, names)
+    assert len(names["images"]) == 4 and names["latents"].shape[0] == 4
 
 
 def test_check_all_counts_what_it_found(root: Path, script, tmp_path: Path) -> None:
