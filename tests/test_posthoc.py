@@ -39,7 +39,7 @@ def test_a_made_average_is_the_kept_one(length: float, step: int) -> None:
         two.update()
         direct.update()
         if i % 50 == 0:
-            for k, kept in enumerate(two.lengths):
+            for k, kept in enumerate(two.sigma_rels):
                 snapshots.append((i, kept))
                 values.append(two.shadows[k]["p"].double().clone())
     made = sum(float(c) * v for c, v in zip(coefficients(snapshots, step, length), values, strict=True))

@@ -98,7 +98,7 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
     done = []
 
     def work() -> None:
-        with stops.interrupting():
+        with signals.interrupting():
             done.append(True)
 
     thread = threading.Thread(target=work)
@@ -109,8 +109,8 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
 
 def test_a_second_request_while_python_leaves_does_not_change_the_exit_code() -> None:
     """As of a service manager, which sends SIGHUP after SIGTERM; leaving takes torch a moment."""
-    code = "import atexit, os, signal, sys, time\nfrom ldm.system import stops\n"
+    code = "import atexit, os, signal, sys, time\nfrom ldm.system import signals\n"
     code += "atexit.register(os.kill, os.getpid(), signal.SIGHUP)\n"
-    code += "try:\n    with stops.interrupting():\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(30)\n"
+    code += "try:\n    with signals.interrupting():\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(30)\n"
     code += "except KeyboardInterrupt:\n    sys.exit(130)\n"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 130

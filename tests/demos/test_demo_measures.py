@@ -99,8 +99,8 @@ def test_restorations_are_ranked_by_how_near_they_are(tmp_path: Path, monkeypatc
 
 
 def test_sampling_and_measuring_show_how_far_they_are(monkeypatch) -> None:
-    images, device = torch.zeros(2, 3, 32, 32), torch.zeros(())
-    model = SimpleNamespace(conditioner=None, scale=device)
+    images, device = torch.zeros(2, 3, 32, 32), torch.device("cpu")
+    model = SimpleNamespace(conditioner=None, device=device)
     monkeypatch.setattr(run, "generate", lambda model, batch, numbers, *settings: images[: len(numbers)])
     for name, long in {
         "sampling": lambda: run.sample(SimpleNamespace(model=model, config={"sampling": {}}), {}, 2, 32, 0),  # type: ignore[arg-type]

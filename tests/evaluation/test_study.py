@@ -318,7 +318,7 @@ def test_wrong_words_are_one_clear_line(folders: dict[str, Path], script, tmp_pa
         ([*given, *ours, "--truth", tmp_path / "nowhere"], 3, "no such folder"),
         ([*given, *ours, "--truth", tmp_path / "few"], 3, "ground truth: no image named 1 (3 of 4 are missing)"),
         ([*given, *ours, *theirs, "--seconds", -1], 2, "--seconds -1"),
-        ([*given, *ours, *theirs, "--seconds", "nan"], 2, "--seconds nan"),
+        ([*given, *ours, *theirs, "--seconds", "nan"], 2, "--seconds: nan"),
         ([*given, *ours, "--truth", tmp_path / "large"], 2, "must be of one size"),
         ([*given, *ours, "--truth", tmp_path / "broken"], 2, "2.png: not a picture"),
         ([*given, *ours, *theirs, "--votes", tmp_path / "old.jsonl"], 2, "has votes on pairs that were seen for 1 seconds, not 3"),
