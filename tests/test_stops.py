@@ -98,7 +98,7 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
     done = []
 
     def work() -> None:
-        with signals.interrupting():
+        with stops.interrupting():
             done.append(True)
 
     thread = threading.Thread(target=work)
