@@ -2,11 +2,7 @@
 
 import sys
 
-from ldm.system.threads import choose_waiting
-
-choose_waiting()
-
-from ldm.cli.main import main  # noqa: E402
+from ldm.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,8 +8,8 @@ import torch
 from demos import digits_measures as measures
 from demos.run import sample
 from ldm.checkpoint.load import LoadedModel
+from ldm.data.grid import save_grid
 from ldm.data.sources.digits import load_digits
-from ldm.training.callbacks.validation import save_grid
 
 Rows = list[tuple[str, str, str]]
 

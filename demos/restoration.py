@@ -15,13 +15,13 @@ from demos.measured import Measured, mean, standard_error
 from demos.run import reconstructed, sample
 from ldm.checkpoint.load import LoadedModel
 from ldm.data.batch import Batch, collate
+from ldm.data.grid import save_grid
 from ldm.data.sources.photographs import Photographs
 from ldm.data.sources.scenes import Scenes
 from ldm.data.sources.tasks import Inpainting, SuperResolution
 from ldm.evaluation.distances import frechet_distance
 from ldm.evaluation.extractor import Trained, perceptual_distance, train_extractor
 from ldm.evaluation.restoration import enlarge, error_inside, fill_blur, fill_mean, psnr, ssim
-from ldm.training.callbacks.validation import save_grid
 
 SIZE = 32
 SHOWN = 16  # images in a picture

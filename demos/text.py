@@ -8,10 +8,10 @@ import torch
 
 from demos.run import reconstructed, sample
 from ldm.checkpoint.load import LoadedModel
+from ldm.data.grid import save_grid
 from ldm.data.sources.scenes import Scenes
 from ldm.evaluation.scenes import share_right
 from ldm.system.files import write_text
-from ldm.training.callbacks.validation import save_grid
 
 Rows = list[tuple[str, str, str]]
 SEEDS = (0, 1, 2)

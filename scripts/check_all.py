@@ -7,16 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
-from ldm.check import check  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.config import AllowedTargets, load  # noqa: E402
-from ldm.interop.compvis import FOREIGN  # noqa: E402
-from ldm.system.files import write_text  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -33,6 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("configs", nargs="+", type=Path, metavar="YAML")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the findings there as well")
     flags = p.parse_args(arguments)
+    from ldm.check import check
+    from ldm.interop.compvis import FOREIGN
+    from ldm.system.files import write_text
+
     logging.disable(logging.INFO)
     found = {}
     for path in flags.configs:

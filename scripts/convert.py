@@ -5,12 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
-from ldm.checkpoint.convert import to_compvis, to_diffusers, to_dit, to_ldm, whole  # noqa: E402
-from ldm.checkpoint.source import read_source, set_text_source  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.numbers import pixels  # noqa: E402
@@ -30,7 +24,6 @@ examples
 
 exit codes: 0 converted; 2 cannot be converted, with the reason; 3 a file is missing
 """
-WRITERS = {"compvis": to_compvis, "dit": to_dit}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"{flags.target}: is there already; expected a new name or an empty folder")
     if (flags.raw or flags.size) and flags.to != "diffusers":
         raise UserError("--raw and --size go with --to diffusers: the other two forms keep averaged and raw weights, and any size")
+    from ldm.checkpoint.convert import to_compvis, to_diffusers, to_dit, to_ldm, whole
+    from ldm.checkpoint.source import read_source, set_text_source
+
     trust = AllowedTargets(tuple(flags.trust))
     source = read_source(flags.source, flags.config, full=True, tokenizer=flags.tokenizer)
     source = source if flags.to == "dit" else whole(source, flags.first_stage, trust)
@@ -59,8 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
         set_text_source(source.node["params"].get("conditioner"), flags.tokenizer, source.path)
     if flags.to == "diffusers":
         notes = to_diffusers(source, flags.target, flags.raw, flags.size, trust)
+    elif flags.to == "ldm":
+        notes = to_ldm(source, flags.target)
     else:
-        notes = to_ldm(source, flags.target) if flags.to == "ldm" else WRITERS[flags.to](source, flags.target, trust)
+        notes = to_compvis(source, flags.target, trust) if flags.to == "compvis" else to_dit(source, flags.target, trust)
     count = sum(value.numel() for value in source.weights.tensors.values())
     sys.stdout.write(f"{len(source.weights.tensors)} tensors, {count / 1e6:.2f} M numbers: {source.path} -> {flags.target}\n")
     sys.stdout.writelines(f"note: {note}\n" for note in [*source.notes, *notes])

@@ -9,22 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
-from demos.digits import measure_digits  # noqa: E402
-from demos.run import load_run, setting, train  # noqa: E402
-from demos.text import measure_text  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
-from ldm.cli.job import output_folder  # noqa: E402
 from ldm.config import literal  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.evaluation.page import write_page  # noqa: E402
-from ldm.system.files import write_text  # noqa: E402
 
-MEASURES = {"digits": measure_digits, "text": measure_text}
 TITLES = {"digits": "Handwritten digits, by class", "text": "Coloured shapes, by caption"}
 NOT_USED = "LPIPS and the patch discriminator are switched off in the demos: their weights would be a download"
 
@@ -44,12 +33,20 @@ def main(arguments: list[str] | None = None) -> int:
     flags = parser().parse_intermixed_args(arguments)
     if flags.n < 40:
         raise UserError(f"--n {flags.n}: expected at least 40")
+    from demos.digits import measure_digits
+    from demos.run import load_run, setting, train
+    from demos.text import measure_text
+    from ldm.cli.job import output_folder
+    from ldm.evaluation.page import write_page
+    from ldm.system.files import write_text
+
     outdir = output_folder(flags.outdir or {"digits": "outputs/demo", "text": "outputs/demo-text"}[flags.demo])
     first, first_seconds = train(f"{flags.demo}-first-stage", outdir / "logs", flags.overrides, then=[flags.demo])
     second, second_seconds = train(flags.demo, outdir / "logs", [*flags.overrides, f"paths.first_stage={literal(first)}"])
     loaded = load_run(second)
     begun = time.perf_counter()
-    results, numbers, pictures = MEASURES[flags.demo](loaded, outdir, flags.n)
+    measure = measure_digits if flags.demo == "digits" else measure_text
+    results, numbers, pictures = measure(loaded, outdir, flags.n)
     summary = {
         "training_seconds": round(first_seconds + second_seconds, 1),
         "first_stage_seconds": round(first_seconds, 1),

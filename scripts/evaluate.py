@@ -10,21 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
-from ldm.cli.measuring import open_images, options_from_flags, refuse_generated, wanted  # noqa: E402
+from ldm.cli.names import EXTRACTORS, FILTERS, METRIC_WEIGHTS, METRICS  # noqa: E402
 from ldm.cli.numbers import pixels, workers  # noqa: E402
-from ldm.evaluation.comparison import Subject  # noqa: E402
-from ldm.evaluation.extractors import EXTRACTORS  # noqa: E402
-from ldm.evaluation.images import FILTERS, Prepare  # noqa: E402
-from ldm.evaluation.measures import METRICS, measure  # noqa: E402
-from ldm.evaluation.record import write_records  # noqa: E402
-from ldm.evaluation.scan import scan  # noqa: E402
-from ldm.evaluation.weightfiles import FOLDER  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -67,13 +56,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", default="outputs/record.json", help="where the records go (default: outputs/record.json)")
     p.add_argument("--extractor", default="inception", choices=EXTRACTORS, help="whose features fid, rfid and kid are over")
     p.add_argument("--weights", metavar="FILE", help="of --extractor: a .pth or .safetensors file, a folder for dinov2")
-    p.add_argument("--weights-folder", default=str(FOLDER), metavar="DIR", help=f"of all other weight files (default: {FOLDER})")
+    p.add_argument("--weights-folder", default=METRIC_WEIGHTS, metavar="DIR", help=f"of all other weight files (default: {METRIC_WEIGHTS})")
     p.add_argument("--n", type=int, help="how many samples there have to be; fewer are an error, of more the first are measured")
     p.add_argument("--split", default="train", choices=("train", "validation"), help="of a config's data (default: train)")
     p.add_argument(
         "--resize", type=pixels, metavar="PIXELS", help="side of the square that reference images are brought to (default: as is)"
     )
-    p.add_argument("--filter", default="bicubic", choices=tuple(FILTERS), help="of --resize (default: bicubic)")
+    p.add_argument("--filter", default="bicubic", choices=FILTERS, help="of --resize (default: bicubic)")
     p.add_argument("--crop-first", action="store_true", help="cut the centre square before --resize instead of after it")
     p.add_argument("--reference-sha256", metavar="HEX", help="the reference's fingerprint as a record names it; another one is an error")
     p.add_argument("--allow-generated-reference", action="store_true", help="accept a reference that says it was sampled from a model")
@@ -100,6 +89,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_intermixed_args(arguments)
+    from ldm.cli.measuring import open_images, options_from_flags, refuse_generated, wanted
+    from ldm.evaluation.comparison import Subject
+    from ldm.evaluation.images import Prepare
+    from ldm.evaluation.measures import measure
+    from ldm.evaluation.record import write_records
+    from ldm.evaluation.scan import scan
+
     names = wanted(flags)
     options = options_from_flags(flags)
     samples = scan(open_images(flags.samples, flags, Prepare(), "SAMPLES"), flags.workers, flags.n)

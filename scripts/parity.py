@@ -6,12 +6,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
-from recorded import cases_in, judge, read_case, runner_for  # noqa: E402
-
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
@@ -32,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     p = Parser(__doc__, EXAMPLES)
     p.add_argument("folder", metavar="DIR", type=Path, help="NAME.json beside NAME.safetensors")
     folder = p.parse_args(arguments).folder
+    from recorded import cases_in, judge, read_case, runner_for
+
     counts = {"passed": 0, "failed": 0, "unsupported": 0}
     outputs = 0
     sys.stdout.write(f"{'case':<34}{'worst abs':>11}{'worst rel':>11}  {'tolerance':<35}verdict\n")

@@ -5,17 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
-import torch  # noqa: E402
-
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.errors import MissingFile, UserError  # noqa: E402
-from ldm.system.files import newest_weights, read_metadata, read_weights, save_weights, step_of  # noqa: E402
-from ldm.training.posthoc import coefficients  # noqa: E402
 
 FEW = 8
 EXAMPLES = """
@@ -34,6 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     p.add_argument("--step", type=int, help="where the average ends (default: the last snapshot)")
     flags = p.parse_args(arguments)
+    import torch
+
+    from ldm.system.files import newest_weights, read_metadata, read_weights, save_weights, step_of
+    from ldm.training.posthoc import coefficients
+
     files = {step_of(path): path for path in (flags.run / "checkpoints" / "posthoc").glob("step-*.safetensors")}
     end = max(files, default=-1) if flags.step is None else flags.step
     files = {step: path for step, path in sorted(files.items()) if step <= end}

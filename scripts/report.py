@@ -5,18 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.config import load  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.evaluation.report import render  # noqa: E402
-from ldm.evaluation.runs import read_run  # noqa: E402
-from ldm.interop.compvis import FOREIGN  # noqa: E402
-from ldm.system.files import write_text  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -35,6 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     flags = p.parse_args(arguments)
     if flags.grids < 1:
         raise UserError(f"--grids {flags.grids}: expected at least 1")
+    from ldm.evaluation.report import render
+    from ldm.evaluation.runs import read_run
+    from ldm.interop.compvis import FOREIGN
+    from ldm.system.files import write_text
+
     base = None if flags.base is None else load([flags.base], foreign=FOREIGN).data
     out = flags.out or (flags.runs[0] / "report.html" if len(flags.runs) == 1 else Path("outputs/report.html"))
     page = render([read_run(folder) for folder in flags.runs], base, flags.grids)

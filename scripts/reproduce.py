@@ -1,32 +1,16 @@
 """Reproduce tables and figures of the paper: plan their rows, run what can run here, and print paper, ours, gap and protocol."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
-from tqdm import tqdm  # noqa: E402
-
-from ldm.checkpoint.load import pick_device  # noqa: E402
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.precision import for_sampling  # noqa: E402
-from ldm.system.files import write_text  # noqa: E402
-from paper import show  # noqa: E402
-from paper.needs import Request  # noqa: E402
-from paper.results import as_json, execute, values  # noqa: E402
-from paper.speed import Speeds, SpeedSettings, measure, pieces_of  # noqa: E402
-from paper.studies.command import STUDIES, add_flags, run_study  # noqa: E402
-from paper.tables import Row, Table, asked  # noqa: E402
-
-CPU_SHARE = 0.25  # of every width: a round of table 6 then takes about a minute on two cores
+from paper.studies.flags import STUDIES, add_flags  # noqa: E402
+from paper.tables import asked  # noqa: E402
 
 EXAMPLES = """
 There are tables 1, 2, 3, 5 to 15 and 18 and figures 6, 7 and 17. Numbers of parameters (tables 2, 3, 5, 10, 12 to 15, 18) and
@@ -74,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     speed = p.add_argument_group("speed (tables 5, 6 and 18)")
     speed.add_argument("--no-speed", action="store_true", help="leave it out")
     speed.add_argument("--rounds", type=int, default=5, help="in each of which every row is timed once (default: 5)")
-    speed.add_argument("--share", type=float, help=f"of every width (default: 1 on a GPU, {CPU_SHARE:g} on a CPU)")
+    speed.add_argument("--share", type=float, help="of every width (default: 1 on a GPU, 0.25 on a CPU)")
     speed.add_argument("--pixels", type=float, default=1.0, help="share of every image side (default: 1)")
     speed.add_argument("--speed-batch", type=int, help="images at a time (default: 8 on a GPU, 1 on a CPU)")
     speed.add_argument("--precision", default="fp32", help="fp32, bf16, fp16, auto: what the device multiplies fastest (default: fp32)")
@@ -90,79 +74,20 @@ def main(arguments: list[str] | None = None) -> int:
     if flags.study:
         if flags.table or flags.figure or flags.row:
             raise UserError("--study goes without --table, --figure and --row")
+        from paper.studies.command import run_study
+
         return run_study(flags, words)
-    places = places_from_flags(flags, words)
     tables = asked(flags.table, flags.figure)
     if not tables:
         raise UserError("nothing to do: name a --table, a --figure or a --study; --help shows examples")
-    found = []
-    for table in tables:
-        rows = [table.find(flags.row)] if flags.row else list(table.rows)
-        sys.stdout.write("\n".join(show.heading(table)) + "\n")
-        if flags.plan:
-            for row in rows:
-                sys.stdout.write("\n".join(show.plan(table, row, places)) + "\n")
-            sys.stdout.write("\n".join([*show.others(table), "", ""]))
-        else:
-            found.append(reproduce(table, rows, places, flags))
-    if flags.json and found:
-        write_text(Path(flags.json), json.dumps(found, indent=2) + "\n")
-    return 0
+    from paper.reproduce import run_tables
+
+    return run_tables(flags, tables, words)
 
 
 def numbers(given: list[str], words: list[str]) -> tuple[list[str], list[str]]:
     """`--table 1 paths.x=DIR`: what follows a number is only one if it does not look like an override."""
     return [word for word in given if "=" not in word], [*words, *(word for word in given if "=" in word)]
-
-
-def places_from_flags(flags: argparse.Namespace, words: list[str]) -> Request:
-    """Where things are.
-
-    Raises:
-        UserError: flags that do not go together.
-    """
-    if flags.model and not flags.row:
-        raise UserError("--model goes with --row: it is the model of one row")
-    if stray := [word for word in words if not word.startswith("paths.") or "=" not in word]:
-        raise UserError(f"{stray[0]!r}: expected paths.NAME=DIR")
-    if min(flags.batch, flags.rounds, 1 if flags.speed_batch is None else flags.speed_batch) < 1:
-        raise UserError("--batch, --rounds and --speed-batch: expected at least 1")
-    if not (0 < (1 if flags.share is None else flags.share) <= 1 and 0 < flags.pixels <= 1):
-        raise UserError("--share and --pixels: expected more than 0 and at most 1")
-    if flags.plan and flags.json:
-        raise UserError("--json holds numbers, and --plan has none: leave one out")
-    return Request(Path(flags.models), flags.model, flags.weights, tuple(words), flags.batch, flags.device)
-
-
-def reproduce(table: Table, rows: list[Row], places: Request, flags: argparse.Namespace) -> dict[str, object]:
-    """Run what can run, print it; returns it for --json."""
-    speeds = None if flags.no_speed or not table.speed else timed(table, rows, flags)
-    found = {row.row: values(table, row, places, speeds, execute) for row in rows}
-    for row in rows:
-        sys.stdout.write("\n".join(show.results(row, found[row.row])) + "\n")
-    if speeds is not None and table.claim and len(speeds.parameters) > 1:
-        sys.stdout.write("\n".join(show.claim(table, speeds)) + "\n")
-    run = sum(value.ours is not None for some in found.values() for value in some)
-    total = sum(map(len, found.values()))
-    hint = "" if run == total else f"; what the rest needs: --{table.number} --plan"
-    sys.stdout.write(f"\n{table.number}: {run} of {total} numbers run{hint}\n\n")
-    return as_json(table, found, speeds)
-
-
-def timed(table: Table, rows: list[Row], flags: argparse.Namespace) -> Speeds | None:
-    """The speeds of the asked rows and of the one that ratios are taken against; none where none of them has a printed speed."""
-    with_speed = [row for row in rows if table.speed["columns"].keys() & row.paper.keys()]
-    against = table.find(table.speed["against"])
-    if not with_speed:
-        return None
-    device = pick_device(flags.device)
-    on_gpu = device.type != "cpu"
-    share = flags.share or (1.0 if on_gpu else CPU_SHARE)
-    batch = flags.speed_batch or (8 if on_gpu else 1)
-    settings = SpeedSettings(device, share, flags.rounds, batch, for_sampling(flags.precision, device), flags.pixels)
-    chosen = with_speed if against in with_speed else [against, *with_speed]
-    with tqdm(total=pieces_of(table, chosen) * (flags.rounds + 1), unit="piece", desc="speed", disable=not sys.stderr.isatty()) as bar:
-        return measure(table, chosen, settings, bar.update)
 
 
 if __name__ == "__main__":

@@ -6,41 +6,20 @@ content appears later. The table says when; the picture shows what noised latent
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from ldm.checkpoint.source import trained_size  # noqa: E402
-from ldm.cli import load_from_flags, run_script  # noqa: E402
+from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser, add_model_flags  # noqa: E402
-from ldm.cli.job import UNKNOWN_SIZE, output_folder  # noqa: E402
 from ldm.cli.numbers import pixels  # noqa: E402
-from ldm.cli.pictures import cover, read_picture  # noqa: E402
-from ldm.data.images import to_tensor  # noqa: E402
-from ldm.data.listing import Listing  # noqa: E402
-from ldm.errors import MissingFile, UserError  # noqa: E402
-from ldm.evaluation.signal import coarse_variance, share_before  # noqa: E402
-from ldm.model import LatentDiffusion  # noqa: E402
-from ldm.rng import generator, normal  # noqa: E402
-from ldm.system.files import write_text  # noqa: E402
-from ldm.training.callbacks.validation import save_grid  # noqa: E402
+from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
 example
   python scripts/rescale_effect.py logs/<run> --indir my/photos --size 256 --large 512
 """
-SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)  # of the sampling steps, whose noise the picture shows
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,80 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     flags = parser().parse_args(arguments)
     if flags.n < 1:
         raise UserError(f"--n {flags.n}: expected at least 1")
-    loaded = load_from_flags(flags)
-    model = loaded.model
-    size = (trained_size(loaded.config) or UNKNOWN_SIZE) if flags.size is None else flags.size
-    large = 2 * size if flags.large is None else flags.large
-    if min(size, large) < 1:
-        raise UserError(f"--size {size} --large {large}: expected at least 1")
-    if large % size:
-        raise UserError(f"--large {large} is no multiple of --size {size}")
-    for side in (size, large):
-        model.latent_shape(side, side)
-    files = images_in(Path(flags.indir))[: flags.n]
-    outdir = output_folder(flags.outdir)  # known to be one before the long part
-    found: dict[str, Any] = {}
-    for side in (size, large):
-        z = encoded(model, files, side)
-        found[str(side)] = numbers(model, z, side // size)
-    lines = [f"{'size':>6} {'latents':>12} {'variance':>9} {'at the scale of the layout':>27} {'noise outweighs it for':>23}"]
-    for side, rows in found.items():
-        lines += [f"{side:>6} {r['latents']:>12} {r['variance']:9.3f} {r['coarse']:27.3f} {r['share_before']:22.1%}" for r in rows]
-    sys.stdout.write("\n".join(lines) + "\n(the last column: share of the reverse process, from pure noise on)\n")
-    write_text(outdir / "effect.json", json.dumps(found, indent=2) + "\n")
-    save_grid(picture(model, encoded(model, files[:1], large)), outdir / "effect.png", len(SHARES) + 1)
-    sys.stdout.write(f"{outdir / 'effect.png'}: noised latents, decoded; above as they are, below divided by their deviation\n")
-    return 0
+    from paper.rescale_effect import rescale_effect
 
-
-def images_in(folder: Path) -> list[Path]:
-    """Image files below a folder, sorted.
-
-    Raises:
-        MissingFile: no folder, or none in it.
-    """
-    broken: list[str] = []
-    files = Listing(folder, broken).said() if folder.is_dir() else []
-    if not files:
-        raise MissingFile(f"--indir {folder}: no folder with images" + "".join(f"; {one}" for one in broken[:1]))
-    return [folder / file for file in files]
-
-
-@torch.no_grad()
-def encoded(model: LatentDiffusion, files: list[Path], side: int) -> Tensor:
-    """E(x) without the model's scale, `(n, c, h, w)`: posterior samples where the first stage has a posterior, as in training."""
-    found = []
-    for i, path in enumerate(tqdm(files, desc=f"{side}x{side}", unit="image", disable=not sys.stderr.isatty())):
-        x = to_tensor(cover(read_picture(path, model.first_stage.image_channels), side, side))[None].to(model.device)
-        shape = model.first_stage.latent_shape(side, side)
-        noise = normal(shape, [generator("rescale effect", i)], x) if model.first_stage.stochastic else None
-        found.append(model.first_stage.encode(x, noise).float())
-    return torch.cat(found)
-
-
-def numbers(model: LatentDiffusion, z: Tensor, block: int) -> list[dict[str, Any]]:
-    """Variance and timing of latents as they are and divided by their standard deviation."""
-    rows = []
-    for name, latents in (("as they are", z), ("divided", z / z.std())):
-        coarse = coarse_variance(latents, block)
-        rows.append(
-            {"latents": name, "variance": float(latents.var()), "coarse": coarse, "share_before": share_before(model.process, coarse)}
-        )
-    return rows
-
-
-@torch.no_grad()
-def picture(model: LatentDiffusion, z: Tensor) -> Tensor:
-    """D(z_t / alpha_t) for falling noise and without any, as they are and divided, `(2 * columns, C, H, W)`."""
-    images = []
-    eps = normal(z.shape[1:], [generator("rescale effect", "noise")], z)
-    times = model.process.spacings()["uniform"](100)
-    for deviation in (1.0, float(z.std())):
-        for share in (*SHARES, 0.0):
-            t = times[round((1.0 - share) * 100)]
-            z_t = model.process.add_noise(z / deviation, t, eps)
-            images.append(model.first_stage.decode(deviation * z_t / model.process.alpha(t, z_t).clamp(min=1e-3)))
-    return torch.cat(images).clamp(-1, 1).cpu()
+    return rescale_effect(flags)
 
 
 if __name__ == "__main__":

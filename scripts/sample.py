@@ -10,20 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
-from ldm.checkpoint.load import load_classifier  # noqa: E402
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.conditions import conditions, read_rows  # noqa: E402
 from ldm.cli.flags import add_condition_flags, add_guider_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
-from ldm.cli.job import Job  # noqa: E402
-from ldm.cli.layouts import read_names  # noqa: E402
 from ldm.cli.numbers import number  # noqa: E402
-from ldm.cli.options import check_latent, steering_from_flags  # noqa: E402
-from ldm.cli.requests import Request, classes_and_prompts  # noqa: E402
-from ldm.cli.sets import make_set  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
@@ -66,6 +55,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
+    from ldm.checkpoint.load import load_classifier
+    from ldm.cli.conditions import conditions, read_rows
+    from ldm.cli.job import Job
+    from ldm.cli.layouts import read_names
+    from ldm.cli.options import check_latent, steering_from_flags
+    from ldm.cli.requests import balanced_or_listed
+    from ldm.cli.sets import make_set
+
     rows = None if flags.from_file is None else read_rows(flags.from_file)
     if flags.n is None:
         flags.n = 16 if rows is None else len(rows)
@@ -77,24 +74,12 @@ def main(arguments: list[str] | None = None) -> int:
         check_latent(job, classifier, size)
     classes = classifier.classes if classifier else 0
     if rows is None:
-        asked = balanced_or_listed(flags, job, classes)
+        asked = balanced_or_listed(flags, job.model, classes)
     elif flags.classes is not None or flags.prompts is not None:
         raise UserError("--from-file says what the images show: give it, or --classes and --prompt")
     else:
         asked = conditions(rows, flags.from_file, job, size, read_names(flags.names), classes)
     return make_set(job, asked, flags.n, size, steering_from_flags(job, size, classifier))
-
-
-def balanced_or_listed(flags: argparse.Namespace, job: Job, classes: int) -> list[Request]:
-    """What `--classes` and `--prompt` ask for.
-
-    Raises:
-        UserError: classes cannot come equally often, or something is asked that the model does not take.
-    """
-    asked = classes_and_prompts(flags, job.model, classes)
-    if flags.classes == "balanced" and flags.n % (known := len({one.entries["label"] for one in asked})):
-        raise UserError(f"--classes balanced: {flags.n} images are not the same number of each of {known} classes")
-    return asked
 
 
 if __name__ == "__main__":

@@ -6,17 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
 from ldm.cli import run_script, script_parser  # noqa: E402
 from ldm.cli.flags import add_condition_flags, add_set_flags, add_size_flags  # noqa: E402
-from ldm.cli.job import Job  # noqa: E402
-from ldm.cli.labelmaps import asked_map  # noqa: E402
-from ldm.cli.options import steering_from_flags  # noqa: E402
-from ldm.cli.requests import classes_and_prompts, each_with  # noqa: E402
-from ldm.cli.sets import make_set  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
@@ -44,6 +35,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
+    from ldm.cli.job import Job
+    from ldm.cli.labelmaps import asked_map
+    from ldm.cli.options import steering_from_flags
+    from ldm.cli.requests import classes_and_prompts, each_with
+    from ldm.cli.sets import make_set
+
     job = Job.open(flags)
     part = job.part_for("segmentation", "label maps")
     others = classes_and_prompts(flags, job.model, also=part.reads)

@@ -6,17 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
 from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.conditions import read_lines  # noqa: E402
 from ldm.cli.flags import add_prompt_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
-from ldm.cli.job import Job  # noqa: E402
-from ldm.cli.options import need_scale, steering_from_flags  # noqa: E402
-from ldm.cli.requests import Request, check_captions  # noqa: E402
-from ldm.cli.sets import make_set  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
@@ -49,6 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     prompts = all_prompts(flags)
     if flags.n_iter < 1:
         raise UserError(f"--n_iter {flags.n_iter}: expected at least 1")
+    from ldm.cli.job import Job
+    from ldm.cli.options import need_scale, steering_from_flags
+    from ldm.cli.requests import Request, check_captions
+    from ldm.cli.sets import make_set
+
     job = Job.open(flags, SCALE)
     job.part_for("caption", "captions")
     check_captions(job.model, prompts, "--prompt")
@@ -68,6 +64,8 @@ def all_prompts(flags: argparse.Namespace) -> list[str]:
     """
     prompts = list(flags.prompts or [])
     if flags.from_file is not None:
+        from ldm.cli.conditions import read_lines
+
         prompts += read_lines(flags.from_file)
     if not prompts:
         raise UserError('give --prompt "..." or --from-file FILE with at least one line')

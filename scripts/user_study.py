@@ -11,18 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.system.threads import choose_waiting  # noqa: E402
-
-choose_waiting()
-
 from ldm.cli import run_script  # noqa: E402
 from ldm.cli.flags import Parser  # noqa: E402
 from ldm.cli.numbers import seed  # noqa: E402
 from ldm.config.overrides import home  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
-from ldm.evaluation.runs import read_lines  # noqa: E402
-from paper.user_study import QUESTIONS, Study, Votes, read_votes, shares  # noqa: E402
-from paper.user_study_page import StudyServer  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -39,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(__doc__, EXAMPLES)
     p.add_argument("--results", type=Path, metavar="FILE", help="print the shares that these votes give, and end")
-    p.add_argument("--kind", choices=sorted(QUESTIONS), help="which question is asked")
+    p.add_argument("--kind", choices=("inpainting", "superres"), help="which question is asked")
     p.add_argument("--conditions", type=Path, metavar="DIR", help="the low resolution or masked images")
     p.add_argument("--truth", type=Path, metavar="DIR", help="the ground truth: makes it task 1")
     p.add_argument("--method", action="append", default=[], metavar="NAME=DIR", help="images of a method; task 2 takes two")
@@ -60,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("give --kind, --conditions and --method to hold a study, or --results FILE to read one; --help shows examples")
     if not 0 <= flags.seconds < math.inf or not 0 <= flags.port < 65536:
         raise UserError(f"--seconds {flags.seconds:g} --port {flags.port}: expected at least 0, and a port below 65536")
+    from paper.user_study import Study, Votes
+    from paper.user_study_page import StudyServer
+
     methods: dict[str, Path] = {}
     for word in flags.method:
         name, equals, folder = word.partition("=")
@@ -76,6 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def result(path: Path) -> str:
     """The shares as text."""
+    from ldm.evaluation.runs import read_lines
+    from paper.user_study import read_votes, shares
+
     votes = read_votes(path)
     if not votes:
         raise UserError(f"{path}: no votes yet")

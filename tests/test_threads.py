@@ -1,6 +1,5 @@
-"""The waiting policy of OpenMP's threads is chosen before torch loads, by every program, unless the user chose."""
+"""The waiting policy of OpenMP's threads is chosen before torch loads, by every program (`test_imports.py`), unless the user chose."""
 
-import ast
 import os
 import subprocess
 import sys
@@ -11,20 +10,6 @@ import pytest
 from ldm.system.threads import WAITING, choose_waiting
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = [ROOT / "main.py", *sorted((ROOT / "scripts").glob("*.py"))]
-EARLY = {"ldm.system.threads"}  # what may be imported before
-
-
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
-def test_every_program_chooses_before_anything_can_load_torch(path: Path) -> None:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Expr) and ast.unparse(node.value) == "choose_waiting()":
-            return
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        early = [name for name in names if name.split(".")[0] not in sys.stdlib_module_names and name not in EARLY]
-        assert not early, f"{path.name} imports {early[0]} before choose_waiting()"
-    pytest.fail(f"{path.name} never calls choose_waiting()")
 
 
 def test_choosing_loads_no_torch_and_reaches_the_environment_of_the_process() -> None:

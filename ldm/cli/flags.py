@@ -1,22 +1,19 @@
-"""One vocabulary of flags for all scripts, and errors in one line."""
+"""One vocabulary of flags for all scripts, and errors in one line. Nothing here imports torch: `--help` and wrong flags answer at once."""
 
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ldm.checkpoint.load import LoadedModel, load_model, load_worse, pick_device, pick_devices
+from ldm.cli.names import SAMPLERS
 from ldm.cli.numbers import integer, number, pixels, seed
-from ldm.config import AllowedTargets, allow_environment, trust_packages
+from ldm.config import allow_environment
 from ldm.config.overrides import home
-from ldm.diffusion.sampling import SAMPLERS
-from ldm.errors import MissingFile, UserError, unexpected
-from ldm.precision import for_sampling
-from ldm.sampling.generate import SamplerSettings, sampler_named, takes_eta
+from ldm.errors import UserError, unexpected
 from ldm.system.signals import interrupting
 from ldm.system.terminal import flushed, log_to_terminal, spelled_output
+from ldm.system.threads import choose_waiting
 
 WITH = {"strength": "init", "guider": "guide", "guide_scale": "guide", "classifier_scale": "classifier"}  # idle without the other flag
 
@@ -177,55 +174,9 @@ def add_set_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--npz", action="store_true", help="at the end, also write all images as one array for ADM's evaluation script")
 
 
-def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
-    """The model of the first argument, on the asked device."""
-    if flags.batch < 1:
-        raise UserError(f"--batch {flags.batch}: expected at least 1")
-    if flags.config is not None and not Path(flags.config).is_file():
-        raise MissingFile(f"--config {flags.config}: no such file")
-    trust_packages(flags.trust)
-    device = pick_devices(flags.device)[0] if hasattr(flags, "processes") else pick_device(flags.device)
-    flags.precision = for_sampling(flags.precision, device)  # what is recorded is what was computed in
-    loaded = load_model(
-        flags.model,
-        flags.first_stage,
-        flags.allow_other_first_stage,
-        AllowedTargets(tuple(flags.trust)),
-        flags.config,
-        flags.raw,
-        flags.tokenizer,
-    )
-    loaded.model.to(device).requires_grad_(False)
-    return loaded
-
-
-def worse_from_flags(flags: argparse.Namespace, guided: LoadedModel) -> LoadedModel | None:
-    """The model of `--autoguide`, on the device of the one that it guides; none without the flag.
-
-    Raises:
-        MissingFile, UserError: nothing there, or a model that cannot guide this one.
-    """
-    if flags.autoguide is None:
-        return None
-    worse = load_worse(
-        flags.autoguide, guided, flags.allow_other_first_stage, AllowedTargets(tuple(flags.trust)), flags.raw, flags.tokenizer
-    )
-    worse.model.to(guided.model.device).requires_grad_(False)
-    return worse
-
-
-def settings_from_flags(flags: argparse.Namespace, config: dict[str, Any]) -> SamplerSettings:
-    """The flags, where given, over the config's `sampling:`."""
-    keys = [field.name for field in fields(SamplerSettings)]
-    chosen = {key: value for key, value in (config.get("sampling") or {}).items() if key in keys}
-    chosen |= {key: getattr(flags, key) for key in keys if getattr(flags, key) is not None}
-    if flags.eta is None and not takes_eta(sampler_named(chosen.get("sampler", "ddim"))):
-        chosen.pop("eta", None)
-    return SamplerSettings(**chosen)
-
-
 def run_script(main: Callable[[list[str] | None], int], arguments: list[str] | None = None) -> int:
     """Run a script's main; a user's mistake becomes one line and exit code 2 or 3."""
+    choose_waiting()  # before main imports torch
     return flushed(outcome(main, arguments))
 
 

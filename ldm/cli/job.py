@@ -17,7 +17,8 @@ from torch import Tensor
 from ldm import __version__
 from ldm.checkpoint.load import LoadedModel
 from ldm.checkpoint.source import trained_size
-from ldm.cli.flags import WITH, load_from_flags, settings_from_flags, worse_from_flags
+from ldm.cli.flags import WITH
+from ldm.cli.from_flags import load_from_flags, settings_from_flags, worse_from_flags
 from ldm.cli.pictures import settings_of, write_png
 from ldm.cli.requests import advice, part_reading, reads, refuse_others
 from ldm.data.batch import Batch

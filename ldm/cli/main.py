@@ -6,8 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ldm.cli.arguments import LOGS, gpu_list, parser
+from ldm.errors import UserError, unexpected
 from ldm.system.signals import interrupting
 from ldm.system.terminal import flushed, log_to_terminal, spelled_output
+from ldm.system.threads import choose_waiting
 
 FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
 CLASSIFIERS_FIRST_STAGE = "model.params.first_stage.params.checkpoint"
@@ -15,6 +17,7 @@ CLASSIFIERS_FIRST_STAGE = "model.params.first_stage.params.checkpoint"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    choose_waiting()  # before anything imports torch, which waits until the words make sense
     return flushed(outcome(arguments))
 
 
@@ -29,8 +32,6 @@ def outcome(arguments: list[str] | None) -> int:
     if stray := [w for w in flags.overrides if "=" not in w]:
         sys.stderr.write(f"error: {stray[0]!r}: expected key.sub=value (configs go behind --base)\n")
         return 2
-    from ldm.errors import UserError, unexpected  # torch is only imported once the words make sense
-
     try:
         with interrupting(), spelled_output(), ExitStack() as held:
             return run(flags, overrides, held)
@@ -56,8 +57,6 @@ def gpus(flags: argparse.Namespace) -> list[str]:
     """
     import torch
 
-    from ldm.errors import UserError
-
     sys.stderr.write("note: --gpus is an alias; use trainer.params.devices=...\n")
     kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
     if kind is None and not flags.print_config:
@@ -67,9 +66,12 @@ def gpus(flags: argparse.Namespace) -> list[str]:
 
 def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int:
     """Load the config, then do the one thing that was asked for. What is to be held until the end goes into `held`."""
+    if flags.json and not flags.check:
+        raise UserError("--json goes with --check")
+    if not (flags.resume or flags.base):
+        raise UserError("no config: give --base CONFIG.yaml (or --resume RUN); --help shows examples")
     from ldm.checkpoint.first_stage import pin_first_stage
     from ldm.config import AllowedTargets, allow_environment, literal, load, require_shape, trust_packages
-    from ldm.errors import UserError
     from ldm.interop.compvis import FOREIGN
     from ldm.system.files import newest_checkpoint, read_checkpoint
     from ldm.system.lock import alone_in
@@ -80,8 +82,6 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
     allow_environment(flags.allow_env)
     trust_packages(flags.trust)
     state = together = None
-    if flags.json and not flags.check:
-        raise UserError("--json goes with --check")
     if (flags.train or flags.resume) and not (flags.check or flags.print_config):
         together = gathered(held)
     if flags.resume:
@@ -98,8 +98,6 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
             raise UserError(f"--resume {flags.resume}: lies in no run folder (expected RUN/checkpoints/{checkpoint.name})")
         if not flags.first_stage:
             pin_first_stage(state, checkpoint, overrides)
-    elif not flags.base:
-        raise UserError("no config: give --base CONFIG.yaml (or --resume RUN); --help shows examples")
     if flags.first_stage:
         of_classifier = state is not None and "classifier" in ((state["source"].get("model") or {}).get("params") or {})
         place = CLASSIFIERS_FIRST_STAGE if of_classifier else FIRST_STAGE

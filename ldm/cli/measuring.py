@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from ldm.checkpoint.load import pick_device
-from ldm.cli.data import open_data
 from ldm.config import AllowedTargets
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.comparison import Options
@@ -130,6 +129,8 @@ def of_config(path: str, flags: argparse.Namespace) -> DataOfConfig:
     Raises:
         UserError: the config is wrong or has no such split.
     """
+    from ldm.cli.data import open_data  # imports Lightning
+
     data, node = open_data([path], flags.overrides, AllowedTargets(tuple(flags.trust)))
     dataset: Any = getattr(data, flags.split)
     if dataset is None:

@@ -123,6 +123,18 @@ def classes_and_prompts(flags: argparse.Namespace, model: LatentDiffusion, class
     return asked
 
 
+def balanced_or_listed(flags: argparse.Namespace, model: LatentDiffusion, classes: int) -> list[Request]:
+    """What `--classes` and `--prompt` ask for.
+
+    Raises:
+        UserError: classes cannot come equally often, or something is asked that the model does not take.
+    """
+    asked = classes_and_prompts(flags, model, classes)
+    if flags.classes == "balanced" and flags.n % (known := len({one.entries["label"] for one in asked})):
+        raise UserError(f"--classes balanced: {flags.n} images are not the same number of each of {known} classes")
+    return asked
+
+
 def each_with(asked: Sequence[Request], others: Sequence[Request], n: int) -> list[Request]:
     """`n` images of each condition, which go through the other conditions in turn."""
     repeated = [one for one in asked for _ in range(n)]

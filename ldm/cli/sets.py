@@ -18,12 +18,13 @@ import torch
 
 from ldm import __version__
 from ldm.checkpoint.load import load_classifier, pick_devices
-from ldm.cli.flags import load_from_flags, worse_from_flags
+from ldm.cli.from_flags import load_from_flags, worse_from_flags
 from ldm.cli.job import Job, Steer
 from ldm.cli.options import steering_from_flags
 from ldm.cli.pictures import beside, write_png
 from ldm.cli.requests import Request, together
 from ldm.config.renamed import original
+from ldm.data.grid import save_grid
 from ldm.data.images import to_tensor
 from ldm.errors import UserError
 from ldm.sampling.image_set import NAME, PER_FOLDER, ImageSet, write_adm
@@ -31,7 +32,6 @@ from ldm.system.files import file_sha256, newest_weights
 from ldm.system.image_files import open_image
 from ldm.system.lock import alone_in, beside_others
 from ldm.system.processes import MOST, side_by_side
-from ldm.training.callbacks.validation import save_grid
 
 PATIENCE = 10.0  # seconds: the processes of a command that was killed take a moment to notice
 SHOWN = 64  # images in a grid

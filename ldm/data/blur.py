@@ -1,7 +1,6 @@
 """Blurring images as arrays with Gaussian kernels: round, oblong and shifted."""
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 NARROWEST = 0.01  # pixels^2: a variance that leaves neighbours nothing
 
@@ -38,6 +37,8 @@ def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
     The weight `kernel[centre + d]` belongs to the pixel at distance d. The pixels of the border are not doubled.
     """
+    from scipy.signal import fftconvolve  # here, for it takes most of a second, and few models need it
+
     before, after = kernel.shape[0] // 2, (kernel.shape[0] - 1) // 2
     padded = np.pad(image, ((before, after), (before, after), (0, 0)), mode="reflect")
     return fftconvolve(padded, kernel[::-1, ::-1, None], mode="valid", axes=(0, 1)).astype(np.float32)

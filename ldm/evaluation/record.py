@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ldm.errors import MissingFile, UserError
-from ldm.system.files import write_text
 
 # What may differ between two numbers that are compared: the numbers, the model that is judged, and the draw of its samples.
 FREE = ("value", "spread", "seed", "checkpoint", "training_step", "samples_sha256", "reference", "notes")
@@ -88,6 +87,8 @@ PROTOCOL = tuple(name for name in NAMES if name not in FREE)
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """As JSON, whole or not at all."""
+    from ldm.system.files import write_text  # imports torch, which reading and comparing records do without
+
     write_text(path, json.dumps({"records": [asdict(record) for record in records]}, indent=2, allow_nan=False) + "\n")
 
 

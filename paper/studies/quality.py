@@ -15,6 +15,7 @@ from demos.conditions import caption_of
 from demos.measured import rounded
 from demos.run import BATCH, reconstructed, sample, setting
 from ldm.checkpoint.load import LoadedModel, load_model, pick_device
+from ldm.data.grid import save_grid
 from ldm.data.sources.scenes import PLACED, Scenes
 from ldm.evaluation.distances import frechet
 from ldm.evaluation.extractors import load_demo
@@ -23,7 +24,6 @@ from ldm.evaluation.restoration import psnr
 from ldm.evaluation.scenes import share_right
 from ldm.precision import for_sampling
 from ldm.system.files import fingerprint, read_metadata, step_of, write_text
-from ldm.training.callbacks.validation import save_grid
 from paper.studies.settings import REFERENCE, SPEEDS, STEPS, Study
 from paper.studies.stages import run_of
 

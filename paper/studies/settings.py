@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
-from ldm.system.files import write_text
 
 FACTORS = (1, 2, 4, 8)
 CHECKPOINTS = 6  # of each second stage, at equal spaces of time
@@ -61,6 +60,8 @@ def claim(outdir: Path, study: Study) -> None:
     Raises:
         UserError: it holds a study of other settings.
     """
+    from ldm.system.files import write_text  # imports torch, which the flags of the studies do without
+
     file = outdir / "settings.json"
     if not file.is_file():
         write_text(file, json.dumps(study.record(), indent=2) + "\n")

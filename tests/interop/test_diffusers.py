@@ -1,13 +1,13 @@
 """Folders of diffusers: what its own classes make of ours, what comes back, and what is refused."""
 
 import copy
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from recorded.roundtrips import our_images, their_images
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -23,11 +23,6 @@ from ldm.interop.diffusers.weights import to_diffusers
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install -e .[dev]")
 diffusers.utils.logging.disable_progress_bar()
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SPEC = importlib.util.spec_from_file_location("roundtrips", ROOT / "scripts" / "roundtrips.py")
-assert SPEC is not None and SPEC.loader is not None
-ROUNDTRIPS = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(ROUNDTRIPS)
 WORDS = ["a", "red", "blue", "circle", "square"]
 CAPTIONS = ["a red circle", "a blue square"]
 KL: dict[str, Any] = {
@@ -118,7 +113,7 @@ def batch_for(name: str) -> dict[str, Any]:
     }[name]
 
 
-our_images, their_images = ROUNDTRIPS.our_images, ROUNDTRIPS.their_images
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def same_back(model: Any, folder: Path) -> Any:

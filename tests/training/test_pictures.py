@@ -11,9 +11,10 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ldm.data.grid import grid_of
 from ldm.training.callbacks.loggers import TensorBoard
 from ldm.training.callbacks.metrics import MetricLogger
-from ldm.training.callbacks.validation import ValidationCallback, give_picture, grid_of
+from ldm.training.callbacks.validation import ValidationCallback, give_picture
 
 
 def test_tensorboard_gets_the_grids_that_lie_in_images(tmp_path: Path) -> None:

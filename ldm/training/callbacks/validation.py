@@ -9,11 +9,9 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from torch import Tensor
-from torchvision.utils import make_grid
 
 from ldm.data.batch import Batch
-from ldm.data.images import to_image
+from ldm.data.grid import grid_of
 from ldm.sampling.generate import to_device
 from ldm.system.files import save_png
 from ldm.training.callbacks.metrics import MetricLogger
@@ -117,13 +115,3 @@ def give_picture(logger: Any, name: str, picture: Image.Image, step: int) -> Non
         experiment.log_image(logger.run_id, picture, f"{name}/step-{step:06d}.png")
     elif hasattr(experiment, "log_image"):  # Comet
         experiment.log_image(picture, name=name, step=step)
-
-
-def grid_of(images: Tensor, columns: int = 8) -> Image.Image:
-    """Images `(B, C, H, W)` in [-1, 1] as one picture, `columns` in a row."""
-    return to_image(make_grid(images.float().cpu().clamp(-1, 1), nrow=columns, padding=2, pad_value=1.0))
-
-
-def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
-    """`grid_of` as a PNG, whole or not at all."""
-    save_png(path, grid_of(images, columns))

@@ -1,0 +1,106 @@
+"""What `scripts/inspect_data.py` does: read a share of the data, count what is in it, and draw some."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ldm.cli.data import open_data
+from ldm.config import AllowedTargets
+from ldm.data import Mixed
+from ldm.data.batch import check_sample
+from ldm.data.order import kinds, spread
+from ldm.data.reading import Reading
+from ldm.data.sources.tasks import WithTask
+from ldm.errors import UserError
+from ldm.evaluation.draw import Names, sheet
+from ldm.evaluation.inventory import Inventory
+from ldm.system.files import save_png, write_text
+from ldm.system.terminal import printable
+
+SHOWN = 10  # broken files; all of them go into broken.txt
+LISTED = 20  # classes; all of them go into train-classes.txt and validation-classes.txt
+
+
+def inspect_all(flags: argparse.Namespace) -> int:
+    """Inspect both splits of a config; returns the exit code."""
+    overrides = [w for w in flags.base if "=" in w and not Path(w).is_file()] + flags.overrides
+    data, _ = open_data([w for w in flags.base if w not in overrides], overrides, AllowedTargets(tuple(flags.trust)))
+    outdir, broken = Path(flags.outdir), []
+    for name, dataset in (("train", data.train), ("validation", data.validation)):
+        if dataset is not None:
+            broken += inspect(name, dataset, flags.n, flags.limit, outdir)
+    write_text(outdir / "broken.txt", "".join(line + "\n" for line in broken))
+    sys.stdout.write(f"pictures and broken.txt ({len(broken)} lines) are in {outdir}\n")
+    return 0
+
+
+def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[str]:
+    """Print what a data set holds and draw some of it; returns what is broken."""
+    files = sources(dataset)
+    names: Names = {key: known for one in files for key, known in getattr(one, "class_names", {}).items()}
+    left_out = [line for one in files for line in getattr(one, "broken", ())]
+    found, shown = Inventory(), []
+    chosen = spread(len(dataset), max(limit or len(dataset), n), kinds(dataset))
+    wanted = set(chosen[:n])
+    for i in tqdm(sorted(chosen), desc=name, unit="sample", disable=None, leave=False):
+        sample = read(dataset, i)
+        found.add(sample, None if "skipped" in sample else stored_size(dataset, i))
+        shown += [sample] if i in wanted and "skipped" not in sample else []
+    broken = left_out + found.broken
+    title = f"{name}: {' and '.join(type(one).__name__ for one in files)}, {len(dataset)} samples, {len(left_out)} entries left out"
+    text = [title, f"  read          {len(chosen)}, of which {len(found.broken)} cannot be read", *found.lines(names)]
+    text += [f"  classes       {of}{indexed(known, LISTED)}" for of, known in names_of(names)]
+    text += [f"  broken        {line}" for line in broken[:SHOWN]]
+    text += [f"  broken        and {len(broken) - SHOWN} more, in broken.txt"] if len(broken) > SHOWN else []
+    sys.stdout.write("\n".join(map(printable, text)) + "\n")
+    if names:
+        lines = [f"{of}{i}\t{printable(one)}" for of, known in names_of(names) for i, one in enumerate(known)]
+        write_text(outdir / f"{name}-classes.txt", "\n".join(lines) + "\n")
+    picture = sheet(shown, names) if shown else None
+    if picture is not None:
+        save_png(outdir / f"{name}.png", picture)
+    return [printable(f"{name}: {line}") for line in broken]
+
+
+def names_of(names: Names) -> list[tuple[str, Sequence[str]]]:
+    """What the classes are of, in words ("", "of boxes: "), and their names in the order of their indices."""
+    return [("" if key == "label" else f"of {key}: ", known) for key, known in names.items()]
+
+
+def indexed(names: Sequence[str], most: int) -> str:
+    """ "0 is 1, 1 is 10, 2 is 9": which index stands for which class, or folder of one."""
+    said = [f"{i} is {one}" for i, one in enumerate(names[:most])]
+    return ", ".join(said) + (f" and {len(names) - most} more, in the file of classes" if len(names) > most else "")
+
+
+def read(dataset: Any, index: int) -> dict[str, Any]:
+    """A sample that meets the batch schema.
+
+    Raises:
+        UserError: it does not; names the key and what was expected.
+    """
+    try:
+        sample: dict[str, Any] = dataset[index]
+        check_sample({key: value for key, value in sample.items() if key != "skipped"}, type(dataset).__name__)
+    except ValueError as error:
+        raise UserError(f"sample {index}: {error}") from error
+    return sample
+
+
+def sources(dataset: Any) -> list[Any]:
+    """The data sets that read the files, below those that mix them or add masks or degradations."""
+    inside = dataset.sets if isinstance(dataset, Mixed) else [dataset.images] if isinstance(dataset, WithTask) else []
+    return [source for one in inside for source in sources(one)] if inside else [dataset]
+
+
+def stored_size(dataset: Any, index: int) -> tuple[int, int] | None:
+    """Width and height of a sample's stored picture, where that is known."""
+    if isinstance(dataset, WithTask):
+        return stored_size(dataset.images, index)
+    if isinstance(dataset, Mixed):
+        return stored_size(*dataset.find(index))
+    return dataset.original_size(index) if isinstance(dataset, Reading) else None
