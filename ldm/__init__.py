@@ -10,7 +10,7 @@ __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":  # what it needs is imported when it is used, so that `import ldm` costs nothing
+    if name == "load":  # imported at the first use, so that `import ldm` is cheap
         from ldm.pipeline import load
 
         return load

@@ -1,4 +1,4 @@
-"""What goes wrong without a fault of the program, and the exit code of each; and what errors of others mean."""
+"""Errors that are not faults of the program, with their exit codes; and messages for unexpected errors."""
 
 import errno
 import re
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 from ldm.system.terminal import message
 
-WORKERS = re.compile(r"^ldm\.errors\.\w+: ", re.M)  # what a stack trace puts before our messages
-NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # as CUDA and MPS, as the CPU, and as cuBLAS say it
+WORKERS = re.compile(r"^ldm\.errors\.\w+: ", re.M)  # the prefix of our messages in a stack trace
+NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # in messages of CUDA and MPS, of the CPU, and of cuBLAS
 
 
 class UserError(Exception):
-    """Something the user wrote is wrong: a config, a flag, a file. One message that names it; no stack trace is shown.
+    """Wrong user input: a config, a flag, a file. The message names it; no stack trace is shown.
 
-    Names in it are shown as they are (`ldm.system.terminal`). Of one that comes out of a loader's process, with that process's stack
-    trace, the message counts.
+    Control characters in names are escaped (`ldm.system.terminal`). For an error from a data loader's process, only the message is
+    shown, not that process's stack trace.
     """
 
     exit_code = 2
@@ -28,28 +28,28 @@ class UserError(Exception):
 
 
 class MissingFile(UserError):
-    """A file that the user named, or that a part needs, is not there. The message says what it is and where to put it."""
+    """A file that the user named, or that a part needs, is missing. The message says what it is and where to put it."""
 
     exit_code = 3
 
 
 class WriteError(UserError):
-    """A file cannot be written: no room, no permission, no such place. The message names the file and the cause."""
+    """A file cannot be written: no space, no permission, no such folder. The message names the file and the cause."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of a device or of the machine did not suffice."""
+    """Whether a device or the machine ran out of memory."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY))
 
 
 def unexpected(error: BaseException, advice: str) -> str:
-    """One line for an error that no part of the program expects; what Python says of it goes into a file that the line names.
+    """One line for an unexpected error; its stack trace is written to a file that the line names.
 
     Args:
         error: any.
-        advice: what helps where memory does not suffice.
+        advice: what to do about a lack of memory.
     """
     if out_of_memory(error):
         return f"out of memory: {advice}"
@@ -64,17 +64,17 @@ def unexpected(error: BaseException, advice: str) -> str:
 
 
 def plain(error: BaseException) -> str:
-    """An error's message; one from a loader's process carries that process's stack trace, of which it is the end."""
+    """An error's message; from a data loader's process it follows that process's stack trace."""
     text = str(error).rstrip()
     return text.rpartition(f"{type(error).__name__}: ")[2] if "Original Traceback" in text else text
 
 
 @contextmanager
 def understood(what: object) -> Iterator[None]:
-    """Within, content of others is read that may have any shape: a number for a mapping, a zero to divide by, nesting without end.
+    """Context in which untrusted content of any structure is read: a number for a mapping, a division by zero, endless nesting.
 
     Raises:
-        UserError: names what was read.
+        UserError: the content has an unexpected structure; names what was read.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The model of Fig. 3: frozen first stage, conditioner, denoising network. Plain PyTorch; trains and samples anywhere."""
+"""The model of Fig. 3: frozen first stage, conditioner, denoising network. Plain PyTorch, independent of any trainer."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -26,17 +26,17 @@ class LatentDiffusion(nn.Module):
 
     Args:
         first_stage: E and D; frozen and kept in eval mode.
-        network: denoises; of any kind.
-        process: z_t at every t.
-        conditioner: y -> Conditioning; trained along if it has parameters that need gradients.
-        parameterization: what the network predicts: a name, or one of your own.
-        scale: latents are multiplied by it (App. G): a number, or one for each channel; "std" measures 1/std on the first
-            training batch, "channels" mean and 1/std of each channel.
-        mean: subtracted from latents before they are scaled: a number for each channel, None for 0.
+        network: the denoising network.
+        process: the diffusion process.
+        conditioner: y -> Conditioning; trained together with the network if its parameters require gradients.
+        parameterization: what the network predicts: a name, or your own.
+        scale: factor of latents (App. G): a number, or one per channel; "std" measures 1/std on the first training batch,
+            "channels" mean and 1/std of each channel.
+        mean: subtracted from latents before scaling: a number per channel; None means 0.
 
     Raises:
-        ValueError: channels or widths that do not fit together (the message gives the numbers), or a parameterization that
-            cannot work with the process.
+        ValueError: channels or widths that do not match (the message gives the numbers), or a parameterization that does not
+            work with the process.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class LatentDiffusion(nn.Module):
         self.parameterization = parameterization
         parameterization.require(process)
         self.scale_by_std = scale in ("std", "channels")
-        c, unknown = self.first_stage.channels, float("nan")  # until measured, so that a forgotten measurement cannot pass unnoticed
+        c, unknown = self.first_stage.channels, float("nan")  # until measured, so that a missing measurement is noticed
         if scale == "channels" and mean is not None:
-            raise ValueError("scale: channels measures the mean, too: leave mean out")
+            raise ValueError("scale: channels measures the mean, too: remove mean")
         factor, shift = latent_scale([1.0] * c if scale == "channels" else 1.0 if scale == "std" else scale, mean, c)  # type: ignore[arg-type]
         self.scale: Tensor
         self.mean: Tensor | None
@@ -86,25 +86,25 @@ class LatentDiffusion(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.scale.device
 
     @property
     def size_multiple(self) -> int:
-        """What height and width of images must be multiples of."""
+        """Height and width of images must be multiples of this."""
         return self.network.multiple * self.first_stage.factor
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """`(c, h, w)` of images of this height and width.
 
         Raises:
-            UserError: a size that first stage or network does not take.
+            UserError: a size that the first stage or the network does not support.
         """
         size = f"image size {height}x{width}"
         if min(height, width) < 1:
             raise UserError(f"{size}: expected at least 1")
         if height % self.size_multiple or width % self.size_multiple:
-            raise UserError(f"{size} is no multiple of the {self.size_multiple} that this model needs")
+            raise UserError(f"{size} is not a multiple of {self.size_multiple}, which this model needs")
         shape = self.first_stage.latent_shape(height, width)
         try:
             self.network.check_size(*shape[1:])
@@ -119,22 +119,22 @@ class LatentDiffusion(nn.Module):
         return self
 
     def scaled(self, z: Tensor) -> Tensor:
-        """Latents of the first stage `(B, c, h, w)` -> those that the network sees."""
+        """Latents of the first stage `(B, c, h, w)` -> latents of the network."""
         return self.scale * (z if self.mean is None else z - self.mean)
 
     def unscaled(self, z: Tensor) -> Tensor:
-        """The way back."""
+        """The inverse of `scaled`."""
         z = z / self.scale
         return z if self.mean is None else z + self.mean
 
     def moments(self, z: Tensor) -> Tensor:
-        """Number, sum and sum of squares of each channel of what the scale is measured on, latents `(B, c, h, w)`: `(3, c)` float64."""
+        """Count, sum and sum of squares per channel of unscaled latents `(B, c, h, w)`, minus a given mean: `(3, c)` float64."""
         z = (z if self.mean is None or self.scale.ndim else z - self.mean).double().cpu()
         number = torch.full((z.shape[1],), z.numel() / z.shape[1], dtype=torch.float64)
         return torch.stack([number, z.sum(dim=(0, 2, 3)), z.square().sum(dim=(0, 2, 3))])
 
     def set_scale(self, moments: Tensor) -> None:
-        """Scale latents by what was measured of them, and centre them where the scale is that of channels."""
+        """Set the scale from measured moments, and the mean if `scale` is "channels"."""
         count, total, squares = moments if self.scale.ndim else moments.sum(dim=1)
         self.scale.copy_(std_scale(count, total, squares).view_as(self.scale))
         if self.scale.ndim and self.mean is not None:
@@ -146,41 +146,41 @@ class LatentDiffusion(nn.Module):
         return self.scaled(self.first_stage.encode(x, noise))
 
     @torch.no_grad()
-    def encode_condition(self, x: Tensor, scaled: bool = True, windows: Tiles | None = None) -> Tensor:
-        """E(x) for an image that is given, `(B, C, H, W)` -> `(B, c, h, w)`: the mode, scaled or as it is; in windows if asked to."""
-        if windows is None:
+    def encode_condition(self, x: Tensor, scaled: bool = True, tiles: Tiles | None = None) -> Tensor:
+        """E(x) of a conditioning image, `(B, C, H, W)` -> `(B, c, h, w)`: the mode, scaled or unscaled, optionally in tiles."""
+        if tiles is None:
             z = self.first_stage.encode(x)
         else:
-            z = windows.apply(lambda crops, rows: self.first_stage.encode(crops), x, reduce=self.first_stage.factor)
+            z = tiles.apply(lambda crops, rows: self.first_stage.encode(crops), x, reduce=self.first_stage.factor)
         return self.scaled(z) if scaled else z
 
-    def decode(self, z: Tensor, windows: Tiles | None = None) -> Tensor:
-        """D of an unscaled latent: `(B, c, h, w)` -> image `(B, C, H, W)`, about [-1, 1]; in windows if asked to. Differentiable."""
-        if windows is None:
+    def decode(self, z: Tensor, tiles: Tiles | None = None) -> Tensor:
+        """Unscale and decode: latent `(B, c, h, w)` -> image `(B, C, H, W)`, about [-1, 1], optionally in tiles. Differentiable."""
+        if tiles is None:
             return self.first_stage.decode(self.unscaled(z))
-        return windows.apply(lambda crops, rows: self.first_stage.decode(self.unscaled(crops)), z, self.first_stage.factor)
+        return tiles.apply(lambda crops, rows: self.first_stage.decode(self.unscaled(crops)), z, self.first_stage.factor)
 
-    def condition(self, batch: Batch, windows: Tiles | None = None) -> Conditioning:
-        """tau_theta(y) for a batch; images in it are encoded in windows if asked to."""
-        return self.conditioner(batch, partial(self.encode_condition, windows=windows))  # type: ignore[no-any-return]
+    def condition(self, batch: Batch, tiles: Tiles | None = None) -> Conditioning:
+        """tau_theta(y) for a batch; its images are optionally encoded in tiles."""
+        return self.conditioner(batch, partial(self.encode_condition, tiles=tiles))  # type: ignore[no-any-return]
 
-    def output(self, z_t: Tensor, t: Tensor, c: Conditioning, windows: Tiles | None = None) -> Tensor:
-        """The network's raw output for z_t `(B, c, h, w)` at t `(B,)`; z_t and concatenated channels in windows if asked to."""
+    def output(self, z_t: Tensor, t: Tensor, c: Conditioning, tiles: Tiles | None = None) -> Tensor:
+        """The network's raw output for z_t `(B, c, h, w)` at t `(B,)`, optionally in tiles of z_t and concatenated channels."""
         z = self.process.scale_input(z_t, t)
         z = z if c.concat is None else torch.cat([z, c.concat.to(z.dtype)], dim=1)
         told = self.process.network_time(t)
-        if windows is None:
+        if tiles is None:
             return self.network(z, told, c.context, c.vector)  # type: ignore[no-any-return]
 
         def part(crops: Tensor, rows: Tensor) -> Tensor:
             context, vector = (None if x is None else x[rows] for x in (c.context, c.vector))
             return self.network(crops, told[rows], context, vector)  # type: ignore[no-any-return]
 
-        return windows.apply(part, z)
+        return tiles.apply(part, z)
 
-    def denoise(self, z_t: Tensor, t: float, c: Conditioning, windows: Tiles | None = None) -> Prediction:
+    def denoise(self, z_t: Tensor, t: float, c: Conditioning, tiles: Tiles | None = None) -> Prediction:
         """Predicted noise and clean latent, float32, for z_t `(B, c, h, w)` at a time t."""
-        output = self.output(z_t, self.process.time(t, z_t), c, windows).to(z_t.dtype)
+        output = self.output(z_t, self.process.time(t, z_t), c, tiles).to(z_t.dtype)
         return self.parameterization.predict(output, z_t, self.process.at(t, z_t))
 
     def denoiser(
@@ -188,38 +188,37 @@ class LatentDiffusion(nn.Module):
         batch: Batch,
         guidance: float | Guidance = 1.0,
         negative: Batch | None = None,
-        windows: Tiles | None = None,
+        tiles: Tiles | None = None,
         worse: "LatentDiffusion | None" = None,
     ) -> Denoise:
         """`denoise(z_t, t)` with the batch's conditioning inside, guided if the scale is not 1 (Sec. 4.1).
 
         Args:
             batch: with the keys that the conditioner reads.
-            guidance: classifier-free, or away from `worse`.
-            negative: entries of a batch (such as negative captions) that replace those of `batch` where guidance would use the
-                null condition.
-            windows: evaluate the network, and the encoder of images in the batch, in overlapping windows.
-            worse: a smaller or earlier model of the same latents to guide away from (autoguidance).
+            guidance: classifier-free guidance, or autoguidance with `worse`.
+            negative: batch entries (such as negative captions) to use in place of the null condition.
+            tiles: evaluate the network, and the encoder of images in the batch, in overlapping tiles.
+            worse: a smaller or earlier model of the same latents, for autoguidance.
         """
         guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
-        c = self.condition(batch, windows)
+        c = self.condition(batch, tiles)
 
         def conditional(z_t: Tensor, t: float) -> Prediction:
-            return self.denoise(z_t, t, c, windows)
+            return self.denoise(z_t, t, c, tiles)
 
         if guidance.scale == 1.0:
             return conditional
         if worse is not None:
-            return autoguidance(conditional, worse.denoiser({**batch, **(negative or {})}, windows=windows), guidance, self.process)
+            return autoguidance(conditional, worse.denoiser({**batch, **(negative or {})}, tiles=tiles), guidance, self.process)
         if not self.conditioner.reads:
             return conditional
-        encode = partial(self.encode_condition, windows=windows)
-        null = self.condition({**batch, **negative}, windows) if negative else self.conditioner.null(batch, encode)
+        encode = partial(self.encode_condition, tiles=tiles)
+        null = self.condition({**batch, **negative}, tiles) if negative else self.conditioner.null(batch, encode)
         both = c.followed_by(null)
-        return classifier_free(lambda z_t, t: self.denoise(z_t, t, both, windows), conditional, guidance, self.process)
+        return classifier_free(lambda z_t, t: self.denoise(z_t, t, both, tiles), conditional, guidance, self.process)
 
     def errors(self, batch: Batch, objective: DiffusionObjective, random: StepRNG) -> tuple[Tensor, Tensor]:
-        """Error per sample and its time, both `(B,)`, with all numbers from `random`."""
+        """Unweighted error and time of each sample, both `(B,)`; random numbers come from `random`."""
         x = batch["image"]
         z_0 = self.encode(x, self.first_stage.posterior_noise(x, random)).float()
         c = self.condition(batch)
@@ -228,12 +227,12 @@ class LatentDiffusion(nn.Module):
         return objective.errors(lambda z_t, t: self.output(z_t, t, c), z_0, t, eps, self.process, self.parameterization), t
 
     def loss(self, batch: Batch, objective: DiffusionObjective | None = None, random: StepRNG | None = None) -> Tensor:
-        """The training loss of a batch, for training loops of one's own; conditions are dropped at the conditioner's rate.
+        """The training loss of a batch, for your own training loop; conditions are dropped with `uncond_prob`.
 
         Args:
             batch: "image" `(B, C, H, W)` in [-1, 1] and the keys that the conditioner reads.
             objective: L2 if None.
-            random: where numbers come from; torch's global generator if None.
+            random: step RNG; torch's global generator if None.
         """
         objective = objective if objective is not None else DiffusionObjective()
         if random is None:
@@ -242,16 +241,16 @@ class LatentDiffusion(nn.Module):
         return objective(*self.errors(self.dropped(batch, random), objective, random), self.process, self.parameterization)[0]  # type: ignore[no-any-return]
 
     def dropped(self, batch: Batch, random: StepRNG) -> Batch:
-        """The batch with conditions dropped at the conditioner's rate."""
+        """The batch with conditions dropped with probability `uncond_prob`."""
         rate = self.conditioner.uncond_prob
         return self.conditioner.drop(batch, random.chance("drop", rate).tolist()) if rate > 0 else batch
 
 
 def latent_scale(scale: float | Sequence[float], mean: Sequence[float] | None, channels: int) -> tuple[Tensor, Tensor | None]:
-    """Factor of latents, `()` or `(c, 1, 1)`, and what is subtracted before, `(c, 1, 1)` or None.
+    """Scale of latents, `()` or `(c, 1, 1)`, and their mean, `(c, 1, 1)` or None.
 
     Raises:
-        ValueError: other than a number, or one for each channel; or a factor of 0.
+        ValueError: not a number or one per channel, or a scale of 0.
     """
     several = isinstance(scale, Sequence) and not isinstance(scale, str)
     for name, values in (("scale", scale if several else None), ("mean", mean)):
@@ -259,7 +258,7 @@ def latent_scale(scale: float | Sequence[float], mean: Sequence[float] | None, c
             raise ValueError(f"{name} must have a number for each of the {channels} channels, got {values!r}")
     if not all(finite(value) and value != 0 for value in (scale if several else [scale])):  # type: ignore[union-attr]
         raise ValueError(f"scale must be a number other than 0, one for each channel, std or channels, got {scale!r}")
-    # on the CPU even where models are built on the meta device: the values are compared
+    # on the CPU even if the model is built on the meta device: the values are compared
     factor = torch.tensor(scale, dtype=torch.float32, device="cpu")
     shift = None if mean is None else torch.tensor(list(mean), dtype=torch.float32, device="cpu").view(-1, 1, 1)
     return factor.view(-1, 1, 1) if several else factor, shift

@@ -22,15 +22,15 @@ from ldm.sampling.generate import SamplerSettings, generate
 from ldm.sampling.options import SamplingOptions
 
 Pictures = Image.Image | Tensor | Sequence[Image.Image]
-UNKNOWN_SIZE = 256  # of images, where the config does not say it
+UNKNOWN_SIZE = 256  # of images, if the config does not give it
 
 
 class Autoencoder:
-    """A first stage: images to latents and back.
+    """A trained first stage: images to latents and back.
 
     Attributes:
         first_stage: the module, in eval mode, on `device`.
-        device: where it is.
+        device: its device.
     """
 
     def __init__(self, first_stage: FirstStage, device: torch.device) -> None:
@@ -72,9 +72,9 @@ class Pipeline(Autoencoder):
 
     Attributes:
         model: the module, in eval mode, on `device`.
-        config: that it was trained with.
-        settings: how it samples where `sample` is not told otherwise: those of its config.
-        size: height and width in training.
+        config: the config that it was trained with.
+        settings: default sampler settings, from the config.
+        size: height and width of images in training.
     """
 
     def __init__(self, model: LatentDiffusion, config: dict[str, Any], device: torch.device) -> None:
@@ -87,7 +87,7 @@ class Pipeline(Autoencoder):
 
     @torch.no_grad()
     def encode(self, images: Pictures) -> Tensor:
-        """Images of one size, or `(n, C, H, W)` in [-1, 1] -> latents `(n, c, h, w)` as the network sees them: the mode, scaled."""
+        """Images of one size, or `(n, C, H, W)` in [-1, 1] -> latents `(n, c, h, w)` of the network: the mode, scaled."""
         return self.model.encode(self._tensor(images))
 
     @torch.no_grad()
@@ -107,7 +107,7 @@ class Pipeline(Autoencoder):
         batch: int = 16,
         precision: str = "fp32",
         output: Literal["pil", "tensor"] = "pil",
-        steering: SamplingOptions | None = None,
+        options: SamplingOptions | None = None,
         settings: dict[str, Any] | None = None,
         **conditions: Any,
     ) -> Any:
@@ -115,20 +115,20 @@ class Pipeline(Autoencoder):
 
         Args:
             n: number of images.
-            prompt: caption, or several that are gone through in turn, for models that read captions.
-            label: class, or several that are gone through in turn; all classes if None.
-            negative: caption that guidance steers away from.
+            prompt: caption, or several that are used in turn, for models that read captions.
+            label: class index, or several that are used in turn; all classes if None.
+            negative: negative caption for guidance.
             size: height and width; as in training if None.
-            seed: image i depends on (seed, i) alone.
-            batch: images at a time.
-            precision: "fp32", "bf16", "fp16", or "auto" for what the device multiplies fastest.
+            seed: image i depends on (seed, i) only.
+            batch: images per batch.
+            precision: "fp32", "bf16", "fp16", or "auto" for the fastest on the device.
             output: "pil", or "tensor" for `(n, C, H, W)` in [-1, 1].
-            steering: starting images, known regions, tiles and guides.
-            settings: over those of the config: sampler, steps, scale, eta, ...
-            conditions: whatever else the model reads, by its key: one value for all images, or a list that is gone through in turn.
+            options: starting images, known regions, tiles and guides.
+            settings: sampler settings that override those of the config: sampler, steps, scale, eta, ...
+            conditions: other conditions by key: one value for all images, or a list that is used in turn.
 
         Raises:
-            UserError: a condition that the model does not read or that is missing, or a setting that it cannot do.
+            UserError: a condition that the model does not read or that is missing, or an unsupported setting.
         """
         wanted = SamplerSettings(**{**self.settings.__dict__, **(settings or {})})
         asked = self._conditions(n, prompt, label, conditions)
@@ -139,11 +139,9 @@ class Pipeline(Autoencoder):
             if negative is not None:
                 if "caption" not in here:
                     raise UserError("negative: this model reads no captions")
-                steering = SamplingOptions(
-                    **{**(steering or SamplingOptions()).__dict__, "negative": {"caption": [negative] * len(numbers)}}
-                )
+                options = SamplingOptions(**{**(options or SamplingOptions()).__dict__, "negative": {"caption": [negative] * len(numbers)}})
             with sampling_context(precision, self.device):
-                parts.append(generate(self.model, here, numbers, size or self.size, wanted, seed, steering).cpu())
+                parts.append(generate(self.model, here, numbers, size or self.size, wanted, seed, options).cpu())
         return self._output(torch.cat(parts), output)
 
     def _conditions(self, n: int, prompt: Any, label: Any, others: dict[str, Any]) -> list[Request]:
@@ -160,7 +158,7 @@ class Pipeline(Autoencoder):
         return [Request({name: several[i % len(several)] for name, several in values.items()}) for i in range(n)]
 
     def _values(self, name: str, value: Any) -> list[Any]:
-        """What is given for one key, as entries for images."""
+        """The value given for a key, as a list of entries."""
         key = self.model.conditioner.keys[name]
         single = not isinstance(value, list | tuple) or (key.shape != () and value and isinstance(value[0], int | float))
         return [self._entry(name, one) for one in ([value] if single else value)]
@@ -177,10 +175,10 @@ def load(path: str | Path, device: str = "auto", trust: Sequence[str] = (), **op
     """A model from a run folder, weights, a CompVis checkpoint or a diffusers folder.
 
     Args:
-        path: of it.
+        path: path of the model.
         device: "auto", "cpu", "cuda", "mps", ...
-        trust: packages of your own that its config may name.
-        options: as `ldm.checkpoint.load.load_model` takes them: first_stage, raw, config, tokenizer, ...
+        trust: your own packages that its config may name.
+        options: arguments of `ldm.checkpoint.load.load_model`: first_stage, raw, config, tokenizer, ...
 
     Returns:
         A `Pipeline`; an `Autoencoder` for a first stage.

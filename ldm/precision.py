@@ -1,7 +1,7 @@
-"""In which precision a device computes: the one place where anything narrower than float32 is chosen.
+"""Precision of computation: the only place where anything narrower than float32 is chosen.
 
-Narrower numbers pay only where the device multiplies them in hardware. A processor without such instructions computes the same by
-converting back and forth, many times slower than in float32.
+Lower precision is faster only if the device multiplies it in hardware. A processor without such instructions emulates it by
+conversion, many times slower than float32.
 """
 
 import os
@@ -15,27 +15,27 @@ import torch
 from ldm.errors import UserError
 
 TRAINING = ("auto", "32-true", "bf16-mixed", "16-mixed")  # as Lightning names them
-REFUSED = {  # what else Lightning knows
+REFUSED = {  # other names of Lightning
     "bf16-true": "weights, averages and the noise schedule would be rounded to 8 bits; use bf16-mixed, which keeps them",
     "16-true": "weights, averages and the noise schedule would be rounded to 11 bits; use 16-mixed, which keeps them",
     "64-true": "noise schedule, losses and averages are float32; use 32-true",
 }
 SAMPLING = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
-# Limits under which bf16 is multiplied as float32, as oneDNN and ATen name them; what is not listed here limits nothing that matters.
+# Values of the environment variables of oneDNN and ATen with which bf16 is multiplied as float32; other values do not matter.
 NARROW_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 NARROW_CAPABILITIES = ("default", "avx2")
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies bf16 numbers in hardware, under the limits that the environment sets."""
+    """Whether a device multiplies bf16 in hardware, within the limits set by environment variables."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.backends.mkldnn.is_available() and cpu_multiplies_bf16(cpu_flags(), os.environ)
 
 
 def cpu_multiplies_bf16(flags: Collection[str], environment: Mapping[str, str]) -> bool:
-    """The same of a CPU with these flags, as Linux names them, in this environment."""
+    """The same for a CPU with these flags of Linux and these environment variables."""
     isa = (environment.get("ONEDNN_MAX_CPU_ISA") or environment.get("DNNL_MAX_CPU_ISA", "")).upper()
     limited = isa in NARROW_ISAS or environment.get("ATEN_CPU_CAPABILITY", "").lower() in NARROW_CAPABILITIES
     return not limited and not BF16_FLAGS.isdisjoint(flags)
@@ -43,7 +43,7 @@ def cpu_multiplies_bf16(flags: Collection[str], environment: Mapping[str, str]) 
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """What this CPU can do; empty where it cannot be told."""
+    """Flags of this CPU; empty if unknown."""
     if hasattr(torch.cpu, "get_capabilities"):
         return frozenset(name for name, value in torch.cpu.get_capabilities().items() if value is True)
     try:
@@ -54,17 +54,17 @@ def cpu_flags() -> frozenset[str]:
 
 
 def narrowest(device: torch.device) -> torch.dtype:
-    """The narrowest type that training bears and the device multiplies in hardware: bf16 or float32."""
+    """The narrowest type that is suitable for training and that the device multiplies in hardware: bf16 or float32."""
     return torch.bfloat16 if multiplies_bf16(device) else torch.float32
 
 
 def for_training(name: str, device: torch.device) -> str:
-    """A name of `TRAINING` with "auto" decided for the device."""
+    """A name of `TRAINING`, with "auto" replaced for the device."""
     return name if name != "auto" else "bf16-mixed" if multiplies_bf16(device) else "32-true"
 
 
 def for_sampling(name: str, device: torch.device) -> str:
-    """A name of `SAMPLING` with "auto" decided for the device.
+    """A name of `SAMPLING`, with "auto" replaced for the device.
 
     Raises:
         UserError: an unknown name.
@@ -77,11 +77,11 @@ def for_sampling(name: str, device: torch.device) -> str:
 
 
 def require_training(name: str, device: str) -> None:
-    """See that training in a precision is possible.
+    """Check that training in a precision is possible.
 
     Args:
-        name: of the precision.
-        device: "cuda", "cpu", "mps", or "auto" where it is not known yet.
+        name: name of the precision.
+        device: "cuda", "cpu", "mps", or "auto" if it is not known yet.
 
     Raises:
         ValueError: it is not; the message says what to use instead.
@@ -95,12 +95,12 @@ def require_training(name: str, device: str) -> None:
 
 
 def gradient_scaler(name: str, device: torch.device) -> torch.amp.GradScaler | None:
-    """What keeps small gradients from vanishing in a precision of `TRAINING`; none where they do not."""
+    """Loss scaler against underflow of gradients for a precision of `TRAINING`; None if it is not needed."""
     return torch.amp.GradScaler(device.type) if name == "16-mixed" else None
 
 
 def sampling_context(name: str, device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to what a name of `SAMPLING`, or "auto", means on the device.
+    """Autocast for a name of `SAMPLING`, or "auto", on the device.
 
     Raises:
         UserError: an unknown name.
@@ -110,21 +110,21 @@ def sampling_context(name: str, device: torch.device) -> AbstractContextManager[
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Within, operations keep the types of their tensors."""
+    """Context without autocast."""
     return torch.autocast(device.type, enabled=False)
 
 
 def faster_float32(device: torch.device) -> None:
-    """Multiply float32 numbers in TF32 from here on, where the device has it and nothing asks for `exact`."""
+    """Multiply float32 in TF32 from here on if the device supports it, except within `exact`."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
 
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
-    """Within, float32 is float32: no autocast, and no TF32, which rounds to 10 bits whatever is multiplied or convolved.
+    """Context of full float32 precision: no autocast, and no TF32, which rounds factors to 10 bits.
 
-    For what decides (the nearest code or neighbour) or measures, where a GPU's answer has to be a CPU's.
+    For decisions (the nearest code or neighbour) and measures, which must be the same on GPU and CPU.
     """
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     torch.backends.cudnn.allow_tf32 = False

@@ -1,6 +1,6 @@
-"""Numbers that constructors take, held against their ranges where they are taken. None passes: the signature says where it may stand.
+"""Range checks for arguments of constructors. None passes, because the signature says where it is allowed.
 
-Each function takes values by their names and raises ValueError with name, range and value.
+Each function takes values by name and raises ValueError with name, range and value.
 """
 
 import math
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
-MOST = 2**31 - 1  # of anything that is counted or measured in pixels; larger is a slip
+MOST = 2**31 - 1  # of any count or size in pixels; a larger number is a mistake
 
 
 def integer(least: int = 1, most: int = MOST, /, **values: Any) -> None:
@@ -25,7 +25,7 @@ def integer(least: int = 1, most: int = MOST, /, **values: Any) -> None:
 
 
 def integers(least: int = 1, /, **lists: Any) -> None:
-    """Lists of integers of at least `least`, none of them empty."""
+    """Non-empty lists of integers of at least `least`."""
     for name, values in lists.items():
         if values is None:
             continue
@@ -64,7 +64,7 @@ def span(**values: Any) -> None:
 
 
 def finite(value: Any) -> bool:
-    """Whether it is a number, and neither nan nor infinite."""
+    """Whether it is a number that is neither NaN nor infinite."""
     return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 

@@ -1,8 +1,8 @@
-"""Counter-based randomness: every random number is a function of named keys, never of what was drawn before.
+"""Counter-based randomness: every random number is a function of named keys, never of earlier draws.
 
-Training draws its data order, noise, time steps, dropped conditions and augmentation from (seed, purpose, step, sample);
-sampling gives image i the generator (seed, i). A run that resumes, or is split over other devices or batches, therefore
-meets the same numbers. All numbers are drawn on the CPU, because device generators differ between devices.
+Training draws data order, noise, times, dropped conditions and augmentation from (seed, purpose, step, sample); sampling uses
+the generator (seed, i) for image i. A run that is resumed, or split over other devices or batches, therefore uses the same
+random numbers. All numbers are drawn on the CPU, because generators differ between devices.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ Key = int | str
 
 
 def derive(*keys: Key) -> int:
-    """A 63-bit seed from any keys; equal keys give equal seeds on every machine and Python version."""
+    """A 63-bit seed from any keys; the same on every machine and Python version."""
     digest = hashlib.blake2b("\x1f".join(map(str, keys)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -27,7 +27,7 @@ def generator(*keys: Key) -> torch.Generator:
 
 
 def as_numpy(source: torch.Generator) -> np.random.Generator:
-    """A NumPy generator that one draw of `source` seeds: for what is drawn or degraded as arrays."""
+    """A NumPy generator seeded by one draw of `source`."""
     return np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=source)))
 
 
@@ -35,9 +35,9 @@ def normal(shape: Sequence[int], generators: Sequence[torch.Generator], like: Te
     """Standard normal numbers, one generator per sample.
 
     Args:
-        shape: of one sample, `(C, h, w)`.
-        generators: B of them; each moves on by one draw.
-        like: take its device and dtype (float32 on the CPU without it).
+        shape: shape of one sample, `(C, h, w)`.
+        generators: one per sample, B in total; each advances by one draw.
+        like: tensor whose device and dtype to use; float32 on the CPU if None.
 
     Returns:
         `(B, C, h, w)`.
@@ -52,7 +52,7 @@ class StepRNG:
     """The random numbers of one training step: one independent stream per sample and purpose.
 
     Args:
-        seed: the run's seed.
+        seed: seed of the run.
         step: training step (batches of the global size).
         ids: stable name of each sample in this (micro-)batch.
     """

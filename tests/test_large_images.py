@@ -78,11 +78,11 @@ def test_sizes_are_told_apart_in_one_command(models: dict[str, Path], script, tm
     assert done.returncode == 2 and "--whole is against windows" in done.stderr
 
 
-def test_windows_tell_how_many_are_done() -> None:
+def test_tiles_tell_how_many_are_done() -> None:
     told: list[tuple[int, int]] = []
-    windows = Tiles(4, 2, batch=3, told=lambda number, count: told.append((number, count)))
-    windows.apply(lambda crops, rows: crops, torch.ones(1, 1, 8, 8))
-    assert told == [(3, 9), (6, 9), (9, 9)] and windows == Tiles(4, 2, batch=3)
+    tiles = Tiles(4, 2, batch=3, told=lambda number, count: told.append((number, count)))
+    tiles.apply(lambda crops, rows: crops, torch.ones(1, 1, 8, 8))
+    assert told == [(3, 9), (6, 9), (9, 9)] and tiles == Tiles(4, 2, batch=3)
 
 
 class Terminal(io.StringIO):

@@ -52,7 +52,7 @@ def test_help_shows_examples(capsys) -> None:
         (["--base", DIGITS, "--train", "model.target=os.system"], 2, "not in an allowed package"),
         (["--base", DIGITS, "--train", "--seed", "-1"], 2, "expected 0 to"),
         (["--base", DIGITS, "--train", "--json", "x.json"], 2, "--json goes with --check"),
-        (["--base", DIGITS, "--train", "data.params.train.params.size=30"], 2, "no multiple of the first stage's factor"),
+        (["--base", DIGITS, "--train", "data.params.train.params.size=30"], 2, "not a multiple of the first stage's factor"),
         (["--base", DIGITS, "--train", "data.params.train.params.size=0"], 2, "data.params.train"),
         (["--base", DIGITS, "--train", "trainer.params.devices=0"], 2, "devices: expected a number of at least 1"),
         (["--base", DIGITS, "--train", "trainer.params.precision=foo"], 2, "precision 'foo' is unknown"),
@@ -112,12 +112,12 @@ def test_check_ready(capsys, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "override,code,message",
     [
-        ("data.params.train.params.size=30", 2, "no multiple of the first stage's factor"),
+        ("data.params.train.params.size=30", 2, "not a multiple of the first stage's factor"),
         ("model.params.autoencoder.params.image_channels=3", 2, "images have 1 channels, the first stage takes 3"),
         ("model.params.loss.params.perceptual={target: ldm.first_stage.LPIPS, params: {vgg16: nowhere.pth}}", 3, "put them at nowhere.pth"),
         ("data.params.train={target: ldm.data.ImageFolder, params: {root: nowhere, size: 32, channels: 1}}", 3, "image folder 'nowhere'"),
         ("model.params.autoencoder.params.widht=3", 2, "did you mean 'width'"),
-        ("trainer.params.devices=5", 2, "cannot be dealt out evenly to 5 devices"),
+        ("trainer.params.devices=5", 2, "is not divisible by 5 devices"),
         ("model.params.optimizer.params.lr=-1", 2, "model.params.optimizer"),
         ("model.params.optimizer={target: torch.optim.Adam, partial: true, params: {lr: -1}}", 2, "Invalid learning rate"),
         ("model.params.optimizer={target: torch.nn.Linear, partial: true}", 2, "model.params.optimizer"),

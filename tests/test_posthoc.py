@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ldm.system.files import newest_weights, read_weights
-from ldm.training.posthoc import PowerAverages, coefficients, exponent
+from ldm.training.posthoc import PowerEMA, coefficients, exponent
 
 
 @pytest.mark.parametrize("length", [0.01, 0.05, 0.1, 0.25])
@@ -32,7 +32,7 @@ def path(step: int) -> torch.Tensor:
 @pytest.mark.parametrize("length,step", [(0.05, 1000), (0.07, 1000), (0.1, 1000), (0.15, 1000), (0.08, 500)])
 def test_a_made_average_is_the_kept_one(length: float, step: int) -> None:
     p = torch.zeros(4)
-    two, direct = PowerAverages({"p": p}), PowerAverages({"p": p}, [length])
+    two, direct = PowerEMA({"p": p}), PowerEMA({"p": p}, [length])
     snapshots, values = [], []
     for i in range(1, step + 1):
         p.copy_(path(i))
@@ -57,12 +57,12 @@ def test_weights_add_up_to_one_however_few_the_snapshots(steps: list[int], lengt
 
 def test_averages_of_other_lengths_are_not_continued() -> None:
     p = {"p": torch.zeros(2)}
-    state = PowerAverages(p, [0.05, 0.1]).state_dict()
+    state = PowerEMA(p, [0.05, 0.1]).state_dict()
     with pytest.raises(ValueError, match="holds averages of"):
-        PowerAverages(p, [0.1, 0.2]).load_state_dict(state)
+        PowerEMA(p, [0.1, 0.2]).load_state_dict(state)
     for lengths in ([], [0.1, 0.1]):
         with pytest.raises(ValueError, match="different numbers"):
-            PowerAverages(p, lengths)
+            PowerEMA(p, lengths)
 
 
 def test_from_a_run(script, run, tmp_path) -> None:

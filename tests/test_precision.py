@@ -84,7 +84,7 @@ def test_what_is_not_auto_is_as_asked() -> None:
             "bf16-mixed",
             False,
             "32-true",
-            "the run began in bf16-mixed, which this cpu does not multiply in hardware: goes on in 32-true",
+            "the run began in bf16-mixed, which this cpu does not multiply in hardware: continues in 32-true",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Numbers of windows, masks and degradations are compared with their ranges where they are taken."""
+"""Numbers of tiles, masks and degradations are compared with their ranges where they are taken."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,12 +14,12 @@ from ldm.diffusion import Tiles
 
 RECIPE, STRENGTH = RECIPES["thick"][256], STRENGTHS["light"]
 WRONG: list[tuple[Callable[[], Any], str]] = [
-    (lambda: Tiles(0, 0), "size of windows must be at least 1"),
-    (lambda: Tiles(8.0, 4), "size of windows must be an integer"),  # type: ignore[arg-type]
+    (lambda: Tiles(0, 0), "size of tiles must be at least 1"),
+    (lambda: Tiles(8.0, 4), "size of tiles must be an integer"),  # type: ignore[arg-type]
     (lambda: Tiles(8, -2), "overlap must be at least 0"),
     (lambda: Tiles(8, 4, multiple=0), "multiple must be at least 1"),
-    (lambda: Tiles(8, 4, 0), "windows at a time must be at least 1"),
-    (lambda: Tiles(8, 8), "must be smaller than the window"),
+    (lambda: Tiles(8, 4, 0), "tiles at a time must be at least 1"),
+    (lambda: Tiles(8, 8), "must be smaller than the tile"),
     (lambda: mask("thick", (16.0, 16), torch.Generator()), "height must be an integer"),  # type: ignore[arg-type]
     (lambda: replace(RECIPE, strokes=(3, 1)), "strokes must be two numbers, the smaller one first"),
     (lambda: replace(RECIPE, boxes=(-1, 1)), r"boxes\[0\] must be at least 0"),

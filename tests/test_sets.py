@@ -226,13 +226,13 @@ def test_an_unfinished_or_damaged_set_makes_no_array(tmp_path: Path) -> None:
     images = ImageSet(tmp_path, 3, {})
     for number in (0, 2):
         photo(images.path(number), 8, 8)
-    with pytest.raises(UserError, match="1 of 3 pictures are not made yet, the first is 1"):
+    with pytest.raises(UserError, match="1 of 3 images are missing, the first is 1"):
         write_adm(images)
     images.path(1).write_bytes(images.path(0).read_bytes()[:60])
     with pytest.raises(UserError, match="00001.png: cannot be read"):
         write_adm(images)
     photo(images.path(1), 8, 4)
-    with pytest.raises(UserError, match="00001.png: 4x8x3"):
+    with pytest.raises(UserError, match="00001.png is 4x8x3"):
         write_adm(images)
     assert not list(tmp_path.glob("*.npz")) and not list(tmp_path.glob(".*"))
 

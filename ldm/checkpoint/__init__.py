@@ -1,1 +1,1 @@
-"""Models on disk: read from whatever a user names, used to begin training with, converted."""
+"""Models on disk: load them from any supported format, start training from them, convert them."""

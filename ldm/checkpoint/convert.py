@@ -1,4 +1,4 @@
-"""From a model of any kind to a file of any kind: what `scripts/convert.py` does."""
+"""Convert models between formats, for `scripts/convert.py`."""
 
 import copy
 from collections.abc import Mapping
@@ -21,16 +21,16 @@ from ldm.system.files import fingerprint, save_pickled, save_tensors, save_weigh
 
 
 def whole(source: LoadedCheckpoint, first_stage: str | None = None, trust: AllowedTargets | None = None) -> LoadedCheckpoint:
-    """A model with its first stage inside, whose config says so.
+    """Include the first stage in a model and its config.
 
     Args:
-        source: as it was read.
-        first_stage: use this one instead of the one that the weights name.
+        source: the checkpoint as read.
+        first_stage: path of a first stage to use instead of the recorded one.
         trust: packages that the config inside may name.
 
     Raises:
-        MissingFile: the first stage is not there.
-        UserError: it is not named, or another one than in training.
+        MissingFile: the first stage is missing.
+        UserError: it is not recorded, or it differs from the one in training.
     """
     if not source.stage_two:
         return source
@@ -59,7 +59,7 @@ def whole(source: LoadedCheckpoint, first_stage: str | None = None, trust: Allow
 
 
 def to_ldm(source: LoadedCheckpoint, target: Path) -> list[str]:
-    """One safetensors file with everything: averaged and raw weights, the loss of a first stage, the config in its header."""
+    """A single safetensors file: averaged and raw weights, the loss of a first stage, and the config in its header."""
     path = target
     if path.suffix != ".safetensors":
         path = path / "checkpoints" / f"step-{max(source.step, 0)}.safetensors"
@@ -70,12 +70,12 @@ def to_ldm(source: LoadedCheckpoint, target: Path) -> list[str]:
 
 
 def built(source: LoadedCheckpoint, raw: bool = False, trust: AllowedTargets | None = None) -> Any:
-    """The model itself, with its weights, in eval mode."""
+    """Build the model with its weights, in eval mode."""
     return fitted(nn.Module, source.node, (trust or AllowedTargets()).for_model(), source.weights.chosen(raw), source.path, "model").eval()
 
 
 def to_compvis(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | None = None) -> list[str]:
-    """`model.ckpt` and `config.yaml`, as the original code reads them."""
+    """`model.ckpt` and `config.yaml` in the format of the original code."""
     with torch.device("meta"):
         model = build(source.node, (trust or AllowedTargets()).for_model(), "model")
     params = source.config["model"]["params"]
@@ -95,8 +95,8 @@ def to_compvis(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | N
 
 
 def to_dit(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | None = None) -> list[str]:
-    """A state dict under the names of DiT, SiT and LightningDiT: `.safetensors`, or what torch.save writes; in a folder with the mean and
-    deviation of latents, where these are scaled channel by channel."""
+    """A state dict with the names of DiT, SiT and LightningDiT, as `.safetensors` or by torch.save; in a folder together with mean and
+    deviation of latents if these are scaled per channel."""
     with torch.device("meta"):
         model = build(unwrap(source.node), (trust or AllowedTargets()).for_model(PRETRAINED), "model")
     if not isinstance(model, LatentDiffusion):
@@ -116,7 +116,7 @@ def to_dit(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | None 
 
 
 def constant(source: LoadedCheckpoint, params: dict[str, Any]) -> None:
-    """Where the scale is no buffer of theirs, its value stands in their config."""
+    """Write the scale into their config if it is not one of their buffers."""
     scale = source.weights.tensors.get("scale")
     if (
         scale is not None
@@ -127,13 +127,13 @@ def constant(source: LoadedCheckpoint, params: dict[str, Any]) -> None:
 
 
 def latent_size(source: LoadedCheckpoint, model: LatentDiffusion) -> int:
-    """Of training, if the config still knows it."""
+    """Latent size in training, if the config contains it."""
     size = trained_size(source.config)
     return 256 // model.first_stage.factor if size is None else size // model.first_stage.factor
 
 
 def plain(value: Any) -> Any:
-    """Lists and mappings that YAML writes without tags."""
+    """Convert to lists and mappings that YAML writes without tags."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -147,10 +147,10 @@ def to_diffusers(
     """A folder that diffusers' own classes load.
 
     Args:
-        source: a whole model.
+        source: a model with its first stage.
         target: the folder.
-        raw: the weights as they were trained instead of their average.
-        size: image size of the pipeline; that of the training data without it.
-        trust: packages that the config inside may name.
+        raw: use the weights as trained instead of their average.
+        size: image size of the pipeline; that of the training data if None.
+        trust: allowed targets of the config inside.
     """
     return diffusers.write_folder(built(source, raw, trust), source.node, target, size or trained_size(source.config))

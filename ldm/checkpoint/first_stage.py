@@ -1,4 +1,4 @@
-"""Where the first stage of a run lies now: the run may be read from another folder, or both may have been copied elsewhere."""
+"""Find the first stage of a run, also if the run is read from another folder or both were copied elsewhere."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ KEPT = "first-stage.safetensors"  # in a run folder
 
 
 def first_stage_record(stage: Any, folder: Path) -> dict[str, str] | None:
-    """What a run says of its frozen first stage: path as given, path from the run's folder, SHA-256; none for one that is inside."""
+    """Record of a run's frozen first stage: path as given, path relative to the run folder, SHA-256; None if it is inside the model."""
     if not stage.sha256:
         return None
     record = {"path": str(stage.checkpoint), "sha256": str(stage.sha256)}
@@ -32,39 +32,39 @@ def first_stage_record(stage: Any, folder: Path) -> dict[str, str] | None:
 
 
 def keep_first_stage(stage: Any, folder: Path) -> None:
-    """Give the weights of a run's first stage a second name in its folder, without a copy: where stage one goes on, it drops its old
-    checkpoints, and with them what this run was trained on."""
+    """Hard-link the weights of a run's first stage in the run folder: if stage one continues training, it removes its old checkpoints,
+    and with them the weights that this run was trained on."""
     if stage.sha256:
         weights = Path(str(stage.checkpoint))
-        apt = weights.suffix == Path(KEPT).suffix and weights.parent.name == "checkpoints"  # others may need the YAML beside them
+        apt = weights.suffix == Path(KEPT).suffix and weights.parent.name == "checkpoints"  # other files may need the YAML beside them
         if apt and not give_second_name(weights, folder / KEPT):
             log.warning(
-                "warning: %s: has no second name in %s, which takes neither links nor a copy of it: keep it, for this run goes on with "
-                "nothing else, and a first stage that is trained further drops its old weights (trainer.params.keep)",
+                "warning: %s: could be neither linked nor copied to %s: keep it, because this run needs exactly this file, and a first "
+                "stage that is trained further removes its old weights (trainer.params.keep)",
                 weights,
                 folder,
             )
 
 
 def find_first_stage(file: Path, record: Mapping[str, Any], node: Mapping[str, Any], trust: AllowedTargets | None = None) -> str:
-    """The first stage that weights, or a checkpoint, were trained with: at the path as given, as seen from the run, inside it, or
-    beside it.
+    """Find the first stage that weights or a checkpoint were trained with: at the path as given, relative to the run, inside it, or beside
+    it.
 
     Args:
         file: the weights or the checkpoint.
-        record: as `first_stage_record` made it; may be empty.
+        record: see `first_stage_record`; may be empty.
         node: config node of the first stage.
-        trust: packages that the node may name.
+        trust: allowed targets of the node.
 
     Returns:
-        The one with the recorded SHA-256; if there is none, the first that is there: whoever loads it compares the hash.
+        The path with the recorded SHA-256, else the first that exists: the hash is compared on loading.
 
     Raises:
-        MissingFile: nothing is there.
+        MissingFile: no file was found.
     """
     named = str(record.get("path") or (node.get("params") or {}).get("checkpoint") or "")
     if not named:
-        raise MissingFile(f"{file}: does not say where its first stage is: name it with --first-stage")
+        raise MissingFile(f"{file}: its first stage is not recorded: give it with --first-stage")
     expected, first = str(record.get("sha256") or ""), None
     for path in _there(chain(_places(file, named, str(record.get("relative") or "")), _siblings(file, named))):
         if not expected or _hash(path, node, trust) == expected:
@@ -73,26 +73,26 @@ def find_first_stage(file: Path, record: Mapping[str, Any], node: Mapping[str, A
     if first is None:
         raise MissingFile(
             f"{named}: no such file or run folder, neither from here nor from the run or beside it; it is the first stage of {file}: "
-            "name it with --first-stage"
+            "give it with --first-stage"
         )
     return str(first)
 
 
 def run_of(file: Path) -> Path:
-    """The run folder of a checkpoint or of weights; of a file that lies in none, the folder it lies in."""
+    """The run folder of a checkpoint or weights file; its own folder if it is not in a run."""
     return file.parent.parent if file.parent.name == "checkpoints" else file.parent
 
 
 def pin_first_stage(state: Mapping[str, Any], checkpoint: Path, overrides: Sequence[str] = ()) -> None:
-    """A resumed run goes on with the very file it began with, though its first stage's run may have gone further.
+    """Make a resumed run use exactly the first stage it was started with, even if that one was trained further.
 
     Args:
-        state: of the checkpoint; its `source` is changed.
-        checkpoint: where it was read.
-        overrides: one that sets the first stage's path is left to do so.
+        state: state of the checkpoint; its `source` is changed.
+        checkpoint: path of the checkpoint.
+        overrides: an override of the first stage's path takes precedence.
 
     Raises:
-        MissingFile: the first stage is nowhere to be found.
+        MissingFile: the first stage was not found.
     """
     record = state.get("first_stage") or {}
     resolved = nodes_of(state["config"].get("model"), (PRETRAINED,))
@@ -101,7 +101,7 @@ def pin_first_stage(state: Mapping[str, Any], checkpoint: Path, overrides: Seque
         if not (record.get("path") or (known.get("params") or {}).get("checkpoint")):
             continue
         into, key = node.setdefault("params", {}), "checkpoint"
-        if reference := re.fullmatch(r"\$\{([\w.]+)\}", str(into.get(key))):  # as ${paths.first_stage}, which overrides go on to reach
+        if reference := re.fullmatch(r"\$\{([\w.]+)\}", str(into.get(key))):  # e.g. ${paths.first_stage}, which overrides still affect
             if any(f"{reference[1]}.".startswith(f"{word.partition('=')[0]}.") for word in overrides):
                 continue
             *above, key = reference[1].split(".")
@@ -110,7 +110,7 @@ def pin_first_stage(state: Mapping[str, Any], checkpoint: Path, overrides: Seque
 
 
 def _places(file: Path, named: str, relative: str) -> Iterator[Path]:
-    """Where a first stage may lie: as given, as seen from the run, as seen from what the run lies in, and beside the run."""
+    """Candidate paths: as given, relative to the run, relative to the run's parent folders, and beside the run."""
     run = Path(os.path.abspath(run_of(file)))
     yield Path(named)
     if relative:
@@ -125,7 +125,7 @@ def _places(file: Path, named: str, relative: str) -> Iterator[Path]:
 
 
 def _siblings(file: Path, named: str) -> Iterator[Path]:
-    """Weights of that name in the runs beside a run, which may have been renamed."""
+    """Weights of the same name in sibling runs, which may have been renamed."""
     name, beside = _pure(named).name, Path(os.path.abspath(run_of(file))).parent
     try:
         folders = sorted(Path(entry.path) for entry in os.scandir(beside) if entry.is_dir())
@@ -141,7 +141,7 @@ def _siblings(file: Path, named: str) -> Iterator[Path]:
 
 
 def _there(paths: Iterable[Path]) -> Iterator[Path]:
-    """Those that exist, each file once, by the name under which it comes first."""
+    """Existing paths, each file once."""
     seen = set()
     for path in paths:
         if os.path.exists(path) and (place := os.path.realpath(path)) not in seen:
@@ -154,7 +154,7 @@ def _pure(named: str) -> PurePath:
 
 
 def _hash(path: Path, node: Mapping[str, Any], trust: AllowedTargets | None) -> str:
-    """SHA-256 of the weights of a first stage; "" for something else."""
+    """SHA-256 of the weights of a first stage; "" if the file is not one."""
     named = (node.get("params") or {}).get("model")
     try:
         with torch.device("meta"):

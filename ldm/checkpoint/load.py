@@ -1,4 +1,4 @@
-"""From a path to a model: the one place that reads models, above everything that knows what a model is."""
+"""Load a model from a path."""
 
 import copy
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from ldm.nn.weights import mismatch
 from ldm.system.files import fingerprint
 
 T = TypeVar("T")
-OF_TRAINING = ("dropout", "initial_log_variance", "legacy")  # arguments of first stages that mean nothing once they are trained
+OF_TRAINING = ("dropout", "initial_log_variance", "legacy")  # arguments of first stages that only affect training
 
 
 def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -> FirstStage:
@@ -29,12 +29,11 @@ def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -
 
     Args:
         checkpoint: a run folder of stage one, a weights file from one, a CompVis checkpoint or a diffusers folder.
-        model: the architecture, if the config names it (usually by `from:`); else it is built from the config inside the
-            checkpoint.
+        model: the architecture, if the config gives it (usually by `from:`); else it is built from the config inside the checkpoint.
 
     Raises:
         MissingFile: no such checkpoint.
-        UserError: weights that do not fit the architecture.
+        UserError: the weights do not match the architecture.
     """
     if not checkpoint:
         raise MissingFile("the first stage's checkpoint is not set: give a run folder of stage one or its weights file")
@@ -44,13 +43,13 @@ def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -
 def frozen(
     source: LoadedCheckpoint, trust: AllowedTargets, model: FirstStage | None = None, node: dict[str, Any] | None = None
 ) -> FirstStage:
-    """A first stage with its weights, for use.
+    """A frozen first stage with its weights.
 
     Args:
-        source: as it is stored.
-        trust: packages that a node may name.
-        model: the architecture, if it is built already.
-        node: the same, if it is not; that of the source without it.
+        source: the checkpoint as stored.
+        trust: allowed targets.
+        model: the architecture, if it is already built.
+        node: config node of the architecture, if it is not; the source's if None.
     """
     weights = source.weights.chosen()
     if model is None:
@@ -63,7 +62,7 @@ def frozen(
 
 
 def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> LoadedCheckpoint:
-    """A first stage as it lies on disk; its architecture is `model`, if the caller knows it.
+    """The checkpoint of a first stage as stored; its architecture is `model`, if the caller knows it.
 
     Raises:
         MissingFile: no such checkpoint.
@@ -76,7 +75,7 @@ def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> Load
 
 
 def compare_architecture(model: FirstStage, source: LoadedCheckpoint) -> None:
-    """Hold a first stage that a config describes against what its file says of itself, where it says so.
+    """Compare a first stage described by a config with the config in its file, if there is one.
 
     Raises:
         UserError: names the first argument that differs.
@@ -85,7 +84,7 @@ def compare_architecture(model: FirstStage, source: LoadedCheckpoint) -> None:
     try:
         with torch.device("meta"):
             theirs = build(node, AllowedTargets().for_model(), "first_stage")
-    except UserError:  # a class that is not admitted here, though the config may name it: the weights will tell
+    except UserError:  # a class that is not allowed here, though the config may name it: the weights are compared anyway
         return
     if not isinstance(theirs, FirstStage):
         return
@@ -96,12 +95,12 @@ def compare_architecture(model: FirstStage, source: LoadedCheckpoint) -> None:
         if said.get(key) != found.get(key):
             raise UserError(
                 f"{source.path} does not fit the config: {key} is {found.get(key)!r} in the file, {said.get(key)!r} in the config; "
-                "the first stage's model can be left out of the config: the file brings it"
+                "the first stage's model can be omitted from the config: the file contains it"
             )
 
 
 def _architecture(stage: FirstStage) -> dict[str, Any]:
-    """What decides the function of a finished first stage, in one spelling."""
+    """Arguments that determine the function of a trained first stage, normalised."""
     made = {key: list(v) if isinstance(v, list | tuple) else v for key, v in stage.settings.items() if key not in OF_TRAINING}
     if "features" in made:
         made["features"] = made["features"] or made.get("channels")
@@ -111,11 +110,11 @@ def _architecture(stage: FirstStage) -> dict[str, Any]:
 
 
 def starting_weights(checkpoint: str | None = None, strict: bool = True) -> StartingWeights:
-    """Weights of a stage-two model to begin training with (fine-tuning), without those of its first stage.
+    """Initial weights for fine-tuning a stage-two model, without those of its first stage.
 
     Args:
         checkpoint: a run folder of stage two, a weights file from one, or a CompVis checkpoint with its YAML beside it.
-        strict: off loads what fits and lists the rest: other numbers of classes, added or removed conditions, further channels.
+        strict: false loads what matches and lists the rest: different numbers of classes, added or removed conditions, more channels.
 
     Raises:
         MissingFile: no such checkpoint.
@@ -130,10 +129,10 @@ def starting_weights(checkpoint: str | None = None, strict: bool = True) -> Star
 
 
 def expect(kind: type[T], built: Any, path: Path, where: str) -> T:
-    """What a checkpoint's config built, if it is of the right kind.
+    """Check the type of what a checkpoint's config built.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not a `kind`.
     """
     if not isinstance(built, kind):
         raise UserError(f"{path}: {where} of the config inside builds a {type(built).__name__}, expected a {kind.__name__}")
@@ -143,14 +142,14 @@ def expect(kind: type[T], built: Any, path: Path, where: str) -> T:
 def fitted(
     kind: type[T], node: dict[str, Any], trust: AllowedTargets, weights: Mapping[str, Tensor], path: Path, where: str, ignore: str = ""
 ) -> T:
-    """Build a module and load its weights. Whether they fit is known before memory is taken: a config in a file may name any size.
+    """Build a module and load its weights. They are compared before memory is allocated: a config in a file may contain any size.
 
     Args:
-        kind: what the node has to build.
+        kind: expected type.
         node, trust, where: as in `build`.
-        weights: every name and shape of them, but for names below `ignore`.
-        path: of the weights, for messages.
-        ignore: see `load_strictly`.
+        weights: all weights; every name and shape must match, except names below `ignore`.
+        path: path of the weights, for messages.
+        ignore: see `require_fit`.
 
     Raises:
         UserError: names the first differences.
@@ -159,7 +158,7 @@ def fitted(
         try:
             shape = build(node, trust, where)
         except UserError as error:
-            if not isinstance(error.__cause__, RuntimeError):  # as NotImplementedError is: a constructor that looks at its numbers
+            if not isinstance(error.__cause__, RuntimeError):  # such as NotImplementedError, from a constructor that reads tensor values
                 raise
             shape = None
     if shape is not None:
@@ -170,7 +169,7 @@ def fitted(
 
 
 def require_fit(module: Any, weights: Mapping[str, Tensor], path: Path, ignore: str = "") -> None:
-    """Compare weights with a module's, every name and shape of them; names below `ignore` may be missing.
+    """Compare all names and shapes of weights with a module's; names below `ignore` may be missing.
 
     Raises:
         UserError: names the first differences.
@@ -181,20 +180,20 @@ def require_fit(module: Any, weights: Mapping[str, Tensor], path: Path, ignore: 
 
 
 def load_strictly(module: Any, weights: Mapping[str, Tensor], path: Path, ignore: str = "") -> None:
-    """Load weights that fit: see `require_fit`."""
+    """Load weights that match, see `require_fit`."""
     require_fit(module, weights, path, ignore)
     module.load_state_dict(weights, strict=not ignore)
 
 
 @dataclass
 class LoadedModel:
-    """A model ready to sample.
+    """A model for sampling.
 
     Attributes:
         model: in eval mode.
         config: the resolved config it was trained with.
-        path: of the weights.
-        sha256: of the weights.
+        path: path of the weights.
+        sha256: hash of the weights.
         step: training step.
     """
 
@@ -217,13 +216,13 @@ def load_model(
     """A latent diffusion model from a run folder, weights of ours, a CompVis checkpoint or a diffusers folder.
 
     Args:
-        path: of it.
-        first_stage: use this first stage instead of the one the weights name.
-        allow_other_first_stage: accept one whose hash differs from that in training.
-        trust: packages that the config inside may name.
+        path: path of the model.
+        first_stage: use this first stage instead of the recorded one.
+        allow_other_first_stage: accept a first stage whose hash differs from the one in training.
+        trust: allowed targets of the config inside.
         config: YAML of a CompVis checkpoint.
-        raw: the weights as they were trained instead of their average.
-        tokenizer: folder of the text model's tokenizer, instead of where its config says.
+        raw: use the weights as trained instead of their average.
+        tokenizer: folder of the text model's tokenizer, instead of the one in its config.
 
     Raises:
         MissingFile, UserError: with the file and what was expected.
@@ -251,23 +250,23 @@ def load_model(
     if expected and found != expected and not allow_other_first_stage:
         raise UserError(
             f"{model.first_stage.checkpoint}: this is not the first stage that {file} was trained with (SHA-256 {found[:12]}..., "
-            f"expected {expected[:12]}...); name the right one with --first-stage, or allow it with --allow-other-first-stage"
+            f"expected {expected[:12]}...); give the right one with --first-stage, or allow it with --allow-other-first-stage"
         )
     return LoadedModel(model.eval(), source.config, file, fingerprint(weights), source.step)
 
 
 def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: bool = False, raw: bool = False) -> NoisyClassifier:
-    """A classifier on noisy latents that is to guide a model.
+    """A classifier on noisy latents for classifier guidance of a model.
 
     Args:
         path: run folder of its training, or its weights.
         guided: the model; the classifier must have been trained on the same latents.
-        allow_other_first_stage: accept one that was trained on the latents of another first stage.
-        raw: the weights as they were trained instead of their average.
+        allow_other_first_stage: accept a classifier that was trained on the latents of another first stage.
+        raw: use the weights as trained instead of their average.
 
     Raises:
-        MissingFile: nothing there.
-        UserError: no classifier, or one for other latents.
+        MissingFile: no such file.
+        UserError: not a classifier, or one for other latents.
     """
     source = read_source(path, full=raw)
     params = (source.config.get("model") or {}).get("params") or {}
@@ -281,27 +280,27 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
     if ours and theirs and ours != theirs and not allow_other_first_stage:
         raise UserError(f"{source.path}: trained on another first stage's latents; --allow-other-first-stage accepts it")
     if classifier.in_channels != model.first_stage.channels:
-        raise UserError(f"{source.path}: for {classifier.in_channels} channels; the model's latents have {model.first_stage.channels}")
+        raise UserError(f"{source.path}: expects {classifier.in_channels} channels; the model's latents have {model.first_stage.channels}")
     own = latent_scale(params.get("scale", 1.0), params.get("mean"), model.first_stage.channels)
     compare_latents(source.path, own, model)
     if "process" in params and not build(params["process"], trust, "model.params.process").same_as(model.process):
-        raise UserError(f"{source.path}: trained with another process than the model's, so it knows other noise at each time")
+        raise UserError(f"{source.path}: trained with another process than the model, so its noise levels differ")
     return classifier.to(model.device).requires_grad_(False).eval()  # type: ignore[no-any-return]
 
 
 def load_worse(
     path: str, guided: LoadedModel, allow_other_first_stage: bool, trust: AllowedTargets, raw: bool = False, tokenizer: str | None = None
 ) -> LoadedModel:
-    """A smaller or earlier model to guide another one away from (autoguidance).
+    """A smaller or earlier model for autoguidance of another one.
 
     Args:
         path: a run folder, weights or a released checkpoint.
-        guided: the model that it guides, of the same latents, process and conditions.
-        allow_other_first_stage: accept one that was trained on the latents of another first stage.
+        guided: the model to guide, with the same latents, process and conditions.
+        allow_other_first_stage: accept a model that was trained on the latents of another first stage.
         trust, raw, tokenizer: as in `load_model`.
 
     Raises:
-        MissingFile, UserError: nothing there, or a model of other latents, conditions or noise.
+        MissingFile, UserError: no such file, or a model with other latents, conditions or noise.
     """
     worse, model = load_model(path, None, allow_other_first_stage, trust, None, raw, tokenizer), guided.model
     stages = [fingerprint(one.first_stage.state_dict()) for one in (worse.model, model)]
@@ -313,7 +312,7 @@ def load_worse(
         )
     compare_latents(worse.path, (worse.model.scale, worse.model.mean), model)
     if not worse.model.process.same_as(model.process):
-        raise UserError(f"{worse.path}: trained with another process than the model's, so it knows other noise at each time")
+        raise UserError(f"{worse.path}: trained with another process than the model, so its noise levels differ")
     reads = [", ".join(one.conditioner.reads) or "no condition" for one in (worse.model, model)]
     if set(worse.model.conditioner.reads) - set(model.conditioner.reads):
         raise UserError(f"{worse.path}: it reads {reads[0]}, the model {reads[1]}")
@@ -321,10 +320,10 @@ def load_worse(
 
 
 def compare_latents(path: Path, theirs: tuple[Tensor, Tensor | None], model: LatentDiffusion) -> None:
-    """Whether a part that guides a model knows latents of the same scale and mean, but for rounding.
+    """Check that a guiding model has the same scale and mean of latents, up to rounding.
 
     Raises:
-        UserError: it does not.
+        UserError: they differ.
     """
     for name, own, other in (("scale", model.scale, theirs[0]), ("mean", model.mean, theirs[1])):
         here, there = (torch.zeros(()) if value is None else value.cpu() for value in (own, other))
@@ -338,7 +337,7 @@ def shown(values: Tensor) -> str:
 
 
 def what_else(source: LoadedCheckpoint) -> str:
-    """What a source is that is no latent diffusion model, for messages."""
+    """Kind of a checkpoint that is not a latent diffusion model, for messages."""
     params = (source.config.get("model") or {}).get("params") or {}
     return "a first stage" if "autoencoder" in params else "a classifier" if "classifier" in params else "something unknown"
 
@@ -354,7 +353,7 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps", "xpu"):
-            raise RuntimeError("there are cpu, cuda and mps")
+            raise RuntimeError("available are cpu, cuda and mps")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
@@ -362,7 +361,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_devices(names: str = "auto") -> list[torch.device]:
-    """Devices to sample on together: a comma list; "cuda", and "auto" where there are GPUs, stands for all of them.
+    """Devices to sample on: a comma-separated list; "cuda", and "auto" if there are GPUs, means all of them.
 
     Raises:
         UserError: one that is not there.

@@ -1,4 +1,4 @@
-"""Whatever a user names as a model - a run folder, our weights, a CompVis checkpoint, a diffusers folder - as one thing."""
+"""Read a model from a run folder, weights of this project, a CompVis or DiT checkpoint, or a diffusers folder."""
 
 import logging
 from collections.abc import Mapping
@@ -31,15 +31,15 @@ KINDS = (
 
 @dataclass
 class LoadedCheckpoint:
-    """A model as it lies on disk.
+    """A model as stored.
 
     Attributes:
-        path: of the weights.
-        config: the config it was trained with, in our words.
-        weights: by our names, see `ldm.interop.compvis.state`; of stage one without a prefix.
-        step: training step, -1 if it is not said.
-        trained_with: path and SHA-256 of the first stage that is not among the weights; empty if it is.
-        notes: what the reader should know.
+        path: path of the weights.
+        config: the config it was trained with, in the format of this project.
+        weights: weights by the names of this project, see `ldm.interop.compvis.state`; of stage one without a prefix.
+        step: training step; -1 if unknown.
+        trained_with: path and SHA-256 of a first stage that is not among the weights; empty if it is.
+        notes: remarks for the user.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class LoadedCheckpoint:
         """Config node of the latent diffusion model or of the first stage.
 
         Raises:
-            UserError: it is neither.
+            UserError: the config describes neither.
         """
         params = _params(self.config)
         for key in ("model", "autoencoder"):
@@ -75,8 +75,8 @@ def _params(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def trained_size(config: Mapping[str, Any]) -> int | None:
-    """Side of the images that a config trains on, in pixels, none if its data does not say: of the data set itself, of the one below
-    masks or degradations (`images`), or of the first of several (`sets`).
+    """Side of the training images of a config in pixels, None if unknown: of the data set itself, of the one below masks or degradations
+    (`images`), or of the first of several (`sets`).
     """
     data = config.get("data")
     return _size_of((data.get("params") or {}).get("train")) if isinstance(data, dict) else None
@@ -94,7 +94,7 @@ def _size_of(dataset: Any) -> int | None:
 
 
 def nodes_of(node: Any, targets: tuple[str, ...]) -> list[dict[str, Any]]:
-    """All nodes of a config, at any depth, that name one of these classes."""
+    """All nodes of a config, at any depth, with one of these targets."""
     if isinstance(node, list):
         return [found for item in node for found in nodes_of(item, targets)]
     if not isinstance(node, dict):
@@ -104,29 +104,29 @@ def nodes_of(node: Any, targets: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def unwrap(node: dict[str, Any]) -> dict[str, Any]:
-    """A latent diffusion model's node with the plain node of its first stage, if it is known."""
+    """A latent diffusion model's node with the node of its first stage in place of `pretrained`, if it is known."""
     stage = node["params"].get("first_stage", {})
     inner = (stage.get("params") or {}).get("model") if stage.get("target") == PRETRAINED else None
     return {**node, "params": {**node["params"], "first_stage": inner}} if inner else node
 
 
 def stage_of(source: LoadedCheckpoint) -> LoadedCheckpoint:
-    """The first stage of a latent diffusion model that has it inside; any other source as it is.
+    """The first stage inside a latent diffusion model; any other source is returned unchanged.
 
     Raises:
-        UserError: a model whose first stage is elsewhere.
+        UserError: a model whose first stage is in another file.
     """
     if not source.stage_two:
         return source
     node, prefix = source.node["params"].get("first_stage") or {}, "first_stage."
     if node.get("target") == PRETRAINED:
-        raise UserError(f"{source.path}: no first stage: it holds a latent diffusion model, whose first stage lies elsewhere")
+        raise UserError(f"{source.path}: no first stage: it contains a latent diffusion model, whose first stage is in another file")
     weights = {name.removeprefix(prefix): value for name, value in source.weights.chosen().items() if name.startswith(prefix)}
     return LoadedCheckpoint(source.path, {"model": {"params": {"autoencoder": node}}}, Weights(weights), source.step, notes=source.notes)
 
 
 def set_text_source(node: Any, folder: str, file: Path) -> None:
-    """Put a folder where the conditioner's tokenizer, or its finished text encoder, comes from.
+    """Set the source folder of the conditioner's tokenizer or pretrained text encoder.
 
     Raises:
         UserError: a model without either.
@@ -141,18 +141,18 @@ def set_text_source(node: Any, folder: str, file: Path) -> None:
 def read_source(
     name: str, config: str | None = None, full: bool = False, stage: FirstStage | None = None, tokenizer: str | None = None
 ) -> LoadedCheckpoint:
-    """Read a model of any kind.
+    """Read a model in any supported format.
 
     Args:
-        name: path of it.
-        config: YAML of a CompVis or DiT checkpoint; without it, `config.yaml` or a YAML of the checkpoint's name beside it.
-        full: of a run folder, read the full training state, which has averaged and raw weights.
-        stage: the architecture, where the caller knows that the file is a first stage.
-        tokenizer: folder of the text model's tokenizer, or finished encoder, instead of where the config says.
+        name: path of the model.
+        config: YAML of a CompVis or DiT checkpoint; if None, `config.yaml` or a YAML of the checkpoint's name beside it.
+        full: for a run folder, read the full training state, which has averaged and raw weights.
+        stage: the architecture, if the caller knows that the file is a first stage.
+        tokenizer: folder of the text model's tokenizer or pretrained encoder, instead of the one in the config.
 
     Raises:
-        MissingFile: nothing there.
-        UserError: not a model, or one that does not fit its config.
+        MissingFile: no such file.
+        UserError: not a model, or one that does not match its config.
     """
     with understood(name):
         return _read(followed(Path(name)), config, full, stage, tokenizer)
@@ -173,7 +173,7 @@ def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, 
         step = content.get("global_step", -1)
         return _compvis(file, *compvis.state_of(content, file), step if isinstance(step, int) else -1, config, stage, tokenizer)
     tensors, metadata = read_weights(file)
-    if "config" not in metadata:  # of another program: most of these hold what a .ckpt holds
+    if "config" not in metadata:  # of another program: most have the content of a .ckpt
         if stage is None and (states := dit.states_of(tensors, str(file))):
             return _dit(file, *states, config)
         return _compvis(file, *tensors_of(tensors, str(file)), -1, config, stage, tokenizer)
@@ -200,12 +200,12 @@ def _compvis(
     stage: FirstStage | None,
     tokenizer: str | None,
 ) -> LoadedCheckpoint:
-    """A state dict of CompVis names, with the YAML that belongs to it."""
+    """A state dict with CompVis names and its YAML."""
     source = LoadedCheckpoint(path, {}, Weights({}), step, notes=notes)
     if stage is not None:
         inside = {key.removeprefix("first_stage_model."): value for key, value in state.items() if key.startswith("first_stage_model.")}
         source.config = _stage_beside(path, config)
-        if source.config:  # what it says of itself; whoever knows the architecture too compares the two
+        if source.config:  # its own config; a caller that knows the architecture compares the two
             with torch.device("meta"):
                 stage = build(source.node, AllowedTargets().for_model(), "first_stage")
         source.weights = first_stage_from_state(stage, inside or state, str(path))
@@ -234,7 +234,7 @@ def _compvis(
 
 
 def _dit(path: Path, state: dict[str, Tensor], raw: dict[str, Tensor], notes: list[str], config: str | None) -> LoadedCheckpoint:
-    """A state dict of DiT's names, with the config of ours that says what it is."""
+    """A state dict with DiT's names, and a config of this project that describes it."""
     try:
         file = Path(config) if config else beside(path)
     except MissingFile as error:
@@ -244,7 +244,7 @@ def _dit(path: Path, state: dict[str, Tensor], raw: dict[str, Tensor], notes: li
     with torch.device("meta"):
         model = build(unwrap(source.node), AllowedTargets().for_model(PRETRAINED), "model")
     if not isinstance(model, LatentDiffusion):
-        raise UserError(f"{file}: describes no latent diffusion model; {dit.ADVICE}")
+        raise UserError(f"{file}: does not describe a latent diffusion model; {dit.ADVICE}")
     source.weights = dit.from_state(model, state, raw, str(path))
     if model.scale_by_std:
         mean, std = dit.latent_statistics(path, (source.config.get("paths") or {}).get("latent_stats"), model.first_stage.channels)
@@ -255,12 +255,12 @@ def _dit(path: Path, state: dict[str, Tensor], raw: dict[str, Tensor], notes: li
 
 
 def _stage_beside(path: Path, config: str | None) -> dict[str, Any]:
-    """A config with the first stage that a checkpoint's YAML describes, to compare; empty where none says it."""
+    """A config with the first stage that a checkpoint's YAML describes, to compare; empty without one."""
     try:
         found = load([Path(config) if config else beside(path)], foreign=compvis.FOREIGN).data
         source = LoadedCheckpoint(path, found, Weights({}))
         node = unwrap(source.node)["params"]["first_stage"] if source.stage_two else source.node
-    except (UserError, KeyError):  # the architecture is known: without a YAML, the weights will tell
+    except (UserError, KeyError):  # the architecture is known: without a YAML, the weights are compared anyway
         return {}
     return {"model": {"params": {"autoencoder": node}}}
 
@@ -269,22 +269,22 @@ def beside(path: Path) -> Path:
     """The YAML that belongs to a checkpoint.
 
     Raises:
-        MissingFile: none is there.
+        MissingFile: there is none.
     """
-    run = sorted(path.parent.parent.glob("configs/*-project.yaml"))  # a run folder of the original's
+    run = sorted(path.parent.parent.glob("configs/*-project.yaml"))  # a run folder of the original code
     for candidate in (path.with_suffix(".yaml"), path.with_name("config.yaml"), *run[-1:]):
         if candidate.is_file():
             return candidate
     if (path.parent / "config.json").is_file() or (path.parent.parent / "model_index.json").is_file():
         raise UserError(f"{path}: a file of a diffusers folder; name the folder")
     raise MissingFile(
-        f"{path}: no config of this project inside; a CompVis checkpoint needs the YAML it was made with: give --config FILE, or put "
+        f"{path}: no config of this project inside; a CompVis checkpoint needs the YAML it was trained with: give --config FILE, or put "
         f"{path.stem}.yaml or config.yaml beside it"
     )
 
 
 def _training_state(path: Path, content: dict[str, Any]) -> LoadedCheckpoint:
-    """Raw and averaged weights out of a full training state of ours."""
+    """Raw and averaged weights from a full training state of this project."""
     renamed = {}
     for name, value in content["model"].items():
         if name.startswith("discriminator."):
@@ -307,6 +307,6 @@ def _diffusers(path: Path) -> LoadedCheckpoint:
         loss = {"target": "ldm.first_stage.AutoencoderLoss", "params": {}}
         model = {"target": "ldm.training.AutoencoderTraining", "params": {"autoencoder": found.node, "loss": loss, "optimizer": optimizer}}
     config: dict[str, Any] = {"model": model}
-    if found.size is not None:  # where sampling scripts look for the size of the images
+    if found.size is not None:  # sampling scripts read the size of the images here
         config["data"] = {"params": {"train": {"params": {"size": found.size}}}}
     return LoadedCheckpoint(path, config, Weights(dict(found.weights)), notes=list(found.notes))

@@ -1,4 +1,4 @@
-"""The weights of one model as the beginning of another: fine-tuning."""
+"""Fine-tuning: initialise a model with the weights of another."""
 
 import re
 from collections.abc import Mapping
@@ -11,41 +11,41 @@ from ldm.conditioning import ClassEmbedding
 from ldm.errors import UserError
 from ldm.model import LatentDiffusion
 
-SHOWN = 12  # names of a kind that are listed
+SHOWN = 12  # maximum number of names listed per kind
 CONDITION = re.compile(r"conditioner\.(?:parts\.\d+\.)*")
 
 
 @dataclass(frozen=True)
 class StartingWeights:
-    """Weights to begin with.
+    """Initial weights for fine-tuning.
 
     Attributes:
-        tensors: by the names of `LatentDiffusion`, without those of its first stage.
-        path: of their file, for messages.
-        strict: every name and every shape has to fit; else what fits is taken, and the rest is listed.
-        null_class: whether the last row of their table of classes stands for no class.
+        tensors: weights by the names of `LatentDiffusion`, without those of its first stage.
+        path: path of their file, for messages.
+        strict: every name and shape must match; else what matches is loaded, and the rest is listed.
+        null_class: whether the last row of their class embedding is the null class.
     """
 
     tensors: Mapping[str, Tensor]
-    path: str = "the weights to begin with"
+    path: str = "the starting weights"
     strict: bool = True
     null_class: bool = True
 
 
 def own_weights(model: LatentDiffusion) -> dict[str, Tensor]:
-    """What a model trains or measures itself, by name: all but its first stage."""
+    """All weights of a model except its first stage, by name."""
     return {name: value for name, value in model.state_dict().items() if not name.startswith("first_stage.")}
 
 
 @torch.no_grad()
 def begin_with(model: LatentDiffusion, start: StartingWeights) -> list[str]:
-    """Copy weights into a model; returns lines on what did not fit, none if everything did.
+    """Copy weights into a model; returns lines on what did not match, an empty list if everything did.
 
-    Where shapes differ, a model with more or fewer input channels gets those that both have, in their order, and zeros for the
-    others, which so change nothing at first; tables of classes get the classes that both have, and no class for no class.
+    If shapes differ: of input channels, those that both have are copied in order, and the others are zero, so that they have no effect
+    at first; of class embeddings, the classes that both have are copied, and the null class to the null class.
 
     Raises:
-        UserError: something does not fit, and `start.strict`.
+        UserError: something does not match, and `start.strict` is true.
     """
     own = own_weights(model)
     if not start.strict:
@@ -58,10 +58,10 @@ def begin_with(model: LatentDiffusion, start: StartingWeights) -> list[str]:
         found, wanted = (tuple(t[name].shape) if name in t else "missing" for t in (theirs, own))
         raise UserError(
             f"start: {start.path}: the weights are of another model: {name} is {found}, expected {wanted}; "
-            "strict: false in start.params loads what fits and lists the rest"
+            "strict: false in start.params loads what matches and lists the rest"
         )
     if not whole - {"scale", "mean"}:
-        raise UserError(f"start: {start.path}: nothing in it fits; expected the weights of a latent diffusion model (stage two)")
+        raise UserError(f"start: {start.path}: nothing in it matches; expected the weights of a latent diffusion model (stage two)")
     for name in whole:
         own[name].copy_(theirs[name])
     if "scale" in whole:
@@ -71,8 +71,8 @@ def begin_with(model: LatentDiffusion, start: StartingWeights) -> list[str]:
 
 
 def named_as_here(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of conditions by the names that they have in our model: a condition may have become one of several, or the only one, or
-    have another place among them. Each goes to the first that has entries of the same names and, but for their number of rows, shapes.
+    """Rename the weights of conditioners to the model's names: a conditioner may have become one of several, or the only one, or may have
+    another index. Each is assigned to the first whose entries have the same names and, except for the number of rows, shapes.
     """
     here, there = _conditions(own), _conditions(theirs)
     moved = {old: old for old in there if _alike(here.get(old, {}), there[old])}
@@ -86,7 +86,7 @@ def named_as_here(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> di
 
 
 def _conditions(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Entries of each condition, by the beginning of their names: "conditioner." of a single one, "conditioner.parts.0." of several."""
+    """Entries of each conditioner by prefix: "conditioner." for a single one, "conditioner.parts.0." for several."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if hit := CONDITION.match(name):
@@ -99,7 +99,7 @@ def _alike(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> bool:
 
 
 def _begin_part(model: LatentDiffusion, name: str, own: Tensor, start: StartingWeights) -> str:
-    """Copy of an entry what has the same meaning in another shape; says what, or nothing."""
+    """Copy the part of an entry that has the same meaning in another shape; returns a description, or ""."""
     value = start.tensors[name]
     if name == "scale" and value.numel() == 1 and not model.scale_by_std:
         own.fill_(value.item())
@@ -109,7 +109,7 @@ def _begin_part(model: LatentDiffusion, name: str, own: Tensor, start: StartingW
         if own[:, :common].shape != value[:, :common].shape:
             return ""
         own.zero_()[:, :common].copy_(value[:, :common])
-        return f"{common} of {own.shape[1]} input channels, the others at zero" if own.shape[1] > common else f"{common} input channels"
+        return f"{common} of {own.shape[1]} input channels, the others zero" if own.shape[1] > common else f"{common} input channels"
     if name == "network.vector.weight" and len(own) == len(value):
         common = min(own.shape[1], value.shape[1])
         own[:, :common].copy_(value[:, :common])
@@ -132,9 +132,9 @@ def _listed(start: StartingWeights, whole: int, parts: dict[str, str], rest: lis
     lines = [f"{whole} of {len(own)} entries come from {start.path}"]
     lines += [f"in part: {name} ({text})" for name, text in parts.items()]
     kinds = {
-        "as initialised, because they are not there": [name for name in rest if name in own and name not in start.tensors],
-        "as initialised, because they have another shape": [name for name in rest if name in own and name in start.tensors],
-        "there, but not used": [name for name in rest if name not in own],
+        "as initialised, because they are missing": [name for name in rest if name in own and name not in start.tensors],
+        "as initialised, because their shape differs": [name for name in rest if name in own and name in start.tensors],
+        "not used": [name for name in rest if name not in own],
     }
     for title, names in kinds.items():
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

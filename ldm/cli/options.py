@@ -41,7 +41,7 @@ def steering_from_flags(job: Job, size: tuple[int, int], classifier: NoisyClassi
         more = [] if classifier is None else [classifier_guide(job, classifier, batch["label"])]
         away = None if negative is None else {"caption": [negative] * len(batch["caption"])}
         strength = getattr(flags, "strength", 1.0)
-        return SamplingOptions(negative=away, start=start, strength=strength, windows=windows, guides=[*guides, *more])
+        return SamplingOptions(negative=away, start=start, strength=strength, tiles=windows, guides=[*guides, *more])
 
     return steer
 

@@ -1,4 +1,4 @@
-"""Conditioning (Sec. 3.3): what y is becomes tokens, channels or a vector for the UNet."""
+"""Conditioning (Sec. 3.3): a condition y becomes tokens, channels or a vector for the network."""
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode, Joint, TextConditioner, Unconditional
 from ldm.conditioning.given import GivenContext

@@ -1,4 +1,4 @@
-"""The interface between a batch and the UNet's three inlets."""
+"""The interface between a batch and the network's three conditioning inputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,16 +11,16 @@ from ldm.data.batch import Batch, Key
 from ldm.networks.base import NARROW
 from ldm.nn.files import NeedsFiles
 
-Encode = Callable[[Tensor, bool], Tensor]  # (image, scaled) -> latent, through the model's own first stage
+Encode = Callable[[Tensor, bool], Tensor]  # (image, scaled) -> latent of the model's first stage
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What reaches the network. None set: unconditional; several set: hybrid.
+    """Conditioning inputs of the network. All None: unconditional; several set: hybrid.
 
     Attributes:
         context: `(B, N, d)` tokens tau_theta(y) for cross-attention.
-        concat: `(B, c', h, w)` channels beside z_t.
+        concat: `(B, c', h, w)` channels concatenated to z_t.
         vector: `(B, d)` added to the time embedding.
     """
 
@@ -29,7 +29,7 @@ class Conditioning:
     vector: Tensor | None = None
 
     def followed_by(self, other: "Conditioning") -> "Conditioning":
-        """Both batches behind one another, for one call of the network."""
+        """Both concatenated along the batch, for one call of the network."""
 
         def join(a: Tensor | None, b: Tensor | None) -> Tensor | None:
             return None if a is None or b is None else torch.cat([a, b])
@@ -41,9 +41,9 @@ class Conditioner(NeedsFiles):
     """y -> Conditioning. To add one, derive from this class, set its attributes and write `forward`.
 
     Attributes:
-        keys: what it reads of a batch, and what stands for "nothing" there.
-        concat_channels: channels it puts beside z_t.
-        context_channels, vector_channels: widths of its tokens and its vector; None if it gives none.
+        keys: batch keys that it reads, each with its null value.
+        concat_channels: channels that it concatenates to z_t.
+        context_channels, vector_channels: widths of its tokens and its vector; None if it has none.
         uncond_prob: share of training samples whose condition is replaced by the null condition, for guidance.
     """
 
@@ -58,26 +58,26 @@ class Conditioner(NeedsFiles):
 
     @staticmethod
     def narrow(params: dict[str, Any]) -> None:
-        """Change constructor arguments, in place, to those of a small one of the same kind: `--check` takes a step with it."""
+        """Change constructor arguments, in place, to those of a small one of the same kind, with which `--check` runs one step."""
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The keys of a batch that it reads."""
+        """Batch keys that it reads."""
         return tuple(self.keys)
 
     def leaves(self) -> "list[Conditioner]":
-        """The conditioners that it is made of; itself, where it is one."""
+        """The conditioners that it consists of; itself if it is a single one."""
         return [self]
 
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
-        """A batch in which the samples marked in `where` have the null condition.
+        """A copy of the batch in which the samples marked in `where` have the null condition.
 
         Raises:
-            ValueError: nothing stands for "nothing".
+            ValueError: there is no null condition.
         """
         for name, key in self.keys.items():
             if key.null is None:
-                raise ValueError(f"nothing stands for no {name}: this model cannot be guided: sample with --scale 1")
+                raise ValueError(f"{name} has no null value: this model cannot be guided: sample with --scale 1")
         return {**batch, **{name: key.dropped(batch[name], where) for name, key in self.keys.items()}}
 
     def null(self, batch: Batch, encode: Encode) -> Conditioning:
@@ -90,27 +90,27 @@ class TextConditioner(Conditioner):
     """A conditioner that reads captions.
 
     Attributes:
-        length: tokens of a caption that it reads.
+        length: maximum number of tokens per caption.
     """
 
     keys = {"caption": Key(str, null="")}
     length: int
 
     def count(self, caption: str) -> int:
-        """Number of tokens of a caption; those beyond `length` are cut."""
+        """Number of tokens of a caption; those beyond `length` are truncated."""
         raise NotImplementedError
 
     def unknown(self, caption: str) -> list[str]:
-        """Words of the caption that all look the same to it, because its vocabulary lacks them."""
+        """Words of the caption that are not in the vocabulary and share one token."""
         return []
 
     def words(self) -> Sequence[str]:
-        """A closed vocabulary; empty where there is none."""
+        """A closed vocabulary; empty if there is none."""
         return ()
 
 
 def narrow_transformer(params: dict[str, Any]) -> None:
-    """Arguments of a narrow conditioner with a transformer of its own."""
+    """Arguments of a narrow conditioner with its own transformer."""
     params.update(width=NARROW, depth=min(params.get("depth", 1), 2), heads=2, head_channels=16, logit_head=False)
 
 
@@ -127,19 +127,19 @@ class Unconditional(Conditioner):
 
 
 class Joint(Conditioner):
-    """Several conditioners at once: channels are concatenated, tokens follow one another, vectors add up.
+    """Several conditioners at once: channels and tokens are concatenated, vectors are added.
 
     Args:
-        parts: the conditioners; their conditions are dropped together, so they have one drop rate.
+        parts: the conditioners; their conditions are dropped together, so they need the same `uncond_prob`.
 
     Raises:
-        ValueError: no parts, or parts with different drop rates.
+        ValueError: no parts, or parts with different `uncond_prob`.
     """
 
     def __init__(self, parts: Sequence[Conditioner]) -> None:
         super().__init__()
         if len({part.uncond_prob for part in parts}) != 1:
-            raise ValueError(f"Joint needs parts of one drop rate, got {[part.uncond_prob for part in parts]}")
+            raise ValueError(f"Joint needs parts with the same uncond_prob, got {[part.uncond_prob for part in parts]}")
         self.parts = nn.ModuleList(parts)
         self.keys = {name: key for part in parts for name, key in part.keys.items()}
         self.concat_channels = sum(part.concat_channels for part in parts)
@@ -167,5 +167,5 @@ class Joint(Conditioner):
 
 
 def _along_dim_1(a: Tensor, b: Tensor) -> Tensor:
-    """Tokens `(B, N, d)` behind one another, or channels `(B, c, h, w)` beside one another."""
+    """Concatenate tokens `(B, N, d)` or channels `(B, c, h, w)`."""
     return torch.cat([a, b], dim=1)

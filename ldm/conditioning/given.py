@@ -6,7 +6,7 @@ from ldm.ranges import integer, share
 
 
 class GivenContext(Conditioner):
-    """embedding `(B, N, width)` -> the context, as it is; the null condition is zero.
+    """embedding `(B, N, width)` -> the same tokens as context; the null condition is zero.
 
     Args:
         width: of the tokens.

@@ -1,4 +1,4 @@
-"""Images as channels beside z_t: super-resolution, inpainting, semantic maps (Sec. 4.3.2, 4.4, 4.5)."""
+"""Images as channels concatenated to z_t: super-resolution, inpainting, semantic maps (Sec. 4.3.2, 4.4, 4.5)."""
 
 from typing import Literal
 
@@ -13,25 +13,24 @@ from ldm.ranges import integer, positive, share
 
 
 class ConcatImage(Conditioner):
-    """An image of the batch, through the first stage or as it is, concatenated to z_t.
+    """An image of the batch, encoded by the first stage or as pixels, concatenated to z_t.
 
     Args:
         key: batch key of the image `(B, C, H, W)`.
-        channels: those of the latent when encoded, else those of the image.
-        encode: pass it through the model's first stage (a masked image) instead of using its pixels (a mask, a low
+        channels: those of the latent if encoded, else those of the image.
+        encode: encode it with the model's first stage (a masked image) instead of using its pixels (a mask, a low
             resolution image).
-        factor: nearest-neighbour reduction of the unencoded image to the size of the latent (f for a mask, 1 for a low
-            resolution image that has that size already).
-        enlarge: bicubic enlargement of the unencoded image to the size of the latent (4 for a low resolution image beside
-            pixels, where f is 1).
-        fold: side of the squares of pixels whose values become channels, fold^2 times as many (f for a mask: unlike `factor` it
-            leaves nothing out, so that a cell of the latent knows which of its pixels are in the hole).
+        factor: nearest-neighbour downsampling of the pixels to the size of the latent (f for a mask, 1 for a low
+            resolution image that already has that size).
+        enlarge: bicubic upsampling of the pixels to the size of the latent (4 for a low resolution image beside pixels, where
+            f is 1).
+        fold: side of the squares of pixels that are folded into channels, fold^2 times as many (f for a mask: unlike with `factor`
+            no pixel is lost, so that a latent cell has the mask of all its pixels).
         scaled: multiply an encoded image by the model's latent scale. The original does not.
-        signed: map an unencoded image from [0, 1] to [-1, 1], as the original does with masks.
+        signed: map the pixels from [0, 1] to [-1, 1], as the original does with masks.
         uncond_prob: share of training samples whose image becomes zero (mid grey) before it is encoded or resized.
-        fill: batch key of a mask `(B, 1, H, W)`: where it is 1, the image takes the colours around before anything else is
-            done with it. The original leaves masked images black there, and what the first stage makes of black beside other
-            colours says little about those.
+        fill: batch key of a mask `(B, 1, H, W)`: before encoding, the image is filled with the surrounding colours where it is 1. The
+            original leaves masked images black there, which disturbs the latents of the pixels beside the mask.
 
     Raises:
         ValueError: more than one of encode, factor, enlarge and fold.
@@ -83,9 +82,9 @@ class Rescaler(nn.Module):
 
     Args:
         in_channels: C.
-        out_channels: of the convolution; none goes without one.
-        stages: how often to resize.
-        factor: of one resizing.
+        out_channels: of the convolution; None disables it.
+        stages: number of resizing steps.
+        factor: of one resizing step.
         method: interpolation.
         bias: of the convolution.
     """
@@ -118,7 +117,7 @@ class LabelMap(Conditioner):
 
     Args:
         num_classes: labels 0 ... num_classes - 1; any other, and always 255 (unlabelled), is zero in every channel.
-        rescaler: to the latent's size.
+        rescaler: resizes to the latent's size.
         uncond_prob: share of training samples whose map becomes unlabelled.
     """
 
@@ -133,7 +132,7 @@ class LabelMap(Conditioner):
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         labels = batch["segmentation"]
         known = (labels < self.num_classes) & (labels != UNLABELLED)
-        # F.one_hot makes int64, twice the memory of the map itself: at 512x1024 and 182 classes 0.8 GB an image, and more on the way.
+        # F.one_hot returns int64: at 512x1024 and 182 classes 0.8 GB per image, and more for intermediate results.
         one_hot = torch.zeros(len(labels), self.num_classes, *labels.shape[1:], device=labels.device)
         one_hot.scatter_(1, (labels * known)[:, None], known[:, None].float())
         return Conditioning(concat=self.rescaler(one_hot))

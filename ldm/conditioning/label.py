@@ -1,4 +1,4 @@
-"""Class labels: one token per image for cross-attention (App. E.2.1), or a vector beside the time embedding."""
+"""Class labels: one token per image for cross-attention (App. E.2.1), or a vector added to the time embedding."""
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,13 @@ class ClassEmbedding(Conditioner):
     """label `(B,)` -> one learned token `(B, 1, width)`.
 
     Args:
-        num_classes: real classes; the null class for guidance is one more, with index `num_classes`.
+        num_classes: number of classes without the null class for guidance, which has index `num_classes`.
         width: of the token (512 in Tab. 13 and 15).
         uncond_prob: share of training samples that get the null class.
-        null_class: released models that were never trained for guidance lack it.
+        null_class: false for released models that were not trained for guidance and do not have it.
 
     Raises:
-        ValueError: a drop rate without a null class.
+        ValueError: `uncond_prob` without a null class.
     """
 
     def __init__(self, num_classes: int, width: int, uncond_prob: float = 0.0, null_class: bool = True) -> None:
@@ -40,7 +40,7 @@ class ClassEmbedding(Conditioner):
 
 
 class ClassVector(ClassEmbedding):
-    """label `(B,)` -> a learned vector `(B, width)` beside the time embedding, as DiT has it (Peebles and Xie, 2023, Sec. 3.2).
+    """label `(B,)` -> a learned vector `(B, width)` added to the time embedding, as in DiT (Peebles and Xie, 2023, Sec. 3.2).
 
     Args: as in `ClassEmbedding`; `width` is that of the network.
     """
@@ -57,10 +57,10 @@ class ClassVector(ClassEmbedding):
 
 
 class LabelVector(Conditioner):
-    """label `(B,)` -> one-hot vector `(B, num_classes)`, which the network adds to its time embedding.
+    """label `(B,)` -> one-hot vector `(B, num_classes)`, which the network maps and adds to its time embedding.
 
     Args:
-        num_classes: real classes; the null condition is the zero vector.
+        num_classes: number of classes; the null condition is the zero vector.
         uncond_prob: share of training samples that get the null condition.
     """
 

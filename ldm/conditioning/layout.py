@@ -1,4 +1,4 @@
-"""Layouts (Sec. 4.3.2, App. E.2.1): labelled boxes as tokens, through the paper's own transformer."""
+"""Layouts (Sec. 4.3.2, App. E.2.1): labelled boxes as tokens for the paper's transformer."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,14 @@ from ldm.ranges import integer, share
 class BoxTokenizer:
     """Boxes -> three tokens each: class, top left corner, bottom right corner; then two for the crop.
 
-    A corner is a cell of a square grid over the image, counted row by row. Class and corner tokens share one vocabulary, and
-    its last token fills the places of absent objects (the "conditional builder" of taming-transformers, Tab. 17: 92 = 30 x 3
+    A corner is a cell of a square grid over the image, numbered row by row. Class and corner tokens share one vocabulary, whose
+    last token pads the places of absent objects (the "conditional builder" of taming-transformers, Tab. 17: 92 = 30 x 3
     + 2).
 
     Args:
-        max_objects: places for objects; further ones are left out.
-        vocabulary: number of tokens; the grid is as fine as they allow.
-        crop: end with the corners of the crop, which is always the whole image here.
+        max_objects: maximum number of objects; further ones are dropped.
+        vocabulary: number of tokens; the grid is as fine as it allows.
+        crop: append the corners of the crop, which is always the full image here.
     """
 
     def __init__(self, max_objects: int = 30, vocabulary: int = 8192, crop: bool = True) -> None:
@@ -33,7 +33,7 @@ class BoxTokenizer:
 
     @property
     def classes(self) -> int:
-        """Classes that the vocabulary has tokens for: all but the one of absent objects."""
+        """Number of classes that the vocabulary has tokens for: all but the padding token."""
         return self.vocabulary_size - 1
 
     def corner(self, x: float, y: float) -> int:
@@ -42,7 +42,7 @@ class BoxTokenizer:
         return int(row * self.grid + column)
 
     def __call__(self, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
-        """B times `(n, 4)` xyxy in [0, 1] and `(n,)` class indices -> `(B, length)` int64."""
+        """B tensors of boxes `(n, 4)`, xyxy in [0, 1], and B of class indices `(n,)` -> `(B, length)` int64."""
         rows = []
         for box, label in zip(boxes, labels, strict=True):
             row: list[int] = []
@@ -54,7 +54,7 @@ class BoxTokenizer:
 
 
 class LayoutTransformer(Conditioner):
-    """Labelled boxes -> tokens `(B, length, width)`, trained together with the UNet; the null condition is no boxes.
+    """Labelled boxes -> tokens `(B, length, width)`, trained together with the network; the null condition is no boxes.
 
     Args:
         tokenizer: boxes to ids.

@@ -1,4 +1,4 @@
-"""Text through a finished encoder: CLIP's or T5's, frozen, from a folder or the hub by `transformers`."""
+"""Text encoded by a frozen pretrained CLIP or T5 encoder, from a folder or the hub through `transformers`."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -16,28 +16,28 @@ from ldm.system.shell import quoted
 
 ENCODERS = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel", "t5": "T5EncoderModel"}  # by the config's model_type
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-HALF = ("model.fp16.safetensors", "model.safetensors.index.fp16.json")  # where the full precision is not there
+HALF = ("model.fp16.safetensors", "model.safetensors.index.fp16.json")  # if the full precision is not present
 TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
 class PretrainedText(TextConditioner):
     """caption (B strings) -> tokens `(B, length, width)` of a frozen text encoder; the null caption is "".
 
-    The width is the encoder's own. Its weights load at the first use or move to a device, so that a model can be built and
-    counted without them; they are named, not stored: no checkpoint holds them. Captions are padded or cut to `length`. T5's
-    encoder does not look at padding; CLIP's looks only back, as in its training. The UNet sees all `length` tokens of both.
+    The width is the encoder's. Its weights are loaded at the first use or move to a device, so that a model can be built and counted
+    without them; they are not stored in checkpoints. Captions are padded or truncated to `length`. T5 masks padding; CLIP's attention
+    is causal, as in its training. The network attends to all `length` tokens of both.
 
     Args:
         source: a folder with config.json, a tokenizer and model.safetensors, or a name on the hub.
         length: tokens per caption (77 for CLIP, which has no more positions).
         uncond_prob: share of training samples whose caption becomes "".
-        stored: the weights are among those of the model itself, as in Stable Diffusion's files; of `source`, only config.json and
-            the tokenizer are read.
-        layers: of CLIP, that many transformer blocks are used (Stable Diffusion 2 leaves out the last); all of them without it.
-        pad: token that captions are padded with, where it is not the tokenizer's own.
+        stored: the weights are part of the model's own, as in Stable Diffusion's files; only config.json and the tokenizer are
+            read from `source`.
+        layers: number of CLIP's transformer blocks to use (Stable Diffusion 2 omits the last); all if None.
+        pad: padding token, if it is not the tokenizer's.
 
     Raises:
-        MissingFile: no config.json (the weights are asked for later).
+        MissingFile: no config.json (the weights are needed later).
         UserError: neither CLIP nor T5, more tokens than the encoder has positions, or more blocks than it has.
     """
 
@@ -59,7 +59,7 @@ class PretrainedText(TextConditioner):
         self.config = self._fetch(transformers.AutoConfig.from_pretrained, ("config.json",), trust_remote_code=False)
         if self.config.model_type not in ENCODERS:
             raise UserError(f"text encoder {source!r} is a {self.config.model_type!r} model; expected CLIP or T5")
-        self.config = getattr(self.config, "text_config", self.config)  # CLIP's with its image half
+        self.config = getattr(self.config, "text_config", self.config)  # a CLIP config with an image encoder
         positions = getattr(self.config, "max_position_embeddings", None)
         if positions is not None and length > positions:
             raise UserError(f"text encoder {source!r} has {positions} positions, length is {length}")
@@ -83,7 +83,7 @@ class PretrainedText(TextConditioner):
 
     @property
     def loaded(self) -> bool:
-        """Whether the weights are there."""
+        """Whether the weights are loaded."""
         return not any(p.is_meta for p in self.encoder.parameters())
 
     def missing(self) -> list[MissingFile]:
@@ -94,7 +94,7 @@ class PretrainedText(TextConditioner):
         """Read the weights, once.
 
         Raises:
-            MissingFile: they are neither here nor to be downloaded.
+            MissingFile: they are neither present nor downloadable.
         """
         if not (self.loaded or self.stored):
             variant = "fp16" if self._has(HALF) and not self._has(WEIGHTS) else None
@@ -109,7 +109,7 @@ class PretrainedText(TextConditioner):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self.load()  # on the way to a device: there is nothing else to move
+        self.load()  # before a move to a device: there is nothing else to move
         return super()._apply(fn, recurse)
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
@@ -135,7 +135,7 @@ class PretrainedText(TextConditioner):
         return self._tokenizer
 
     def _has(self, names: Sequence[str]) -> bool:
-        """Whether one of these files is there."""
+        """Whether one of these files exists."""
         if Path(self.source).is_dir():
             return any((Path(self.source) / name).is_file() for name in names)
         from huggingface_hub import try_to_load_from_cache
@@ -143,7 +143,7 @@ class PretrainedText(TextConditioner):
         return any(isinstance(try_to_load_from_cache(self.source, name), str) for name in names)
 
     def _absent(self, name: str) -> MissingFile:
-        if not Path(self.source).exists() and (self.source[:1] in "./~" or self.source.count("/") > 1):  # no name that the hub allows
+        if not Path(self.source).exists() and (self.source[:1] in "./~" or self.source.count("/") > 1):  # not a valid name on the hub
             return MissingFile(f"text encoder {self.source!r}: no such folder")
         where = "in that folder" if Path(self.source).is_dir() else "on this machine"
         advice = f"fetch it: {quoted('hf', 'download', self.source)} --local-dir DIR, and set source: to DIR (scripts: --tokenizer DIR)"
@@ -155,7 +155,7 @@ class PretrainedText(TextConditioner):
         for local in (True, False):
             try:
                 return read(self.source, local_files_only=local, **options)
-            except Exception as error:  # transformers raises many kinds; each means that the file cannot be had
+            except Exception as error:  # transformers raises many kinds; each means that the file is not available
                 if Path(self.source).is_dir() and self._has(names):
                     name = next(name for name in names if self._has([name]))
                     raise UserError(f"text encoder {self.source!r}: {name} cannot be read ({str(error).splitlines()[0][:200]})") from error

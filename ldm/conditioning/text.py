@@ -1,4 +1,4 @@
-"""Text through the paper's own transformer tau_theta (Sec. 4.3.1, Tab. 17)."""
+"""Text encoded by the paper's transformer tau_theta (Sec. 4.3.1, Tab. 17)."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from ldm.ranges import share
 
 
 class TextTransformer(TextConditioner):
-    """caption (B strings) -> tokens `(B, length, width)`, trained together with the UNet; the null caption is "".
+    """caption (B strings) -> tokens `(B, length, width)`, trained together with the network; the null caption is "".
 
     Args:
         tokenizer: captions to ids.
-        length: every caption is padded or cut to this many tokens.
+        length: every caption is padded or truncated to this many tokens.
         width, depth, heads, head_channels: of the transformer.
         uncond_prob: share of training samples whose caption becomes "".
         logit_head: see `TokenTransformer`.

@@ -17,7 +17,7 @@ class Tokenizer(ABC):
 
     Attributes:
         vocabulary_size: number of ids.
-        words: a closed vocabulary; empty where there is none.
+        words: a closed vocabulary; empty if there is none.
     """
 
     vocabulary_size: int
@@ -25,26 +25,26 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def __call__(self, captions: Sequence[str], length: int) -> Tensor:
-        """B captions -> ids `(B, length)` int64, padded and cut."""
+        """B captions -> ids `(B, length)` int64, padded or truncated."""
 
     @abstractmethod
     def count(self, caption: str) -> int:
-        """Number of ids of a caption, neither padded nor cut."""
+        """Number of ids of a caption, without padding or truncation."""
 
     def unknown(self, caption: str) -> list[str]:
-        """Words of the caption that the vocabulary lacks."""
+        """Words of the caption that are not in the vocabulary."""
         return []
 
     def missing(self) -> list[MissingFile]:
-        """What has to be fetched before use, as `--check` lists it."""
+        """Files that must be fetched before use, as listed by `--check`."""
         return []
 
 
 class WordTokenizer(Tokenizer):
-    """One id per word of a fixed list. Case and punctuation do not count.
+    """One id per word of a fixed list. Case and punctuation are ignored.
 
     Args:
-        words: the vocabulary, saved with the config; ids are 2 and up (0 pads, 1 is any other word).
+        words: the vocabulary, saved with the config; their ids start at 2 (0 is padding, 1 any other word).
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -70,7 +70,7 @@ def _words(caption: str) -> list[str]:
 
 
 class BertTokenizer(Tokenizer):
-    """BERT's uncased word pieces through `transformers`; loaded at first use, so a model can be built without it.
+    """BERT's uncased word pieces through `transformers`; loaded at the first use, so that a model can be built without it.
 
     Args:
         source: name on the hub, or a local folder with `vocab.txt` (and `tokenizer.json`).
@@ -104,7 +104,7 @@ class BertTokenizer(Tokenizer):
         self._tokenizer = tokenizer
 
     def _folder(self, local: bool) -> Path:
-        """The folder with vocab.txt: the one named, or the hub's cache, or a download into it."""
+        """The folder with vocab.txt: `source`, or the hub's cache, or a download into it."""
         if Path(self.source).is_dir():
             if not (Path(self.source) / "vocab.txt").is_file():
                 raise MissingFile(f"{self.source}/vocab.txt: a BERT tokenizer folder needs it")
@@ -113,7 +113,7 @@ class BertTokenizer(Tokenizer):
 
         try:
             return Path(hf_hub_download(self.source, "vocab.txt", local_files_only=local)).parent
-        except Exception as error:  # the hub's client raises many kinds; all mean that the file is not there
+        except Exception as error:  # the hub's client raises many kinds; all mean that the file is not available
             raise MissingFile(
                 f"tokenizer {self.source!r}: not on this machine"
                 + ("" if local else f" and not downloadable ({type(error).__name__})")

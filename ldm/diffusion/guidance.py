@@ -19,15 +19,15 @@ class Guidance:
 
     Attributes:
         scale: 1 is the conditional model itself; larger values follow the condition more closely.
-        interval: guide only where low <= `Process.fraction(t)` <= high, t / T for discrete times (Kynkaanniemi et al., 2024);
-            elsewhere the conditional model alone is evaluated, at half the cost.
+        interval: guide only where low <= `Process.fraction(t)` <= high, t / T for discrete timesteps (Kynkaanniemi et al., 2024);
+            elsewhere only the conditional model is evaluated, at half the cost.
         rescale: share of the guided clean latent that is scaled back to the standard deviation of the conditional one
-            (Lin et al., 2024, Sec. 3.4), against the contrast that large scales add; 0 to 1.
-        channels: guide only the first of the latent's channels; None guides all. The programs of DiT, SiT and LightningDiT guide 3,
-            which the scales that they publish belong to.
+            (Lin et al., 2024, Sec. 3.4), which undoes the contrast that large scales add; 0 to 1.
+        channels: guide only the first of the latent's channels; None guides all. The code of DiT, SiT and LightningDiT guides 3, and
+            the guidance scales that they publish assume this.
 
     Raises:
-        ValueError: an interval outside [0, 1] or upside down, a share outside [0, 1], or a number of channels below 1.
+        ValueError: an interval that is not 0 <= low < high <= 1, a share outside [0, 1], or a number of channels below 1.
     """
 
     scale: float = 1.0
@@ -98,7 +98,7 @@ def classifier_guided(denoise: Denoise, log_p: Callable[[Tensor, Tensor], Tensor
     Args:
         denoise: denoiser to guide.
         log_p: (z_t, t) -> log p(y | z_t), `(B,)`, differentiable.
-        scale: 1 samples from p(z | y) if the classifier is right; larger values follow it more closely.
+        scale: 1 samples from p(z | y) if the classifier is exact; larger values follow it more closely.
         process: the model's.
     """
 
@@ -112,9 +112,9 @@ def classifier_guided(denoise: Denoise, log_p: Callable[[Tensor, Tensor], Tensor
 
 
 def shifted(prediction: Prediction, score: Tensor, z_t: Tensor, t: float, process: Process) -> Prediction:
-    """A prediction whose score -eps / sigma_t has another score `(B, C, h, w)` added.
+    """Add a score `(B, C, h, w)` to the score -eps / sigma_t of a prediction.
 
-    Where alpha_t is 0, z_t holds nothing of z_0 that any y could be about, and the prediction stays as it is.
+    Where alpha_t is 0, z_t carries no information about z_0 or y, and the prediction is returned unchanged.
     """
     if process.pure_noise and t == process.first:
         return prediction
@@ -124,7 +124,7 @@ def shifted(prediction: Prediction, score: Tensor, z_t: Tensor, t: float, proces
 
 
 def with_clean(denoise: Denoise, change: Callable[[Tensor], Tensor]) -> Denoise:
-    """Change the predicted clean latent (clamp it, snap it to a codebook) and leave the predicted noise as it is."""
+    """Change the predicted clean latent (clamp it, snap it to a codebook) and keep the predicted noise."""
 
     def changed(z_t: Tensor, t: float) -> Prediction:
         eps, z_0 = denoise(z_t, t)

@@ -1,4 +1,4 @@
-"""Image guidance (appendix C): a finished model is steered by a target image that it was never conditioned on."""
+"""Image guidance (App. C): guide a trained model by a target image that it was never conditioned on."""
 
 from collections.abc import Callable
 
@@ -42,10 +42,10 @@ def perceptual(target: Tensor, transform: Transform, distance: Callable[[Tensor,
 
 
 def reduced_to(height: int, width: int) -> Transform:
-    """T of Fig. 14 and of super-resolution: antialiased bicubic reduction to a size; images of that size stay as they are.
+    """T of Fig. 14 and of super-resolution: antialiased bicubic reduction to a size; images of that size are returned unchanged.
 
-    Float32 whatever the precision around it, by two products of matrices: the library's own reduction takes no bf16 on the CPU
-    and has no gradient on every device.
+    Computed in float32 outside autocast, as two matrix products: `F.interpolate` does not support bf16 on the CPU, and its
+    gradient does not exist on every device.
     """
 
     def transform(x: Tensor) -> Tensor:

@@ -12,12 +12,12 @@ from ldm.diffusion.parameterization import Parameterization
 from ldm.diffusion.process import DiscreteProcess, Process
 from ldm.ranges import integer, number, positive
 
-SHORT = 1e-2  # vectors below this length count as so long in the cosine: its gradient is 1 / length, and many networks begin with 0
+SHORT = 1e-2  # least length of vectors in the cosine: its gradient grows as 1 / length, and many networks output 0 at the start
 Network = Callable[[Tensor, Tensor], Tensor]  # (z_t, t) -> output, conditioning closed over
 
 
 class DiffusionObjective(nn.Module):
-    """simple_weight * mean(w_t e / exp(s_t) + s_t) + vlb_weight * mean(v_t e), with e the mean error of a sample.
+    """simple_weight * mean(w_t e / exp(s_t) + s_t) + vlb_weight * mean(v_t e), where e is the mean error of a sample.
 
     Args:
         loss: "l2" as in the paper; "l1" as in several released configs (Churches, layout, inpainting, semantic maps).
@@ -25,14 +25,13 @@ class DiffusionObjective(nn.Module):
         vlb_weight: of the second, the variational bound's own weighting v_t; 0 in the paper.
         vlb: "exact", or "original", whose v_t for x0 prediction has a misplaced parenthesis.
         min_snr: gamma of min-SNR weighting (see `weighting`).
-        weight: w_t, one of the functions of `weighting` or one of your own; None is w_t = 1.
+        weight: w_t, one of the functions of `weighting` or your own; None means w_t = 1.
         cosine_weight: of 1 - cosine between output and target along the channels, added to the error of a sample (LightningDiT).
-        log_variances: learn a log variance s_t for each timestep of a discrete process; the number of timesteps (T). None is
-            s_t = 0.
-        initial_log_variance: where the s_t start.
+        log_variances: number of timesteps T of a discrete process, each of which gets a learned log variance s_t; None means s_t = 0.
+        initial_log_variance: initial value of s_t.
 
     Raises:
-        ValueError: negative weights, a gamma that is not positive, or two weightings.
+        ValueError: negative weights, a gamma that is not positive, or both `min_snr` and `weight`.
     """
 
     def __init__(
@@ -63,14 +62,14 @@ class DiffusionObjective(nn.Module):
         self.log_variance = None if initial is None else nn.Parameter(initial)
 
     def require(self, process: Process, parameterization: Parameterization) -> None:
-        """Whether the terms exist for a process.
+        """Check that all terms of the loss are defined for a process.
 
         Raises:
-            ValueError: one does not.
+            ValueError: one is not.
         """
         tables = self.log_variance is not None or self.vlb_weight
         if tables and not isinstance(process, DiscreteProcess):
-            raise ValueError(f"log_variances and vlb_weight need discrete times, unlike {type(process).__name__}")
+            raise ValueError(f"log_variances and vlb_weight need discrete timesteps, unlike {type(process).__name__}")
         if self.log_variance is not None and isinstance(process, DiscreteProcess) and len(self.log_variance) != process.T:
             raise ValueError(f"objective.log_variances is {len(self.log_variance)}, but the process has {process.T} timesteps")
         if self.weight is not None:

@@ -1,4 +1,4 @@
-"""What the network's output means: noise, clean latent, v, velocity, or EDM's F. Both views of it are always given together."""
+"""What the network predicts: noise, clean latent, v, velocity, or EDM's F; converted to both noise and clean latent."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from ldm.diffusion.process import Level, Process
 
 
 class Prediction(NamedTuple):
-    """Two views of one network output, tied by z_t = alpha_t z_0 + sigma_t eps."""
+    """Predicted noise and clean latent, related by z_t = alpha_t z_0 + sigma_t eps."""
 
     eps: Tensor
     z_0: Tensor
@@ -20,8 +20,8 @@ class Parameterization(ABC):
     """Regression target of the network, and how to read its output.
 
     Attributes:
-        needs: entries of `Level` that a process may lack.
-        divides_by_alpha: whether the clean latent cannot be told where alpha is 0.
+        needs: entries of `Level` that it uses and that not every process defines.
+        divides_by_alpha: whether the clean latent is undefined where alpha is 0.
     """
 
     needs: tuple[str, ...] = ()
@@ -29,28 +29,28 @@ class Parameterization(ABC):
 
     @abstractmethod
     def target(self, z_0: Tensor, eps: Tensor, at: Level) -> Tensor:
-        """What the network should answer."""
+        """Regression target for the network."""
 
     @abstractmethod
     def predict(self, output: Tensor, z_t: Tensor, at: Level) -> Prediction:
-        """Both views of what it answered."""
+        """Predicted noise and clean latent for a network output."""
 
     @abstractmethod
     def to_z_0(self, at: Level) -> Tensor:
         """Factor from the squared error of the output to the squared error of the clean latent."""
 
     def objection(self, process: Process) -> str:
-        """Why it cannot work with a process; empty where it can."""
+        """Why it does not work with a process; "" if it does."""
         level = process.at(process.first, torch.zeros(1, 1))
         if lacking := [entry for entry in self.needs if getattr(level, entry) is None]:
             return f"the process has no {' and '.join(lacking)}"
         return "the process begins with pure noise" if self.divides_by_alpha and process.pure_noise else ""
 
     def require(self, process: Process) -> None:
-        """Whether it can work with a process.
+        """Check that it works with a process.
 
         Raises:
-            ValueError: it cannot; the message says why, and which parameterizations can.
+            ValueError: it does not; the message says why, and which parameterizations do.
         """
         if why := self.objection(process):
             others = ", ".join(name for name, p in PARAMETERIZATIONS.items() if not p.objection(process))
@@ -87,9 +87,9 @@ class X0(Parameterization):
 
 
 class V(Parameterization):
-    """The network predicts v = alpha_t eps - sigma_t z_0 (Salimans and Ho, 2022): well posed at every noise level.
+    """The network predicts v = alpha_t eps - sigma_t z_0 (Salimans and Ho, 2022), well posed at every noise level.
 
-    It belongs to processes with alpha^2 + sigma^2 = 1.
+    Defined for processes with alpha^2 + sigma^2 = 1.
     """
 
     def target(self, z_0: Tensor, eps: Tensor, at: Level) -> Tensor:

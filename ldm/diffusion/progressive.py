@@ -1,9 +1,9 @@
-"""Progressive coding with a diffusion model (Ho et al., 2020, Sec. 4.3): what it costs to send a latent, and how good a part is.
+"""Progressive coding with a diffusion model (Ho et al., 2020, Sec. 4.3): rate and distortion of sending a latent.
 
-Sender and receiver share the model. First z_T is sent, then z_s given z_t for ever smaller times, each at the price of a divergence:
-the KL of q(z_s | z_t, z_0) from the model's p(z_s | z_t), which has the same variance and the guessed clean latent in its mean.
-Whenever the receiver stops, it knows z_t and guesses the clean latent from it. The price is that of a code which random numbers
-shared by both sides reach in the limit; no file is written.
+Sender and receiver share the model. First z_T is sent, then z_s given z_t for decreasing timesteps. Each step costs the KL divergence
+of q(z_s | z_t, z_0) from the model's p(z_s | z_t), which has the same variance and the predicted clean latent in its mean.
+The receiver may stop at any timestep: it knows z_t and predicts the clean latent from it. This rate is reached, in the limit, by a
+code with randomness shared by both sides; no file is written.
 """
 
 import math
@@ -19,12 +19,12 @@ from ldm.diffusion.process import DiscreteProcess
 
 @dataclass(frozen=True)
 class Received:
-    """The receiver at one time.
+    """State of the receiver at one timestep.
 
     Attributes:
         t: 0 to T-1.
-        nats: all that was sent up to here, `(B,)` float64.
-        z_0: the guess, `(B, c, h, w)`.
+        nats: information sent so far, `(B,)` float64.
+        z_0: the predicted clean latent, `(B, c, h, w)`.
     """
 
     t: int
@@ -33,13 +33,13 @@ class Received:
 
 
 def code_times(T: int, steps: int) -> list[int]:
-    """`steps` times from T-1 down to 0, evenly spaced; T of them are the whole chain, as in Ho et al.
+    """`steps` evenly spaced timesteps from T-1 down to 0; T of them are the whole chain, as in Ho et al.
 
     Raises:
         ValueError: fewer than 2 or more than T.
     """
     if not 2 <= steps <= T:
-        raise ValueError(f"a code over {T} times has 2 to {T} steps, got {steps}")
+        raise ValueError(f"a code over {T} timesteps has 2 to {T} steps, got {steps}")
     return [round((T - 1) * (1 - i / (steps - 1))) for i in range(steps)]
 
 
@@ -47,21 +47,21 @@ def code_times(T: int, steps: int) -> list[int]:
 def progressive(
     denoise: Denoise, z_0: Tensor, process: DiscreteProcess, times: list[int], generator: torch.Generator | None = None
 ) -> Iterator[Received]:
-    """Send latents, and look at what has arrived after every part.
+    """Send latents, and yield what the receiver knows at every timestep.
 
-    The divergences are sampled: at each time z_t is drawn from q(z_t | z_0), one draw per latent. A step from t to s < t costs
-    (SNR_s - SNR_t) / 2 times the squared error of the guess: two normals of equal variance whose means differ by that error (Kingma et
-    al., 2021, Eq. 13-15; for s = t - 1, L_(t-1) of Ho et al.). Fewer steps than T are a code too, a somewhat dearer one.
+    The divergences are estimated: at each timestep z_t is drawn from q(z_t | z_0), one draw per latent. A step from t to s < t costs
+    (SNR_s - SNR_t) / 2 times the squared error of the prediction: two normals of equal variance whose means differ by that error (Kingma et
+    al., 2021, Eq. 13-15; for s = t - 1, L_(t-1) of Ho et al.). Fewer steps than T give a code too, at a slightly higher rate.
 
     Args:
-        denoise: the model, its conditioning inside: both sides know the condition, which is not counted.
+        denoise: the model with its conditioning; both sides know the condition, which is not counted.
         z_0: `(B, c, h, w)` float32.
-        process: that the model was trained on.
-        times: falling, T-1 first.
-        generator: of the noise, on the CPU.
+        process: the process that the model was trained with.
+        times: decreasing timesteps, T-1 first.
+        generator: for the noise, on the CPU.
 
     Yields:
-        One for each time. What comes after the last, the rest of z_0, costs without end where z_0 is not discrete: it is not counted.
+        One for each timestep. Sending the remainder of z_0 after the last costs infinitely much if z_0 is continuous and is not counted.
     """
     squared = torch.cumprod(1.0 - process.betas, dim=0)  # float64
     snr = squared / (1.0 - squared)

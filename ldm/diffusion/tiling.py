@@ -1,4 +1,4 @@
-"""Overlapping windows: a map larger than memory allows, computed piece by piece and blended without seams (Sec. 4.3.2)."""
+"""Overlapping tiles: a map larger than memory allows, computed piece by piece and blended without seams (Sec. 4.3.2)."""
 
 import math
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from ldm.ranges import integer
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a latent is cut.
+    """How a latent is cut into overlapping tiles.
 
-    A window's outermost cells next to other windows (a quarter of the overlap) are context only: what a network says there
-    depends on its padding. Further in, its weight rises along half a cosine and is 1 beyond the overlap. Any function whose
-    answer at a cell depends on no more than that quarter around it gives what it gives without windows.
+    The outermost cells of a tile next to other tiles (a quarter of the overlap) are context only: the network's output there depends
+    on its padding. Further in, the weight rises along half a cosine and is 1 beyond the overlap. For a function whose receptive field
+    is no larger than that quarter, the result is the same as without tiles.
 
     Attributes:
-        size: side of a window in latent cells; a shorter side of the latent is taken whole.
-        overlap: of neighbours, in cells, at least.
-        batch: windows at a time; the result does not depend on it (but for how kernels round).
-        multiple: windows begin at multiples of this (the network's factor, so that its grid stays where it was).
-        told: called with how many windows are done, and of how many, for progress bars.
+        size: side of a tile in latent cells; a shorter side of the latent is not cut.
+        overlap: minimum overlap of neighbouring tiles, in cells.
+        batch: tiles per call; the result does not depend on it (except for rounding).
+        multiple: tiles start at multiples of this (the network's factor, so that its grid stays aligned).
+        told: called with the number of finished tiles and the total, for progress bars.
 
     Raises:
-        ValueError: sizes that are no multiples, an overlap that is not smaller than the window, or a batch below 1.
+        ValueError: sizes that are not multiples of `multiple`, an overlap not smaller than the tile, or a batch below 1.
     """
 
     size: int
@@ -37,32 +37,32 @@ class Tiles:
     told: Callable[[int, int], None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        integer(**{"size of windows": self.size, "multiple": self.multiple})
+        integer(**{"size of tiles": self.size, "multiple": self.multiple})
         integer(0, overlap=self.overlap)
         if self.size % self.multiple or self.overlap % self.multiple:
-            raise ValueError(f"windows of {self.size} with an overlap of {self.overlap}: both must be multiples of {self.multiple}")
+            raise ValueError(f"tiles of {self.size} with an overlap of {self.overlap}: both must be multiples of {self.multiple}")
         if self.overlap >= self.size:
-            raise ValueError(f"the overlap of {self.overlap} must be smaller than the window of {self.size}")
-        integer(**{"windows at a time": self.batch})
+            raise ValueError(f"the overlap of {self.overlap} must be smaller than the tile of {self.size}")
+        integer(**{"tiles at a time": self.batch})
 
     def starts(self, length: int) -> list[int]:
-        """Where windows begin along a side of `length` cells: the last one ends where the side ends."""
+        """Start of each tile along a side of `length` cells; the last tile ends where the side ends."""
         if length <= self.size:
             return [0]
         step = self.size - self.overlap
         return [*range(0, length - self.size, step), length - self.size]
 
     def apply(self, function: Callable[[Tensor, Tensor], Tensor], x: Tensor, enlarge: int = 1, reduce: int = 1) -> Tensor:
-        """Run a function over windows of a map and blend what it gives.
+        """Apply a function to the tiles of a map and blend the results.
 
-        Differentiable, in the memory of a few windows too: on the way back each is computed once more.
+        Differentiable with the memory of a few tiles: each is recomputed in the backward pass.
 
         Args:
-            function: `(crops (n, C, reduce * s, reduce * s), rows (n,)) -> (n, C', enlarge * s, enlarge * s)`, row being the
-                place of a crop's sample in the batch.
+            function: `(crops (n, C, reduce * s, reduce * s), rows (n,)) -> (n, C', enlarge * s, enlarge * s)`, where rows
+                are the indices of the crops' samples in the batch.
             x: `(B, C, reduce * h, reduce * w)`.
-            enlarge: cells that the function gives per cell and side (f for a decoder).
-            reduce: cells that it takes per cell and side (f for an encoder).
+            enlarge: output cells per cell and side (f for a decoder).
+            reduce: input cells per cell and side (f for an encoder).
 
         Returns:
             `(B, C', enlarge * h, enlarge * w)`.
@@ -91,7 +91,7 @@ class Tiles:
         return total / weights
 
     def weight(self, start: int, size: int, length: int, enlarge: int = 1) -> Tensor:
-        """Weight along one side of a window, `(enlarge * size,)`: 1 but towards edges that are not edges of the map."""
+        """Weight along one side of a tile, `(enlarge * size,)`: 1, except towards neighbouring tiles."""
         overlap = enlarge * self.overlap
         unseen = overlap // 4
         distance = torch.arange(enlarge * size) + 0.5 - unseen

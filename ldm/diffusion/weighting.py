@@ -1,6 +1,6 @@
-"""How errors at different times are weighted against one another: one function per weighting.
+"""Weightings of the loss over time: one function per weighting.
 
-A weighting is written for the error of the clean latent; the objective divides by what turns the network's error into that.
+A weighting is defined for the error of the clean latent; multiplying by `Parameterization.to_z_0` makes it one for the network's error.
 """
 
 from collections.abc import Callable
@@ -63,10 +63,10 @@ def _slope(at: Level, name: str) -> Tensor:
     """alpha sigma' - sigma alpha'.
 
     Raises:
-        ValueError: time is discrete.
+        ValueError: timesteps are discrete.
     """
     if at.d_alpha is None or at.d_sigma is None:
-        raise ValueError(f"weighting {name} needs a process with derivatives, not discrete times")
+        raise ValueError(f"weighting {name} needs a process with derivatives, not discrete timesteps")
     return at.alpha * at.d_sigma - at.sigma * at.d_alpha
 
 
@@ -82,7 +82,7 @@ def vlb_weights(process: DiscreteProcess, parameterization: Parameterization, ki
     else:
         snr = squared / (1.0 - squared)
         before = torch.cat([snr[:1], snr[:-1]])
-        # to_z_0 is infinite where nothing of z_0 is left; that time has SNR_t = 0 and eps prediction does not go there.
+        # to_z_0 is infinite where alpha is 0; SNR_t is 0 there, and eps prediction does not support that timestep.
         weights = 0.5 * (before - snr) * parameterization.to_z_0(process.exact())
     weights[0] = weights[1] if len(weights) > 1 else weights[0]
     return weights.float()

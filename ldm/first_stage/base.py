@@ -1,4 +1,4 @@
-"""What stage two asks of a first stage, and what its own training asks."""
+"""The interface of a first stage: what stage two needs of it, and what its own training needs."""
 
 import inspect
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Reconstruction:
 
     Attributes:
         image: `(B, C, H, W)`, about [-1, 1].
-        latent: `(B, c, h, w)`, as stage two would see it before scaling.
+        latent: `(B, c, h, w)`, as used by stage two before scaling.
         regularizer: `(B,)`, the KL divergence in nats per image, or the codebook loss.
         codes: `(B, h, w)` int64 codebook indices; None for KL.
         posterior: q(z|x); None for VQ.
@@ -38,10 +38,10 @@ class FirstStage(nn.Module):
         factor: f, image size over latent size.
         channels: c, channels of the latent.
         image_channels: of the image.
-        stochastic: whether `encode` makes use of noise.
+        stochastic: whether `encode` uses noise.
         codebook_size: number of codes; None without a codebook.
-        settings: what it was built with, by argument, defaults included.
-        checkpoint, sha256: path and hash of the weights of one that was loaded; empty for one that is not.
+        settings: constructor arguments by name, defaults included.
+        checkpoint, sha256: path and hash of the weights that were loaded; empty if none were.
     """
 
     factor: int
@@ -55,7 +55,7 @@ class FirstStage(nn.Module):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         made = super().__new__(cls)
-        bound = inspect.signature(cls.__init__).bind_partial(made, *args, **kwargs)  # a copy is made without arguments
+        bound = inspect.signature(cls.__init__).bind_partial(made, *args, **kwargs)  # copies are created without arguments
         bound.apply_defaults()
         made.__dict__["settings"] = dict(list(bound.arguments.items())[1:])
         return made
@@ -63,7 +63,7 @@ class FirstStage(nn.Module):
     def encode(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Image `(B, C, H, W)` -> latent `(B, c, H/f, W/f)`.
 
-        KL: a posterior sample made with `noise` (standard normal, of the latent's shape), the mode without.
+        KL: a posterior sample with `noise` (standard normal, of the latent's shape), the mode without.
         VQ: the latent before quantisation (Sec. 3.1: quantisation belongs to the decoder).
         """
         raise NotImplementedError
@@ -73,19 +73,19 @@ class FirstStage(nn.Module):
         raise NotImplementedError
 
     def reconstruct(self, x: Tensor, noise: Tensor | None = None) -> Reconstruction:
-        """Encode, regularise and decode, with all that the loss needs."""
+        """Encode, regularise and decode; returns all that the loss needs."""
         raise NotImplementedError
 
     @staticmethod
     def narrow(params: dict[str, Any]) -> None:
-        """Change constructor arguments, in place, to those of a small one of the same kind: `--check` takes a step with it."""
+        """Change constructor arguments, in place, to those of a small one of the same kind, with which `--check` runs one step."""
 
     def last_layer(self) -> Tensor | None:
-        """Weight whose gradients balance reconstruction against the adversary (App. G); None if nothing is trained."""
+        """Weight whose gradients balance reconstruction and adversarial loss (App. G); None if nothing is trained."""
         return None
 
     def posterior_noise(self, x: Tensor, random: StepRNG) -> Tensor | None:
-        """Noise for a posterior sample of images x `(B, C, H, W)`; None if `encode` makes no use of it."""
+        """Noise for a posterior sample of images x `(B, C, H, W)`; None if `encode` does not use noise."""
         return random.normal("posterior", x.new_empty(len(x), *self.latent_shape(*x.shape[2:]))) if self.stochastic else None
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
@@ -95,5 +95,5 @@ class FirstStage(nn.Module):
             ValueError: if f does not divide the size.
         """
         if height % self.factor or width % self.factor:
-            raise ValueError(f"image size {height}x{width} is no multiple of the first stage's factor f={self.factor}")
+            raise ValueError(f"image size {height}x{width} is not a multiple of the first stage's factor f={self.factor}")
         return self.channels, height // self.factor, width // self.factor

@@ -1,7 +1,7 @@
-"""Is a first stage in good health? What its latents, its codebook, its colours and its adversary look like over many images.
+"""Diagnostics of a first stage: statistics of its latents, codebook, colours and adversary over many images.
 
-Stage two inherits all of it: a dead channel costs capacity, a codebook of which a tenth is used is a smaller codebook, and no
-denoiser mends a decoder's colours.
+Stage two inherits all defects: a dead channel costs capacity, a codebook of which a tenth is used is a smaller codebook, and a
+denoiser cannot correct a decoder's colours.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ class Health:
 
     Attributes:
         mean, std: `(c,)`, of every latent channel over images and positions.
-        overall_std: of the whole latent around its one mean: what App. G divides by.
-        kl: `(c,)`, nats per latent element from the posterior to N(0, 1); none without a posterior.
-        code_counts: `(|Z|,)`, how often every code was chosen; none without a codebook.
+        overall_std: of all channels together, around their common mean: what App. G divides by.
+        kl: `(c,)`, KL of the posterior from N(0, 1) in nats per latent element; None without a posterior.
+        code_counts: `(|Z|,)`, how often each code was chosen; None without a codebook.
         colour: `(C,)`, mean of reconstruction minus image in 8-bit levels.
     """
 
@@ -38,24 +38,24 @@ class Health:
     def gap(self, scale: float = 1.0) -> Tensor:
         """Nats per element, `(c,)`, from a normal with each channel's mean and deviation, times `scale`, to N(0, 1).
 
-        Of the latents as a whole, not of one image's posterior: how far they are from what sampling begins with.
+        Of the aggregate latents, not of one image's posterior: how far they are from the noise that sampling starts from.
         """
         variance = (self.std * scale).square()
         return 0.5 * ((self.mean * scale).square() + variance - 1.0 - variance.clamp(min=1e-30).log())
 
     def scaled_gap(self) -> float:
-        """Mean of `gap` once latents are divided by `overall_std`, as stage two sees them."""
+        """Mean of `gap` after dividing latents by `overall_std`, as in stage two."""
         return float(self.gap(1.0 / max(self.overall_std, 1e-15)).mean())
 
     def codebook(self) -> tuple[float, float, float] | None:
-        """Share of the codebook in use, perplexity of the codes, and the largest share that so few positions could reach."""
+        """Share of the codebook in use, perplexity of the codes, and the largest share possible with this number of positions."""
         if self.code_counts is None:
             return None
         share, perplexity = use_of_codes(self.code_counts)
         return float(share), float(perplexity), min(1.0, float(self.code_counts.sum()) / len(self.code_counts))
 
     def scalars(self) -> dict[str, float]:
-        """All by name, to log; one number per channel ends in `_<channel>`."""
+        """All statistics by name, for logging; those per channel end in `_<channel>`."""
         values = {"prior_gap": float(self.gap().mean()), "prior_gap_scaled": self.scaled_gap()}
         if self.kl is not None:
             values["kl"] = float(self.kl.mean())
@@ -68,7 +68,7 @@ class Health:
         return values
 
     def warnings(self) -> dict[str, str]:
-        """What looks wrong, in words, by kind."""
+        """Warnings by kind."""
         sick = {"latent": self.mean + self.std, "KL": self.kl, "reconstructions' colour": self.colour}
         if broken := [name for name, numbers in sick.items() if numbers is not None and not bool(numbers.isfinite().all())]:
             return {"not finite": f"of the {', '.join(broken)} not all numbers are finite: the weights or their average have diverged"}
@@ -76,7 +76,9 @@ class Health:
             return {"latent": f"the latent's standard deviation is {self.overall_std:.2g}: the encoder may have collapsed"}
         found = {}
         if quiet := _numbers(self.std < 0.05 * self.overall_std):
-            found["quiet channels"] = f"latent channels {quiet} hardly vary (below 1/20 of the whole): they carry almost nothing"
+            found["quiet channels"] = (
+                f"latent channels {quiet} hardly vary (below 1/20 of the overall deviation): they carry almost no information"
+            )
         if self.kl is not None and (silent := _numbers(self.kl < 0.01)):
             found["silent channels"] = (
                 f"latent channels {silent} follow the prior whatever the image (KL below 0.01 nats): the KL weight is high"
@@ -84,14 +86,14 @@ class Health:
         if self.scaled_gap() > 0.5:
             found["prior gap"] = (
                 f"scaled to unit deviation, latents are {self.scaled_gap():.2g} nats per element from the standard normal that sampling "
-                f"begins with; channel means are {', '.join(f'{m:.2g}' for m in (self.mean / self.overall_std).tolist())} deviations"
+                f"starts from; channel means are {', '.join(f'{m:.2g}' for m in (self.mean / self.overall_std).tolist())} deviations"
             )
         codebook = self.codebook()
         if codebook is not None and codebook[0] < 0.05 * codebook[2]:
             reach = "" if codebook[2] == 1.0 else f", where the images looked at could use {codebook[2]:.1%}"
             found["codebook"] = f"only {codebook[0]:.2%} of the codebook is in use{reach}: it may be collapsing"
         if self.code_counts is not None and len(self.code_counts) > 1 and (most := self.code_counts.max() / self.code_counts.sum()) > 0.95:
-            # Rare codes may all occur now and then, and the share in use looks well.
+            # Rare codes may all occur occasionally, so that the share in use looks fine.
             found["one code"] = f"one code stands for {float(most):.1%} of all positions: the codebook may be collapsing"
         if float(self.colour.abs().max()) > 4.0:
             names = COLOURS.get(len(self.colour), tuple(map(str, range(len(self.colour)))))
@@ -101,10 +103,10 @@ class Health:
 
 
 class HealthMeter:
-    """Adds up what `Health` needs, batch by batch; sums are float64, so the batch size does not matter.
+    """Accumulates the statistics of `Health` batch by batch; sums are float64, so the batch size does not matter.
 
     Args:
-        codebook_size: |Z|; none without a codebook.
+        codebook_size: |Z|; None without a codebook.
     """
 
     def __init__(self, codebook_size: int | None = None) -> None:
@@ -115,11 +117,11 @@ class HealthMeter:
 
     @torch.no_grad()
     def add(self, x: Tensor, y: Reconstruction) -> None:
-        """Images `(B, C, H, W)` in [-1, 1] and what the first stage made of them."""
+        """Add images `(B, C, H, W)` in [-1, 1] and their reconstruction."""
         z = y.latent.float().cpu().double()
         self.images += len(x)
         self.elements += z.numel() // z.shape[1]
-        # Decoders leave the range a little; what is shown and measured is clipped.
+        # Decoder outputs exceed the range slightly; what is shown and measured is clipped.
         drift = (y.image.float().clamp(-1, 1) - x.float()).mean(dim=(2, 3)).cpu().double() * 127.5
         sums = {"z": z.sum(dim=(0, 2, 3)), "zz": z.square().sum(dim=(0, 2, 3)), "colour": drift.sum(dim=0)}
         if y.posterior is not None:
@@ -129,10 +131,10 @@ class HealthMeter:
         self.sums = {name: self.sums.get(name, 0) + value for name, value in sums.items()}
 
     def health(self) -> Health:
-        """Of all that was added.
+        """Statistics of all added images.
 
         Raises:
-            ValueError: nothing was.
+            ValueError: no images were added.
         """
         if not self.images:
             raise ValueError("no images were added")
@@ -148,18 +150,17 @@ class HealthMeter:
 
 
 def balance_warnings(latest: Mapping[str, float]) -> dict[str, str]:
-    """Whether the two players of App. G are a match for each other, from the newest training scalars.
+    """Warnings about the balance of autoencoder and discriminator (App. G), from the latest training scalars.
 
     Args:
-        latest: with `discriminator_right`, the share of patches whose origin the discriminator sees; without it the adversary
-            does not play yet.
+        latest: with `discriminator_right`, the discriminator's accuracy over patches; without it the adversary is not active yet.
     """
     right = latest.get("discriminator_right")
     if right is None:
         return {}
     if right > 0.98:
         return {"discriminator": f"the discriminator is right about {right:.1%} of patches: it has won, and its gradients no longer help"}
-    if right < 0.4:  # half is what an untrained one, and an even match, reach
+    if right < 0.4:  # an untrained discriminator, and a balanced one, reach 0.5
         return {"discriminator": f"the discriminator is right about {right:.1%} of patches: it points the wrong way"}
     return {}
 

@@ -7,7 +7,7 @@ from ldm.ranges import integer
 
 
 class IdentityFirstStage(FirstStage):
-    """Pixels are the latent; f = 1.
+    """The latent is the image; f = 1.
 
     Args:
         channels: of the image.

@@ -32,7 +32,7 @@ class DiagonalGaussian:
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def kl(self, other: "DiagonalGaussian | None" = None) -> Tensor:
-        """KL(q || other), or KL(q || N(0, 1)) without one, in nats, summed over the latent: `(B,)` float32."""
+        """KL(q || other), or KL(q || N(0, 1)) if None, in nats, summed over the latent: `(B,)` float32."""
         return self._kl(other).flatten(1).sum(dim=1)
 
     def kl_of_channels(self) -> Tensor:
@@ -59,9 +59,9 @@ class KLAutoencoder(FirstStage):
         width, width_mult, blocks_per_level, attention_at, middle_attention, dropout, norm_groups: see `Encoder`; f = stem * 2^(levels-1).
         image_channels: of the image.
         stem: see `Encoder`.
-        features: channels between the encoder or decoder and the 1x1 convolutions of the latent; `channels` without it.
-        initial_log_variance: starting value of the posterior's log variance. A low one gives the decoder nearly noiseless
-            latents from the first step, which small budgets need.
+        features: channels between the encoder or decoder and the 1x1 convolutions of the latent; `channels` if None.
+        initial_log_variance: starting value of the posterior's log variance. With a low one the decoder gets nearly noiseless
+            latents from the first step, which helps with small compute budgets.
     """
 
     stochastic = True

@@ -14,13 +14,13 @@ from ldm.ranges import integer, number
 
 
 class PixelLoss(nn.Module):
-    """Weighted sum of errors per pixel, `(B, C, H, W)` twice -> `(B, C, H, W)`.
+    """Weighted sum of errors per pixel, two `(B, C, H, W)` -> `(B, C, H, W)`.
 
     Args:
         l1: weight of the absolute error (the paper's).
         l2: weight of the squared error.
-        gradient: weight of the absolute error of horizontal and vertical differences; sharpens edges when no perceptual
-            loss is at hand.
+        gradient: weight of the absolute error of horizontal and vertical differences; sharpens edges without a
+            perceptual loss.
     """
 
     def __init__(self, l1: float = 1.0, l2: float = 0.0, gradient: float = 0.0) -> None:
@@ -44,17 +44,17 @@ class AutoencoderLoss(nn.Module):
 
     Args:
         pixel: error per pixel.
-        perceptual: LPIPS, or none to go without.
+        perceptual: LPIPS; None disables it.
         perceptual_weight: of LPIPS, added to every pixel's error.
-        discriminator: patch discriminator, or none to go without an adversary.
+        discriminator: patch discriminator; None disables the adversarial loss.
         adversarial_weight: multiplies the adaptive weight.
-        adversarial_start: training step (batches) from which the adversary counts for the generator and learns itself.
+        adversarial_start: training step (batches) from which the adversarial loss is used and the discriminator is trained.
         regularizer_weight: of the KL divergence (1e-6 in the paper) or the codebook loss (1).
-        reduction: "sum" over an image's pixels, as the KL models train, or "mean", as the VQ models do. The weights of
-            the other terms refer to it.
+        reduction: "sum" over an image's pixels, as for the KL models, or "mean", as for the VQ models. The weights of
+            the other terms are relative to it.
         adversarial_loss: "hinge" or "vanilla".
-        log_variance: of the likelihood that the reconstruction error stands for: error / exp(s) + s. The original keeps it
-            as a parameter that no optimizer ever moves; here it is a constant. 0 leaves the error as it is.
+        log_variance: log variance s of the reconstruction likelihood: error / exp(s) + s. In the original it is a parameter that no
+            optimizer updates; here it is a constant. 0 leaves the error unchanged.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class AutoencoderLoss(nn.Module):
 
     @staticmethod
     def narrow(params: dict[str, Any]) -> None:
-        """For a quick check: no perceptual loss, and an adversary whose path is taken, too."""
+        """See `FirstStage.narrow`: no perceptual loss, and an adversary that is active from the first step."""
         params.update(perceptual=None, adversarial_start=0)
 
     def adversary_on(self, step: int) -> bool:
-        """Whether the adversary takes part at this training step."""
+        """Whether the adversarial loss is active at this training step."""
         return self.discriminator is not None and step >= self.adversarial_start
 
     def generator(
@@ -102,8 +102,8 @@ class AutoencoderLoss(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the autoencoder for images x `(B, C, H, W)` in [-1, 1], and scalars to log.
 
-        `weights`, broadcastable to x, weigh the reconstruction errors of samples or regions against one another. `scale` is what
-        losses are multiplied by where gradients of them are taken in fp16, in which small ones vanish.
+        `weights`, broadcastable to x, are relative weights of the reconstruction errors of samples or regions. `scale` multiplies
+        losses before gradients are taken in fp16, where small ones underflow.
         """
         with no_autocast(x.device):
             x, image = x.float(), y.image.float()
@@ -121,7 +121,7 @@ class AutoencoderLoss(nn.Module):
         logs |= {"reconstruction": reconstruction.detach(), "regularizer": regularizer.detach()}
         if self.adversary_on(step):
             assert self.discriminator is not None
-            # The discriminator is only looked through here: gradients reach the image, not its weights.
+            # The discriminator is frozen here: gradients reach the image, not the discriminator's weights.
             self.discriminator.requires_grad_(False)
             adversarial = -self.discriminator(y.image).float().mean()
             self.discriminator.requires_grad_(True)

@@ -16,13 +16,13 @@ VGG16 = "vgg16-397923af.pth"  # torchvision's name for VGG16_Weights.IMAGENET1K_
 
 
 class LPIPS(NeedsFiles):
-    """Perceptual distance between images in [-1, 1]: `(B, 3, H, W)` twice -> `(B,)`, float32, outside autocast.
+    """Perceptual distance between images in [-1, 1]: two `(B, 3, H, W)` -> `(B,)`, float32, outside autocast.
 
-    The learned heads come with the `lpips` package; the VGG16 features are ImageNet weights that have to be there.
-    They load at the first use or by `load()`, so that a model can be built, counted and checked without them.
+    The learned heads come with the `lpips` package; the VGG16 features are ImageNet weights from a file or a download.
+    They are loaded at the first use or by `load()`, so that a model can be built, counted and checked without them.
 
     Args:
-        vgg16: file with torchvision's VGG16 weights. Without it, torchvision's cache, then its download.
+        vgg16: file with torchvision's VGG16 weights; if None, torchvision's cache, then a download.
     """
 
     def __init__(self, vgg16: str | None = None) -> None:
@@ -32,17 +32,17 @@ class LPIPS(NeedsFiles):
         self.vgg16 = vgg16
         self.loaded = False
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # lpips calls torchvision by an argument's old name
+            warnings.simplefilter("ignore")  # lpips uses a deprecated argument of torchvision
             self.net = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
         self.requires_grad_(False)
         self.train(False)
 
     def train(self, mode: bool = True) -> "LPIPS":
-        """Always in eval mode: the heads' dropout must not run (the original forgot this once training began)."""
+        """Always in eval mode: the heads' dropout must not be active (in the original it is, during training)."""
         return super().train(False)
 
     def file(self) -> Path:
-        """Where the VGG16 weights are looked for."""
+        """Path at which the VGG16 weights are expected."""
         return Path(self.vgg16) if self.vgg16 else Path(torch.hub.get_dir()) / "checkpoints" / VGG16
 
     def missing(self) -> list[MissingFile]:
@@ -55,11 +55,11 @@ class LPIPS(NeedsFiles):
         """Read the VGG16 weights and the learned heads.
 
         Raises:
-            MissingFile: neither a file nor a download.
-            UserError: the file holds something else.
+            MissingFile: no file, and the download failed.
+            UserError: the file contains something else.
         """
         state = self._vgg16_state()
-        # lpips cuts torchvision's layer list into slices ("slice1.0.weight") and keeps the layers' numbers.
+        # lpips splits torchvision's layer list into slices ("slice1.0.weight") and keeps the layer numbers.
         wanted = {name: state.get(f"features.{name.partition('.')[2]}") for name in self.net.net.state_dict()}
         if any(value is None for value in wanted.values()):
             raise UserError(f"{self.file()}: expected torchvision's VGG16 state dict with keys features.0.weight ...")

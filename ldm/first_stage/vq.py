@@ -21,8 +21,8 @@ class Codebook(nn.Module):
         size: |Z|.
         channels: of a code.
         beta: weight between the two terms of the loss.
-        legacy: put beta on the codebook term, as the code that trained all released models does, instead of on the
-            commitment term, where the VQ-VAE paper has it.
+        legacy: apply beta to the codebook term, as in the code of all released models, instead of to the commitment term, as in
+            the VQ-VAE paper.
     """
 
     def __init__(self, size: int, channels: int, beta: float = 0.25, legacy: bool = True) -> None:
@@ -34,7 +34,7 @@ class Codebook(nn.Module):
         nn.init.uniform_(self.embedding.weight, -1.0 / size, 1.0 / size)
 
     def codes(self, z: Tensor) -> Tensor:
-        """`(B, c, h, w)` -> nearest codes `(B, h, w)`; in full float32, because narrower distances confuse near codes."""
+        """`(B, c, h, w)` -> nearest codes `(B, h, w)`; in full float32, because lower precision confuses nearby codes."""
         with exact(z.device):
             flat = rearrange(z.float(), "b c h w -> (b h w) c")
             e = self.embedding.weight.float()
@@ -63,7 +63,7 @@ class VQAutoencoder(FirstStage):
         codebook_size: |Z|.
         width, width_mult, blocks_per_level, attention_at, middle_attention, dropout, norm_groups: see `Encoder`.
         image_channels, stem: see `Encoder`.
-        features: channels between the encoder or decoder and the 1x1 convolutions of the codes; `channels` without it.
+        features: channels between the encoder or decoder and the 1x1 convolutions of the codes; `channels` if None.
         legacy: see `Codebook`.
     """
 
@@ -102,7 +102,7 @@ class VQAutoencoder(FirstStage):
         return self.to_codes(self.encoder(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        """As in `FirstStage`; where a gradient is asked for, it passes the quantiser straight through."""
+        """As in `FirstStage`; gradients pass the quantiser straight through."""
         if z.requires_grad and torch.is_grad_enabled():
             return self.decoder(self.from_codes(self.codebook(z)[0]))
         return self.decode_codes(self.codebook.codes(z))

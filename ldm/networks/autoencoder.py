@@ -29,11 +29,11 @@ class Encoder(nn.Module):
         in_channels: of the image.
         out_channels: of the result (twice the latent channels for KL).
         width, width_mult, blocks_per_level: as in `UNet`.
-        attention_at: downsampling factors, counted after the stem, at whose level every block attends.
-        middle_attention: attention in the middle block (off in "noattn" models).
-        stem: space-to-depth by this factor before the first convolution: cheap compression for small budgets.
+        attention_at: downsampling factors, counted after the stem, of the levels with attention in every block.
+        middle_attention: attention in the middle block (false in "noattn" models).
+        stem: factor of a space-to-depth before the first convolution: cheap compression for small compute budgets.
         dropout: in the residual blocks.
-        norm_groups: of the norms; the largest common divisor where they do not divide the channels.
+        norm_groups: groups of the norms; the largest common divisor if they do not divide the channels.
 
     Raises:
         ValueError: no levels, or a width or stem below 1.
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latent `(B, in_channels, h, w)` -> image `(B, out_channels, f h, f w)`; arguments as in `Encoder`.
 
-    It has one residual block more per level than the encoder.
+    It has one more residual block per level than the encoder.
     """
 
     def __init__(

@@ -1,21 +1,21 @@
-"""What a latent diffusion model needs of a denoising network, of whatever kind."""
+"""The interface of a denoising network."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
-NARROW = 32  # width of networks, and of the tokens that they attend to, in a quick check of a config
+NARROW = 32  # width of networks and of context tokens in the quick check of a config
 
 
 class Network(nn.Module):
-    """network(z, t, context, vector) -> output of the size of z. To add one, derive from this class and set its attributes.
+    """network(z, t, context, vector) -> output of the same size as z. To add one, derive from this class and set its attributes.
 
     Attributes:
         in_channels: channels of z_t, plus those of any concatenated condition.
         out_channels: channels of the output, those of the latent.
-        context_channels: width of the tokens it attends to; None if it takes none.
-        vector_channels: width of the vector it takes; None if it takes none.
-        multiple: height and width of z must be multiples of it.
+        context_channels: width of the context tokens; None if it takes no context.
+        vector_channels: width of the vector condition; None if it takes none.
+        multiple: height and width of z must be multiples of this.
     """
 
     in_channels: int
@@ -29,7 +29,7 @@ class Network(nn.Module):
 
         Args:
             z: `(B, in_channels, h, w)`.
-            t: `(B,)` times, as the process tells them.
+            t: `(B,)`, see `Process.network_time`.
             context: `(B, N, context_channels)` tokens.
             vector: `(B, vector_channels)`.
 
@@ -39,23 +39,23 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def check_size(self, height: int, width: int) -> None:
-        """Whether it takes latents of this size.
+        """Check the size of latents.
 
         Raises:
-            ValueError: it does not.
+            ValueError: the network does not support it.
         """
         if height % self.multiple or width % self.multiple:
-            raise ValueError(f"latents are {height}x{width}, no multiple of the {self.multiple} that the network needs")
+            raise ValueError(f"latents are {height}x{width}, but the network needs multiples of {self.multiple}")
 
     @staticmethod
     def narrow(params: dict[str, Any]) -> None:
-        """Change constructor arguments, in place, to those of a small network of the same kind: `--check` takes a step with it."""
+        """Change constructor arguments, in place, to those of a small network of the same kind, with which `--check` runs one step."""
 
     def check_input(self, z: Tensor, context: Tensor | None, vector: Tensor | None) -> None:
-        """Whether it was built for this input.
+        """Validate the input.
 
         Raises:
-            ValueError: other channels or size, or a condition that it was not built for.
+            ValueError: wrong channels or size, or a condition that the network was not built for.
         """
         name = type(self).__name__
         if z.shape[1] != self.in_channels:

@@ -1,4 +1,4 @@
-"""The classifier on noisy latents that guides LDM-8-G (Tab. 10): the way down of a UNet, pooled by attention."""
+"""The classifier on noisy latents that guides LDM-8-G (Tab. 10): the encoder half of a UNet with attention pooling."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -20,7 +20,7 @@ class NoisyClassifier(nn.Module):
     Args:
         in_channels: of z_t.
         classes: number of logits.
-        size: height and width of z_t; the pooling's positions are learned for it.
+        size: height and width of z_t; the positions of the pooling are learned for this size.
         width, width_mult, blocks_per_level, attention_at, heads, head_channels, heads_first, dropout, scale_shift, resample:
             as in `UNet`.
 
@@ -50,7 +50,7 @@ class NoisyClassifier(nn.Module):
         check_levels(width, width_mult, blocks_per_level, attention_at)
         factor = 2 ** (len(width_mult) - 1)
         if size % factor:
-            raise ValueError(f"NoisyClassifier halves the size {len(width_mult) - 1} times: {size} is no multiple of {factor}")
+            raise ValueError(f"NoisyClassifier halves the size {len(width_mult) - 1} times: {size} is not a multiple of {factor}")
         self.in_channels, self.classes, self.size, self.width = in_channels, classes, size, width
         parts = UNetBuilder(
             4 * width,

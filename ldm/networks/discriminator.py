@@ -12,8 +12,8 @@ class PatchDiscriminator(nn.Module):
 
     Args:
         in_channels: of the image.
-        width: channels of the first layer; doubled by each further one up to eight times.
-        layers: stride-2 convolutions; they set the patch size (3 layers: 70 pixels).
+        width: channels of the first layer; doubled by each further layer, up to 8 * width.
+        layers: number of stride-2 convolutions, which sets the patch size (3 layers: 70 pixels).
     """
 
     def __init__(self, in_channels: int = 3, width: int = 64, layers: int = 3) -> None:
@@ -41,7 +41,7 @@ class PatchDiscriminator(nn.Module):
 
     @staticmethod
     def narrow(params: dict[str, Any]) -> None:
-        """For a quick check."""
+        """See `Network.narrow`."""
         params["width"] = 8
 
     def forward(self, x: Tensor) -> Tensor:

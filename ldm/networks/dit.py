@@ -14,18 +14,18 @@ from ldm.nn.attention import CrossAttention, attend, merge_heads
 from ldm.nn.embedding import timestep_embedding
 from ldm.ranges import integer, positive
 
-SIZES = {  # of the paper's Table 1; `DiT(..., patch=2, **SIZES["XL"])` is its DiT-XL/2
+SIZES = {  # Table 1 of the paper; `DiT(..., patch=2, **SIZES["XL"])` is DiT-XL/2
     "S": {"width": 384, "depth": 12, "heads": 6},
     "B": {"width": 768, "depth": 12, "heads": 12},
     "L": {"width": 1024, "depth": 24, "heads": 16},
     "XL": {"width": 1152, "depth": 28, "heads": 16},
 }
-FREQUENCIES = 256  # sinusoidal features of the time
+FREQUENCIES = 256  # sinusoidal features of t
 
 
 def grid(h: int, w: int) -> tuple[Tensor, Tensor]:
-    """Row and column of every one of h x w tokens, in their order, `(h w,)` float64."""
-    # On the CPU even where models are built on the meta device: some devices have no float64, and the tables are kept.
+    """Row and column of each of the h x w tokens, `(h w,)` float64."""
+    # On the CPU even if the model is built on the meta device: some devices do not support float64, and the tables are kept.
     rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64, device="cpu") for n in (h, w)), indexing="ij")
     return rows.flatten(), columns.flatten()
 
@@ -47,18 +47,18 @@ def rotary_table(width: int, h: int, w: int) -> Tensor:
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn each pair of neighbouring channels of `(B, heads, T, d)` by the angle of its token, table `(2, T, d)`."""
+    """Rotate each pair of neighbouring channels of `(B, heads, T, d)` by the angle of its token, table `(2, T, d)`."""
     turned = torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)
     return (x.float() * table[0] + turned.float() * table[1]).to(x.dtype)
 
 
 def norm(width: int, rms: bool) -> nn.Module:
-    """Over the channels: without weights, because modulation follows; RMSNorm has a scale."""
+    """Norm over the channels, without weights because modulation follows; RMSNorm has a scale."""
     return nn.RMSNorm(width, eps=1e-6) if rms else nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over `(B, T, d)`, with normalised and rotated queries and keys if asked to."""
+    """Multi-head self-attention over `(B, T, d)`, with optional normalisation and rotary positions of queries and keys."""
 
     def __init__(self, width: int, heads: int, qk_norm: bool = False, rms_norm: bool = False) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """(silu(gate) * value) W (Shazeer, 2020), 2/3 as wide inside as asked, which keeps the number of weights."""
+    """(silu(gate) * value) W (Shazeer, 2020), 2/3 as wide inside as an MLP of width `hidden`, which keeps the number of weights."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class SwiGLU(nn.Module):
 
 
 class DiTBlock(nn.Module):
-    """Attention and MLP, each modulated and gated by the condition (adaLN-Zero, Fig. 3); with a context, cross-attention between."""
+    """Attention and MLP, each modulated and gated by the condition (adaLN-Zero, Fig. 3); with a context, cross-attention in between."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class DiTBlock(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Modulated norm and one linear map from a token `(B, T, d)` to all numbers of its patch."""
+    """Modulated norm and a linear map from each token `(B, T, d)` to its patch of the output."""
 
     def __init__(self, width: int, out: int, rms_norm: bool = False) -> None:
         super().__init__()
@@ -140,29 +140,29 @@ class FinalLayer(nn.Module):
 
 
 class DiT(Network):
-    """network(z, t, context, vector) -> output of the size of z.
+    """network(z, t, context, vector) -> output of the same size as z.
 
     Args:
         in_channels: channels of z_t, plus those of any concatenated condition.
         out_channels: channels of the output.
-        patch: side of a patch (p), in latent pixels.
+        patch: side p of a patch, in latent pixels.
         width, depth, heads: of the transformer, see `SIZES`.
-        size: side of the latents it is built for; others that are multiples of the patch are taken, with positions of their own.
-        mlp_ratio: width of the MLP over that of the tokens.
-        vector_channels: width of a vector condition that is added to the time embedding: as it is where that is `width`, else
-            through a linear map.
-        context_channels: width of the tokens tau_theta(y); they are attended to between attention and MLP.
-        learn_sigma: the final layer makes twice the channels, as in released models that also predict variances; the output is
-            the first half (`with_variances` has all).
+        size: side of the latents it is built for; other multiples of the patch are supported, with their own position table.
+        mlp_ratio: width of the MLP relative to that of the tokens.
+        vector_channels: width of a vector condition added to the time embedding, directly if it equals `width`, else through a
+            linear map.
+        context_channels: width of the tokens tau_theta(y) for the cross-attention between attention and MLP.
+        learn_sigma: the final layer has twice the channels, as in released models that also predict variances; the output is the
+            first half (`with_variances` returns all).
         qk_norm: normalise queries and keys.
         swiglu: `SwiGLU` instead of an MLP with GELU.
         rms_norm: RMSNorm instead of LayerNorm.
-        rotary: rotary positions, in addition to those that are added to the tokens.
-        shift: off leaves out the blocks' beta.
+        rotary: rotary positions, in addition to those added to the tokens.
+        shift: false removes the blocks' beta.
         checkpointing: recompute activations in the backward pass: less memory, about a third slower.
 
     Raises:
-        ValueError: a width that heads, or four kinds of position features, do not divide; a size that patches do not divide.
+        ValueError: a width that is not divisible by `heads` and by 4 (by 4 * heads with `rotary`), or a size not divisible by `patch`.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class DiT(Network):
         options = {"qk_norm": qk_norm, "swiglu": swiglu, "rms_norm": rms_norm, "shift": shift}
         self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio, context_channels=context_channels, **options) for _ in range(depth))
         self.final = FinalLayer(width, patch**2 * out_channels * (2 if learn_sigma else 1), rms_norm)
-        # In the state dict, so that tables of released models come and go bit by bit.
+        # In the state dict, so that the tables of released models are kept bit for bit.
         self.register_buffer("positions", position_table(width, self.side, self.side).clone())
         self.register_buffer("rotary", rotary_table(width // heads, self.side, self.side).clone() if rotary else None)
         self.positions: Tensor
@@ -232,7 +232,7 @@ class DiT(Network):
         return self.with_variances(z, t, context, vector)[:, : self.out_channels]
 
     def with_variances(self, z: Tensor, t: Tensor, context: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
-        """The same with all that the final layer makes, `(B, 2 out_channels, h, w)` with `learn_sigma`."""
+        """The same with all outputs of the final layer, `(B, 2 out_channels, h, w)` with `learn_sigma`."""
         self.check_input(z, context, vector)
         h, w = z.shape[2] // self.multiple, z.shape[3] // self.multiple
         positions, rotary = self.positions, self.rotary

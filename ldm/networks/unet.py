@@ -17,7 +17,7 @@ from ldm.ranges import integer, share
 
 
 class UNetBlock(nn.Module):
-    """A residual block and, where its level attends, an attention block."""
+    """A residual block and, if its level has attention, an attention block."""
 
     def __init__(self, res: ResBlock, attention: nn.Module | None, checkpointing: bool) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class UNetBlock(nn.Module):
 
 
 class DownLevel(nn.Module):
-    """Blocks of one resolution on the way down, then the step to half of it (but for the last level)."""
+    """Blocks of one resolution in the encoder half, then downsampling (except in the last level)."""
 
     def __init__(self, blocks: Sequence[UNetBlock], down: nn.Module | None) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """Blocks of one resolution on the way up, each over [h, skip], then the step to twice of it (but for the first)."""
+    """Blocks of one resolution in the decoder half, each over [h, skip], then upsampling (except in the first level)."""
 
     def __init__(self, blocks: Sequence[UNetBlock], up: nn.Module | None) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class UpLevel(nn.Module):
 
 
 class UNetBuilder:
-    """Makes the pieces of one UNet, or half of one, all with the same settings.
+    """Builds the parts of one UNet, or half of one, with common settings.
 
     Args: as in `UNet`; `emb_channels` is the width of the time embedding.
 
@@ -90,28 +90,28 @@ class UNetBuilder:
         """Number of attention heads at a level.
 
         Raises:
-            ValueError: one that does not divide the channels.
+            ValueError: it does not divide the channels.
         """
         heads, width = heads or self.heads, self.head_channels
         number = heads if heads is not None else max(1, channels // width)  # type: ignore[operator]
-        # A spatial transformer projects to heads of equal width anyway; plain attention has to cut the channels it gets.
+        # A spatial transformer projects to heads of equal width anyway; plain attention has to split its input channels.
         if self.context_channels is None and (channels % number or (width is not None and channels % width)):
             raise ValueError(f"UNet level of {channels} channels: heads={heads} head_channels={width} do not divide it")
         return number
 
     def attention(self, channels: int, heads: int | None = None) -> nn.Module:
-        """Plain self-attention, or a spatial transformer where there is a context."""
+        """Plain self-attention, or a spatial transformer if there is a context."""
         number = self.heads_of(channels, heads)
         if self.context_channels is None:
             return SelfAttention2d(channels, number, self.heads_first)
         return SpatialTransformer(channels, number, channels // number, self.transformer_depth, self.context_channels)
 
     def block(self, cin: int, cout: int, attend: bool, heads: int | None = None) -> UNetBlock:
-        """A residual block, and attention if its level attends."""
+        """A residual block, and attention if its level has it."""
         return UNetBlock(self.res(cin, cout), self.attention(cout, heads) if attend else None, self.checkpointing)
 
     def join(self, channels: int, step: Literal["up", "down"]) -> nn.Module:
-        """The step between two levels."""
+        """Down- or upsampling between two levels."""
         if self.resample == "residual":
             return self.res(channels, channels, step)
         make = Upsample if step == "up" else Downsample
@@ -122,7 +122,7 @@ class UNetBuilder:
         return nn.ModuleList([self.res(channels, channels), self.attention(channels), self.res(channels, channels)])
 
     def way_down(self, widths: Sequence[int], first: int, blocks: int, attention_at: Sequence[int]) -> tuple[nn.ModuleList, list[int]]:
-        """The levels on the way down, and the widths of all their outputs (the skips), `first` being conv_in's."""
+        """The levels of the encoder half, and the widths of all their outputs (the skips); `first` is the width of conv_in."""
         skips, channels, levels = [first], first, nn.ModuleList()
         for i, width in enumerate(widths):
             here = []
@@ -138,7 +138,7 @@ class UNetBuilder:
 
 
 def narrow(params: dict[str, Any]) -> None:
-    """Arguments of a narrow UNet, or half of one: a multiple of the head width, so that heads divide it as they divide the real width."""
+    """Arguments of a narrow UNet, or half of one; the width is a multiple of the head width, so that divisibility is as at full width."""
     head = params.get("head_channels") or params.get("heads") or 1
     params["width"] = min(params["width"], head * max(1, NARROW // head))
     if params.get("context_channels"):
@@ -148,17 +148,17 @@ def narrow(params: dict[str, Any]) -> None:
 
 
 def time_mlp(width: int) -> nn.Sequential:
-    """Sinusoidal features of t -> time embedding, four times as wide."""
+    """MLP from sinusoidal features of t to the time embedding, four times as wide."""
     return nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
 
 
 def step_between(module: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
-    """Run what joins two levels."""
+    """Run the down- or upsampling between two levels."""
     return module(h, emb) if isinstance(module, ResBlock) else module(h)  # type: ignore[no-any-return]
 
 
 def descend(levels: nn.ModuleList, h: Tensor, emb: Tensor, context: Tensor | None) -> list[Tensor]:
-    """Run the way down from conv_in's output: every output, the deepest last."""
+    """Run the encoder half on the output of conv_in; returns every output, the deepest last."""
     skips = [h]
     for level in levels:
         for block in level.blocks:  # type: ignore[union-attr]
@@ -177,24 +177,24 @@ def cross_middle(middle: nn.ModuleList, h: Tensor, emb: Tensor, context: Tensor 
 
 
 class UNet(Network):
-    """network(z, t, context, vector) -> output of the size of z.
+    """network(z, t, context, vector) -> output of the same size as z.
 
     Args:
         in_channels: channels of z_t, plus those of any concatenated condition.
         out_channels: channels of the output.
         width: channels at full resolution; level i has `width * width_mult[i]`.
         width_mult: one entry per level; each level but the first halves the resolution.
-        blocks_per_level: residual blocks per level (paper: depth 2); the way up has one more.
-        attention_at: downsampling factors (1, 2, 4, ...) at whose level every block is followed by attention. A factor
-            that no level has is allowed: in the (1, 4, 8) nets of Tab. 15 only the middle block attends.
+        blocks_per_level: residual blocks per level (paper: depth 2); the decoder half has one more.
+        attention_at: downsampling factors (1, 2, 4, ...) of the levels in which attention follows every block. A factor that no
+            level has is allowed: in the (1, 4, 8) networks of Tab. 15 only the middle block has attention.
         heads: number of attention heads; or
         head_channels: channels per head, which sets the number of heads at every level.
-        heads_up: another number of heads on the way up.
+        heads_up: another number of heads in the decoder half.
         heads_first: channel layout of plain attention, see `attend_packed`.
         context_channels: width of the tokens tau_theta(y). With it, attention is a spatial transformer (Tab. 16);
             without it, plain self-attention.
         transformer_depth: transformer blocks per spatial transformer.
-        vector_channels: width of a vector condition that is added to the time embedding.
+        vector_channels: width of a vector condition added to the time embedding.
         dropout: in the residual blocks.
         scale_shift: see `ResBlock`.
         resample: how levels are joined: "conv" strided and nearest + convolution, "pool" without convolution, "residual"
@@ -268,7 +268,7 @@ class UNet(Network):
 
         Args:
             z: `(B, in_channels, h, w)`; h and w must be multiples of `multiple`.
-            t: `(B,)` time steps.
+            t: `(B,)` timesteps.
             context: `(B, N, context_channels)` tokens.
             vector: `(B, vector_channels)`.
 
@@ -276,7 +276,7 @@ class UNet(Network):
             `(B, out_channels, h, w)`.
 
         Raises:
-            ValueError: a size that cannot be halved often enough, or a condition the network was not built for.
+            ValueError: a size that is not a multiple of `multiple`, or a condition that the network was not built for.
         """
         self.check_input(z, context, vector)
         emb = self.time(timestep_embedding(t, self.width).to(self.conv_in.weight.dtype))

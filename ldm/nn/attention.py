@@ -14,9 +14,9 @@ SHORT = 64 * 64
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v over `(B, heads, N, d)`; keys and values may have another length M than queries.
+    """softmax(q k^T / sqrt(d)) v over `(B, heads, N, d)`; the length M of keys and values may differ from that of queries.
 
-    `mask` is bool, broadcastable to `(B, heads, N, M)`; where it is false nothing is attended to.
+    `mask` is bool, broadcastable to `(B, heads, N, M)`; positions where it is false are not attended to.
     """
     if q.device.type == "cpu" and q.shape[-2] * k.shape[-2] <= SHORT and mask is None:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
@@ -27,7 +27,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 def attend_packed(qkv: Tensor, heads: int, heads_first: bool = True) -> Tensor:
     """Self-attention of a fused projection `(B, 3 C, N)` -> `(B, C, N)`.
 
-    Its channels are laid out as (head, q/k/v, d), or as (q/k/v, head, d) where `heads_first` is off.
+    Its channels are laid out as (head, q/k/v, d), or as (q/k/v, head, d) if `heads_first` is false.
     """
     layout = "b (heads three d) n" if heads_first else "b (three heads d) n"
     q, k, v = rearrange(qkv, f"{layout} -> three b heads n d", heads=heads, three=3)
@@ -47,7 +47,7 @@ def merge_heads(x: Tensor) -> Tensor:
 class SelfAttention2d(nn.Module):
     """Multi-head self-attention over the positions of a feature map, residual, `(B, C, h, w)` -> the same.
 
-    The UNet's plain attention: one fused projection, laid out as `attend_packed` says.
+    The UNet's plain attention: one fused projection, with the layout of `attend_packed`.
     """
 
     def __init__(self, channels: int, heads: int, heads_first: bool = True) -> None:
@@ -69,14 +69,14 @@ class SelfAttention2d(nn.Module):
 
 
 class AttentionPool2d(nn.Module):
-    """A feature map as one vector: its mean, as a token of its own, attends to all positions (as in CLIP).
+    """Pool a feature map to one vector: its mean, as an additional token, attends to all positions (as in CLIP).
 
     `(B, C, h, w)` -> `(B, out_channels)`.
 
     Args:
-        size: h times w; positions are learned.
+        size: h * w; positions are learned.
         channels, heads: of the attention.
-        out_channels: of the vector.
+        out_channels: width of the vector.
     """
 
     def __init__(self, size: int, channels: int, heads: int, out_channels: int) -> None:
@@ -150,7 +150,7 @@ class GatedFeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention, gated MLP; each pre-LayerNorm with a residual.
 
-    Table 16 lists the MLP before the cross-attention; the released code, whose checkpoints people have, has this order.
+    Table 16 lists the MLP before the cross-attention; the released code and its checkpoints have this order.
     Without a context the second attention attends to the tokens themselves.
     """
 

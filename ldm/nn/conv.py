@@ -17,7 +17,7 @@ def group_norm(channels: int, eps: float = 1e-5, groups: int = 32) -> nn.GroupNo
 
 
 def conv3(in_channels: int, out_channels: int, zero: bool = False) -> nn.Conv2d:
-    """3x3 convolution that keeps the size; `zero` starts it at zero, so that a residual branch starts as nothing."""
+    """3x3 convolution that keeps the size; `zero` initialises it to zero, so that a residual block starts as the identity."""
     conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
     if zero:
         nn.init.zeros_(conv.weight)
@@ -26,7 +26,7 @@ def conv3(in_channels: int, out_channels: int, zero: bool = False) -> nn.Conv2d:
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour x2, then a 3x3 convolution unless `learned` is off: `(B, C, h, w)` -> `(B, C, 2h, 2w)`."""
+    """Nearest-neighbour x2, then a 3x3 convolution unless `learned` is false: `(B, C, h, w)` -> `(B, C, 2h, 2w)`."""
 
     def __init__(self, channels: int, learned: bool = True) -> None:
         super().__init__()
@@ -58,11 +58,11 @@ class ResBlock(nn.Module):
 
     Args:
         in_channels, out_channels: the skip is a 1x1 convolution when they differ, else the identity.
-        emb_channels: width of the time embedding; none in the autoencoder.
+        emb_channels: width of the time embedding; None in the autoencoder.
         scale_shift: the embedding scales and shifts the second norm's output instead of being added before it.
         resample: halve or double the size of both branches between the first SiLU and the first convolution.
         dropout: before the last convolution.
-        zero: start the last convolution at zero (the UNet's blocks do).
+        zero: initialise the last convolution to zero (as in the UNet).
         eps, groups: of the norms.
     """
 

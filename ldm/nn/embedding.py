@@ -1,4 +1,4 @@
-"""Sinusoidal embedding of the time step."""
+"""Sinusoidal embedding of the timestep."""
 
 import math
 
@@ -10,8 +10,8 @@ def timestep_embedding(t: Tensor, width: int, max_period: float = 10000.0) -> Te
     """[cos | sin] features of t at geometrically spaced frequencies.
 
     Args:
-        t: `(B,)`, integer or fractional time steps.
-        width: number of features; an odd width gets one zero at the end.
+        t: `(B,)`, integer or fractional timesteps.
+        width: number of features; an odd width is padded with one zero.
         max_period: period of the slowest feature, in steps.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Modules that need files which are not part of a checkpoint: weights of others, vocabularies."""
+"""Modules that need files which are not part of a checkpoint, such as pretrained weights and vocabularies."""
 
 from typing import TYPE_CHECKING
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 class NeedsFiles(nn.Module):
-    """A module that can be built, counted and checked without the files that it needs."""
+    """A module that can be built, counted and checked before its files are present."""
 
     def missing(self) -> "list[MissingFile]":
-        """What has to be fetched before use, as `--check` lists it."""
+        """Files that must be fetched before use, as listed by `--check`."""
         return []
 
     def load(self) -> None:
         """Read the files, once.
 
         Raises:
-            MissingFile: one is neither here nor to be downloaded.
+            MissingFile: one is neither present nor downloadable.
         """

@@ -28,8 +28,8 @@ class TokenTransformer(nn.Module):
         vocabulary: number of token ids.
         length: longest sequence.
         width, depth: as in Tab. 17.
-        heads, head_channels: 8 x 64 whatever the width in released models.
-        logit_head: keep the language-model head that released checkpoints store although nothing uses it.
+        heads, head_channels: 8 x 64 in released models, whatever the width.
+        logit_head: keep the unused language-model head that released checkpoints contain.
     """
 
     def __init__(

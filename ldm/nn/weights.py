@@ -1,4 +1,4 @@
-"""Weights compared with those of a module: by name and shape."""
+"""Compare weights with those of a module, by name and shape."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def mismatch(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """The first names that are missing or unknown, else the first entry of another shape; "" where everything fits."""
+    """The first names that are missing or unknown, else the first entry whose shape differs; "" if everything matches."""
     if found.keys() != expected.keys():
         missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
         return f"missing {missing[:3]}, unknown {extra[:3]}"

@@ -1,1 +1,1 @@
-"""From a model to images: sampling, its options, and numbered sets in a folder."""
+"""Sampling from a model: settings, options, and numbered image sets in a folder."""

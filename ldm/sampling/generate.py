@@ -1,4 +1,4 @@
-"""From a model to images: one function that scripts, image logging and evaluation share."""
+"""Sample images from a model: used by scripts, image logging and evaluation."""
 
 import inspect
 import logging
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How to sample.
+    """Settings of the sampler.
 
     Attributes:
         sampler: a name of `SAMPLERS`, or package.function of a trusted package.
-        steps: at least 1; of discrete times at most all.
-        eta: of samplers that have one (DDIM's); 0 is deterministic.
-        scale: of classifier-free guidance; 1 is none.
-        guidance_interval: share of the noise levels that is guided, see `Guidance`.
+        steps: number of steps, at least 1; at most T for discrete timesteps.
+        eta: eta of DDIM; 0 is deterministic.
+        scale: scale of classifier-free guidance; 1 disables it.
+        guidance_interval: noise levels at which guidance is used, see `Guidance`.
         guidance_rescale, guidance_channels: see `Guidance`.
-        spacing: where the steps lie, one of the process's `spacings`: "uniform" makes exactly the asked number and ends on clean
-            data; "original_uniform" and "original_quadratic" do as the original code does.
+        spacing: one of the process's `spacings`: "uniform" makes exactly `steps` steps and ends at clean data; "original_uniform"
+            and "original_quadratic" are those of the original code.
 
     Raises:
         UserError: an unknown sampler or spacing, or a number out of range.
@@ -52,10 +52,10 @@ class SamplerSettings:
     spacing: str = "uniform"
 
     def times(self, process: Process) -> Sequence[float]:
-        """Every time that the sampler stops at, the noisiest first.
+        """Times of the sampler in decreasing order.
 
         Raises:
-            UserError: a spacing that the process does not have, or a number of steps that it cannot do.
+            UserError: a spacing that the process does not have, or a number of steps that it does not support.
         """
         spacings = process.spacings()
         if self.spacing not in spacings:
@@ -66,10 +66,10 @@ class SamplerSettings:
             raise UserError(str(error)) from error
 
     def check(self, process: Process) -> None:
-        """Whether this sampler can do these steps of this process: it is tried on a single number.
+        """Check that the sampler works with these steps of this process, by running it on a single number.
 
         Raises:
-            UserError: it cannot.
+            UserError: it does not.
         """
         times = self.times(process)
         z = torch.zeros(1, 1, 1, 1, device=next((table.device for table in process.buffers()), "cpu"))
@@ -77,11 +77,11 @@ class SamplerSettings:
             self.run(lambda z_t, t: Prediction(z_t, z_t), z, process, [times[0], *times[-2:]], torch.zeros_like)
         except ValueError as error:
             raise UserError(str(error)) from error
-        except Exception as error:  # of any kind, from a sampler that is not ours
+        except Exception as error:  # of any kind, from an external sampler
             raise UserError(f"sampler {self.sampler}: {type(error).__name__}: {error}") from error
 
     def run(self, denoise: Denoise, z: Tensor, process: Process, times: Sequence[float], noise: Noise, hooks: Hooks = NO_HOOKS) -> Tensor:
-        """Sample with these settings; arguments as samplers take them."""
+        """Sample with these settings; arguments as in the samplers."""
         sampler = sampler_named(self.sampler)
         options: dict[str, Any] = {"eta": self.eta} if takes_eta(sampler) else {}
         return sampler(denoise, z, process, times, noise=noise, hooks=hooks, **options)
@@ -95,7 +95,7 @@ class SamplerSettings:
         try:
             integer(steps=self.steps)
             number(0, eta=self.eta)
-            self.guidance  # noqa: B018  (its numbers are checked where they are explained)
+            self.guidance  # noqa: B018  (validates its arguments)
         except (ValueError, TypeError, IndexError) as error:
             raise UserError(str(error)) from error
         if self.eta and not takes_eta(sampler):
@@ -103,7 +103,7 @@ class SamplerSettings:
 
 
 def sampler_named(name: str) -> Sampler:
-    """A sampler of ours, or a function of a trusted package.
+    """A sampler of `SAMPLERS`, or a function of a trusted package.
 
     Raises:
         UserError: neither.
@@ -112,7 +112,7 @@ def sampler_named(name: str) -> Sampler:
         raise UserError(f"sampler {name!r} is unknown; there are {', '.join(SAMPLERS)}")
     if name in SAMPLERS:
         return SAMPLERS[name]
-    from ldm.config.targets import trusted_function  # here, for sampling from a model needs no configs
+    from ldm.config.targets import trusted_function  # imported here, because sampling from a model needs no configs
 
     try:
         return trusted_function(name)
@@ -121,7 +121,7 @@ def sampler_named(name: str) -> Sampler:
 
 
 def takes_eta(sampler: Sampler) -> bool:
-    """Whether a sampler has DDIM's eta."""
+    """Whether a sampler has an argument eta."""
     return "eta" in inspect.signature(sampler).parameters
 
 
@@ -133,32 +133,32 @@ def generate(
     size: tuple[int, int],
     settings: SamplerSettings,
     seed: int = 0,
-    steering: SamplingOptions | None = None,
+    options: SamplingOptions | None = None,
 ) -> Tensor:
     """Sample images.
 
     Args:
         model: in eval mode, on its device.
         condition: batch with the keys that the conditioner reads, one entry per image; empty if it reads none.
-        numbers: number of each image in its set. Image i draws from the generator (seed, i), so a set does not depend on
-            how it is cut into batches.
+        numbers: number of each image in its set. Image i uses the generator (seed, i), so a set does not depend on the
+            batch size.
         size: height and width of the images.
         settings: sampler, steps, eta, guidance scale.
-        seed: of the set.
-        steering: what is asked beyond the condition; nothing without it.
+        seed: seed of the set.
+        options: sampling options; the defaults if None.
 
     Returns:
         `(B, C, H, W)` float32 in [-1, 1].
 
     Raises:
-        UserError: a size, strength or number of steps that the model cannot do.
+        UserError: an unsupported size, strength or number of steps.
     """
-    steering = steering or SamplingOptions()
+    options = options or SamplingOptions()
     shape = model.latent_shape(*size)
     device = model.device
     condition = to_device(condition, device)
-    negative = None if steering.negative is None else to_device(steering.negative, device)
-    check_guidance(model, condition, settings, steering)
+    negative = None if options.negative is None else to_device(options.negative, device)
+    check_guidance(model, condition, settings, options)
     generators = [generator(seed, i) for i in numbers]
 
     def noise(z: Tensor) -> Tensor:
@@ -166,23 +166,23 @@ def generate(
 
     z = normal(shape, generators).to(device)
     try:
-        times, z = steering.begin(model, settings.times(model.process), z)
+        times, z = options.begin(model, settings.times(model.process), z)
     except ValueError as error:
         raise UserError(str(error)) from error
-    hooks, finish = steering.hooks(model, noise, z)
-    denoise = steering.guided(model.denoiser(condition, settings.guidance, negative, steering.windows, steering.worse))
+    hooks, finish = options.hooks(model, noise, z)
+    denoise = options.guided(model.denoiser(condition, settings.guidance, negative, options.tiles, options.worse))
     z_0 = settings.run(denoise, z, model.process, times, noise, hooks)
-    return model.decode(finish(z_0), steering.windows).float().clamp(-1, 1)
+    return model.decode(finish(z_0), options.tiles).float().clamp(-1, 1)
 
 
-def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSettings, steering: SamplingOptions) -> None:
-    """Whether this sampler can run on the model's process, and whether there is something to guide against.
+def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSettings, options: SamplingOptions) -> None:
+    """Check that the sampler works with the model's process, and that there is a negative or null condition for guidance.
 
     Raises:
-        UserError: it cannot, or there is not.
+        UserError: it does not, or there is none.
     """
     settings.check(model.process)
-    if settings.scale == 1.0 or not model.conditioner.reads or steering.negative or steering.worse or model.conditioner.uncond_prob:
+    if settings.scale == 1.0 or not model.conditioner.reads or options.negative or options.worse or model.conditioner.uncond_prob:
         return
     _warn_once("the model's config has no uncond_prob: guidance needs a model that was trained with dropped conditions")
     try:
@@ -193,11 +193,11 @@ def check_guidance(model: LatentDiffusion, condition: Batch, settings: SamplerSe
 
 @cache
 def _warn_once(text: str) -> None:
-    log.warning(text)  # a set has hundreds of batches
+    log.warning(text)  # cached, because a set has hundreds of batches
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors, and lists of tensors, on a device."""
+    """The batch with its tensors and lists of tensors moved to a device."""
     moved: Batch = {}
     for key, value in batch.items():
         if isinstance(value, Tensor):

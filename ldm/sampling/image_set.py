@@ -1,9 +1,9 @@
-"""A numbered set of pictures in a folder: where each lies, which are there, and the settings that all of them share.
+"""A numbered set of images in a folder: paths, finished images, and common settings.
 
-<folder>/set.json            count and settings, written before the first picture
-<folder>/00000.png ...       up to 1000 pictures; they are whole or not there, so one that is there is finished
-<folder>/01000/01234.png     of more: 1000 to a subfolder, which has the name of its first picture
-<folder>/samples_<n>x<h>x<w>x<c>.npz   all of them as one array, in the layout of ADM's evaluation script
+<folder>/set.json            count and settings, written before the first image
+<folder>/00000.png ...       up to 1000 images, written atomically: one that exists is finished
+<folder>/01000/01234.png     for more: 1000 per subfolder, which is named after its first image
+<folder>/samples_<n>x<h>x<w>x<c>.npz   all images as one array, in the layout of ADM's evaluation script
 """
 
 import json
@@ -21,18 +21,18 @@ from ldm.system.files import clear_remains, write_text, write_whole
 from ldm.system.image_files import open_image
 
 NAME = "set.json"
-PER_FOLDER = 1000  # entries that every file system and every file browser bear
+PER_FOLDER = 1000  # entries that every file system and file browser can handle
 
 
 @dataclass
 class ImageSet:
-    """A set, finished or not.
+    """A numbered set of images, finished or not.
 
     Attributes:
-        folder: it lies in.
-        count: of pictures when it is finished; their numbers begin with 0.
-        settings: that the pictures depend on, JSON values; pictures made with others do not belong to the set.
-        made: how each run that worked on it did so: what the pictures depend on by rounding alone.
+        folder: its folder.
+        count: number of images when finished; they are numbered from 0.
+        settings: settings that the images depend on, JSON values; images sampled with others do not belong to the set.
+        made: device, batch size and the like of each command that sampled part of it, which affect images by rounding only.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class ImageSet:
 
     @classmethod
     def read(cls, folder: Path) -> "ImageSet":
-        """The set in a folder.
+        """Read the set in a folder.
 
         Raises:
             MissingFile: there is none.
@@ -50,7 +50,7 @@ class ImageSet:
         """
         path = folder / NAME
         if not path.is_file():
-            raise MissingFile(f"{folder}: no {NAME} in it; expected a folder that scripts/sample.py or a like script has written")
+            raise MissingFile(f"{folder}: no {NAME} in it; expected a folder written by scripts/sample.py or a similar script")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return cls(folder, int(found["count"]), dict(found["settings"]), list(found["made"]))
@@ -58,19 +58,19 @@ class ImageSet:
             raise UserError(f"{path}: not a description of a set ({error!r})") from error
 
     def write(self) -> None:
-        """Say in the folder what it holds."""
+        """Write set.json."""
         content = {key: value for key, value in asdict(self).items() if key != "folder"}
         write_text(self.folder / NAME, json.dumps(content, indent=1) + "\n")
 
     def path(self, number: int) -> Path:
-        """Where a picture lies."""
+        """Path of an image."""
         digits = max(5, len(str(self.count - 1)))
         if self.count <= PER_FOLDER:
             return self.folder / f"{number:0{digits}d}.png"
         return self.folder / f"{number // PER_FOLDER * PER_FOLDER:0{digits}d}" / f"{number:0{digits}d}.png"
 
     def there(self) -> set[int]:
-        """Numbers of the finished pictures."""
+        """Numbers of the finished images."""
         found = set()
         for folder in sorted({self.path(first).parent for first in range(0, self.count, PER_FOLDER)}):
             for path in folder.glob("*.png") if folder.is_dir() else ():
@@ -79,28 +79,28 @@ class ImageSet:
         return found
 
     def paths(self) -> list[Path]:
-        """All pictures in the order of their numbers.
+        """Paths of all images in the order of their numbers.
 
         Raises:
             UserError: the set is not finished.
         """
         if missing := sorted(set(range(self.count)) - self.there()):
-            raise UserError(f"{self.folder}: {len(missing)} of {self.count} pictures are not made yet, the first is {missing[0]}")
+            raise UserError(f"{self.folder}: {len(missing)} of {self.count} images are missing, the first is {missing[0]}")
         return [self.path(number) for number in range(self.count)]
 
     def differences(self, other: "ImageSet") -> list[str]:
-        """What another set would change, in words."""
+        """Descriptions of the settings in which another set differs."""
         ours, theirs = {"n": self.count, **self.settings}, {"n": other.count, **other.settings}
         keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
         return [changed(key, ours.get(key), theirs.get(key)) for key in keys]
 
     def clear_remains(self) -> None:
-        """Remove what killed processes left half-written; for one that has the folder to itself."""
+        """Remove partial files of killed processes; only for a process that holds the folder's lock."""
         for folder in {self.folder, *(self.path(first).parent for first in range(0, self.count, PER_FOLDER))}:
             clear_remains(folder, owned=True)
 
     def remove(self) -> None:
-        """Remove the pictures and what was made of them; the settings stay until others replace them."""
+        """Remove the images and the files derived from them; set.json stays until it is replaced."""
         for number in self.there():
             self.path(number).unlink()
             self.path(number).with_suffix(".npy").unlink(missing_ok=True)
@@ -112,24 +112,24 @@ class ImageSet:
 
 
 def changed(key: str, old: Any, new: Any) -> str:
-    """A setting that differs, in words; of hashes nobody reads the digits."""
+    """Description of a setting that differs; hashes are not printed."""
     if re.fullmatch("[0-9a-f]{64}", f"{old}") or re.fullmatch("[0-9a-f]{64}", f"{new}"):
         return f"other {key}"
     return f"{key} was {old} and is {new}"
 
 
 def write_adm(images: ImageSet, labels: Sequence[int] | None = None) -> Path:
-    """All pictures of a finished set as `samples_<n>x<h>x<w>x<c>.npz`, whole or not at all, in the memory of one picture.
+    """Write all images of a finished set as `samples_<n>x<h>x<w>x<c>.npz`, atomically, with the memory of one image.
 
-    `arr_0` is uint8 `(N, H, W, C)`, `arr_1` the labels, int64 `(N,)`: the file that ADM's evaluation script takes
-    (`guided-diffusion/evaluations`), which the released LDM scripts write too.
+    `arr_0` is uint8 `(N, H, W, C)`, `arr_1` the labels, int64 `(N,)`: the format of ADM's evaluation script
+    (`guided-diffusion/evaluations`) and of the released LDM scripts.
 
     Args:
-        images: of one size.
-        labels: of classes, if the model has them.
+        images: a set of images of one size.
+        labels: class indices, if the model has classes.
 
     Raises:
-        UserError: the set is not finished, or a picture cannot be read.
+        UserError: the set is not finished, or an image cannot be read.
     """
     paths = images.paths()
     shape = read_pixels(paths[0]).shape
@@ -151,7 +151,7 @@ def write_adm(images: ImageSet, labels: Sequence[int] | None = None) -> Path:
 
 
 def each(paths: Sequence[Path], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Pixels of one picture after the other.
+    """Pixels of one image after the other.
 
     Raises:
         UserError: one cannot be read, or has another size.
@@ -159,7 +159,7 @@ def each(paths: Sequence[Path], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     for path in paths:
         pixels = read_pixels(path)
         if pixels.shape != shape:
-            raise UserError(f"{path}: {'x'.join(map(str, pixels.shape))}, the pictures before it are {'x'.join(map(str, shape))}")
+            raise UserError(f"{path} is {'x'.join(map(str, pixels.shape))}, expected {'x'.join(map(str, shape))} as the images before it")
         yield pixels
 
 
@@ -173,5 +173,5 @@ def read_pixels(path: Path) -> np.ndarray:
         with open_image(path, ["PNG"]) as opened:
             pixels = np.asarray(opened)
     except Exception as error:  # Pillow's plugins raise many kinds
-        raise UserError(f"{path}: cannot be read ({error}); remove it, and the same command makes it again") from error
+        raise UserError(f"{path}: cannot be read ({error}); remove it and run the same command again") from error
     return pixels[..., None] if pixels.ndim == 2 else pixels

@@ -65,7 +65,7 @@ def _check(process: Any) -> None:
     process.join()
     if process.exitcode:
         how = f"was killed by signal {-process.exitcode}" if process.exitcode < 0 else f"ended with code {process.exitcode}"
-        more = ", as by a system without memory" if process.exitcode == -signal.SIGKILL else ""
+        more = ", as happens without enough memory" if process.exitcode == -signal.SIGKILL else ""
         raise UserError(f"one of the processes {how}{more}; what is written is whole, and the same command goes on from there")
 
 

@@ -1,4 +1,4 @@
-"""Training with Lightning: the two stages, their data, optimizers and callbacks. Lightning lives here only."""
+"""Training with Lightning: the two stages, their data, optimizers and callbacks. Lightning is used only here."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when it is used: averages and optimizers are of use without Lightning, which takes seconds to import."""
+    """Lazy imports: averages and optimizers work without Lightning, which takes seconds to import."""
     if name in PLACES:
         return getattr(import_module(f"ldm.training.{PLACES[name]}"), name)
     raise AttributeError(f"module 'ldm.training' has no attribute {name!r}")

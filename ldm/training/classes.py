@@ -1,4 +1,4 @@
-"""Values of a batch compared with what a model was built for: classes beyond its own, and the like."""
+"""Validate values of a batch against a model, e.g. that class indices are in range."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from ldm.data.batch import Batch, Key
 
 
 def value_problems(batch: Batch, keys: Mapping[str, Key], reader: str) -> list[str]:
-    """What is wrong with the values of a batch for one reader, in words; keys that the batch lacks are not looked at."""
+    """Problems of the values of a batch for one reader; keys that are missing in the batch are ignored."""
     return [text for name, key in keys.items() if name in batch for text in key.problems(name, batch[name], reader)]
 
 

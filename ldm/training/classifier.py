@@ -21,16 +21,16 @@ class ClassifierTraining(TrainingModule):
     """Cross-entropy of p(label | z_t, t) at uniformly drawn times.
 
     Args:
-        first_stage: that of the model to guide; frozen.
-        classifier: on its latents.
-        process: that of the model to guide.
+        first_stage: first stage of the model to guide; frozen.
+        classifier: classifier on its latents.
+        process: process of the model to guide.
         optimizer: factory over named parameters.
-        scale, mean: those of the model to guide.
+        scale, mean: scale and mean of latents of the model to guide.
         scheduler: factory over an optimizer; steps once per training step.
         ema_decay: None disables EMA.
 
     Raises:
-        ValueError: a classifier for latents of another depth.
+        ValueError: a classifier for latents with another number of channels.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a resumed run's own config may write to: its folder. The run may be a stranger's."""
+"""Confine what a resumed run's config may write to the run folder: the run may come from an untrusted source."""
 
 import inspect
 import logging
@@ -17,19 +17,19 @@ PLACES = (
     *("save_dir", "dirpath", "root_dir", "log_dir", "dir", "exclude_batches_path"),  # of Lightning's callbacks and loggers
     *("tracking_uri", "artifact_location", "offline_directory"),  # of MLflow and Comet
 )
-DEFAULTS = ("save_dir", "root_dir")  # which are the working directory where nothing is said
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # of a server, a database or a file; a drive has a single letter
-FOUND = "the run's config"  # origin of what the run says itself; other words are the user's own
+DEFAULTS = ("save_dir", "root_dir")  # the working directory by default
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # of a server, a database or a file; a Windows drive has a single letter
+FOUND = "the run's config"  # origin of values of the run's config; other origins are the user's
 
 
 def kept_inside(config: Config, folder: Path, trust: AllowedTargets) -> dict[str, Any]:
-    """The config of a resumed run, in which callbacks and loggers write below the run's folder.
+    """The config of a resumed run, with callbacks and loggers confined to the run folder.
 
-    A folder that the run's own config names elsewhere is replaced by `RUN/callbacks/<name>` or `RUN/loggers/<name>`, with a note;
-    what the user says (an override, a further config) stays as it is.
+    A folder elsewhere in the run's own config is replaced by `RUN/callbacks/<name>` or `RUN/loggers/<name>`, with a note; values from
+    the user (an override, a further config) are kept.
 
     Raises:
-        UserError: another value of the run's own config that could lead out of the folder, or a link in the folder that does.
+        UserError: another value of the run's own config that could point outside the folder, or a link in the folder that does.
     """
     refuse_links(folder)
     data = dict(config.data)
@@ -40,7 +40,7 @@ def kept_inside(config: Config, folder: Path, trust: AllowedTargets) -> dict[str
 
 
 def refuse_links(folder: Path) -> None:
-    """A table or ledger that is a link would be written through it.
+    """Refuse links in the run folder to files outside it, which would be overwritten.
 
     Raises:
         UserError: names the link.
@@ -51,7 +51,7 @@ def refuse_links(folder: Path) -> None:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a path lies in a folder, links followed."""
+    """Whether a path is in a folder after resolving links."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
@@ -72,7 +72,7 @@ def _node(node: Any, path: str, config: Config, folder: Path, trust: AllowedTarg
 
 
 def _value(value: Any, path: str, config: Config, folder: Path, place: Path) -> Any:
-    """A value of the run's config, at any depth, that leads nowhere else."""
+    """A value of the run's config, at any depth, confined to the folder."""
     if isinstance(value, list):
         return [_value(item, f"{path}.{i}", config, folder, place) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
@@ -88,13 +88,13 @@ def _value(value: Any, path: str, config: Config, folder: Path, place: Path) -> 
         return str(place)
     if not _harmless(value):
         raise UserError(
-            f"{path}: {value!r} could lead out of the run folder, in which a resumed run writes; if it is meant, say it as an override"
+            f"{path}: {value!r} could lead out of the run folder, in which a resumed run writes; if it is intended, pass it as an override"
         )
     return value
 
 
 def _harmless(text: str) -> bool:
-    """Whether a text, taken as part of a path, stays below it."""
+    """Whether a text, used as part of a path, stays below it."""
     kinds = (PurePosixPath(text), PureWindowsPath(text))
     leads = any(path.anchor or ".." in path.parts for path in kinds)
     return not (leads or text.startswith("~") or "$" in text or re.match(f"{ADDRESS.pattern}/|file:", text, re.IGNORECASE))

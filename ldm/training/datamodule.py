@@ -1,4 +1,4 @@
-"""The data of a run: batches that depend on the seed and the step, dealt out to devices."""
+"""The data of a run: batches that depend on the seed and the step, distributed over devices."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +15,9 @@ from ldm.system.processes import MOST
 
 
 class Varied(Dataset[Sample]):
-    """A data set asked for (index, place): augmentation follows from the place in the run's order.
+    """A data set indexed by (index, position): augmentation depends on the position in the run's order.
 
-    The first sample of every worker is held against the batch schema.
+    The first sample of every worker is validated against the batch schema.
     """
 
     def __init__(self, dataset: Dataset[Sample], seed: int) -> None:
@@ -37,11 +37,11 @@ class DataModule(pl.LightningDataModule):
     """Training and validation data.
 
     Args:
-        batch_size: global: over all devices and accumulated micro-batches.
+        batch_size: global batch size, over all devices and accumulated micro-batches.
         train: training set.
         validation: held-out set.
         workers: loader processes per device; 0 is best for small data in memory.
-        max_per_device: largest micro-batch that fits a device; more is accumulated.
+        max_per_device: largest micro-batch that fits on a device; larger batches are accumulated.
 
     Raises:
         ValueError: sizes below 1.
@@ -63,19 +63,19 @@ class DataModule(pl.LightningDataModule):
         self.seed, self.start, self.steps = 0, 0, 0
 
     def accumulate(self, world: int) -> int:
-        """Micro-batches per step: the fewest that fit and deal out evenly.
+        """Micro-batches per step: the smallest number that fits and divides the batch evenly.
 
         Raises:
-            UserError: if the batch size does not divide by the number of devices.
+            UserError: the batch size is not divisible by the number of devices.
         """
         if self.batch_size % world:
-            raise UserError(f"data.params.batch_size {self.batch_size} cannot be dealt out evenly to {world} devices")
+            raise UserError(f"data.params.batch_size {self.batch_size} is not divisible by {world} devices")
         per_device = self.batch_size // world
         limit = self.max_per_device or per_device
         return next(k for k in range(1, per_device + 1) if per_device % k == 0 and per_device // k <= limit)
 
     def plan(self, seed: int, start: int, steps: int) -> None:
-        """Set what the loaders depend on, before fit."""
+        """Set the order of the training data, before fit."""
         self.seed, self.start, self.steps = seed, start, steps
 
     def _order(self, start: int, steps: int) -> StepBatches:
@@ -85,7 +85,7 @@ class DataModule(pl.LightningDataModule):
         return StepBatches(length, self.batch_size, steps, self.seed, start, rank, world, self.accumulate(world))
 
     def first_step(self) -> Iterator[Batch]:
-        """This process's micro-batches of step 0, before training has begun."""
+        """This process's micro-batches of step 0, before training starts."""
         varied = Varied(self.train, self.seed)
         return (collate([varied[key] for key in keys]) for keys in self._order(0, 1))
 
@@ -93,13 +93,13 @@ class DataModule(pl.LightningDataModule):
         assert self.trainer is not None
         batches = self._order(self.start, self.steps)
         pin = self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
-        # Lightning iterates it once: what it calls an epoch is the rest of the run.
+        # Lightning iterates it once: its epoch is the rest of the run.
         return Loader(Varied(self.train, self.seed), batch_sampler=batches, collate_fn=collate, pin_memory=pin, **self._worker_options())
 
     def validation_batches(self, count: int) -> list[Batch]:
-        """`count` batches of the validation set, or else of the training set, 64 samples large at most; always the same.
+        """`count` batches of the validation set, or else of the training set, of at most 64 samples; always the same.
 
-        They are spread over the set and over its classes or folders, and so are the first of them. Where less fits a device, there are
+        They are spread over the set and over its classes or folders, and so are the first of them. If fewer fit on a device, there are
         more and smaller batches of the same samples.
         """
         dataset: Any = self.validation if self.validation is not None else self.train

@@ -1,4 +1,4 @@
-"""Exponential moving average of the trained parameters (and of nothing else: not of a frozen first stage)."""
+"""Exponential moving average of the trained parameters (without a frozen first stage)."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,14 +10,14 @@ from ldm.ranges import share
 
 
 class EMA:
-    """Shadow of some parameters, float32.
+    """Exponential moving average of some parameters, in float32.
 
-    After n updates the decay is min(decay, (1 + n) / (10 + n)), so that early averages are not mostly the random start.
+    After n updates the decay is min(decay, (1 + n) / (10 + n)), so that early averages are not dominated by the random initialisation.
 
     Args:
         parameters: by name.
         decay: final decay.
-        warmup: without it the decay is the same from the first update on.
+        warmup: false uses the final decay from the first update on.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float, warmup: bool = True) -> None:
@@ -30,12 +30,12 @@ class EMA:
 
     @torch.no_grad()
     def restart(self) -> None:
-        """Take the parameters as they are now, on the device where they are now."""
+        """Reset the averages to the current parameters, on their current device."""
         self.shadow = {name: p.detach().clone().float() for name, p in self.parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the shadow towards the parameters; once per training step."""
+        """Update the averages; called once per training step."""
         self.updates += 1
         torch._foreach_lerp_(list(self.shadow.values()), [p.float() for p in self.parameters.values()], 1.0 - self.current())
 
@@ -45,7 +45,7 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within, the parameters hold the averages."""
+        """Context in which the parameters are replaced by their averages."""
         self._swap()
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a config adds to Lightning's trainer - callbacks, loggers, a strategy, its own options - judged before a run exists."""
+"""Validate what a config adds to Lightning's trainer (callbacks, loggers, a strategy, options) before a run is created."""
 
 import inspect
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from ldm.config import AllowedTargets
 from ldm.training.settings import TrainerSettings
 
 HERE = "counts steps and saves by itself"
-INSTEAD = {  # Lightning's callbacks that would do nothing here, or stop the run: what does it instead
+INSTEAD = {  # Lightning's callbacks that have no effect here, or stop the run -> what to use instead
     "ModelCheckpoint": "trainer.params.checkpoint_every and keep",
     "EarlyStopping": "trainer.params.max_seconds",
     "GradientAccumulationScheduler": "data.params.max_per_device",
@@ -27,11 +27,11 @@ INSTEAD = {  # Lightning's callbacks that would do nothing here, or stop the run
     "ProgressBar": "nothing: there is one",
 }
 
-SERVERS = {"CometLogger": "comet_ml", "MLFlowLogger": "mlflow"}  # whose constructors already begin at a server, or make folders
+SERVERS = {"CometLogger": "comet_ml", "MLFlowLogger": "mlflow"}  # whose constructors already contact a server, or create folders
 
 
 def extras(config: dict[str, Any], trust: AllowedTargets) -> Iterator[str]:
-    """What is wrong with the `callbacks:` and `loggers:` of a config."""
+    """Problems of the `callbacks:` and `loggers:` of a config."""
     for key, base in (("callbacks", pl.Callback), ("loggers", Logger)):
         nodes = config.get(key)
         for name, node in nodes.items() if isinstance(nodes, dict) else ():
@@ -51,15 +51,15 @@ def extras(config: dict[str, Any], trust: AllowedTargets) -> Iterator[str]:
 
 
 def without_servers(loggers: dict[str, Any], trust: AllowedTargets) -> dict[str, Any]:
-    """The loggers of a config whose constructors only take note of their arguments."""
+    """The loggers of a config whose constructors have no side effects."""
     return {name: node for name, node in loggers.items() if getattr(trust.resolve(str(node["target"])), "__name__", "") not in SERVERS}
 
 
 def try_trainer(settings: TrainerSettings, callbacks: list[pl.Callback]) -> None:
-    """Let Lightning judge a strategy, its own options and callbacks; on the CPU, and nothing is started.
+    """Let Lightning validate a strategy, its options and callbacks, on the CPU and without starting anything.
 
     Raises:
-        Exception: whatever Lightning has against them.
+        Exception: an error of Lightning.
     """
     given: dict[str, Any] = {"plugins": [LightningEnvironment()], **settings.lightning}
     pl.Trainer(

@@ -1,4 +1,4 @@
-"""What must not be saved: numbers that are not finite."""
+"""Find values that must not be saved because they are not finite."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def unfinite(value: Any, infinite: Collection[str] = (), path: str = "") -> Iterator[str]:
-    """Dotted paths, in nested containers, of tensors and numbers from which training cannot go on.
+    """Dotted paths, in nested containers, of tensors and numbers with which training cannot continue.
 
-    Infinity is allowed where it has a meaning: in the tensors named in `infinite` (attention masks, which hold -inf from the start),
-    and in plain numbers (a limit that is none; the best value so far of a schedule that waits for a better one). NaN never is.
+    Infinity is allowed where it has a meaning: in the tensors named in `infinite` (attention masks with -inf) and in plain numbers
+    (no limit; the best value so far of a schedule that waits for a better one). NaN is never allowed.
     """
     if isinstance(value, Tensor):
         if not _finite(value.detach(), path in infinite):
@@ -29,7 +29,7 @@ def _finite(value: Tensor, infinite: bool) -> bool:
         return True
     if value.is_complex():
         value = torch.view_as_real(value)
-    if value.element_size() == 1:  # torch does not compare numbers of 8 bits
+    if value.element_size() == 1:  # torch does not support comparisons of 8-bit floats
         value = value.float()
-    ends = torch.stack(value.aminmax())  # one pass without copies; NaN comes through
+    ends = torch.stack(value.aminmax())  # one pass without copies; NaN is propagated
     return not bool((ends.isnan() if infinite else ~ends.isfinite()).any())

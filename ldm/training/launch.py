@@ -1,4 +1,4 @@
-"""Processes that torchrun or srun has started: together they are one run, and the first one decides for all."""
+"""Processes started by torchrun or srun: together they are one run, and the first one decides for all."""
 
 import os
 import time
@@ -13,21 +13,21 @@ from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEn
 
 from ldm.errors import UserError
 
-RUN_FOLDER = "LDM_RUN_FOLDER"  # in the environment of the other processes of a run
-PATIENCE = 120.0  # seconds for the other processes to come: they import torch from the same disk
-UNSURE = 15.0  # where nothing says that srun has started them
-INTERACTIVE = ("bash", "sh", "zsh", "interactive")  # names of SLURM jobs in which a user starts what runs by hand
+RUN_FOLDER = "LDM_RUN_FOLDER"  # environment variable of the other processes of a run
+PATIENCE = 120.0  # seconds to wait for the other processes, which import torch from the same disk
+UNSURE = 15.0  # seconds, if it is unknown whether srun has started them
+INTERACTIVE = ("bash", "sh", "zsh", "interactive")  # names of SLURM jobs in which a user starts commands by hand
 
 
 @dataclass(frozen=True)
 class Launch:
-    """This process among those of its run.
+    """The place of this process among those of its run.
 
     Attributes:
-        by: who has started them.
-        rank: number of this process.
-        world: of all processes.
-        local: of those on this machine.
+        by: what has started them.
+        rank: rank of this process.
+        world: number of processes.
+        local: number of processes on this machine.
         patience: seconds to wait for the others.
     """
 
@@ -44,10 +44,10 @@ class Launch:
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
-    """What torchrun (`RANK`, `WORLD_SIZE`) or srun (`SLURM_*`) say of this process; none where it is alone or starts others itself.
+    """Read the environment of torchrun (`RANK`, `WORLD_SIZE`) or srun (`SLURM_*`); None for a process that is alone or starts others.
 
     Raises:
-        UserError: variables that are no numbers, or machines with unlike numbers of processes.
+        UserError: variables that are not numbers, or machines with different numbers of processes.
     """
     try:
         if "RANK" in environment and int(environment.get("WORLD_SIZE", 1)) > 1:
@@ -59,7 +59,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
         if tasks > 1 and not by_hand:
             nodes = int(environment.get("SLURM_STEP_NUM_NODES", environment.get("SLURM_NNODES", 1)))
             if tasks % nodes:
-                raise UserError(f"{tasks} processes on {nodes} machines: every machine needs as many (--ntasks-per-node)")
+                raise UserError(f"{tasks} processes on {nodes} machines: every machine needs the same number (--ntasks-per-node)")
             sure = "SLURM_STEP_ID" in environment
             return Launch("srun", int(environment.get("SLURM_PROCID", 0)), tasks, tasks // nodes, PATIENCE if sure else UNSURE)
     except ValueError as error:
@@ -68,10 +68,10 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
 
 
 class Together:
-    """The processes of one run before training begins: what the first one decides, and whether all are well.
+    """The processes of one run before training starts: they wait for each other and for the decisions of the first one.
 
     Raises:
-        UserError: some of them did not come.
+        UserError: some of them did not start.
     """
 
     def __init__(self, launch: Launch) -> None:
@@ -117,19 +117,19 @@ class Together:
         return f"{count} of the {world} processes that WORLD_SIZE speaks of did not come within {self.launch.patience:g} seconds"
 
     def decide(self, folder: str) -> None:
-        """The first process: tell the others that all is well, and where the run is."""
+        """In the first process: tell the others to go on, and the run folder."""
         self.store.set("folder", folder)
 
     def follow(self) -> str:
-        """The others: wait for that.
+        """In the other processes: wait for the run folder.
 
         Raises:
-            SystemExit: the first process has ended, and told why.
+            SystemExit: the first process has ended and reported why.
         """
         while not self._came("folder", 3600):
             try:
                 self.store.check(["folder"])
-            except RuntimeError:  # nobody there
+            except RuntimeError:  # no connection
                 raise SystemExit(UserError.exit_code) from None
         folder = self.store.get("folder").decode()
         if folder.startswith("!"):
@@ -138,23 +138,23 @@ class Together:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Where the first process ends before it has decided, the others end as well, in silence."""
+        """Context in the first process: if it ends before `decide`, the others end as well, without a message."""
         try:
             yield
         except BaseException as error:
             if self.launch.rank == 0 and not self.store.check(["folder"]):
                 code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", UserError.exit_code)
                 self.store.set("folder", f"!{code}")
-                time.sleep(1.0)  # the others read it before the store goes with this process
+                time.sleep(1.0)  # let the others read it before the store ends with this process
             raise
 
 
 def gathered(held: ExitStack) -> Together | None:
-    """All processes of this run, once they are there; the first one goes on alone, the others once it has decided. None for a single one.
+    """Wait for all processes of this run; the first one continues at once, the others after its decision. None for a single process.
 
     Raises:
         UserError: some did not come.
-        SystemExit: the first process has ended, and told why.
+        SystemExit: the first process has ended and reported why.
     """
     launch = launched()
     if launch is None:
@@ -168,14 +168,14 @@ def gathered(held: ExitStack) -> Together | None:
 
 
 def environment() -> list[Any] | None:
-    """For Lightning: who has started the processes; none leaves it to look for itself."""
+    """Lightning's cluster environment plugin; None lets Lightning detect it."""
     if launched() is not None:
         return [TorchElasticEnvironment()]
-    return [LightningEnvironment()] if "SLURM_NTASKS" in os.environ else None  # one task: it starts the others itself
+    return [LightningEnvironment()] if "SLURM_NTASKS" in os.environ else None  # a single task starts the others itself
 
 
 def as_torchrun(launch: Launch) -> None:
-    """Say in torchrun's words what srun says in its own, so that there is one way from here."""
+    """Set torchrun's environment variables from srun's."""
     if launch.by == "srun":
         names = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "")
         host = SLURMEnvironment.resolve_root_node_address(names) if launch.nodes > 1 else "127.0.0.1"

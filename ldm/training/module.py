@@ -1,4 +1,4 @@
-"""What both stages share: the step counter, counter-based randomness, optimizers by hand, EMA, and state to save."""
+"""The base of both stages: step counter, counter-based randomness, manual optimization, EMA, and state to save."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -19,7 +19,7 @@ from ldm.rng import StepRNG, derive
 from ldm.training.classes import value_problems
 from ldm.training.ema import EMA
 from ldm.training.optim.factories import Named, OptimizerFactory, SchedulerFactory, naming, restore, scheduled
-from ldm.training.posthoc import PowerAverages
+from ldm.training.posthoc import PowerEMA
 from ldm.training.resuming import OPTIMIZER, SCHEDULER, Changes
 
 SMALLEST_SCALE = 2.0**-10
@@ -27,17 +27,17 @@ DIFFER = "checkpoint and config differ"
 
 
 class TrainingModule(pl.LightningModule):
-    """Base of both stages; optimisation is by hand so that a step means the same everywhere.
+    """Base of both stages, with manual optimization, so that a step means the same everywhere.
 
-    A step is one batch of the global size, however it is split into micro-batches and devices. `trainer.global_step` says
-    the same: callbacks may key on either, also after a resume. Lightning's `batch_idx` counts micro-batches, from where the process began.
+    A step is one batch of the global size, however it is split into micro-batches and devices. `trainer.global_step` is
+    the same: callbacks may use either, also after a resume. Lightning's `batch_idx` counts micro-batches since the process started.
 
     Attributes:
-        step: training steps done.
-        seconds: that they took, pauses for looking and saving included.
-        run_seed, accumulate, gradient_clip: set by the trainer before fit.
-        scaler: of the loss, likewise; none where gradients do not vanish.
-        metrics: this step's scalars, on the device and detached.
+        step: number of finished training steps.
+        seconds: time they took, including validation and saving.
+        run_seed, accumulate, gradient_clip: set before fit.
+        scaler: loss scaler, also set before fit; None if it is not needed.
+        metrics: scalars of this step, detached, on the device.
     """
 
     def __init__(self) -> None:
@@ -50,36 +50,36 @@ class TrainingModule(pl.LightningModule):
         self.gradient_clip: float | None = None
         self.scaler: torch.amp.GradScaler | None = None
         self.metrics: dict[str, Tensor] = {}
-        self.ema: EMA | None = None  # made by the stage once its parts exist
-        self.posthoc: PowerAverages | None = None  # likewise
+        self.ema: EMA | None = None  # created by the stage once its parts exist
+        self.posthoc: PowerEMA | None = None  # likewise
         self._micro = 0
         self._schedulers: list[LRScheduler] = []
         self._named: list[Named] = []
 
-    # What a stage has to say about itself.
+    # To be implemented by each stage.
 
     def averaged(self) -> dict[str, nn.Parameter]:
-        """Trained parameters that the EMA covers and that the exported weights hold."""
+        """Trained parameters that are averaged and exported."""
         raise NotImplementedError
 
     def weights(self) -> dict[str, Tensor]:
-        """State for use: everything needed to run the model but what is frozen and named elsewhere."""
+        """State for inference: everything needed to run the model except frozen parts that are stored elsewhere."""
         raise NotImplementedError
 
     def training_state(self) -> dict[str, Tensor]:
-        """State for going on: `weights` and all else that training changes."""
+        """State for resuming: `weights` and all else that training changes."""
         return self.weights()
 
     def keys(self) -> Mapping[str, Key]:
-        """What a step reads of a batch."""
+        """Batch keys that a step reads."""
         raise NotImplementedError
 
     def stage(self) -> FirstStage:
-        """The first stage that is trained, or that the trained part builds on."""
+        """The first stage that is trained, or whose latents are used."""
         raise NotImplementedError
 
     def check_size(self, height: int, width: int) -> None:
-        """Whether it can train on images of this size.
+        """Check that it can train on images of this size.
 
         Raises:
             ValueError: it cannot.
@@ -95,33 +95,33 @@ class TrainingModule(pl.LightningModule):
         raise NotImplementedError
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        """Validation scalars of one batch, with numbers drawn from the batch's ids alone."""
+        """Validation scalars of one batch, with random numbers that depend on the batch's ids only."""
         raise NotImplementedError
 
     def validate(self, batches: Iterable[Batch], latest: Mapping[str, float]) -> tuple[dict[str, float], dict[str, str]]:
-        """Validation scalars over all batches, and what looks wrong: sentences, by kind.
+        """Validation scalars over all batches, and warnings by kind.
 
-        `latest` are the newest training scalars.
+        `latest` are the latest training scalars.
         """
         return sample_means(batches, self.evaluate), {}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Named rows of images `(B, C, H, W)` in [-1, 1] that show how training goes."""
+        """Named rows of images `(B, C, H, W)` in [-1, 1] that show the progress of training."""
         raise NotImplementedError
 
     def on_train_start(self) -> None:
         if self.ema is not None and self.ema.updates == 0:
-            self.ema.restart()  # the parameters have moved to their device
+            self.ema.restart()  # the parameters have been moved to their device
         if self.posthoc is not None and self.posthoc.updates == 0:
             self.posthoc.restart()
 
     # The step.
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Refuse values that the model was not built for, while they are on the CPU, where looking costs nothing.
+        """Refuse values that the model was not built for, while they are on the CPU, where checking is cheap.
 
-        `--check` looks at a few samples. One class too many would train as the null class, and another be an error of the device.
-        Images and maps are left to it: they cost time to look at, and a label map's unknown classes are no class to `LabelMap`.
+        `--check` reads a few samples only. The first class index out of range would be the null class, and others an error of the device.
+        Images and maps are not checked: it would take time, and `LabelMap` treats unknown classes as unlabelled.
         """
         small = {name: key for name, key in self.keys().items() if not {"H", "h"} & {str(size)[-1:] for size in key.shape}}
         if wrong := value_problems(batch, small, "the model"):
@@ -131,7 +131,7 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         if self._micro == 0:
             self.metrics = {}
-            # Dropout layers draw from the global generator: tie it to the step as well.
+            # Dropout layers use the global generator: seed it per step as well.
             torch.manual_seed(derive(self.run_seed, "dropout", self.step, self.global_rank))
         last = self._micro == self.accumulate - 1
         with nullcontext() if last else self._no_sync():
@@ -142,7 +142,7 @@ class TrainingModule(pl.LightningModule):
         if last:
             self._take_step()
             self.step += 1
-        if getattr(self, "_trainer", None) is not None:  # not a step outside of a run
+        if getattr(self, "_trainer", None) is not None:  # not for a step outside a run
             tell_lightning(self.trainer, self.step, max(self.step - 1, 0))
 
     def _no_sync(self) -> Any:
@@ -150,10 +150,10 @@ class TrainingModule(pl.LightningModule):
         return wrapped.no_sync() if isinstance(wrapped, nn.parallel.DistributedDataParallel) else nullcontext()
 
     def _take_step(self) -> None:
-        """Move every optimizer's parameters by their gradients, clipped, and then the rates and averages.
+        """Step every optimizer with clipped gradients, then the schedules and averages.
 
-        Where the loss is scaled and an optimizer's gradients are not finite, its parameters stay, and so do the averages of them. The
-        step counts, and rates follow the count: the next batch is tried with a lower scale.
+        With loss scaling, an optimizer whose gradients are not finite is skipped, and so are the averages of its parameters. The step
+        still counts, also for schedules; the next batch uses a lower scale.
         """
         overflowed: list[int] = []
         for i, optimizer in enumerate(self._optimizers()):
@@ -176,7 +176,7 @@ class TrainingModule(pl.LightningModule):
             scheduler.step()
         if self.scaler is not None:
             self._rescale(self.scaler, bool(overflowed))
-        if 0 in overflowed:  # what is averaged has not moved
+        if 0 in overflowed:  # the averaged parameters have not changed
             return
         if self.ema is not None:
             self.ema.update()
@@ -184,12 +184,12 @@ class TrainingModule(pl.LightningModule):
             self.posthoc.update()
 
     def _rescale(self, scaler: torch.amp.GradScaler, overflowed: bool) -> None:
-        """A lower scale of the loss after an overflow, a higher one after many steps without."""
+        """Lower the loss scale after an overflow, raise it after many steps without."""
         scaler.update()
         if scaler.get_scale() < SMALLEST_SCALE:
             raise UserError(f"step {self.step}: gradients overflow at every scale; resume with precision bf16-mixed or 32-true")
         if overflowed:
-            self.metrics = {}  # what they say may be infinite as well
+            self.metrics = {}  # they may be infinite as well
         self.metrics |= {"overflows": torch.tensor(float(overflowed)), "loss_scale": torch.tensor(scaler.get_scale())}
 
     def _optimizers(self) -> list[Optimizer]:
@@ -197,12 +197,12 @@ class TrainingModule(pl.LightningModule):
         return list(found) if isinstance(found, list) else [found]  # type: ignore[list-item]
 
     def backward_through(self, loss: Tensor) -> None:
-        """Backward pass of one micro-batch's share of the step."""
+        """Backward pass of the loss of one micro-batch."""
         loss = loss / self.accumulate
         self.manual_backward(loss if self.scaler is None else self.scaler.scale(loss))
 
     def loss_scale(self) -> float:
-        """What the loss is multiplied by before gradients are taken, so that they do not vanish in fp16."""
+        """Factor of the loss before the backward pass, against underflow of gradients in fp16."""
         return 1.0 if self.scaler is None else self.scaler.get_scale()
 
     def make_optimizers(
@@ -215,15 +215,15 @@ class TrainingModule(pl.LightningModule):
         return [optimizer for optimizer, _ in made]
 
     def try_optimizers(self, steps: int = 1) -> None:
-        """Make them and take a step with each, as training does, on gradients that are there; of a schedule also the last of `steps`.
+        """Build the optimizers and run a step of each on given gradients, as in training; of a schedule also the last of `steps`.
 
         Raises:
-            UserError: one that cannot be made so, or needs more than that, as LBFGS and ReduceLROnPlateau do; a schedule that ends
-                before, as OneCycleLR may.
+            UserError: an optimizer or schedule that cannot be built or needs more, such as LBFGS and ReduceLROnPlateau; a schedule
+                that ends earlier, such as OneCycleLR.
         """
         optimizers: Any = self.configure_optimizers()
         for optimizer in optimizers:
-            if not any(group.get("capturable") for group in optimizer.param_groups):  # those step on a GPU only
+            if not any(group.get("capturable") for group in optimizer.param_groups):  # capturable optimizers step on a GPU only
                 with naming(OPTIMIZER, type(optimizer)):
                     optimizer.step()
         for schedule in self._schedulers:
@@ -242,10 +242,10 @@ class TrainingModule(pl.LightningModule):
                 result[f"lr{suffix}"] = float(group["lr"])
         return result
 
-    # State, in plain containers.
+    # State in plain containers.
 
     def live_state(self) -> dict[str, Any]:
-        """All that is needed to continue as if nothing had happened, as it is now and where it is."""
+        """All that is needed to resume exactly, without copies, on the current device."""
         return {
             "step": self.step,
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
@@ -266,7 +266,7 @@ class TrainingModule(pl.LightningModule):
         """Load `training_state`.
 
         Raises:
-            UserError: missing or unknown names, or other shapes.
+            UserError: missing or unknown names, or different shapes.
         """
         own = self.training_state()
         if wrong := mismatch(state, own):
@@ -275,7 +275,7 @@ class TrainingModule(pl.LightningModule):
             value.copy_(state[name])
 
     def load_progress(self, state: Mapping[str, Any]) -> None:
-        """Load what only exists once fit has begun: optimizers, schedules and the EMA."""
+        """Load what only exists once fit has started: optimizers, schedules and the EMA."""
         try:
             if self.scaler is not None and state.get("scaler"):
                 self.scaler.load_state_dict(state["scaler"])
@@ -296,12 +296,12 @@ class TrainingModule(pl.LightningModule):
 
 
 def tell_lightning(trainer: pl.Trainer, step: int, batches: int) -> None:
-    """Have Lightning count as we do: by itself it would count calls of its wrappers around optimizers, of which there are none.
+    """Set Lightning's step counters: it would count calls of its optimizer wrappers, which are not used here.
 
     Args:
-        trainer: of the run.
-        step: training steps done.
-        batches: the same, less those that it adds itself where a batch ends; its monitors log at it.
+        trainer: trainer of the run.
+        step: finished training steps.
+        batches: the same without those that Lightning adds at the end of a batch; used by its monitors.
     """
     loop = trainer.fit_loop.epoch_loop
     total = loop.manual_optimization.optim_step_progress.total
@@ -310,7 +310,7 @@ def tell_lightning(trainer: pl.Trainer, step: int, batches: int) -> None:
 
 
 def sample_means(batches: Iterable[Batch], evaluate: Callable[[Batch], dict[str, Tensor]]) -> dict[str, float]:
-    """Means over samples of what `evaluate` says of every batch."""
+    """Means over samples of the scalars that `evaluate` returns for every batch."""
     totals: dict[str, float] = {}
     count = 0
     for batch in batches:
@@ -321,7 +321,7 @@ def sample_means(batches: Iterable[Batch], evaluate: Callable[[Batch], dict[str,
 
 
 def draws(batch: Batch) -> list[str]:
-    """A name for every draw: the sample's, and its place in the run's order, since a sample can come twice in a batch."""
+    """A name for every draw: the sample's id and its position in the run's order, since a sample can be in a batch twice."""
     if "draw" not in batch:
         return list(batch["id"])
     return [f"{name}@{place}" for name, place in zip(batch["id"], batch["draw"], strict=True)]

@@ -1,4 +1,4 @@
-"""What a resumed run takes from its config and what from its checkpoint: an override takes effect, or is refused by name."""
+"""Changes of the config of a resumed run: an override takes effect, or is refused by name."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -24,8 +24,8 @@ IN_THE_CHECKPOINT = {  # pattern of paths -> why another value would have no eff
     OPTIMIZER: "the optimizer's state in the checkpoint is of another kind",
     f"{OPTIMIZER}.partial": "an optimizer is built by the run",
 }
-FROM_THE_CONFIG = (  # built anew from the config, with nothing of the checkpoint in it but weights
-    "seed",  # which is held against the checkpoint's on its own
+FROM_THE_CONFIG = (  # rebuilt from the config, with nothing of the checkpoint but weights
+    "seed",  # compared with the checkpoint's separately
     *("trainer*", "data*", "callbacks*", "loggers*", "sampling*", "evaluation*", "paths*"),
     *(
         "model.params.ema_decay",
@@ -46,9 +46,9 @@ class Changes:
     """How a config differs from that of the checkpoint that it resumes.
 
     Attributes:
-        paths: of the values that differ.
-        old, new: optimizer and scheduler factory before and now.
-        without: the same, now but for one path of theirs, which has its old value.
+        paths: paths of the values that differ.
+        old, new: optimizer and scheduler factory of the old and the new config.
+        without: for each path of these, the new factories with its old value.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -58,24 +58,24 @@ class Changes:
 
 
 def changes(state: dict[str, Any], config: Config, trust: AllowedTargets) -> Changes:
-    """What was changed, once it is known that nothing is that would be ignored.
+    """Changes of the config, after checking that none of them would be ignored.
 
     Args:
-        state: of the checkpoint, with its config.
-        config: of the run that goes on.
-        trust: packages that they may name.
+        state: state of the checkpoint, with its config.
+        config: config of the resumed run.
+        trust: allowed targets.
 
     Raises:
-        UserError: names every value that the checkpoint's would override, or that only counts where training begins.
+        UserError: names every value that the checkpoint's would override, or that only has an effect at the start of training.
     """
     before, now = state["config"], config.data
     start = "model.params.start"
     if at(before, start) is None and at(state["source"], start) == at(config.source, start):
-        before = with_old(before, now, start)  # a run that was resumed before no longer names the weights that it began with
+        before = with_old(before, now, start)  # the config of a run that was resumed before no longer names its starting weights
     paths = list(differences(before, now))
     refused = [f"{path}: {why}" for path in paths if (why := refusal(path, before, now, trust))]
     if refused:
-        raise UserError("cannot be changed on resuming (begin a new run, with model.params.start): " + "; ".join(refused))
+        raise UserError("cannot be changed on resuming (start a new run, with model.params.start): " + "; ".join(refused))
     found = Changes(paths)
     of_optimizers = [path for path in paths if path.startswith((OPTIMIZER, SCHEDULER))]
     if of_optimizers:
@@ -85,8 +85,8 @@ def changes(state: dict[str, Any], config: Config, trust: AllowedTargets) -> Cha
 
 
 def differences(before: Node, now: Node, path: str = "") -> Iterator[str]:
-    """Paths of the values that differ; a list is one value, and so is a node that names another class, or is there only once."""
-    old, new = (one or {} for one in (before, now))  # a mapping with nothing in it may be left out
+    """Paths of the values that differ; a list is one value, and so is a node whose class differs or that exists only once."""
+    old, new = (one or {} for one in (before, now))  # an empty mapping may be omitted
     if isinstance(old, dict) and isinstance(new, dict) and (old or new) and old.get("target") == new.get("target"):
         for key in dict.fromkeys((*old, *new)):
             yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
@@ -95,12 +95,12 @@ def differences(before: Node, now: Node, path: str = "") -> Iterator[str]:
 
 
 def refusal(path: str, before: Node, now: Node, trust: AllowedTargets) -> str:
-    """Why a value cannot be changed; empty where it can."""
+    """Why a value cannot be changed; "" if it can."""
     for pattern, why in IN_THE_CHECKPOINT.items():
         if fnmatchcase(path, pattern):
             return why
     if not any(fnmatchcase(path, pattern) for pattern in FROM_THE_CONFIG):
-        return "not known to have an effect on a run that goes on"
+        return "not known to have an effect on a resumed run"
     above, _, _ = path.rpartition(".params.")
     if not path.startswith("model.params.") or above == "model" or path.startswith((OPTIMIZER, SCHEDULER)) or "first_stage" in path:
         return ""
@@ -110,13 +110,13 @@ def refusal(path: str, before: Node, now: Node, trust: AllowedTargets) -> str:
     only = at(with_old(now, before, path), above)
     try:
         same = traits(build(new, trust, above)) == traits(build(only, trust, above))
-    except (RecursionError, UserError):  # parts that know one another; values that the check will have something to say about
+    except (RecursionError, UserError):  # cyclic references; values that `--check` reports
         return ""
-    return "only counts where training begins" if same else ""
+    return "only has an effect at the start of training" if same else ""
 
 
 def traits(thing: Any) -> Any:
-    """All that a built part is, but for the values of its weights and the words that it was built with."""
+    """Everything that identifies a built part except the values of its weights and its constructor arguments."""
     if isinstance(thing, nn.Module):
         saved = thing.state_dict().keys()
         parts = [(name, type(part).__name__, traits({**vars(part), "settings": None})) for name, part in thing.named_modules()]
@@ -134,7 +134,7 @@ def traits(thing: Any) -> Any:
 
 
 def at(node: Node, path: str) -> Node:
-    """What lies at a path; none where nothing does."""
+    """The value at a path; None if it does not exist."""
     for key in path.split("."):
         node = node.get(key) if isinstance(node, dict) else None
     return node

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def process_number() -> int:
-    """Of this process among those of the run, as torchrun, SLURM or Lightning say in the environment; 0 is the one that speaks."""
+    """Rank of this process, from the environment of torchrun, SLURM or Lightning; only 0 reports."""
     return int(getattr(rank_zero_only, "rank", None) or 0)
 
 
@@ -45,13 +45,13 @@ def seed_everything(seed: int) -> None:
 
 
 def new_folder(logdir: Path, name: str) -> Path:
-    """`logs/<time>_<name>/`, made now; the same name within one second gets a number."""
+    """Create `logs/<time>_<name>/`; a number is added if it already exists."""
     stem = f"{datetime.datetime.now():%Y-%m-%dT%H-%M-%S}_{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}"
     for number in itertools.count(1):
         folder = logdir / (stem if number == 1 else f"{stem}-{number}")
         with writing(folder):
             try:
-                folder.mkdir(parents=True)  # whoever makes it has it, be it two runs that begin at once
+                folder.mkdir(parents=True)  # atomic, also if two runs start at once
             except FileExistsError:
                 continue
         break
@@ -71,20 +71,20 @@ def fit(
     note: str = "",
     resume: str = "",
 ) -> bool:
-    """Train until `settings.steps` or `settings.max_seconds`, or until asked to stop.
+    """Train until `settings.steps` or `settings.max_seconds`, or until a signal to stop.
 
     Args:
-        module, data, settings: what, on what, how.
-        folder: of the run.
-        metadata: goes into every checkpoint.
-        seed: of the run.
-        state: full state to continue from.
-        callbacks, loggers: further ones of the config.
-        note: what was changed on resuming, for the record.
+        module, data, settings: training module, data module and trainer settings.
+        folder: the run folder.
+        metadata: saved in every checkpoint.
+        seed: seed of the run.
+        state: full state to resume from.
+        callbacks, loggers: additional ones of the config.
+        note: changes on resuming, for `incidents.jsonl`.
         resume: the command that continues this run, for messages.
 
     Returns:
-        True when all steps are done or the time is up, False when the run was stopped before.
+        True if all steps are done or the time limit is reached, False if the run was stopped before.
     """
     start = 0
     if state is not None:
@@ -118,7 +118,7 @@ def fit(
     company.adopt(trainer)
     tell_lightning(trainer, start, start)
     if module.scaler is not None:
-        trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales itself: Lightning's cannot step by hand
+        trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales the loss itself: Lightning's scaler does not support manual steps
     if state is not None and trainer.is_global_zero:
         records.incident(start, "resume", f"continued from step {start} {note}".strip())
     with answered(stop.answer), threads_told(records), told(trainer, records, module, data, resume, company):
@@ -131,10 +131,10 @@ def fit(
 
 
 def require_fit(state: dict[str, Any], expected: Mapping[str, Tensor]) -> None:
-    """Compare the weights of a checkpoint with those of the config's model, which may be on meta.
+    """Compare the weights of a checkpoint with those of the config's model, which may be on the meta device.
 
     Raises:
-        UserError: they do not fit; names what was changed, which may be why.
+        UserError: they do not match; names what was changed on resuming as a possible cause.
     """
     if wrong := mismatch(state["model"], expected):
         changed = [path for path in state["changes"].paths if path.startswith("model.")] if "changes" in state else []
@@ -142,10 +142,10 @@ def require_fit(state: dict[str, Any], expected: Mapping[str, Tensor]) -> None:
 
 
 def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:
-    """Lightning's trainer with everything off that this project does itself."""
+    """Lightning's trainer with everything disabled that this project does itself."""
     strategy = settings.strategy
     if strategy == "auto" and settings.world_size() > 1:
-        # Each of the two players of stage one leaves the other's parameters without gradients.
+        # Autoencoder and discriminator of stage one each leave the other's parameters without gradients.
         strategy = "ddp_find_unused_parameters_true"
     try:
         return pl.Trainer(
@@ -164,7 +164,7 @@ def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Cal
             enable_model_summary=False,
             enable_checkpointing=False,
             num_sanity_val_steps=0,
-            log_every_n_steps=1,  # it logs nothing itself
+            log_every_n_steps=1,  # Lightning logs nothing itself
             **settings.lightning,
         )
     except Exception as error:  # Lightning raises many kinds
@@ -172,7 +172,7 @@ def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Cal
 
 
 def quiet_lightning() -> None:
-    """Lightning's advice about things that are so on purpose."""
+    """Silence Lightning's warnings about intended settings."""
     for text in (
         ".*num_workers.*",
         ".*does not have many workers.*",
@@ -180,7 +180,7 @@ def quiet_lightning() -> None:
         ".*val_dataloader.*",
         ".*LeafSpec.*",
         ".*in eval mode.*",
-        ".*on_before_batch_transfer.*",  # the data module has none of its own
+        ".*on_before_batch_transfer.*",  # the data module does not override it
         ".*before `optimizer.step.*",
     ):
         warnings.filterwarnings("ignore", text)

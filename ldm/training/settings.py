@@ -1,4 +1,4 @@
-"""What the `trainer:` node of a config says."""
+"""Settings of the `trainer:` node of a config."""
 
 import inspect
 import re
@@ -15,7 +15,7 @@ from ldm.system.processes import MOST
 from ldm.training.launch import launched
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
-# Arguments of Lightning's Trainer that keep their meaning here, and what they take.
+# Arguments of Lightning's Trainer that keep their meaning here -> allowed values.
 LIGHTNING: dict[str, tuple[Any, ...]] = {
     "benchmark": (True, False, None),
     "detect_anomaly": (True, False),
@@ -24,7 +24,7 @@ LIGHTNING: dict[str, tuple[Any, ...]] = {
     "profiler": ("simple", "advanced", "pytorch", None),
     "sync_batchnorm": (True, False),
 }
-# Others that people may look for, by what does it here. Steps, batches and pauses are counted by this project.
+# Other arguments -> what to use instead here. Steps, batches and pauses are counted by this project.
 INSTEAD = {
     **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "fast_dev_run", "limit_train_batches"), "steps"),
     **dict.fromkeys(("devices", "accelerator", "precision", "strategy", "num_nodes"), "the same key of trainer.params"),
@@ -44,28 +44,28 @@ INSTEAD = {
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """How long, on what, and how often to look.
+    """Length of training, devices, and intervals of logging, validation and checkpoints.
 
     Attributes:
         steps: training batches of the global size, that is, updates of the generator.
-        max_seconds: end earlier, as finished, once training has taken so long (all its parts together where it was resumed); none is
-            no limit. What comes out then depends on the machine, so the learning rate should not fall with the steps.
-        devices: how many, or "auto" for all, or a list of numbers.
+        max_seconds: end training after this time, over all resumes; None disables the limit. The result then depends on the machine,
+            so the learning rate schedule should not depend on the number of steps.
+        devices: number of devices, "auto" for all, or a list of indices.
         accelerator: "auto", "cpu", "cuda", "mps".
-        precision: of the forward and backward pass; "auto" is bf16 wherever the device computes it natively.
-        strategy: Lightning's; "auto" is DDP as soon as there are several devices.
-        num_nodes: machines.
-        gradient_clip: largest norm of the gradients of a step; none is no limit.
-        channels_last: memory format of the networks; "auto" is on with CUDA, where it pays, and off elsewhere.
+        precision: precision of the forward and backward pass; "auto" is bf16 if the device supports it in hardware.
+        strategy: Lightning's strategy; "auto" is DDP with several devices.
+        num_nodes: number of machines.
+        gradient_clip: maximum norm of the gradients of a step; None disables clipping.
+        channels_last: memory format of the networks; "auto" enables it with CUDA, where it is faster.
         log_every: steps between rows of metrics.
-        images_every: steps between grids of pictures; 0 is never.
-        validate_every: steps between passes over (a part of) the validation data; 0 is never.
-        validation_batches: at most so many of them, spread over the set and its classes; always the same samples.
+        images_every: steps between grids of images; 0 disables them.
+        validate_every: steps between validations; 0 disables them.
+        validation_batches: maximum number of validation batches, spread over the set and its classes; always the same samples.
         checkpoint_every: steps between checkpoints; there is always one at the end.
-        checkpoint_seconds: seconds of training between checkpoints, beside those; none is never.
-        keep: full checkpoints to keep.
-        max_skipped: stop when more than this share of the samples had to be skipped.
-        share: of this training in the time of all that it begins, such as a demo, in (0, 1]; only for the estimate at the start.
+        checkpoint_seconds: seconds of training between additional checkpoints; None disables them.
+        keep: number of full checkpoints to keep.
+        max_skipped: stop if more than this share of the samples had to be skipped.
+        share: share of this training in the total time of what it is part of, such as a demo, in (0, 1]; for the time estimate.
         lightning: further arguments of Lightning's Trainer.
     """
 
@@ -100,16 +100,16 @@ class TrainerSettings:
             raise ValueError(f"accelerator {self.accelerator!r} is unknown; there are auto, cpu, cuda, mps")
         precision.require_training(self.precision, self.accelerator)
         if self.strategy.startswith("fsdp"):
-            raise ValueError(f"strategy {self.strategy!r} is not supported: weights are saved and averaged whole; use ddp")
+            raise ValueError(f"strategy {self.strategy!r} is not supported: it splits weights over devices; use ddp")
         if re.match("ddp_(spawn|fork|notebook)", self.strategy):
-            raise ValueError(f"strategy {self.strategy!r} is not supported: its processes would not know of the run's folder; use ddp")
+            raise ValueError(f"strategy {self.strategy!r} is not supported: its processes would not know the run folder; use ddp")
         if self.strategy not in STRATEGIES:
             raise ValueError(f"strategy {self.strategy!r} is unknown; there are {', '.join(STRATEGIES)}")
         for key, value in self.lightning.items():
             if key not in inspect.signature(pl.Trainer).parameters:
                 raise ValueError(f"lightning: Lightning's Trainer takes no {key!r}")
             if key not in LIGHTNING:
-                instead = f": use {INSTEAD[key]}" if key in INSTEAD else ", and has no effect of its own"
+                instead = f": use {INSTEAD[key]}" if key in INSTEAD else " and cannot be changed"
                 raise ValueError(f"lightning: {key!r} is set by this project{instead}")
             if value not in LIGHTNING[key]:
                 raise ValueError(f"lightning: {key} expects one of {', '.join(map(str, LIGHTNING[key]))}, got {value!r}")
@@ -125,10 +125,10 @@ class TrainerSettings:
             raise ValueError(f"devices: expected a number of at least 1, a list like [0, 1], or auto, got {self.devices!r}")
 
     def require_device(self) -> None:
-        """See that the accelerator is there, before training begins.
+        """Check that the accelerator is available, before training starts.
 
         Raises:
-            UserError: if it is not.
+            UserError: it is not.
         """
         kind = self.device_type()
         try:
@@ -136,18 +136,18 @@ class TrainerSettings:
         except ValueError as error:
             raise UserError(f"trainer.params: {error}") from error
         if kind == "cuda" and (not torch.cuda.is_available() or self.device_count() > torch.cuda.device_count()):
-            raise UserError(f"trainer.params: {self.device_count()} CUDA devices are asked for, {torch.cuda.device_count()} are there")
+            raise UserError(f"trainer.params: {self.device_count()} CUDA devices are requested, {torch.cuda.device_count()} are available")
         if kind == "cuda" and max(self.numbers() or [0]) >= torch.cuda.device_count():
-            raise UserError(f"trainer.params.devices: {self.devices!r}: there are 0 to {torch.cuda.device_count() - 1}")
+            raise UserError(f"trainer.params.devices: {self.devices!r}: available are 0 to {torch.cuda.device_count() - 1}")
         if kind == "cpu" and self.device_count() > MOST:
-            raise UserError(f"trainer.params.devices: {self.device_count()} processes on a CPU are asked for, at most {MOST} are started")
+            raise UserError(f"trainer.params.devices: {self.device_count()} processes on a CPU are requested, at most {MOST} are supported")
         if kind == "mps" and self.world_size() > 1:
-            raise UserError(f"trainer.params.accelerator: mps trains with one process, and there are {self.world_size()}: use cpu")
+            raise UserError(f"trainer.params.accelerator: mps supports one process, and there are {self.world_size()}: use cpu")
         if kind == "mps" and not torch.backends.mps.is_available():
             raise UserError("trainer.params.accelerator: mps is not available on this machine")
 
     def device_type(self) -> str:
-        """Where training will run: "cuda", "mps" or "cpu"."""
+        """Type of the training device: "cuda", "mps" or "cpu"."""
         if self.accelerator != "auto":
             return "cuda" if self.accelerator == "gpu" else self.accelerator
         if torch.cuda.is_available():
@@ -155,7 +155,7 @@ class TrainerSettings:
         return "mps" if torch.backends.mps.is_available() else "cpu"
 
     def device_count(self) -> int:
-        """Devices per machine; where processes were started from outside, there is one for each."""
+        """Devices per machine; one per process if the processes were started externally."""
         if (launch := launched()) is not None:
             return launch.local
         if (numbers := self.numbers()) is not None:
@@ -165,13 +165,13 @@ class TrainerSettings:
         return int(str(self.devices))
 
     def numbers(self) -> list[int] | None:
-        """Of the devices, where they are named: `[0, 2]`, or "0,2"; Lightning takes "2" for two of them."""
+        """Indices of the devices if given as `[0, 2]` or "0,2"; Lightning reads "2" as two devices."""
         if isinstance(self.devices, str) and "," in self.devices:
             return [int(part) for part in self.devices.split(",") if part]
         return self.devices if isinstance(self.devices, list) else None
 
     def world_size(self) -> int:
-        """Processes in all."""
+        """Total number of processes."""
         return self.device_count() * self.node_count()
 
     def node_count(self) -> int:
@@ -180,17 +180,17 @@ class TrainerSettings:
         return self.num_nodes if launch is None else launch.nodes
 
     def trainer_devices(self) -> int | str | list[int]:
-        """`devices` as Lightning needs them."""
+        """`devices` in Lightning's format."""
         numbers, count = self.numbers(), self.device_count()
         if self.device_type() != "cpu" and numbers is not None and len(numbers) == count:
             return numbers
         return self.devices if self.devices in ("auto", -1) and launched() is None and self.device_type() != "cpu" else count
 
     def decided(self, kept: str | None = None) -> tuple["TrainerSettings", str]:
-        """Itself with "auto" precision decided for this machine, and what is to be said of it.
+        """A copy with "auto" precision replaced for this machine, and a note about it.
 
         Args:
-            kept: what "auto" was decided to be when the run began, if it is resumed; that holds wherever the device multiplies so.
+            kept: the precision chosen for "auto" when a resumed run was started; it is kept if the device supports it in hardware.
         """
         device = torch.device(self.device_type())
         here = precision.for_training(self.precision, device)
@@ -198,5 +198,5 @@ class TrainerSettings:
             return replace(self, precision=here), ""
         if kept == "32-true":
             return replace(self, precision=kept), ""
-        told = f"the run began in {kept}, which this {device.type} does not multiply in hardware: goes on in {here}"
+        told = f"the run began in {kept}, which this {device.type} does not multiply in hardware: continues in {here}"
         return replace(self, precision=here), told

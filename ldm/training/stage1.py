@@ -1,4 +1,4 @@
-"""Stage one: train an autoencoder against its loss, and the patch discriminator against the autoencoder."""
+"""Stage one: train an autoencoder and its patch discriminator."""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,15 +19,15 @@ from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModu
 class AutoencoderTraining(TrainingModule):
     """Sec. 3.1 and App. G.
 
-    Both players learn from the same reconstruction: the autoencoder first, then the discriminator on its detached
-    output. (The original ran the autoencoder a second time for the discriminator.)
+    Both are trained on the same reconstruction: the autoencoder first, then the discriminator on its detached output. (The original
+    ran the autoencoder a second time for the discriminator.)
 
     Args:
         autoencoder: the first stage to train.
-        loss: its loss, with the discriminator if there is one.
-        optimizer: factory over named parameters, once for the autoencoder and once for the discriminator.
+        loss: its loss, including the discriminator if there is one.
+        optimizer: factory over named parameters, called once for the autoencoder and once for the discriminator.
         scheduler: factory over an optimizer; steps once per training step.
-        ema_decay: of the autoencoder's weights; none is no average, as in the paper.
+        ema_decay: decay of the EMA of the autoencoder's weights; None disables EMA, as in the paper.
 
     Raises:
         ValueError: a first stage without parameters.
@@ -93,7 +93,7 @@ class AutoencoderTraining(TrainingModule):
         return logs | latent_statistics(y, self.autoencoder)
 
     def evaluate(self, batch: Batch, meter: HealthMeter | None = None) -> dict[str, Tensor]:
-        """As in the base class; `meter` takes part in what is seen."""
+        """As in the base class; also updates `meter`."""
         x = batch["image"]
         y = self._reconstruct(x, StepRNG(0, 0, batch["id"]))
         if meter is not None:
@@ -116,7 +116,7 @@ class AutoencoderTraining(TrainingModule):
 
 @torch.no_grad()
 def latent_statistics(y: Reconstruction, first_stage: FirstStage) -> dict[str, Tensor]:
-    """Mean and standard deviation of the latent; usage and perplexity of the codebook where there is one."""
+    """Mean and standard deviation of the latent; usage and perplexity of the codebook if there is one."""
     z = y.latent.float()
     logs = {"latent_mean": z.mean(), "latent_std": z.std()}
     if y.codes is not None and isinstance(first_stage, VQAutoencoder):

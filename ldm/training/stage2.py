@@ -17,7 +17,7 @@ from ldm.rng import StepRNG
 from ldm.sampling.generate import SamplerSettings, generate, to_device
 from ldm.training.ema import EMA
 from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws
-from ldm.training.posthoc import PowerAverages
+from ldm.training.posthoc import PowerEMA
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +28,15 @@ class DiffusionTraining(TrainingModule):
     Args:
         model: first stage, network, process and conditioner.
         optimizer: factory over named parameters of the network and the conditioner.
-        objective: the regression loss; L2 without it.
+        objective: the regression loss; L2 if None.
         scheduler: factory over an optimizer; steps once per training step.
-        ema_decay: of the trained parts; none is no average.
-        ema_of: "all" that is trained, or "network" without the conditioner, as the original does.
-        posthoc_sigma_rels: also keep power-function averages of these relative lengths and store them with every checkpoint,
-            so that `scripts/posthoc_ema.py` makes an average of any length after the run; such as [0.05, 0.1].
-        train_conditioner: off freezes the conditioner.
-        start: weights to begin with instead of random ones (`ldm.checkpoint.load.starting_weights`): fine-tuning.
-        preview: how the pictures during training are sampled.
+        ema_decay: decay of the EMA of the trained parameters; None disables EMA.
+        ema_of: "all" trained parameters, or "network" without the conditioner, as in the original.
+        posthoc_sigma_rels: relative lengths of power-function EMAs that are saved with every checkpoint, such as [0.05, 0.1], from
+            which `scripts/posthoc_ema.py` computes an average of any length after the run.
+        train_conditioner: false freezes the conditioner.
+        start: initial weights for fine-tuning (`ldm.checkpoint.load.starting_weights`); random if None.
+        preview: sampler settings of the images during training.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class DiffusionTraining(TrainingModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.preview = preview or SamplerSettings(steps=50)
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
-        self.posthoc = None if posthoc_sigma_rels is None else PowerAverages(self.averaged(), posthoc_sigma_rels)
+        self.posthoc = None if posthoc_sigma_rels is None else PowerEMA(self.averaged(), posthoc_sigma_rels)
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """Parameters of network and conditioner that need gradients."""
+        """Parameters of network and conditioner that require gradients."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad and not name.startswith("first_stage.")}
 
     def averaged(self) -> dict[str, nn.Parameter]:
@@ -108,7 +108,7 @@ class DiffusionTraining(TrainingModule):
 
     @torch.no_grad()
     def _measure_scale(self) -> None:
-        """Measure latents on the first global batch (App. G), the same on all devices."""
+        """Measure the scale of latents on the first global batch (App. G), the same on all devices."""
         sums = torch.zeros(3, self.model.first_stage.channels, dtype=torch.float64)
         for batch in self.trainer.datamodule.first_step():  # type: ignore[attr-defined]
             x = to_device(batch, self.device)["image"]

@@ -191,8 +191,8 @@ def test_weights_out_of_range_are_refused(wrong: dict) -> None:
 @pytest.mark.parametrize(
     "options,process,message",
     [
-        ({"vlb_weight": 1.0}, "flow", "need discrete times, unlike RectifiedFlow"),
-        ({"log_variances": 1000}, "edm", "need discrete times, unlike EDM"),
+        ({"vlb_weight": 1.0}, "flow", "need discrete timesteps, unlike RectifiedFlow"),
+        ({"log_variances": 1000}, "edm", "need discrete timesteps, unlike EDM"),
         ({"log_variances": 10}, "cosine", "log_variances is 10, but the process has 1000 timesteps"),
         ({"weight": weighting.velocity()}, "cosine", "weighting velocity needs a process with derivatives"),
     ],

@@ -113,7 +113,7 @@ def test_reaches_a_mixture(process: str, sampler: str) -> None:
 @pytest.mark.parametrize("process,sampler", sorted(NEEDS_ALPHA))
 def test_what_a_sampler_cannot_do_is_refused_by_name(process: str, sampler: str) -> None:
     made = PROCESSES[process]()
-    with pytest.raises(ValueError, match=f"sampler {sampler} divides by alpha, which is 0 where this process begins"):
+    with pytest.raises(ValueError, match=f"sampler {sampler} divides by alpha, which is 0 at the first time of this process"):
         run(sampler, optimal(made), made, 4, 2)
     with pytest.raises(UserError, match=f"sampler {sampler}"):
         SamplerSettings(sampler, 4).check(made)

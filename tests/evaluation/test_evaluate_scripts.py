@@ -209,4 +209,4 @@ def test_reconstructions_for_the_r_fid(script, tmp_path: Path) -> None:
     done = script("scripts/reconstruct.py", *again, "--n", 2)
     assert done.returncode == 2 and "two runs must not mix" in done.stderr
     done = script("scripts/reconstruct.py", tmp_path / "stage1.safetensors", reference, "--resize", 15, "--outdir", tmp_path / "odd")
-    assert done.returncode == 2 and "no multiple of the first stage's factor" in done.stderr
+    assert done.returncode == 2 and "not a multiple of the first stage's factor" in done.stderr

@@ -24,7 +24,7 @@ def test_identity_is_pixels() -> None:
 
 
 def test_a_size_that_f_does_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match="no multiple of the first stage's factor f=4"):
+    with pytest.raises(ValueError, match="not a multiple of the first stage's factor f=4"):
         KLAutoencoder(4, 32, [1, 1, 1], 1).latent_shape(30, 32)
 
 

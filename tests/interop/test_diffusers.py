@@ -464,11 +464,11 @@ REFUSED = [  # changes of the network or of the first stage, message
     ({"heads_up": 4, "heads": 2}, {}, "heads_up=4"),
     ({"head_channels": 32, "resample": "pool"}, {}, "resample='pool'"),
     ({"heads": 2, "attention_at": [1, 2]}, {}, r"heads=2 makes heads of \[32, 64\] channels"),
-    ({"head_channels": 24, "width": 48}, {}, "48 channels are no multiple of 32"),
+    ({"head_channels": 24, "width": 48}, {}, "48 channels are not a multiple of 32"),
     ({"head_channels": 32, "width_mult": [2, 2]}, {}, "width_mult starts with 2"),
     ({"head_channels": 32}, {"stem": 2}, "stem=2"),
     ({"head_channels": 32}, {"features": 8}, "features=8"),
-    ({"head_channels": 32}, {"width": 16}, "16 channels are no multiple of 32"),
+    ({"head_channels": 32}, {"width": 16}, "16 channels are not a multiple of 32"),
 ]
 
 
@@ -501,7 +501,7 @@ def test_other_refusals(tmp_path: Path) -> None:
             write_folder(model, spoiled, tmp_path / folder, size)
     flow = changed(node, process={"target": "ldm.diffusion.RectifiedFlow"}, parameterization="velocity")
     for spoiled, message in (
-        (flow, "process RectifiedFlow: expected one with discrete times"),
+        (flow, "process RectifiedFlow: expected one with discrete timesteps"),
         (changed(node, scale=[1.0, 2.0, 3.0, 4.0]), "a scale or a mean for each channel"),
         (changed(node, mean=[0.0, 1.0, 0.0, 0.0]), "a scale or a mean for each channel"),
     ):

@@ -63,7 +63,7 @@ FAULTS = [
     (raising(AssertionError()), 2, "step 3: AssertionError"),
     (raising(UserError("what to do")), 2, "error: what to do; continue"),
     (raising(MissingFile("what to get")), 3, "error: what to get; continue"),
-    (kill_a_loader, 2, "is killed by signal: Killed, as by a system without memory: set data.params.workers below 1"),
+    (kill_a_loader, 2, "is killed by signal: Killed, as happens without enough memory: set data.params.workers below 1"),
     (press_ctrl_c_twice, 130, "stopped at once, at step 3; continue"),
 ]
 
@@ -163,7 +163,7 @@ def test_a_process_that_waits_for_a_killed_one_says_so_and_ends(monkeypatch, cap
     with endings.told(trainer, records, module, None, "python main.py --resume RUN", company), pytest.raises(Left, match="2"):
         company._watch()
     said = capsys.readouterr().err
-    assert said.startswith("error: step 5: another process of this run ended without a word")
+    assert said.startswith("error: step 5: another process of this run ended without a message")
     assert "; continue from step 4 with\n  python main.py --resume RUN\n" in said and said.count("error: ") == 1
     (incident,) = (tmp_path / "incidents.jsonl").read_text().splitlines()
     assert json.loads(incident)["kind"] == "ended" and "without a word" in incident

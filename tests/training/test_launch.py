@@ -144,7 +144,7 @@ def test_torchrun_is_one_run_with_two_processes(tmp_path: Path, monkeypatch, roo
 def test_an_error_under_torchrun_is_told_once(tmp_path: Path, monkeypatch, root: Path) -> None:
     monkeypatch.chdir(root)
     done = torchrun(*WORDS, "-l", tmp_path / "logs", "data.params.batch_size=5")
-    assert done.returncode != 0 and done.stderr.count("cannot be dealt out evenly to 2 devices") == 1, done.stderr
+    assert done.returncode != 0 and done.stderr.count("is not divisible by 2 devices") == 1, done.stderr
     assert not (tmp_path / "logs").exists()
 
 
@@ -172,7 +172,7 @@ def test_the_end_of_one_process_ends_all_and_is_told_once(victim: str, tmp_path:
     ]
     command = [sys.executable, str(faulty), *words]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=900, check=False)
-    says = "another process of this run ended without a word" if victim == "SIGKILL" else "RuntimeError: 42"
+    says = "another process of this run ended without a message" if victim == "SIGKILL" else "RuntimeError: 42"
     assert done.returncode == 2 and done.stderr.count("error: ") == 1 and f"error: step 2: {says}" in done.stderr, done.stderr
     assert "continue from step 2 with" in done.stderr and "Traceback" not in done.stderr
     (run,) = (tmp_path / "logs").iterdir()
@@ -181,7 +181,7 @@ def test_the_end_of_one_process_ends_all_and_is_told_once(victim: str, tmp_path:
 
 
 def test_a_slip_in_the_number_of_processes_is_not_tried_out() -> None:
-    with pytest.raises(UserError, match="100000 processes on a CPU are asked for, at most 512"):
+    with pytest.raises(UserError, match="100000 processes on a CPU are requested, at most 512"):
         TrainerSettings(steps=1, accelerator="cpu", devices=100000).require_device()
 
 
@@ -199,7 +199,7 @@ def test_a_process_that_is_killed_while_it_starts_is_told_like_any_other(tmp_pat
     command = [sys.executable, str(killed), *WORDS, "trainer.params.devices=2", "-l", str(tmp_path / "logs")]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 2 and done.stderr.count("error: ") == 1, (done.returncode, done.stderr)
-    assert "error: step 0: another process of this run ended without a word" in done.stderr and "nothing was saved yet" in done.stderr
+    assert "error: step 0: another process of this run ended without a message" in done.stderr and "nothing was saved yet" in done.stderr
     (run,) = (tmp_path / "logs").iterdir()
     (incident,) = (run / "incidents.jsonl").read_text().splitlines()
-    assert "ended without a word" in incident
+    assert "ended without a message" in incident

@@ -47,7 +47,7 @@ def test_what_auto_decided_is_saved_and_kept(tmp_path: Path, monkeypatch: pytest
         assert f"{kept} on cpu" in caplog.text
         assert ("does not multiply in hardware" in caplog.text) == (steps == 3)
     incidents = [json.loads(line) for line in (run / "incidents.jsonl").read_text().splitlines()]
-    assert ["goes on in 32-true" in one["what"] for one in incidents if one["kind"] == "resume"] == [False, True]
+    assert ["continues in 32-true" in one["what"] for one in incidents if one["kind"] == "resume"] == [False, True]
 
 
 def sgd(parameters: Any) -> torch.optim.Optimizer:

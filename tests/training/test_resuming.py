@@ -78,11 +78,11 @@ STEPS = "{target: torch.optim.lr_scheduler.StepLR, partial: true, params: {step_
 REFUSED = [  # override, what the message names
     ("name=other", "name: a resumed run keeps"),
     ("seed=7", "this run has seed 23"),
-    ("model.params.autoencoder.params.initial_log_variance=-3", "model.params.autoencoder.params.initial_log_variance: only counts where"),
+    ("model.params.autoencoder.params.initial_log_variance=-3", "model.params.autoencoder.params.initial_log_variance: only has an effect"),
     ("model.params.start={target: ldm.checkpoint.load.starting_weights, params: {checkpoint: x}}", "model.params.start: a resumed run has"),
     ("model.params.optimizer.target=torch.optim.SGD", "model.params.optimizer: the optimizer's state"),
     ("model.params.optimizer.partial=false", "model.params.optimizer.partial"),
-    (f"{OPT}.amsgrad=true", f"{OPT}.amsgrad: the optimizer's state in the checkpoint does not go with it"),
+    (f"{OPT}.amsgrad=true", f"{OPT}.amsgrad: the optimizer's state in the checkpoint is incompatible"),
     (
         "model.params.scheduler={target: torch.optim.lr_scheduler.StepLR, partial: true, params: {step_size: 2}}",
         "resuming: model.params.scheduler: only ldm",
@@ -223,7 +223,7 @@ def plain(kind: Any, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ((plain(RMSprop), None), (plain(RMSprop, centered=True), None), "does not go with it"),
+        ((plain(RMSprop), None), (plain(RMSprop, centered=True), None), "is incompatible"),
         ((adam(), None), (adam(), partial(StepLR, step_size=4)), "only ldm.training's schedules"),
         ((adam(), LINEAR), (adam(), partial(StepLR, step_size=4)), "only ldm.training's schedules"),
         (
@@ -232,8 +232,8 @@ def plain(kind: Any, **more: Any) -> Any:
             "no effect",
         ),
         ((adam(), partial(ExponentialLR, gamma=0.9)), (adam(), partial(StepLR, step_size=4)), "only ldm.training's schedules"),
-        ((plain(Adagrad), None), (plain(Adagrad, initial_accumulator_value=3.0), None), "only counts where training begins"),
-        ((plain(Rprop), None), (plain(Rprop, lr=0.5), None), "only counts where training begins"),
+        ((plain(Adagrad), None), (plain(Adagrad, initial_accumulator_value=3.0), None), "only has an effect at the start of training"),
+        ((plain(Rprop), None), (plain(Rprop, lr=0.5), None), "only has an effect at the start of training"),
     ],
 )
 def test_what_the_old_state_does_not_bear_is_refused(old: Any, new: Any, said: str) -> None:
@@ -262,7 +262,7 @@ STAGE_TWO = [  # override, what is said of it: nothing where it takes effect
     (f"{OPT}.momentum=0.5", ""),
     (f"{SCHED}.warmup=7", ""),
     (f"{MODEL}.scale=0.5", "the latents' scale is part of the checkpoint"),
-    ("model.params.objective.params.initial_log_variance=1", "only counts where training begins"),
+    ("model.params.objective.params.initial_log_variance=1", "only has an effect at the start of training"),
     ("model.params.ema_of=network", "the averages"),
     ("model.params.train_conditioner=false", "the optimizer's state"),
 ]

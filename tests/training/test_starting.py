@@ -63,7 +63,7 @@ def test_a_class_vector_keeps_its_classes() -> None:
 def test_further_input_channels_change_nothing_at_first() -> None:
     old, new = model(), model(ConcatImage("low_res", 3), context_channels=None)
     after, before, told = begin(new, old)
-    assert not after["network.conv_in.weight"][:, 1:].any() and "1 of 4 input channels, the others at zero" in told
+    assert not after["network.conv_in.weight"][:, 1:].any() and "1 of 4 input channels, the others zero" in told
     z, t = torch.randn(2, 1, 8, 8), torch.tensor([3, 700])
     torch.testing.assert_close(new.network(torch.cat([z, torch.randn(2, 3, 8, 8)], dim=1), t), old.network(z, t))
     back, _, told = begin(model(), new)  # and a removed condition takes its channels with it
@@ -74,13 +74,10 @@ def test_added_and_removed_conditions_are_listed() -> None:
     plain, conditioned = model(), model(ClassEmbedding(4, 8))
     after, before, told = begin(conditioned, plain)
     assert torch.equal(after["network.time.0.weight"], before["network.time.0.weight"])
-    assert (
-        "as initialised, because they are not there: conditioner.embedding.weight, network." in told
-        and "there, but not used: network." in told
-    )
+    assert "as initialised, because they are missing: conditioner.embedding.weight, network." in told and "not used: network." in told
     after, before, told = begin(model(), conditioned)
     assert torch.equal(after["network.conv_out.weight"], before["network.conv_out.weight"])
-    assert "there, but not used: conditioner.embedding.weight" in told and float(after["scale"]) == 0.5
+    assert "not used: conditioner.embedding.weight" in told and float(after["scale"]) == 0.5
 
 
 def test_classes_inside_several_conditions() -> None:
@@ -99,7 +96,7 @@ def test_a_condition_keeps_its_weights_wherever_it_stands_among_others() -> None
         after, before, told = begin(new, old)
         theirs = next(value for key, value in before.items() if key.endswith("embedding.weight"))
         assert torch.equal(after[name][:4], theirs[:4]) and torch.equal(after[name][-1], theirs[-1])
-        assert name not in told.partition("as initialised")[2] and "there, but not used" not in told
+        assert name not in told.partition("as initialised")[2] and "not used" not in told
 
 
 def test_one_scale_becomes_that_of_every_channel() -> None:
@@ -116,7 +113,7 @@ def test_strict_is_the_default_and_names_the_way_out() -> None:
     ):
         begin_with(model(ClassEmbedding(6, 8)), start)
     assert begin_with(model(ClassEmbedding(4, 8)), start) == []
-    with pytest.raises(UserError, match="nothing in it fits"):
+    with pytest.raises(UserError, match="nothing in it matches"):
         begin_with(model(), StartingWeights({"encoder.conv_in.weight": torch.ones(1)}, "x", strict=False))
 
 

@@ -1,4 +1,4 @@
-"""Diffusion processes: what z_t is at every t."""
+"""Diffusion processes: the distribution of z_t at every t."""
 
 from ldm.diffusion.process.base import ContinuousProcess, Gaussian, Level, Process, Spacing
 from ldm.diffusion.process.discrete import DiscreteProcess, cosine, from_betas, linear, normal_kl, scaled_linear, sqrt

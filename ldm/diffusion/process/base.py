@@ -1,7 +1,7 @@
 """What a diffusion process is: z_t = alpha_t z_0 + sigma_t eps at a time t, for any alpha and sigma.
 
-Time grows with noise, everywhere in this project: clean data first, noise last. To add a process, derive a class from `Process`
-(discrete times) or `ContinuousProcess` (real ones) and say what alpha_t and sigma_t are.
+Time grows with noise everywhere in this project: clean data first, noise last. To add a process, derive from `Process` (discrete
+timesteps) or `ContinuousProcess` (real times) and define alpha_t and sigma_t.
 """
 
 import math
@@ -16,7 +16,7 @@ from ldm.diffusion.process.times import TimeDistribution, Uniform
 from ldm.ranges import number, positive
 from ldm.rng import StepRNG
 
-Spacing = Callable[[int], Sequence[float]]  # number of steps -> every time a sampler stops at, the noisiest first, the landing place last
+Spacing = Callable[[int], Sequence[float]]  # number of steps -> times of a sampler in decreasing order, the final time included
 
 
 class Gaussian(NamedTuple):
@@ -27,13 +27,13 @@ class Gaussian(NamedTuple):
 
 
 class Level(NamedTuple):
-    """What a process is at times t `(B,)`; every entry is shaped to multiply latents `(B, C, h, w)`.
+    """Coefficients of a process at times t `(B,)`; every entry is shaped to multiply latents `(B, C, h, w)`.
 
     Attributes:
         alpha, sigma: z_t = alpha z_0 + sigma eps.
-        d_alpha, d_sigma: their derivatives in t; None where time is discrete.
+        d_alpha, d_sigma: their derivatives in t; None for discrete timesteps.
         c_skip, c_out: the clean latent is c_skip z_t + c_out F for a network that predicts F (Karras et al., 2022, Eq. 7);
-            None where a process does not define them.
+            None if the process does not define them.
     """
 
     alpha: Tensor
@@ -45,12 +45,12 @@ class Level(NamedTuple):
 
 
 class Process(nn.Module, ABC):
-    """q(z_t | z_0) at every t, and what depends on the kind of time: where it is drawn, where steps lie, what a network is told.
+    """q(z_t | z_0) at every t, and what depends on the kind of time: how it is drawn, the sampling steps, the network's inputs.
 
     Attributes:
         first: the noisiest time, where sampling starts.
-        clean: the time of clean data, where it ends.
-        ode_divides_by_alpha: whether the coordinates of `ode` do not exist where alpha is 0.
+        clean: the time of clean data, where sampling ends.
+        ode_divides_by_alpha: whether the coordinates of `ode` are undefined where alpha is 0.
     """
 
     first: float
@@ -59,7 +59,7 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def at(self, t: Tensor | float, like: Tensor) -> Level:
-        """alpha, sigma and what else is known at t, a number or `(B,)`, shaped to multiply `like` `(B, C, h, w)`."""
+        """Coefficients at t, a number or `(B,)`, shaped to multiply `like` `(B, C, h, w)`."""
 
     @abstractmethod
     def draw_times(self, random: StepRNG, device: torch.device) -> Tensor:
@@ -67,22 +67,22 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def spacings(self) -> Mapping[str, Spacing]:
-        """Ways to place sampling steps, by name; "uniform" is the one to use where nothing else is said."""
+        """Spacings of sampling steps by name; "uniform" is the default."""
 
     @abstractmethod
     def fraction(self, t: float) -> float:
-        """Share of the way from clean data (0) to noise (1), for intervals of guidance."""
+        """Position of t between clean data (0) and noise (1), for guidance intervals."""
 
     def time(self, t: float, like: Tensor) -> Tensor:
-        """A time as `(B,)` on the device of `like` `(B, ...)`."""
+        """Time t repeated as `(B,)`, on the device of `like` `(B, ...)`."""
         return torch.full((len(like),), t, device=like.device, dtype=like.dtype)
 
     def network_time(self, t: Tensor) -> Tensor:
-        """What the network is told about times t `(B,)`."""
+        """The time input of the network for times t `(B,)`."""
         return t
 
     def scale_input(self, z_t: Tensor, t: Tensor) -> Tensor:
-        """What the network is given of z_t `(B, C, h, w)`."""
+        """The latent input of the network for z_t `(B, C, h, w)`."""
         return z_t
 
     def begin(self, noise: Tensor) -> Tensor:
@@ -98,12 +98,12 @@ class Process(nn.Module, ABC):
         return self.at(t, like).sigma
 
     def half_log_snr(self, t: Tensor | float, like: Tensor) -> Tensor:
-        """lambda_t = log(alpha_t / sigma_t): minus infinity where nothing of z_0 is left."""
+        """lambda_t = log(alpha_t / sigma_t); minus infinity where alpha_t is 0."""
         level = self.at(t, like)
         return torch.log(level.alpha / level.sigma)
 
     def same_as(self, other: "Process") -> bool:
-        """Whether z_t, and what a network is given and told of it, are the same at every t."""
+        """Whether z_t and the network's inputs are the same at every t."""
         if type(self) is not type(other) or (self.first, self.clean) != (other.first, other.clean):
             return False
         times = [self.clean + (self.first - self.clean) * i / 16 for i in range(1, 17)]
@@ -112,14 +112,14 @@ class Process(nn.Module, ABC):
         )
 
     def _seen(self, t: float) -> list[float]:
-        """What `same_as` compares at a time."""
+        """Values that `same_as` compares at a time."""
         one = torch.ones(1, 1)
         level, time = self.at(t, one), self.time(t, one)
         return [float(x) for x in (level.alpha, level.sigma, self.network_time(time), self.scale_input(one, time))]
 
     @property
     def pure_noise(self) -> bool:
-        """Whether nothing of z_0 is left at the first time, so that the noise alone no longer tells z_0."""
+        """Whether alpha is 0 at the first time, so that z_0 cannot be computed from z_t and the noise there."""
         return bool(self.at(self.first, torch.zeros(1, 1)).alpha == 0)
 
     def add_noise(self, z_0: Tensor, t: Tensor | float, eps: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class Process(nn.Module, ABC):
         return level.alpha * z_0 + level.sigma * eps
 
     def posterior(self, z_0: Tensor, z_t: Tensor, t: Tensor | float, s: Tensor | float) -> Gaussian:
-        """q(z_s | z_t, z_0) for s < t (App. B; Kingma et al., 2021, Eq. 27): of neighbouring times the reverse step of DDPM."""
+        """q(z_s | z_t, z_0) for s < t (App. B; Kingma et al., 2021, Eq. 27); for neighbouring timesteps the reverse step of DDPM."""
         at_t, at_s = self.at(t, z_t), self.at(s, z_t)
         alpha_ts = at_t.alpha / at_s.alpha
         variance_ts = at_t.sigma**2 - alpha_ts**2 * at_s.sigma**2
@@ -136,35 +136,35 @@ class Process(nn.Module, ABC):
         return Gaussian(mean, variance_ts * at_s.sigma**2 / at_t.sigma**2)
 
     def ode(self, t: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates of the probability-flow ODE at t: (scale, clock). It is d(z / scale) / d(clock) = `drift`.
+        """Coordinates (scale, clock) of the probability-flow ODE at t, in which d(z / scale) / d(clock) = `drift`.
 
-        Those of Karras et al. (2022) by default: z / alpha against sigma / alpha, in which the drift is the noise.
+        By default those of Karras et al. (2022): z / alpha as a function of sigma / alpha, in which the drift is the noise.
         """
         level = self.at(t, like)
         return level.alpha, level.sigma / level.alpha
 
     def drift(self, z_0: Tensor, eps: Tensor, t: float) -> Tensor:
-        """Slope of the ODE in the coordinates of `ode`, for a predicted clean latent and noise `(B, C, h, w)`."""
+        """Right-hand side of the ODE in the coordinates of `ode`, for a predicted clean latent and noise `(B, C, h, w)`."""
         return eps
 
 
 class ContinuousProcess(Process):
-    """A process whose times are real numbers, so that alpha and sigma have derivatives and velocity is defined.
+    """A process with real times, so that alpha and sigma have derivatives and the velocity is defined.
 
     Args:
         first: the noisiest time.
         clean: the time of clean data.
-        times: how times are drawn in training; uniform if None.
-        shift: of sampling steps towards noise, for large images (Esser et al., 2024, Eq. 23); 1 is none.
-        time_scale: the network is told `time_scale * t`.
-        time_reversed: the network is told `time_scale * (first - t)`, as networks are that count time from noise to data.
+        times: distribution of times in training; uniform if None.
+        shift: shift of the sampling steps towards noise, for large images (Esser et al., 2024, Eq. 23); 1 disables it.
+        time_scale: the time input of the network is `time_scale * t`.
+        time_reversed: the time input is `time_scale * (first - t)`, for networks whose time runs from noise to data.
 
     Raises:
-        ValueError: numbers out of range, or `times` that are none of the process.
+        ValueError: numbers out of range, or `times` outside the process.
     """
 
     ode_divides_by_alpha = False
-    beyond_first = False  # whether there are times of more noise than sampling begins with
+    beyond_first = False  # whether training may use noisier times than sampling starts with
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class ContinuousProcess(Process):
         return {"uniform": self.uniform}
 
     def uniform(self, steps: int) -> list[float]:
-        """Evenly spread from the first time to the clean one, then shifted."""
+        """Evenly spaced from the first time to the clean one, then shifted."""
         fractions = (1.0 - i / steps for i in range(1, steps))
         shifted = (self.shift * f / (1.0 + (self.shift - 1.0) * f) for f in fractions)
         return [self.first, *(self.clean + f * (self.first - self.clean) for f in shifted), self.clean]
@@ -216,7 +216,7 @@ class ContinuousProcess(Process):
         return self.time_scale * (self.first - t if self.time_reversed else t)
 
     def ode(self, t: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Time itself: dz / dt is the velocity."""
+        """Time itself is the clock: dz / dt is the velocity."""
         return torch.ones((), dtype=like.dtype, device="cpu"), torch.tensor(t, dtype=like.dtype, device="cpu")
 
     def drift(self, z_0: Tensor, eps: Tensor, t: float) -> Tensor:

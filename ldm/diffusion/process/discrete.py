@@ -1,6 +1,6 @@
-"""Discrete times: tables of alpha_t and sigma_t, from the betas of a forward chain (App. B, Eq. 4).
+"""Discrete timesteps: tables of alpha_t and sigma_t, from the betas of a forward chain (App. B, Eq. 4).
 
-alpha_t and sigma_t are the paper's: alpha_t^2 + sigma_t^2 = 1. Much code elsewhere calls alpha_t^2 "alphas_cumprod".
+alpha_t and sigma_t are the paper's: alpha_t^2 + sigma_t^2 = 1. Other code often calls alpha_t^2 "alphas_cumprod".
 Index t = 0 ... T-1 stands for the paper's 1 ... T; t = -1 stands for clean data (alpha = 1, sigma = 0).
 """
 
@@ -20,7 +20,7 @@ from ldm.rng import StepRNG
 class DiscreteProcess(Process):
     """alpha_t and sigma_t for all t, from the betas of the forward chain.
 
-    Buffers are derived, so they are never part of a checkpoint. They hold one entry more than T: entry 0 is clean data.
+    Buffers are derived and never part of a checkpoint. They have T + 1 entries: entry 0 is clean data.
 
     Args:
         betas: `(T,)` in (0, 1], float64 to keep the cumulative product exact.
@@ -45,7 +45,7 @@ class DiscreteProcess(Process):
         return Level(*(table[index].to(like.dtype).view(shape) for table in (self._alpha, self._sigma)))
 
     def exact(self) -> Level:
-        """alpha and sigma at t = 0 ... T-1 in float64, `(T,)` on the CPU: where little is left of z_0, float32 has no alpha / sigma."""
+        """alpha and sigma at t = 0 ... T-1 in float64, `(T,)` on the CPU: float32 is not precise enough for small alpha / sigma."""
         squared = torch.cumprod(1.0 - self.betas, dim=0)
         return Level(squared.sqrt(), (1.0 - squared).sqrt())
 
@@ -80,11 +80,11 @@ def normal_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_
     return 0.5 * (other_log_variance - log_variance + ratio + (mean - other_mean) ** 2 * torch.exp(-other_log_variance) - 1.0)
 
 
-# The tables below are made on the CPU even where models are built on the meta device: their values are checked.
+# The tables below are computed on the CPU even if the model is built on the meta device, because their values are checked.
 
 
 def _check(T: int, **betas: float) -> None:
-    """Validate the number of times and the smallest and largest beta."""
+    """Validate the number of timesteps and the smallest and largest beta."""
     integer(2, 1_000_000, T=T)
     share(**betas)
     if any(value == 0 for value in betas.values()):
@@ -92,7 +92,7 @@ def _check(T: int, **betas: float) -> None:
 
 
 def _schedule(betas: Tensor, zero_terminal_snr: bool) -> DiscreteProcess:
-    """Stretch alpha_t so that it ends at 0 and begins where it began (Lin et al., 2024, Algorithm 1), if asked to."""
+    """With `zero_terminal_snr`, rescale alpha_t so that it ends at 0 and its first value is kept (Lin et al., 2024, Algorithm 1)."""
     if zero_terminal_snr:
         alpha = torch.cumprod(1.0 - betas, dim=0).sqrt()
         alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
@@ -102,7 +102,7 @@ def _schedule(betas: Tensor, zero_terminal_snr: bool) -> DiscreteProcess:
 
 
 def scaled_linear(T: int = 1000, start: float = 0.0015, end: float = 0.0195, zero_terminal_snr: bool = False) -> DiscreteProcess:
-    """Linear in sqrt(beta): what the paper's code calls "linear" (but for the word, nothing about it is linear in beta)."""
+    """Linear in sqrt(beta): what the paper's code calls "linear", although it is not linear in beta."""
     _check(T, start=start, end=end)
     return _schedule(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64, device="cpu") ** 2, zero_terminal_snr)
 

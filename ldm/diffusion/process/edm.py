@@ -1,4 +1,4 @@
-"""z_t = z_0 + sigma eps, where time is sigma itself: EDM, whose networks see unit variance, and the older process without scaling."""
+"""z_t = z_0 + sigma eps, with sigma as time: EDM, which scales the network's input to unit variance, and the unscaled VE process."""
 
 import math
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ class EDM(ContinuousProcess):
     Args:
         sigma_data: standard deviation of latents.
         sigma_min, sigma_max: of sampling; the last step goes from `sigma_min` to 0.
-        rho: how much steps crowd near clean data.
-        times: how sigma is drawn in training; log-normal with the paper's numbers if None.
+        rho: larger values put more steps near clean data.
+        times: distribution of sigma in training; log-normal with the paper's parameters if None.
     """
 
     beyond_first = True
@@ -57,18 +57,18 @@ class EDM(ContinuousProcess):
         return {"uniform": self.karras, "karras": self.karras}
 
     def karras(self, steps: int) -> list[float]:
-        """Evenly spread in sigma^(1 / rho), then 0 (Karras et al., 2022, Eq. 5)."""
+        """Evenly spaced in sigma^(1 / rho), then 0 (Karras et al., 2022, Eq. 5)."""
         high, low = self.first ** (1.0 / self.rho), self.sigma_min ** (1.0 / self.rho)
         return [*((high + i / max(steps - 1, 1) * (low - high)) ** self.rho for i in range(steps)), 0.0]
 
     def fraction(self, t: float) -> float:
-        """The share of steps that lie below t."""
+        """Share of the sampling steps below t."""
         high, low = self.first ** (1.0 / self.rho), self.sigma_min ** (1.0 / self.rho)
         return min(max((t ** (1.0 / self.rho) - low) / (high - low), 0.0), 1.0)
 
 
 class VarianceExploding(ContinuousProcess):
-    """alpha = 1, sigma = t (Song et al., 2021; Karras et al., 2022, Table 1, "VE"): the network is given z_t as it is, and predicts
+    """alpha = 1, sigma = t (Song et al., 2021; Karras et al., 2022, Table 1, "VE"): the network takes the unscaled z_t and predicts
     (z_0 - z_t) / sigma; goes with `parameterization: edm`.
 
     Args:
@@ -91,7 +91,7 @@ class VarianceExploding(ContinuousProcess):
         return self.first * noise
 
     def uniform(self, steps: int) -> list[float]:
-        """Evenly spread in ln(sigma), then 0."""
+        """Evenly spaced in ln(sigma), then 0."""
         ratio = self.sigma_min / self.first
         return [*(self.first * ratio ** (i / max(steps - 1, 1)) for i in range(steps)), 0.0]
 

@@ -1,14 +1,13 @@
-"""Where sampling steps lie among T discrete times.
+"""Spacings of sampling steps over T discrete timesteps.
 
-A list of times is decreasing and names every place a sampler stops at: the noisiest first, the landing place last. -1 is
-clean data, so S steps take S + 1 times.
+A spacing is a decreasing list of timesteps, from the noisiest to the final one. -1 is clean data, so S steps need S + 1 timesteps.
 """
 
 import torch
 
 
 def uniform(T: int, steps: int) -> list[int]:
-    """Exactly `steps` steps, evenly spread, from the noisiest time T-1 to clean data.
+    """Exactly `steps` evenly spaced steps from the noisiest timestep T-1 to clean data.
 
     Raises:
         ValueError: if `steps` is not in 1 ... T.
@@ -18,7 +17,7 @@ def uniform(T: int, steps: int) -> list[int]:
 
 
 def linspace(T: int, steps: int) -> list[int]:
-    """`steps` times spread from T-1 to 0 and rounded, then clean data: the spacing of DiT's ancestral sampling.
+    """`steps` evenly spaced timesteps from T-1 to 0, rounded, then clean data: the spacing of DiT's ancestral sampling.
 
     Raises:
         ValueError: if `steps` is not in 1 ... T.
@@ -28,21 +27,21 @@ def linspace(T: int, steps: int) -> list[int]:
 
 
 def original_uniform(T: int, steps: int) -> list[int]:
-    """The spacing of the original DDIM code: every (T // steps)-th time from 1 on, landing on time 0, which is not clean.
+    """The spacing of the original DDIM code: every (T // steps)-th timestep from 1 on, ending at timestep 0, which is not clean.
 
-    It makes more steps than asked for where `steps` does not divide T.
+    It gives more steps than requested if `steps` does not divide T.
 
     Raises:
-        ValueError: where the original fails, because its first time would be T.
+        ValueError: where the original fails, because its first timestep would be T.
     """
     times = [t + 1 for t in range(0, T, T // steps)] if 1 <= steps <= T else [T]
     if times[-1] >= T:
-        raise ValueError(f"the original spacing has no {steps} of {T} steps: its first time would be {times[-1]}")
+        raise ValueError(f"the original spacing does not support {steps} of {T} steps: its first timestep would be {times[-1]}")
     return [*reversed(times), 0]
 
 
 def original_quadratic(T: int, steps: int) -> list[int]:
-    """The original's quadratic spacing up to 0.8 T, landing on time 0."""
+    """The original's quadratic spacing up to 0.8 T, ending at timestep 0."""
     times = (torch.linspace(0, (0.8 * T) ** 0.5, steps, dtype=torch.float64) ** 2).long() + 1
     return [*reversed(times.tolist()), 0]
 

@@ -1,4 +1,4 @@
-"""How times are drawn in training: maps from uniform numbers to times, so that one counter gives one time."""
+"""Distributions of times in training, as maps from uniform random numbers to times: one random number gives one time."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ldm.ranges import number, positive
 
-EDGE = 1e-7  # uniform numbers are kept this far from 0 and 1, where normal ones are infinite
+EDGE = 1e-7  # uniform numbers are clamped this far from 0 and 1, where the normal quantile is infinite
 
 
 class TimeDistribution(ABC):
-    """A distribution of times, as the inverse of its distribution function."""
+    """A distribution of times, given by its quantile function."""
 
     @abstractmethod
     def __call__(self, u: Tensor) -> Tensor:
@@ -38,10 +38,10 @@ class Uniform(TimeDistribution):
 
 
 class LogitNormal(TimeDistribution):
-    """log(t / (1 - t)) is normal: times in (0, 1) with more in the middle (Esser et al., 2024, Eq. 19).
+    """log(t / (1 - t)) is normal: times in (0, 1), concentrated in the middle (Esser et al., 2024, Eq. 19).
 
     Args:
-        mean: positive values move times towards noise.
+        mean: positive values shift times towards noise.
         std: of the normal distribution.
     """
 
@@ -84,11 +84,11 @@ class LogUniform(TimeDistribution):
 
 
 class Shifted(TimeDistribution):
-    """Times in (0, 1) moved towards noise, for large images: t -> k t / (1 + (k - 1) t) (Esser et al., 2024, Eq. 23).
+    """Times in (0, 1) shifted towards noise, for large images: t -> k t / (1 + (k - 1) t) (Esser et al., 2024, Eq. 23).
 
     Args:
-        times: what is shifted.
-        shift: k; 1 changes nothing. The square root of the ratio of the numbers of latent pixels is a good start.
+        times: the distribution to shift.
+        shift: k; 1 changes nothing. The square root of the ratio of the numbers of latent pixels is a good starting point.
     """
 
     def __init__(self, times: TimeDistribution, shift: float) -> None:

@@ -1,4 +1,4 @@
-"""Samplers: plain functions over one `denoise(z_t, t)`, for every process. To add one, write the function and name it here or in
+"""Samplers: plain functions of `denoise(z_t, t)` that work with every process. To add one, write the function and name it here or in
 a config."""
 
 from ldm.diffusion.sampling.ddim import ddim

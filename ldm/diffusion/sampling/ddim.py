@@ -25,10 +25,10 @@ def ddim(
         denoise: (z_t, t) -> Prediction.
         z_T: `(B, C, h, w)` at the first of the times, see `Process.begin`.
         process: the model's.
-        times: every place to stop at, the noisiest first: see `Process.spacings`.
-        noise: source of fresh noise, one stream per image; not asked when eta is 0.
-        eta: 0 is deterministic; 1 with all T times is ancestral sampling.
-        hooks: what happens around every step.
+        times: decreasing, the noisiest first: see `Process.spacings`.
+        noise: source of fresh noise, one stream per image; not used if eta is 0.
+        eta: 0 is deterministic; 1 with all T timesteps is ancestral sampling.
+        hooks: called around every step.
 
     Returns:
         The latent at the last time, `(B, C, h, w)`.

@@ -19,16 +19,16 @@ def ddpm(
     hooks: Hooks = NO_HOOKS,
     v: float = 0.0,
 ) -> Tensor:
-    """Draw each z_s from q(z_s | z_t, z_0) with the predicted z_0; with all T times this is the chain of the paper.
+    """Draw each z_s from q(z_s | z_t, z_0) with the predicted z_0; with all T timesteps this is the chain of the paper.
 
     Args:
         denoise: (z_t, t) -> Prediction.
         z_T: `(B, C, h, w)` at the first of the times, see `Process.begin`.
         process: the model's.
-        times: every place to stop at, the noisiest first: see `Process.spacings`.
+        times: decreasing, the noisiest first: see `Process.spacings`.
         noise: source of fresh noise, one stream per image.
-        hooks: what happens around every step.
-        v: the variance lies this share of the way from the posterior's, its lower bound, to that of q(z_t | z_s), its upper.
+        hooks: called around every step.
+        v: interpolates the variance from its lower bound, the posterior's (0), to its upper bound, that of q(z_t | z_s) (1).
 
     Returns:
         The latent at the last time, `(B, C, h, w)`.

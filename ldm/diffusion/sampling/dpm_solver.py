@@ -1,6 +1,6 @@
 """DPM-Solver++ (Lu et al., 2022), second order multistep, as an ODE and as an SDE.
 
-Both integrate exactly but for the predicted clean latent, which they extrapolate in half the log signal-to-noise ratio
+Both integrate exactly except for the predicted clean latent, which they extrapolate in half the log signal-to-noise ratio
 lambda = log(alpha / sigma).
 """
 
@@ -36,12 +36,12 @@ def dpm_solver_sde(
     noise: Noise,
     hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
-    """SDE-DPM-Solver++(2M): stochastic, one evaluation per step. Arguments as in `plms`, and `noise` is drawn from."""
+    """SDE-DPM-Solver++(2M): stochastic, one evaluation per step. Arguments as in `plms`; `noise` is used."""
     return _multistep(denoise, z_T, process, times, noise, hooks)
 
 
 def _multistep(denoise: Denoise, z: Tensor, process: Process, times: Sequence[float], noise: Noise | None, hooks: Hooks) -> Tensor:
-    previous: tuple[Tensor, Tensor] | None = None  # clean latent and lambda of the step before
+    previous: tuple[Tensor, Tensor] | None = None  # predicted clean latent and lambda of the previous step
     for t, s in step_pairs(times):
         z = hooks.before(z, t)
         z_0 = denoise(z, t).z_0

@@ -1,6 +1,6 @@
 """Euler's and Heun's methods on the probability-flow ODE (Karras et al., 2022, Algorithms 1 and 2).
 
-They step in the coordinates in which the process gives its ODE: time and velocity for flows and EDM; for discrete times
+They step in the coordinates in which the process defines its ODE: time and velocity for flows and EDM; for discrete timesteps
 x = z / alpha and sigma / alpha, where dx / d(sigma / alpha) = eps.
 """
 
@@ -23,7 +23,7 @@ def euler(
     noise: Noise,
     hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
-    """First order, deterministic, one evaluation per step; for discrete times the same as DDIM. Arguments and errors as in `plms`."""
+    """First order, deterministic, one evaluation per step; same as DDIM for discrete timesteps. Arguments and errors as in `plms`."""
     require_ode("euler", process, times)
     z = z_T
     for t, s in step_pairs(times):
@@ -46,13 +46,13 @@ def heun(
     churn_noise: float = 1.0,
     at_clean: bool = False,
 ) -> Tensor:
-    """Second order, two evaluations per step but for the last, onto clean data. Arguments and errors as in `plms`, and:
+    """Second order, two evaluations per step except for the last one. Arguments and errors as in `plms`, and:
 
     Args:
-        churn: S_churn of Algorithm 2: noise that is added before every step, for processes whose alpha is 1 (EDM); 0 is deterministic.
-        churn_between: S_min and S_max: only at these sigma.
-        churn_noise: S_noise: the standard deviation of what is added.
-        at_clean: two evaluations for the last step too, for networks that have an answer at the clean time (velocity).
+        churn: S_churn of Algorithm 2, noise added before every step, for processes with alpha = 1 (EDM); 0 is deterministic.
+        churn_between: S_min and S_max, the range of sigma in which noise is added.
+        churn_noise: S_noise, the standard deviation of the added noise.
+        at_clean: use two evaluations in the last step too, for networks that are defined at the clean time (velocity).
     """
     require_ode("heun", process, times)
     if churn and not isinstance(process, EDM):
@@ -73,7 +73,7 @@ def heun(
 
 
 def _step(process: Process, z: Tensor, slope: Tensor, t: float, s: float) -> Tensor:
-    """From t to s along a slope."""
+    """One step from t to s along a slope."""
     scale_t, clock_t = process.ode(t, z)
     scale_s, clock_s = process.ode(s, z)
     return scale_s * (z / scale_t + (clock_s - clock_t) * slope)

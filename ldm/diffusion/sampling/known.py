@@ -1,4 +1,4 @@
-"""Known regions put back before every step: inpainting with a model that was not trained for it."""
+"""Known regions replaced before every step: inpainting with a model that was not trained for it."""
 
 from torch import Tensor
 
@@ -7,14 +7,14 @@ from ldm.diffusion.sampling.steps import Hooks, Noise
 
 
 def known_region(known: Tensor, mask: Tensor, process: Process, noise: Noise) -> Hooks:
-    """Before every step, z_t outside the mask becomes the known latent noised to the same t.
+    """Before every step, replace z_t outside the mask by the known latent noised to the same t.
 
-    The original samplers' `mask` is the other way round. What follows the last step is the caller's: the predicted clean
-    latent outside the mask is near the known one, not equal to it.
+    The mask of the original samplers is the inverse of this one. The caller handles the last step, after which the clean latent outside
+    the mask is close to the known one but not equal to it.
 
     Args:
         known: clean latent `(B, c, h, w)`.
-        mask: `(B, 1, h, w)`, 1 where the model is free.
+        mask: `(B, 1, h, w)`, 1 where the model generates.
         process: the model's.
         noise: source of fresh noise, one stream per image.
     """

@@ -28,15 +28,15 @@ def plms(
         denoise: (z_t, t) -> Prediction.
         z_T: `(B, C, h, w)` at the first of the times, see `Process.begin`.
         process: the model's.
-        times: every place to stop at, the noisiest first: see `Process.spacings`.
+        times: decreasing, the noisiest first: see `Process.spacings`.
         noise: not used; the method is deterministic.
-        hooks: what happens around every step.
+        hooks: called around every step.
 
     Returns:
         The latent at the last time, `(B, C, h, w)`.
 
     Raises:
-        ValueError: a process of which nothing of z_0 is left at the first time.
+        ValueError: alpha is 0 at the first time.
     """
 
     require_alpha("plms", process, times)
@@ -53,7 +53,7 @@ def plms(
             weights = ADAMS_BASHFORTH[len(past) - 1]
             direction = sum((w * e for w, e in zip(weights[1:], reversed(past), strict=True)), weights[0] * eps)
         else:
-            # With a single step there is no next time to look at: look at the same one again.
+            # With a single step there is no next time: evaluate at the same time again.
             ahead = s if i + 2 < len(times) else t
             direction = (eps + denoise(step(z, eps, t, s)[0], ahead).eps) / 2
         z, z_0 = step(z, torch.as_tensor(direction), t, s)

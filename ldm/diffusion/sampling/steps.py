@@ -1,4 +1,4 @@
-"""What samplers share: noise, hooks around steps, and the pairs of times that steps lead from and to."""
+"""What samplers share: noise, hooks around steps, and the start and end time of every step."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ def _as_it_came(z_s: Tensor, z_0: Tensor, t: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What happens around every step of a sampler.
+    """Functions called around every step of a sampler.
 
     Attributes:
-        before: (z_t, t) -> the z_t to go on with, e.g. with known regions put back.
-        after: (z_s, z_0 as predicted for this step, t) -> the z_s to go on with; also the place to look at progress.
+        before: (z_t, t) -> z_t to continue with, e.g. with known regions replaced.
+        after: (z_s, predicted z_0 of this step, t) -> z_s to continue with; also called to report progress.
     """
 
     before: Callable[[Tensor, float], Tensor] = _as_it_is
@@ -34,14 +34,14 @@ class Hooks:
 
 NO_HOOKS = Hooks()
 
-Sampler = Callable[..., Tensor]  # (denoise, z_T, process, times, *, noise, hooks, ...) -> z_0; ValueError for a process it cannot do
+Sampler = Callable[..., Tensor]  # (denoise, z_T, process, times, *, noise, hooks, ...) -> z_0; ValueError for an unsupported process
 
 
 def last_part(times: Sequence[float], strength: float) -> Sequence[float]:
-    """The last steps of a list, to begin from a noised image instead of noise (image to image).
+    """The last steps of a spacing, to start from a noised image instead of noise (image to image).
 
     Args:
-        times: decreasing, ending at the landing place.
+        times: decreasing, the final time included.
         strength: share of the steps that are kept, at least one; 1 keeps all.
 
     Raises:
@@ -54,25 +54,25 @@ def last_part(times: Sequence[float], strength: float) -> Sequence[float]:
 
 
 def step_pairs(times: Sequence[float]) -> Iterator[tuple[float, float]]:
-    """(t, the next time s) of every step."""
+    """(t, next time s) of every step."""
     return pairwise(times)
 
 
 def require_alpha(sampler: str, process: Process, times: Sequence[float]) -> None:
-    """For samplers that divide by alpha.
+    """Check, for a sampler that divides by alpha, that alpha is not 0.
 
     Raises:
         ValueError: alpha is 0 at the first time.
     """
     if process.pure_noise and times[0] == process.first:
-        raise ValueError(f"sampler {sampler} divides by alpha, which is 0 where this process begins: use ddim or dpm_solver")
+        raise ValueError(f"sampler {sampler} divides by alpha, which is 0 at the first time of this process: use ddim or dpm_solver")
 
 
 def require_ode(sampler: str, process: Process, times: Sequence[float]) -> None:
-    """For samplers that step along the ODE in the coordinates that the process gives.
+    """Check, for a sampler that steps along the ODE in the process's coordinates, that these are defined.
 
     Raises:
-        ValueError: they do not exist at the first time.
+        ValueError: they are not at the first time.
     """
     if process.ode_divides_by_alpha:
         require_alpha(sampler, process, times)

@@ -19,11 +19,11 @@ def unipc(
     noise: Noise,
     hooks: Hooks = NO_HOOKS,
 ) -> Tensor:
-    """One evaluation per step: it corrects the step that led here and predicts the next. Arguments as in `plms`."""
+    """One evaluation per step: it corrects the previous step and predicts the next one. Arguments as in `plms`."""
     z = z_T
     lambdas: list[Tensor] = []  # of the last two times
     models: list[Tensor] = []  # predicted clean latents there
-    came_from: tuple[Tensor, float] | None = None  # (z, t) before the step that led here
+    came_from: tuple[Tensor, float] | None = None  # (z, t) before the previous step
     for t, s in step_pairs(times):
         z = hooks.before(z, t)
         lambda_t = process.half_log_snr(t, z)
@@ -49,7 +49,7 @@ def _step(
     lambda_s: Tensor,
     model_s: Tensor | None,
 ) -> Tensor:
-    """From t to s; with the prediction at s it is the corrector, without it the predictor."""
+    """One step from t to s: the corrector if the prediction at s is given, else the predictor."""
     hh = -(lambda_s - lambdas[-1])
     B = torch.expm1(hh)  # for data prediction h_phi_1 and B(h) are the same
     alpha_s = process.alpha(s, z)

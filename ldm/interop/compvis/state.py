@@ -106,7 +106,7 @@ def discrete(model: LatentDiffusion) -> DiscreteProcess:
         UserError: one that these checkpoints have no place for.
     """
     if not isinstance(model.process, DiscreteProcess):
-        raise UserError(f"CompVis checkpoints hold models with discrete times, not {type(model.process).__name__}")
+        raise UserError(f"CompVis checkpoints support discrete timesteps only, not {type(model.process).__name__}")
     return model.process
 
 

@@ -69,8 +69,8 @@ def check_widths(where: str, p: dict[str, Any], groups: int = GROUPS) -> None:
     for mult in p["width_mult"]:
         if p["width"] * mult % groups:
             raise UserError(
-                f"{where}: width {p['width']} * {mult} = {p['width'] * mult} channels are no multiple of {groups}: diffusers has norms of "
-                f"{groups} groups, here there are fewer"
+                f"{where}: width {p['width']} * {mult} = {p['width'] * mult} channels are not a multiple of {groups}: diffusers uses norms "
+                f"with {groups} groups, here there are fewer"
             )
 
 

@@ -95,7 +95,9 @@ def _write_model(model: LatentDiffusion, node: Node, folder: Path, size: int | N
 
 def _discrete(model: LatentDiffusion) -> DiscreteProcess:
     if not isinstance(model.process, DiscreteProcess):
-        raise UserError(f"process {type(model.process).__name__}: expected one with discrete times (linear, scaled_linear, cosine, ...)")
+        raise UserError(
+            f"process {type(model.process).__name__}: expected one with discrete timesteps (linear, scaled_linear, cosine, ...)"
+        )
     return model.process
 
 

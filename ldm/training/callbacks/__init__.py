@@ -1,1 +1,1 @@
-"""What happens around training steps: checkpoints, validation, metrics, ends."""
+"""Callbacks of training: checkpoints, validation, metrics, and the end of a run."""

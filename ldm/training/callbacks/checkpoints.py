@@ -1,4 +1,4 @@
-"""Saving: full state to go on from, EMA weights to use, and a clean stop on Ctrl-C or SIGTERM."""
+"""Checkpoints: full state for resuming, EMA weights for use, and a clean stop on Ctrl-C or SIGTERM."""
 
 import logging
 import os
@@ -19,24 +19,24 @@ from ldm.training.callbacks.metrics import MetricLogger
 from ldm.training.finite import unfinite
 from ldm.training.module import TrainingModule
 from ldm.training.optim.muon import Muon
-from ldm.training.posthoc import PowerAverages
+from ldm.training.posthoc import PowerEMA
 
 log = logging.getLogger(__name__)
 FORMAT = 1
-WIDENED = "Muon orthogonalised in bfloat16 when the run began, which this {} does not multiply in hardware: it goes on in float32"
+WIDENED = "Muon orthogonalised in bfloat16 when the run began, which this {} does not multiply in hardware: it continues in float32"
 
 
 class Checkpoints(pl.Callback):
-    """`checkpoints/step-<n>.ckpt` (full state), `last` pointing at the newest, and weights as safetensors beside it.
+    """Writes `checkpoints/step-<n>.ckpt` (full state), the link `last` to the newest, and weights as safetensors beside it.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         every: steps between checkpoints.
-        seconds: of training between checkpoints, beside those; none is never.
-        keep: full checkpoints to keep; weights are thinned alike.
-        metadata: goes into both files: the resolved config, and where the first stage came from.
-        state: full state of the run that is resumed; its optimizers, schedules and EMA are loaded once they exist.
-        records: of the run; a checkpoint holds what they have of an unfinished interval.
+        seconds: seconds of training between additional checkpoints; None disables them.
+        keep: number of full checkpoints to keep; the same weights are kept.
+        metadata: saved in both files: the resolved config, and the origin of the first stage.
+        state: full state of the resumed run; its optimizers, schedules and EMA are loaded once they exist.
+        records: metric logger of the run, whose unfinished interval is saved with a checkpoint.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Checkpoints(pl.Callback):
             self._set_aside(pl_module.step)
 
     def _set_aside(self, step: int) -> None:
-        """Files of a later step belong to a branch that this run leaves: keep them, but out of its way."""
+        """Files of later steps belong to a branch that this run abandons: move them aside."""
         aside = self.folder / "abandoned"
         pairs = ((self.folder, aside), (self.folder / "posthoc", aside / "posthoc"), (self.folder.parent / "images", aside / "images"))
         for folder, to in pairs:
@@ -85,9 +85,9 @@ class Checkpoints(pl.Callback):
             return
         ends = trainer.should_stop or trainer.is_last_batch
         if ends:
-            self.records.report(trainer, pl_module)  # the last row, of which nothing is left for a run that goes on
+            self.records.report(trainer, pl_module)  # the last row, so that nothing of it is left for a resumed run
         if ends or pl_module.step % self.every == 0 or self._due(pl_module):
-            self.save(trainer, pl_module)  # before anybody looks: that may take long, or fail
+            self.save(trainer, pl_module)  # before validation, which may take long, or fail
 
     def _due(self, module: TrainingModule) -> bool:
         """Whether a multiple of `seconds` has passed since the last checkpoint."""
@@ -96,13 +96,13 @@ class Checkpoints(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         self.save(trainer, pl_module)
-        trainer.strategy.barrier()  # Lightning would end all processes once one has ended, in the middle of saving
+        trainer.strategy.barrier()  # Lightning would end all processes once one has ended, even while another one saves
 
     def save(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        """Write all files for the module's step, unless they are there, and drop the oldest.
+        """Write all files for the module's step, unless they already exist, and remove the oldest.
 
         Raises:
-            UserError: numbers from which no run could go on. Nothing is written.
+            UserError: values that are not finite. Nothing is written.
             WriteError: a file cannot be written. Both name the last good checkpoint.
         """
         if not trainer.is_global_zero or self.saved == module.step:
@@ -110,7 +110,7 @@ class Checkpoints(pl.Callback):
         if bad := list(unfinite({**module.live_state(), "interval": self.records.interval()}, self.infinite)):
             more = f" and {len(bad) - 3} more" * (len(bad) > 3)
             raise UserError(
-                f"step {module.step}: not finite: {', '.join(bad[:3])}{more}, so this step is not saved{self._good()}; take a lower "
+                f"step {module.step}: not finite: {', '.join(bad[:3])}{more}, so this step is not saved{self._good()}; use a lower "
                 "learning rate, gradient_clip, or precision: 32-true"
             )
         try:
@@ -131,7 +131,7 @@ class Checkpoints(pl.Callback):
             return ""
 
     def _write(self, module: TrainingModule) -> None:
-        """The full state after all else: where it is there, the checkpoint is complete, however the run ends."""
+        """Write the full state last: if it exists, the checkpoint is complete, however the run ends."""
         path = self.folder / f"step-{module.step}.ckpt"
         metadata = {"ldm_checkpoint": FORMAT, "step": module.step, "seconds": round(module.seconds, 3), **self.metadata}
         kind = "safetensors" if module.ema is None else "ema.safetensors"
@@ -142,15 +142,15 @@ class Checkpoints(pl.Callback):
         save_checkpoint(path, {**metadata, **module.full_state(), "interval": self.records.interval()})
         point_last_at(path)
 
-    def _save_snapshot(self, step: int, posthoc: PowerAverages) -> None:
-        """Averages that any other can be made of later; all are kept."""
+    def _save_snapshot(self, step: int, posthoc: PowerEMA) -> None:
+        """Save the averages from which any other can be computed later; all snapshots are kept."""
         state = posthoc.state_dict()
         metadata = {"step": step, "updates": state.pop("updates"), "lengths": state.pop("lengths")}
         save_weights(self.folder / "posthoc" / f"step-{step}.safetensors", state, metadata)
 
 
 class CleanStop(pl.Callback):
-    """Ctrl-C, SIGTERM and the like end the run after the step in hand, so that it is saved; a second Ctrl-C ends it at once."""
+    """Ctrl-C, SIGTERM and the like end the run after the current step, so that it is saved; a second Ctrl-C ends it at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -160,10 +160,10 @@ class CleanStop(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.begun = True
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self.answer)  # Lightning has just set its own, which waits for the other devices
+            signal.signal(signal.SIGTERM, self.answer)  # Lightning has just installed its own handler, which waits for the other devices
 
     def answer(self, number: int, frame: FrameType | None) -> None:
-        """Take note of a signal.
+        """Handle a signal.
 
         Raises:
             KeyboardInterrupt: the run is to end at once, or has not begun.
@@ -181,7 +181,7 @@ class CleanStop(pl.Callback):
             return
         if trainer.world_size == 1:
             stop = self.asked
-        elif pl_module.step % 10 == 0:  # all devices have to agree on the step, and asking costs a wait
+        elif pl_module.step % 10 == 0:  # all devices have to agree on the step, which needs a synchronisation
             stop = trainer.strategy.reduce_boolean_decision(self.asked, all=False)
         else:
             stop = False

@@ -1,4 +1,4 @@
-"""However a run ends: one line in its folder and one for the user, and the command that continues it."""
+"""The end of a run: a line in its folder, a line for the user, and the command that continues it."""
 
 import contextlib
 import os
@@ -20,28 +20,30 @@ from ldm.training.callbacks.metrics import MetricLogger
 from ldm.training.datamodule import DataModule
 from ldm.training.module import TrainingModule
 
-ENDED = ".ended"  # in the folder of a run of several processes: the exit code of the first one that ended
+ENDED = ".ended"  # in the folder of a run with several processes: the exit code of the first one that ended
 GRACE = 5.0  # seconds for the other processes
-HANGS = 30.0  # seconds after the end of another one; a process that goes on for so long waits for it on a device
+HANGS = 30.0  # seconds after the end of another process until one that still runs is considered to wait for it on a device
 KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (is killed by signal: [\w ]+|exited unexpectedly)")
-LOST = re.compile(r"gloo|NCCL|nccl|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|TCPStore|ProcessGroup")  # how others' ends look
-ALONE = "another process of this run ended without a word, as one does that is killed"
+LOST = re.compile(
+    r"gloo|NCCL|nccl|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|TCPStore|ProcessGroup"
+)  # errors after the end of another process
+ALONE = "another process of this run ended without a message, as if it was killed"
 
 
 class Company(pl.Callback):
-    """The processes that Lightning has started for this one: all end together.
+    """The processes that Lightning has started for this one: they end together.
 
-    Lightning's own watch kills all of them at once, with this one that may still save or speak, where one ends with a code.
+    Lightning's own watcher kills all processes at once if one ends with an error, including this one, which may still save.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.children: list[subprocess.Popen[bytes]] = []
         self.over = threading.Event()
-        self.last_words: Callable[[], str] = lambda: ALONE  # where none of the others has spoken
+        self.last_words: Callable[[], str] = lambda: ALONE  # if none of the others has reported
 
     def adopt(self, trainer: pl.Trainer) -> None:
-        """Take over the processes of a launcher as soon as it has started them: one may end before it trains."""
+        """Take over the processes of a launcher as soon as they are started: one may end before it trains."""
         launcher: Any = trainer.strategy.launcher
         start = getattr(launcher, "_call_children_scripts", None)
         if start is None:
@@ -55,10 +57,10 @@ class Company(pl.Callback):
         launcher._call_children_scripts = started
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.over.set()  # those that end now have done all they had to; here, loggers may still take their time
+        self.over.set()  # processes that end now are finished; loggers of this one may still need time
 
     def _watch(self) -> None:
-        """Where one has ended and this process has not noticed, because it waits for it on a device: end."""
+        """End this process if another one has ended and this one hangs waiting for it on a device."""
         while not self.over.wait(0.5):
             if any(child.poll() for child in self.children):
                 if self.over.wait(HANGS):
@@ -70,7 +72,7 @@ class Company(pl.Callback):
                 os._exit(UserError.exit_code if code is None else code)
 
     def end(self) -> None:
-        """Wait for the others for a moment, and end those that hang."""
+        """Wait for the others briefly, and end those that hang."""
         self.over.set()
         end = time.monotonic() + GRACE
         for child in self.children:
@@ -88,14 +90,14 @@ class Company(pl.Callback):
 def told(
     trainer: pl.Trainer, records: MetricLogger, module: TrainingModule, data: DataModule, resume: str, company: Company
 ) -> Iterator[None]:
-    """Put whatever ends a run into words, for `incidents.jsonl` and for the user; what Python says goes into a file of the run.
+    """Report whatever ends a run, in `incidents.jsonl` and to the user; the stack trace is written to a file of the run.
 
-    `resume` is the command that continues this run. Of several processes the first one that ends speaks, and the others end with it.
+    `resume` is the command that continues this run. Of several processes, the first one that ends reports, and the others end with it.
 
     Raises:
         UserError: in place of every other error.
-        KeyboardInterrupt: stopped at once; its text says what is lost and how to continue.
-        SystemExit: another process has spoken.
+        KeyboardInterrupt: stopped at once; the message says what is lost and how to continue.
+        SystemExit: another process has reported.
     """
     start = module.step
 
@@ -110,7 +112,7 @@ def told(
     try:
         yield
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        cause = error.__context__ if isinstance(error, SystemExit) else error  # Lightning leaves Python when it is interrupted
+        cause = error.__context__ if isinstance(error, SystemExit) else error  # Lightning exits when it is interrupted
         if cause is None or isinstance(cause, SystemExit):
             raise
         company.over.set()
@@ -119,7 +121,7 @@ def told(
             raise SystemExit(said) from None
         text = in_words(cause, trainer, records, module, data)
         records.incident(module.step, "stopped" if code == 130 else "ended", text)
-        if module.step > start or not isinstance(cause, UserError):  # else it was refused, and would be again
+        if module.step > start or not isinstance(cause, UserError):  # otherwise the run was refused, and would be again
             text += how_to_continue(records.folder, resume)
         if isinstance(cause, KeyboardInterrupt):
             raise KeyboardInterrupt(text) from None
@@ -129,14 +131,14 @@ def told(
 
 
 def lost_another(error: BaseException) -> bool:
-    """Whether an error is what the end of another process looks like from here."""
+    """Whether an error is a consequence of the end of another process."""
     return isinstance(error, RuntimeError) and bool(LOST.search(str(error)))
 
 
 def said_by_another(folder: Path, code: int, lost: bool) -> int | None:
-    """The exit code of a process that has told its end already; none if this one is the first.
+    """The exit code of a process that has already reported; None if this one is the first.
 
-    One that has `lost` another gives that a moment to speak: it ended for a reason.
+    A process that has `lost` another one gives it some time to report the reason.
     """
     for _ in range(int(GRACE * 10) if lost else 0):
         if (folder / ENDED).exists():
@@ -148,13 +150,13 @@ def said_by_another(folder: Path, code: int, lost: bool) -> int | None:
     except FileExistsError:
         said = (folder / ENDED).read_text(encoding="utf-8")
         return int(said) if said.isdigit() else UserError.exit_code
-    except OSError:  # the folder is gone, or on another machine
+    except OSError:  # the folder was removed, or is on another machine
         pass
     return None
 
 
 def how_to_continue(folder: Path, resume: str) -> str:
-    """ "; continue from step 10 with ...", where something was saved."""
+    """ "; continue from step 10 with ...", if something was saved."""
     try:
         newest = newest_checkpoint(folder)
     except MissingFile:
@@ -163,7 +165,7 @@ def how_to_continue(folder: Path, resume: str) -> str:
 
 
 def in_words(error: BaseException, trainer: pl.Trainer, records: MetricLogger, module: TrainingModule, data: DataModule) -> str:
-    """What happened, what may help, and where the rest is written."""
+    """What happened, what to do, and the file with the stack trace."""
     if isinstance(error, KeyboardInterrupt):
         return f"stopped at once, at step {module.step}"
     if isinstance(error, UserError):
@@ -175,8 +177,8 @@ def in_words(error: BaseException, trainer: pl.Trainer, records: MetricLogger, m
     if hit := KILLED.search(str(error)):
         shared = ", shared memory (/dev/shm)" if "Bus error" in str(error) else ""
         return (
-            f"step {module.step}: a loader process ({hit[1]}) {hit[2].strip()}, as by a system without memory{shared}: set "
-            f"data.params.workers below {data.workers}, or give the run more of it{more}"
+            f"step {module.step}: a loader process ({hit[1]}) {hit[2].strip()}, as happens without enough memory{shared}: "
+            f"set data.params.workers below {data.workers}, or give the run more memory{more}"
         )
     if out_of_memory(error):
         size = data.batch_size // trainer.world_size // module.accumulate
@@ -186,7 +188,7 @@ def in_words(error: BaseException, trainer: pl.Trainer, records: MetricLogger, m
 
 
 def where_more(error: BaseException, folder: Path, step: int) -> str:
-    """Write down what Python says of an error; where that lies, for a message."""
+    """Write the stack trace of an error to a file; returns a reference to it for a message."""
     path = folder / f"error-step-{step}.txt"
     try:
         write_text(path, "".join(traceback.format_exception(error)))

@@ -1,4 +1,4 @@
-"""Loggers that cannot end a run: what one fails at is told once, and training goes on without it."""
+"""Loggers that cannot end a run: a failure is reported once, and training continues without that logger."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ CALLED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "af
 
 
 class TensorBoard(TensorBoardLogger):
-    """TensorBoard's files in a run folder, whatever that is called: Lightning puts environment variables into its name (`$HOME`)."""
+    """TensorBoard in a run folder of any name: Lightning expands environment variables (`$HOME`) in its path."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="", version="")
@@ -25,7 +25,7 @@ class TensorBoard(TensorBoardLogger):
 
 
 def steady(loggers: Iterable[Logger], records: MetricLogger) -> list[Logger]:
-    """The loggers that can begin; each is asked no more once it has failed."""
+    """The loggers that can start; one that fails later is no longer called."""
     found = []
     for logger in loggers:
         with threads_told(records), records.tolerated(type(logger).__name__):
@@ -56,7 +56,7 @@ def _guard(logger: Logger, records: MetricLogger) -> None:
 
 @contextmanager
 def threads_told(records: MetricLogger) -> Iterator[None]:
-    """Within, an error in a background thread, as TensorBoard writes in one, is told like others and shows no stack trace."""
+    """Context in which errors in background threads, such as TensorBoard's writer, are reported without a stack trace."""
     before = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:

@@ -1,4 +1,4 @@
-"""How much memory a run takes at its peak."""
+"""Peak memory of a run."""
 
 import sys
 
@@ -11,7 +11,7 @@ except ImportError:  # Windows
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """Largest memory so far in GiB, by name: of the CUDA device's tensors, else of this process; nothing where it is not known."""
+    """Peak memory so far in GiB, by name: of the CUDA device's tensors, else of this process; empty if unknown."""
     if device.type == "cuda":
         return {"device_memory_gib": torch.cuda.max_memory_allocated(device) / 2**30}
     if resource is None:

@@ -1,4 +1,4 @@
-"""What a run leaves behind as it goes: metrics, incidents, and a line to read."""
+"""Logs of a run: metrics, incidents, and progress."""
 
 import csv
 import io
@@ -26,19 +26,19 @@ from ldm.training.callbacks.memory import peak_memory
 from ldm.training.module import TrainingModule
 
 log = logging.getLogger(__name__)
-WARM, TIMED = 3, 10  # steps before the clock runs, and steps that it times
+WARM, TIMED = 3, 10  # warm-up steps, and steps that are timed
 
 
 class MetricsTable:
-    """`metrics.csv`: one row per report, one column per name; new names widen the table.
+    """`metrics.csv`: one row per report, one column per name; new names add columns.
 
     Args:
-        path: of the file; rows beyond `start` (from a run that went further before it was resumed) are dropped.
-        start: step at which this run begins.
+        path: path of the file; rows after `start` (of a run that went further before it was resumed) are dropped.
+        start: step at which this run starts.
 
     Attributes:
-        foreign: numbers of lines that are no rows of this table, as a full disk or an editor leaves them; they are dropped as well.
-        kept: the file with them, if there are any.
+        foreign: numbers of damaged lines, as left by a full disk or an editor; they are dropped as well.
+        kept: copy of the file with these lines, if there are any.
     """
 
     def __init__(self, path: Path, start: int) -> None:
@@ -47,7 +47,7 @@ class MetricsTable:
         self.columns = ["step"]
         self.foreign: list[int] = []
         self.kept = path.with_name(f"{path.name}.damaged")
-        self.whole = False  # whether the file holds all rows
+        self.whole = False  # whether the file has all rows
         if path.is_file():
             self._read(start)
         if self.foreign:
@@ -70,16 +70,16 @@ class MetricsTable:
                 step = int(row["step"])
                 [float(cell) for cell in cells if cell]
             except ValueError:
-                self.foreign += [number] if cells else []  # an empty line says nothing
+                self.foreign += [number] if cells else []  # empty lines are ignored
                 continue
             if step <= start:
                 self.rows.append(row)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row; rewrites the file only when it has a new column, or lacks one that could not be written.
+        """Append a row; the file is rewritten only if there is a new column or a row that could not be written before.
 
         Raises:
-            WriteError: it cannot be written; it will be with the next one that can.
+            WriteError: it cannot be written; it is written with the next row that can be.
         """
         self.rows.append(row)
         new = [key for key in row if key not in self.columns]
@@ -103,14 +103,14 @@ class MetricsTable:
 
 
 class MetricLogger(pl.Callback):
-    """Means of the step's scalars every few steps, to CSV and Lightning's loggers; incidents to `incidents.jsonl`.
+    """Logs means of the scalars every few steps, to CSV and Lightning's loggers; incidents to `incidents.jsonl`.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         every: steps between rows.
-        start: step at which this run begins.
-        max_skipped: share of skipped samples at which the run stops.
-        interval: what an earlier run had of a row that it did not come to write, as from `interval`.
+        start: step at which this run starts.
+        max_skipped: share of skipped samples above which the run stops.
+        interval: unfinished interval of the resumed run, as from `interval`.
     """
 
     def __init__(self, folder: Path, every: int, start: int, max_skipped: float, interval: dict[str, Any] | None = None) -> None:
@@ -118,24 +118,24 @@ class MetricLogger(pl.Callback):
         self.start = self.step = start
         self.sums: dict[str, Tensor] = dict((interval or {}).get("sums", {}))
         self.counts: dict[str, int] = dict((interval or {}).get("counts", {}))
-        self.several = False  # whether other devices have sums of their own
+        self.several = False  # whether other devices have their own sums
         self.told: set[str] = set()
         self.causes: list[BaseException] = []
         self.skipped, self.seen = 0, 0
         self.table: MetricsTable | None = None
         self.clock, self.images = time.perf_counter(), 0
         self.images_per_second = 0.0
-        self.latest: dict[str, float] = {}  # training scalars of the newest row
+        self.latest: dict[str, float] = {}  # training scalars of the latest row
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Processes that were started apart from one another (torchrun, SLURM) may have named the folder differently.
+        # Processes that were started independently (torchrun, SLURM) may have named the folder differently.
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         self.several = trainer.world_size > 1
         if trainer.is_global_zero:
             self.table = MetricsTable(self.folder / "metrics.csv", self.start)
             if self.table.foreign:
                 lines = ", ".join(map(str, self.table.foreign[:20])) + ", ..." * (len(self.table.foreign) > 20)
-                what = f"{self.table.path}: line {lines} is no row of this table; left out, and kept in {self.table.kept.name}"
+                what = f"{self.table.path}: line {lines} is not a row of this table; dropped, and kept in {self.table.kept.name}"
                 log.warning("warning: %s", what)
                 self.incident(self.start, "repaired", what)
 
@@ -143,9 +143,9 @@ class MetricLogger(pl.Callback):
         self.sums = {name: value.to(pl_module.device) for name, value in self.sums.items()}
 
     def interval(self) -> dict[str, Any]:
-        """What a checkpoint needs so that the first row after it covers its whole interval.
+        """State for a checkpoint, so that the first row after it covers its whole interval.
 
-        Of several devices nothing: one knows its own share only, and means of it and of what all do later are means of neither.
+        Empty with several devices: each has only its own sums, which cannot be combined with later means over all devices.
         """
         if self.several:
             return {"sums": {}, "counts": {}}
@@ -176,7 +176,7 @@ class MetricLogger(pl.Callback):
             )
 
     def incident(self, step: int, kind: str, text: str) -> None:
-        """One line in `incidents.jsonl`, where that can be written; that it cannot is no reason to end a run."""
+        """One line in `incidents.jsonl`; if it cannot be written, the run continues."""
         try:
             append_line(self.folder / "incidents.jsonl", json.dumps({"step": step, "kind": kind, "what": message(text)}))
         except WriteError as error:
@@ -185,25 +185,25 @@ class MetricLogger(pl.Callback):
                 log.warning("warning: %s", error)
 
     def note(self, trainer: pl.Trainer, step: int, text: str) -> None:
-        """Something to know of the run, told by the first of several processes."""
+        """A note on the run, logged by the first process."""
         if trainer.is_global_zero:
             log.warning("note: %s", text)
             self.incident(step, "note", text)
 
     def trouble(self, what: str, error: BaseException) -> None:
-        """Something beside training failed, and training goes on: told when it first happens, whoever notices."""
+        """Something beside training failed, and training continues: reported the first time."""
         cause = first_cause(error)
         if what in self.told or any(cause is one for one in self.causes):
             return
         self.told.add(what)
         self.causes.append(cause)
-        text = f"{what}: {in_words(error)}; training goes on, and this is not told again"
+        text = f"{what}: {in_words(error)}; training continues, and this is not reported again"
         log.warning("step %d: warning: %s", self.step, text)
         self.incident(self.step, "warning", text)
 
     @contextmanager
     def tolerated(self, what: str) -> Iterator[None]:
-        """Within, an error ends what is done here, is told, and ends nothing else."""
+        """Context in which an error is reported and ends only the block itself."""
         try:
             yield
         except Exception as error:
@@ -214,23 +214,23 @@ class MetricLogger(pl.Callback):
             return
         means = self._means(trainer)
         elapsed = time.perf_counter() - self.clock
-        # None since a pause, as where the last step was validated: then there is no speed to tell.
+        # No steps since a pause, e.g. if the last step was validated: there is no speed to report.
         self.images_per_second = self.images / elapsed if self.images and elapsed > 0 else 0.0
         speed = {"images_per_second": self.images_per_second} if self.images_per_second else {}
         self.sums, self.counts, self.images, self.clock = {}, {}, 0, time.perf_counter()
         if not all(map(torch.isfinite, map(torch.tensor, means.values()))):
             bad = [name for name, value in means.items() if value != value or abs(value) == float("inf")]
-            if trainer.is_global_zero:  # all devices know the same means
+            if trainer.is_global_zero:  # all devices have the same means
                 self.incident(module.step, "not finite", ", ".join(bad))
             raise UserError(
-                f"step {module.step}: {', '.join(bad)} is not finite. Nothing was saved since the last checkpoint; resume from it "
+                f"step {module.step}: {', '.join(bad)} is not finite. Nothing has been saved since the last checkpoint; resume from it "
                 "with a lower learning rate, gradient_clip, or precision: 32-true"
             )
         self.latest = means
         self.write(trainer, module.step, means | module.rates() | speed | peak_memory(module.device))
 
     def _means(self, trainer: pl.Trainer) -> dict[str, float]:
-        """Means over the interval and over all devices; the only wait for the device."""
+        """Means over the interval and over all devices; the only synchronisation with the device."""
         names = list(self.sums)
         stacked = torch.stack([self.sums[name].float() / self.counts[name] for name in names])
         if trainer.world_size > 1:
@@ -252,25 +252,25 @@ class MetricLogger(pl.Callback):
             logger.log_metrics(values, step=step)
 
     def restart_clock(self) -> None:
-        """After a pause (validation, pictures, saving), so that images/s speaks of training alone."""
+        """Called after a pause (validation, images, saving), so that images/s measures training only."""
         self.clock, self.images = time.perf_counter(), 0
 
 
 class Progress(pl.Callback):
-    """A bar with loss, images/s and time left; where there is no terminal, one line per interval.
+    """A progress bar with loss, images/s and time left; without a terminal, one line per interval.
 
     Args:
-        records: where the numbers come from.
-        steps: of the whole run.
-        seconds: at which it ends, if before; None sets no limit.
-        share: of this training in the time of all that it begins, such as a demo, in (0, 1].
+        records: metric logger with the numbers.
+        steps: total number of steps.
+        seconds: time limit; None disables it.
+        share: share of this training in the total time of what it is part of, such as a demo, in (0, 1].
     """
 
     def __init__(self, records: MetricLogger, steps: int, seconds: float | None = None, share: float = 1.0) -> None:
         self.records, self.steps, self.seconds, self.share = records, steps, seconds, share
         self.bar: Any = None
         self.begun, self.first = time.perf_counter(), 0
-        self.warm = 0.0  # when the first steps, which load and allocate, were done
+        self.warm = 0.0  # end of the warm-up steps, which load and allocate
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -300,12 +300,12 @@ class Progress(pl.Callback):
         of_all = f"/{self.steps}"
         if self.seconds is not None:
             left, of_all = max(min(left, self.seconds - pl_module.seconds), 0.0), ""
-        with suppress(OSError):  # a log on a full disk, a terminal that was closed
+        with suppress(OSError):  # a log on a full disk, or a closed terminal
             sys.stderr.write(f"step {step}{of_all}: {text}, {clock(left)} left\n")
             sys.stderr.flush()
 
     def expectation(self, per_step: float) -> str:
-        """How long the steps that are left will take on this machine, at `per_step` seconds each."""
+        """Estimated time of the remaining steps at `per_step` seconds each."""
         steps = self.steps - self.first
         whole = per_step * steps
         if self.seconds is not None and whole > self.seconds:
@@ -318,20 +318,20 @@ class Progress(pl.Callback):
             self.bar.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if self.bar is not None:  # what is said next stands on a line of its own
+        if self.bar is not None:  # the next message starts on its own line
             self.bar.close()
 
 
 def _cells(line: str) -> list[str]:
-    """Of one line: in a whole table a quote may never end."""
+    """Cells of one line, parsed alone: in the whole table, an unmatched quote would span lines."""
     try:
         return next(csv.reader([line]), [])
-    except csv.Error:  # longer than any row, as blocks that never reached the disk
+    except csv.Error:  # longer than any row, e.g. blocks that never reached the disk
         return [line]
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """What the system said, where an error comes of that; else the error."""
+    """The underlying OSError of an error, if any; else the error."""
     one: BaseException | None = error
     while one is not None:
         if isinstance(one, OSError):
@@ -341,7 +341,7 @@ def first_cause(error: BaseException) -> BaseException:
 
 
 def in_words(error: BaseException) -> str:
-    """An error in one line; one that is nobody's mistake says where it comes from."""
+    """An error in one line; an unexpected one with its location."""
     if not isinstance(error, UserError):
         error = first_cause(error)
     text = (str(error).strip().splitlines() or [""])[0]

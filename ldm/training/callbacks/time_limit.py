@@ -1,4 +1,4 @@
-"""How long training has taken, and the end of it where that is what limits it: models of equal compute, for instance."""
+"""Training time, and an optional limit, e.g. to compare models of equal compute."""
 
 import time
 from typing import Any
@@ -9,10 +9,10 @@ from ldm.training.module import TrainingModule
 
 
 class TimeLimit(pl.Callback):
-    """Counts `TrainingModule.seconds`, over resumes too, and ends the run after the step in which the limit is reached.
+    """Counts `TrainingModule.seconds`, also over resumes, and ends the run after the step in which the limit is reached.
 
     Args:
-        seconds: the limit; none only counts.
+        seconds: the limit; None disables it.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -20,7 +20,7 @@ class TimeLimit(pl.Callback):
         self.last = time.perf_counter()
 
     def over(self, module: TrainingModule) -> bool:
-        """Whether the time is up."""
+        """Whether the limit is reached."""
         return self.seconds is not None and module.seconds >= self.seconds
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -35,7 +35,7 @@ class TimeLimit(pl.Callback):
             return
         if trainer.world_size == 1:
             stop = self.over(pl_module)
-        elif pl_module.step % 10 == 0:  # all devices have to agree on the step, as when a run is stopped
+        elif pl_module.step % 10 == 0:  # all devices have to agree on the step, as for a stop
             stop = trainer.strategy.reduce_boolean_decision(self.over(pl_module), all=False)
         else:
             stop = False

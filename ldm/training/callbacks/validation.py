@@ -1,4 +1,4 @@
-"""Looking at a run as it goes: validation numbers and grids of pictures, always on the same samples and seeds."""
+"""Validation during training: scalars and grids of images, always on the same samples and seeds."""
 
 import logging
 from contextlib import nullcontext
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 
 class ValidationCallback(pl.Callback):
-    """Validation and pictures under the EMA weights, on the first device.
+    """Validation and images with the EMA weights, on the first device.
 
     Args:
-        folder: of the run; grids go to `images/`.
-        data: where batches come from.
-        records: where numbers go to.
-        validate_every, images_every: steps; 0 is never.
-        batches: of the validation set.
+        folder: the run folder; grids are written to `images/`.
+        data: source of batches.
+        records: metric logger.
+        validate_every, images_every: steps; 0 disables them.
+        batches: number of validation batches.
         count: images per row of a grid.
     """
 
@@ -39,7 +39,7 @@ class ValidationCallback(pl.Callback):
         self.folder, self.data, self.records = folder, data, records
         self.validate_every, self.images_every, self.batches, self.count = validate_every, images_every, batches, count
         self.cache: list[Batch] = []
-        self.wrong: dict[str, str] = {}  # at the last validation: a warning is told when it begins, not every time
+        self.wrong: dict[str, str] = {}  # at the last validation: a warning is logged when it first appears, not every time
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -54,7 +54,7 @@ class ValidationCallback(pl.Callback):
 
     @torch.no_grad()
     def look(self, trainer: pl.Trainer, module: TrainingModule, validate: bool, pictures: bool) -> None:
-        """Evaluate and draw now; what goes wrong there is told once, and training goes on."""
+        """Validate and sample images now; an error is reported once, and training continues."""
         if not self.cache:
             with self.records.tolerated("validation data"):
                 self._read(module.step)
@@ -81,7 +81,7 @@ class ValidationCallback(pl.Callback):
         batches = (to_device(batch, module.device) for batch in self.cache)
         values, wrong = module.validate(batches, self.records.latest)
         self.records.write(trainer, module.step, {f"validation_{name}": value for name, value in values.items()})
-        # Numbers of single channels are in the table; a line is to be read.
+        # Numbers per channel are in the table only, to keep the line readable.
         said = [f"{name} {value:.4g}" for name, value in values.items() if not name.rpartition("_")[2].isdigit()]
         log.info("step %d: validation: %s", module.step, ", ".join(said))
         for kind, text in wrong.items():
@@ -89,7 +89,7 @@ class ValidationCallback(pl.Callback):
                 log.warning("step %d: warning: %s", module.step, text)
                 self.records.incident(module.step, "warning", text)
         for kind in self.wrong.keys() - wrong.keys():
-            self.records.incident(module.step, "recovered", f"no longer so: {self.wrong[kind]}")
+            self.records.incident(module.step, "recovered", f"resolved: {self.wrong[kind]}")
         self.wrong = wrong
 
     def _draw(self, trainer: pl.Trainer, module: TrainingModule) -> None:
@@ -105,7 +105,7 @@ class ValidationCallback(pl.Callback):
 
 
 def give_picture(logger: Any, name: str, picture: Image.Image, step: int) -> None:
-    """A picture for a logger of Lightning, if it takes any: each has a way of its own."""
+    """Log a picture with a logger of Lightning, if it supports images: each has its own method."""
     experiment: Any = getattr(logger, "experiment", None)
     if hasattr(logger, "log_image"):  # Weights & Biases
         logger.log_image(key=name, images=[picture], step=step)

@@ -1,4 +1,4 @@
-"""Optimizers with their schedules: made from a config's factories, and brought to where a run stood."""
+"""Optimizers and their schedules: built from the config's factories, and restored from a checkpoint."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,14 +19,14 @@ Named = list[tuple[str, nn.Parameter]]
 Factories = tuple[OptimizerFactory, SchedulerFactory | None]
 Scheduled = tuple[Optimizer, LRScheduler | None]
 RATES = ("lr", "initial_lr")
-PROGRESS = ("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial")  # of schedules
+PROGRESS = ("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial")  # state of schedules
 
 
 def scheduled(factory: OptimizerFactory, scheduler: SchedulerFactory | None, named: Named) -> Scheduled:
     """An optimizer of named parameters, and its schedule if there is one.
 
     Raises:
-        UserError: what they have against their arguments.
+        UserError: invalid arguments.
     """
     with naming("model.params.optimizer", factory):
         optimizer = factory(named)
@@ -43,10 +43,10 @@ def scheduled(factory: OptimizerFactory, scheduler: SchedulerFactory | None, nam
 
 @contextmanager
 def naming(path: str, factory: Callable[..., Any]) -> Iterator[None]:
-    """Within, whatever a factory of the config has against its arguments carries its path.
+    """Context in which errors of a factory of the config are prefixed with its path.
 
     Raises:
-        UserError: in its place.
+        UserError: in place of every other error.
     """
     try:
         yield
@@ -57,17 +57,17 @@ def naming(path: str, factory: Callable[..., Any]) -> Iterator[None]:
 
 
 def restore(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | None, named: Named, step: int, changes: Changes) -> None:
-    """Bring an optimizer and its schedule to where they stood; what was changed since is as the config has it.
+    """Restore an optimizer and its schedule; settings that were changed since are taken from the config.
 
     Args:
-        made: as the config made them.
+        made: optimizer and schedule as built from the config.
         saved, schedule: their states in the checkpoint.
         named: their parameters.
-        step: of the checkpoint.
-        changes: of the config.
+        step: step of the checkpoint.
+        changes: changes of the config.
 
     Raises:
-        UserError: a change that has no effect, or that their states do not bear.
+        UserError: a change that has no effect, or that is incompatible with their states.
         ValueError, KeyError: states of other parameters.
     """
     if not changes.without:
@@ -76,7 +76,7 @@ def restore(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | N
     new = scheduled(*changes.new, named)
     idle = [path for path, factories in changes.without.items() if not counts(path, new, scheduled(*factories, named))]
     if idle:
-        raise UserError(f"cannot be changed on resuming: {', '.join(idle)}: has no effect beside the other settings")
+        raise UserError(f"cannot be changed on resuming: {', '.join(idle)}: has no effect with the other settings")
     device = named[0][1].device
     if problem := rehearse(changes.old, changes.new, device, step):
         guilty = [path for path, factories in changes.without.items() if not rehearse(changes.old, factories, device, step)]
@@ -84,12 +84,12 @@ def restore(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | N
     factories = (changes.old[0], changes.new[0])
     early = [path for path, others in changes.without.items() if path.startswith(OPTIMIZER) and only_begins(*factories, others[0], device)]
     if early:
-        raise UserError(f"cannot be changed on resuming: {', '.join(early)}: only counts where training begins")
+        raise UserError(f"cannot be changed on resuming: {', '.join(early)}: only has an effect at the start of training")
     carry_over(made, saved, schedule, scheduled(*changes.old, named), new, step)
 
 
 def load(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | None) -> None:
-    """Load both states as they are."""
+    """Load both states unchanged."""
     optimizer, scheduler = made
     optimizer.load_state_dict(saved)
     if scheduler is not None and schedule is not None:
@@ -97,32 +97,32 @@ def load(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | None
 
 
 def counts(path: str, new: Scheduled, other: Scheduled) -> bool:
-    """Whether a setting shows in what is built with it and without it."""
-    if path.startswith(SCHEDULER) and isinstance(new[1], LambdaLR):  # a function, which does not tell
+    """Whether a setting makes a difference between what is built with and without it."""
+    if path.startswith(SCHEDULER) and isinstance(new[1], LambdaLR):  # a function, which cannot be compared
         return True
     return settings(new) != settings(other)
 
 
 def settings(made: Scheduled) -> Any:
-    """All that is set of an optimizer and its schedule."""
+    """All settings of an optimizer and its schedule."""
     optimizer, scheduler = made
     groups = [{**group, "params": len(group["params"])} for group in optimizer.param_groups]
     return groups, None if scheduler is None else (type(scheduler), scheduler.state_dict())
 
 
 def rehearse(old: Factories, new: Factories, device: torch.device, step: int) -> str:
-    """Let a small matrix go through the change; what prevents it, or nothing."""
+    """Try the change with a small matrix; returns the error, or ""."""
     try:
         rehearsed(new, device, old, step)
     except UserError as error:
         return str(error)
-    except Exception as error:  # every optimizer misses something in its own way
-        return f"the optimizer's state in the checkpoint does not go with it ({type(error).__name__}: {error})"
+    except Exception as error:  # optimizers raise many kinds
+        return f"the optimizer's state in the checkpoint is incompatible ({type(error).__name__}: {error})"
     return ""
 
 
 def rehearsed(factories: Factories, device: torch.device, old: Factories | None = None, step: int = 0) -> torch.Tensor:
-    """A small matrix after some steps of an optimizer that begins, or that goes on from the state of an `old` one at a step."""
+    """A small matrix after some steps of a new optimizer, or of one that continues from the state of an `old` one at a step."""
     weight = nn.Parameter(torch.linspace(-1, 1, 4, device=device).view(2, 2))
     named = [("weight", weight)]
 
@@ -143,16 +143,16 @@ def rehearsed(factories: Factories, device: torch.device, old: Factories | None 
 
 
 def only_begins(old: OptimizerFactory, new: OptimizerFactory, without: OptimizerFactory, device: torch.device) -> bool:
-    """Whether a setting, there in `new` and as before in `without`, changes what begins and nothing of what goes on from `old`."""
+    """Whether a setting, changed in `new` but not in `without`, changes a new run but not one that continues from `old`."""
     (begun, begun_without), (going, going_without) = (
         [rehearsed((one, None), device, state) for one in (new, without)] for state in (None, (old, None))
     )
-    # Another way to compute the same, such as a fused one, only rounds otherwise.
+    # Another implementation of the same, such as a fused one, differs by rounding only.
     return not torch.allclose(begun, begun_without) and torch.equal(going, going_without)
 
 
 def carry_over(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] | None, old: Scheduled, new: Scheduled, step: int) -> None:
-    """Load both states, then set what differs between `old` and `new`, which are made as before and as now and have taken no step."""
+    """Load both states, then set what differs between `old` and `new`, built from the old and the new config, without steps."""
     optimizer, scheduler = made
     fresh = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(saved)
@@ -176,6 +176,6 @@ def carry_over(made: Scheduled, saved: dict[str, Any], schedule: dict[str, Any] 
         before, now = old[1].state_dict(), new[1].state_dict()
         scheduler.load_state_dict(schedule | {k: v for k, v in now.items() if k not in PROGRESS and before.get(k) != v})
     else:
-        raise UserError("only ldm.training's schedules can begin in the middle of a run")
+        raise UserError("only ldm.training's schedules can start in the middle of a run")
     if scheduler is not None:
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]

@@ -11,7 +11,7 @@ from ldm.ranges import integer, integers, number
 
 
 def warmup_linear(optimizer: Optimizer, warmup: int, total: int | None = None, end: float = 0.0) -> LambdaLR:
-    """Rise from 0 over `warmup` steps; with `total`, fall linearly to `end` times the rate at that step."""
+    """Increase from 0 over `warmup` steps; with `total`, decrease linearly to `end` times the rate at that step."""
     integer(0, warmup=warmup)
     integer(total=total)
     number(0, end=end)
@@ -28,7 +28,7 @@ def warmup_linear(optimizer: Optimizer, warmup: int, total: int | None = None, e
 
 
 def warmup_cosine(optimizer: Optimizer, warmup: int, total: int, end: float = 0.0) -> LambdaLR:
-    """Rise from 0 over `warmup` steps, then half a cosine down to `end` times the rate at step `total`."""
+    """Increase from 0 over `warmup` steps, then decrease by half a cosine to `end` times the rate at step `total`."""
     integer(0, warmup=warmup)
     integer(total=total)
     number(0, end=end)
@@ -54,7 +54,7 @@ def cycles(
     """The schedules of released configs, see `cycle_factor`.
 
     Raises:
-        ValueError: lists of different lengths, or a warm-up that does not fit into its cycle.
+        ValueError: lists of different lengths, or a warm-up that is not shorter than its cycle.
     """
     if len({len(values) for values in (warmup, lengths, start, peak, end)}) != 1 or not lengths:
         raise ValueError("cycles needs one entry per cycle in each of warmup, lengths, start, peak and end")
@@ -78,9 +78,8 @@ def cycle_factor(
 ) -> float:
     """Cycles of warm-up from `start` to `peak` and decay to `end`; one entry of each list per cycle.
 
-    Two things are so because released runs trained with them: the step that ends a cycle still belongs to it, and a linear
-    decay is counted from the cycle's beginning, so that after the warm-up it does not set out from `peak`. After the last
-    cycle the last value holds.
+    As in the released runs, the step that ends a cycle still belongs to it, and a linear decay is counted from the start of the
+    cycle, so that after the warm-up it does not start at `peak`. After the last cycle the last value is kept.
     """
     before, i = 0, 0
     while i < len(lengths) - 1 and step > before + lengths[i]:

@@ -1,8 +1,8 @@
-"""Muon (Jordan et al., 2024): momentum whose matrices are orthogonalised, AdamW for everything that is no matrix.
+"""Muon (Jordan et al., 2024): momentum with orthogonalised matrices, and AdamW for everything else.
 
-At the demos' budgets it reaches in one minute what AdamW reaches in several. Unlike
-`torch.optim.Muon` it takes whole models: convolution kernels count as matrices `(out, in * kh * kw)`, and matrices of one
-shape are orthogonalised in one batch.
+With the demos' compute budgets it reaches in one minute what AdamW reaches in several. Unlike `torch.optim.Muon` it supports all
+parameters of a model: convolution kernels are treated as matrices `(out, in * kh * kw)`, and matrices of the same shape are
+orthogonalised in one batch.
 """
 
 from collections import defaultdict
@@ -24,8 +24,8 @@ def orthogonalise(x: Tensor, dtype: torch.dtype | None = None, steps: int = 5) -
 
     Args:
         x: the matrices.
-        dtype: to compute in; theirs without it.
-        steps: of the iteration.
+        dtype: dtype of the computation; that of x if None.
+        steps: number of iterations.
     """
     tall = x.shape[1] > x.shape[2]
     y = (x.mT if tall else x).to(dtype or x.dtype)
@@ -44,9 +44,9 @@ def directly(y: Tensor, steps: int) -> Tensor:
 
 
 def by_gram(y: Tensor, steps: int) -> Tensor:
-    """The same by products of the small square matrices alone: a step takes G to P G P, and Y to P Y with P = a + b G + c G^2.
+    """The same with products of the small square matrices only: a step maps G to P G P and Y to P Y, with P = a + b G + c G^2.
 
-    For wide matrices, such as a convolution's, that is a fraction of the work; it needs the digits of float32.
+    For wide matrices, such as a convolution's, this is a fraction of the work; it needs float32 precision.
     """
     a, b, c = COEFFICIENTS
     gram = y @ y.mT
@@ -66,11 +66,11 @@ class Muon(Optimizer):
     Args:
         params: parameters, or `(name, parameter)` pairs; names ending in "tokens.weight", "positions.weight" or
             "embedding.weight" count as embeddings.
-        lr: of Muon; a step changes a matrix by about lr * sqrt(max(1, rows / columns)) in spectral norm.
-        adam_lr: of AdamW.
+        lr: learning rate of Muon; a step changes a matrix by about lr * sqrt(max(1, rows / columns)) in spectral norm.
+        adam_lr: learning rate of AdamW.
         momentum: Nesterov momentum of Muon.
-        weight_decay: decoupled, of both.
-        betas: of AdamW.
+        weight_decay: decoupled weight decay of both.
+        betas: betas of AdamW.
 
     Raises:
         ValueError: a negative rate or decay, or a momentum outside [0, 1).
@@ -126,14 +126,14 @@ class Muon(Optimizer):
             torch._foreach_add_(batch, [u.view_as(p) for u, p in zip(stacked, batch, strict=True)])
 
     def _dtype(self, group: dict[str, Any], like: Tensor) -> torch.dtype:
-        """To orthogonalise in: as when the run began, wherever the device multiplies so."""
+        """Dtype of the orthogonalisation: as when the run started, if the device multiplies it in hardware."""
         here = narrowest(like.device)
         if not group.setdefault("narrow", here.itemsize < like.itemsize):
             return like.dtype
         return min(here, like.dtype, key=lambda dtype: dtype.itemsize)
 
     def widened(self) -> bool:
-        """Whether matrices are orthogonalised in wider numbers than when the run began, since the device multiplies no narrower ones."""
+        """Whether matrices are orthogonalised in higher precision than when the run started, because the device needs it."""
         groups = [group for group in self.param_groups if group["muon"] and group.get("narrow")]
         return any(self._dtype(group, group["params"][0]).itemsize >= group["params"][0].itemsize for group in groups)
 

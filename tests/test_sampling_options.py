@@ -13,7 +13,7 @@ from ldm.first_stage import IdentityFirstStage, KLAutoencoder
 from ldm.model import LatentDiffusion
 from ldm.networks import UNet
 from ldm.sampling.generate import SamplerSettings, _warn_once, generate
-from ldm.sampling.options import SamplingOptions, latent_hole
+from ldm.sampling.options import SamplingOptions, latent_mask
 
 
 def make(pixels: bool = False, labels: bool = False) -> LatentDiffusion:
@@ -31,7 +31,7 @@ def test_a_negative_condition_takes_the_place_of_the_null_condition() -> None:
 
     def images(label: int | None) -> torch.Tensor:
         negative = None if label is None else {"label": torch.tensor([label] * 2)}
-        return generate(model, batch, range(2), (8, 8), settings, steering=SamplingOptions(negative=negative))
+        return generate(model, batch, range(2), (8, 8), settings, options=SamplingOptions(negative=negative))
 
     torch.testing.assert_close(images(4), images(None))  # 4 is the null class
     assert (images(2) - images(None)).abs().max() > 1e-4
@@ -43,7 +43,7 @@ def test_a_negative_condition_takes_the_place_of_the_null_condition() -> None:
         range(2),
         (8, 8),
         settings,
-        steering=SamplingOptions(negative={"label": torch.tensor([2, 2])}),
+        options=SamplingOptions(negative={"label": torch.tensor([2, 2])}),
     )
     torch.testing.assert_close(itself, plain, atol=1e-5, rtol=0)
 
@@ -59,27 +59,27 @@ def test_guidance_says_no_more_of_a_models_training_than_its_config(caplog: pyte
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS])
 def test_known_latents_are_kept(sampler: str) -> None:
     model, image = make(pixels=True), torch.rand(1, 2, 8, 8) * 2 - 1
-    hole = torch.zeros(1, 1, 8, 8)
-    hole[..., 2:6, 3:] = 1
-    out = generate(model, {}, range(2), (8, 8), SamplerSettings(sampler, 4), steering=SamplingOptions(known=image, hole=hole))
-    outside = hole.expand(2, 2, 8, 8) == 0
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., 2:6, 3:] = 1
+    out = generate(model, {}, range(2), (8, 8), SamplerSettings(sampler, 4), options=SamplingOptions(known=image, mask=mask))
+    outside = mask.expand(2, 2, 8, 8) == 0
     torch.testing.assert_close(out[outside], image.expand(2, 2, 8, 8)[outside])
     assert (out - image)[~outside].abs().mean() > 0.01 and (out[0] - out[1]).abs().max() > 0.01
 
 
 def test_what_a_hole_hides_has_no_effect() -> None:
-    model, hole = make(), torch.zeros(1, 1, 16, 16)
-    hole[..., 5:11, 4:] = 1
+    model, mask = make(), torch.zeros(1, 1, 16, 16)
+    mask[..., 5:11, 4:] = 1
     image = torch.rand(2, 3, 16, 16) * 2 - 1
-    image[1] = torch.where(hole[0] > 0, image[1], image[0])
-    out = generate(model, {}, [0, 0], (16, 16), SamplerSettings(steps=3), steering=SamplingOptions(known=image, hole=hole))
+    image[1] = torch.where(mask[0] > 0, image[1], image[0])
+    out = generate(model, {}, [0, 0], (16, 16), SamplerSettings(steps=3), options=SamplingOptions(known=image, mask=mask))
     assert torch.equal(out[0], out[1]) and out.std() > 0.01
 
 
 def test_the_model_sees_the_known_region_at_every_step() -> None:
     model, image = make(pixels=True), torch.ones(1, 2, 8, 8)
-    hole, seen = torch.zeros(1, 1, 8, 8), []
-    hole[..., :4] = 1
+    mask, seen = torch.zeros(1, 1, 8, 8), []
+    mask[..., :4] = 1
 
     def watch(denoise):
         def denoise_and_look(z, t):
@@ -88,16 +88,16 @@ def test_the_model_sees_the_known_region_at_every_step() -> None:
 
         return denoise_and_look
 
-    generate(model, {}, range(8), (8, 8), SamplerSettings(steps=5), steering=SamplingOptions(known=image, hole=hole, guides=[watch]))
+    generate(model, {}, range(8), (8, 8), SamplerSettings(steps=5), options=SamplingOptions(known=image, mask=mask, guides=[watch]))
     noise = torch.stack(seen)  # what is over once the known image is taken away: fresh standard normal noise
     assert abs(float(noise.mean())) < 0.1 and 0.9 < float(noise.std()) < 1.1
     assert abs(float((noise[0] * noise[1]).mean())) < 0.1
 
 
 def test_a_latent_cell_with_one_free_pixel_is_free() -> None:
-    hole = torch.zeros(1, 1, 8, 8)
-    hole[0, 0, 3, 4] = 1
-    assert latent_hole(hole, 4).tolist() == [[[[0.0, 1.0], [0.0, 0.0]]]]
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[0, 0, 3, 4] = 1
+    assert latent_mask(mask, 4).tolist() == [[[[0.0, 1.0], [0.0, 0.0]]]]
 
 
 def test_a_starting_image_shows_more_at_lower_strength() -> None:
@@ -106,8 +106,8 @@ def test_a_starting_image_shows_more_at_lower_strength() -> None:
         there = model.decode(model.encode(image)).clamp(-1, 1)
 
     def distance(strength: float) -> float:
-        steering = SamplingOptions(start=image, strength=strength)
-        return float((generate(model, {}, range(2), (16, 16), SamplerSettings(steps=20), steering=steering) - there).abs().mean())
+        options = SamplingOptions(start=image, strength=strength)
+        return float((generate(model, {}, range(2), (16, 16), SamplerSettings(steps=20), options=options) - there).abs().mean())
 
     assert distance(0.05) < distance(0.4) < distance(1.0)
     steps = []
@@ -117,29 +117,29 @@ def test_a_starting_image_shows_more_at_lower_strength() -> None:
         [0],
         (16, 16),
         SamplerSettings(steps=20),
-        steering=SamplingOptions(start=image, strength=0.4, on_step=lambda: steps.append(1)),
+        options=SamplingOptions(start=image, strength=0.4, on_step=lambda: steps.append(1)),
     )
     assert len(steps) == 8
     with pytest.raises(UserError, match="strength"):
-        generate(model, {}, [0], (16, 16), SamplerSettings(steps=2), steering=SamplingOptions(start=image, strength=0.0))
+        generate(model, {}, [0], (16, 16), SamplerSettings(steps=2), options=SamplingOptions(start=image, strength=0.0))
 
 
-def test_windows_give_images_of_any_size_and_do_not_depend_on_their_batch() -> None:
+def test_tiles_give_images_of_any_size_and_do_not_depend_on_their_batch() -> None:
     model, settings = make(), SamplerSettings(steps=3, sampler="dpm_solver")
-    images = [generate(model, {}, range(2), (32, 48), settings, steering=SamplingOptions(windows=Tiles(8, 4, n, 2))) for n in (1, 5)]
+    images = [generate(model, {}, range(2), (32, 48), settings, options=SamplingOptions(tiles=Tiles(8, 4, n, 2))) for n in (1, 5)]
     assert images[0].shape == (2, 3, 32, 48)
     torch.testing.assert_close(images[0], images[1], atol=1e-5, rtol=0)
 
 
-def test_windows_bound_what_the_first_stage_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_bound_what_the_first_stage_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = make(), []
     for name in ("encode", "decode"):
         whole = getattr(model.first_stage, name)
         monkeypatch.setattr(model.first_stage, name, lambda x, _do=whole: seen.append(x.shape) or _do(x))
-    image, hole = torch.rand(1, 3, 32, 48) * 2 - 1, torch.ones(1, 1, 32, 48)
-    for steering in (SamplingOptions(start=image), SamplingOptions(known=image, hole=hole)):
-        generate(model, {}, range(2), (32, 48), SamplerSettings(steps=2), steering=replace(steering, windows=Tiles(8, 4, 3, 2)))
+    image, mask = torch.rand(1, 3, 32, 48) * 2 - 1, torch.ones(1, 1, 32, 48)
+    for options in (SamplingOptions(start=image), SamplingOptions(known=image, mask=mask)):
+        generate(model, {}, range(2), (32, 48), SamplerSettings(steps=2), options=replace(options, tiles=Tiles(8, 4, 3, 2)))
     conditional = LatentDiffusion(model.first_stage, UNet(4, 2, 32, [1], 1, heads=1), cosine(), ConcatImage("masked_image", 2, encode=True))
-    steering = SamplingOptions(windows=Tiles(8, 4, 3, 2))
-    generate(conditional.eval(), {"masked_image": image}, [0], (32, 48), SamplerSettings(steps=1, scale=2.0), steering=steering)
+    options = SamplingOptions(tiles=Tiles(8, 4, 3, 2))
+    generate(conditional.eval(), {"masked_image": image}, [0], (32, 48), SamplerSettings(steps=1, scale=2.0), options=options)
     assert {shape[2:] for shape in seen} == {(16, 16), (8, 8)} and max(shape[0] for shape in seen) == 3
