@@ -312,9 +312,9 @@ def test_an_encoded_condition_is_an_image_however_many_channels_the_latent_has(i
     [
         (
             "data.params.train={target: ldm.data.ImageFolder, params: {root: PHOTOS, size: 16, labels: true}}",
-            "train.params.labels: nothing in the model reads 'label'",
+            "train.params.labels: the model does not read 'label'",
         ),
-        ("data.params.train.params.give=[caption]", "train.params.give: nothing in the model reads 'caption'"),
+        ("data.params.train.params.give=[caption]", "train.params.give: the model does not read 'caption'"),
         ("paths={images: x}", None),
     ],
 )

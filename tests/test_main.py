@@ -155,7 +155,7 @@ def test_check_holds_the_batch_against_stage_two(override: str, code: int, messa
 def test_check_reads_words_the_tokenizer_lacks(capsys) -> None:
     words = "model.params.model.params.conditioner.params.tokenizer.params.words=[a, red]"
     got, out, _ = call("-b", "configs/demo/text.yaml", "--check", words, capsys=capsys)
-    assert got == 3 and "warnings:" in out and "vocabulary lacks" in out  # the first stage is missing, nothing is wrong
+    assert got == 3 and "warnings:" in out and "not in the tokenizer's vocabulary" in out  # the first stage is missing, nothing is wrong
 
 
 def test_a_real_config_without_its_data_is_ready_but_for_the_files(capsys) -> None:

@@ -58,7 +58,7 @@ def test_weights_add_up_to_one_however_few_the_snapshots(steps: list[int], lengt
 def test_averages_of_other_lengths_are_not_continued() -> None:
     p = {"p": torch.zeros(2)}
     state = PowerEMA(p, [0.05, 0.1]).state_dict()
-    with pytest.raises(ValueError, match="holds averages of"):
+    with pytest.raises(ValueError, match="those of the checkpoint are"):
         PowerEMA(p, [0.1, 0.2]).load_state_dict(state)
     for lengths in ([], [0.1, 0.1]):
         with pytest.raises(ValueError, match="different numbers"):

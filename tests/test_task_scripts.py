@@ -269,7 +269,7 @@ def test_a_sampler_of_ones_own(models: dict[str, Path], script, tmp_path: Path, 
     assert done.returncode == 0, done.stderr
     assert text_of(tmp_path / "out" / "00000.png")["sampler"] == "mine.backwards"
     for more, message in (
-        ([], "sampler 'mine.backwards' is not in a trusted package; --trust mine admits it"),
+        ([], "sampler 'mine.backwards' is not in a trusted package; --trust mine allows it"),
         (["--trust", "mine", "--eta", 1], "eta belongs to ddim; sampler 'mine.backwards' has none"),
         (["--trust", "mine", "--sampler", "mine.forwards"], "sampler mine has no 'forwards'"),
     ):
@@ -651,7 +651,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("sample", "label", ["--autoguide", "{scaled}", "--scale", 2], 2, "its latents have scale 0.5, 1, the model's 1"),
     ("sample", "label", ["--autoguide", "{five}", "--scale", 2], 2, "trained on another first stage's latents"),
     ("sample", "reads_nothing", ["--autoguide", "{label}", "--scale", 2], 2, "it reads label, the model no condition"),
-    ("sample", "label", ["--sampler", "nowhere.heun"], 2, "sampler 'nowhere.heun' is not in a trusted package; --trust nowhere admits it"),
+    ("sample", "label", ["--sampler", "nowhere.heun"], 2, "sampler 'nowhere.heun' is not in a trusted package; --trust nowhere allows it"),
     ("sample", "label", ["--spacing", "karras"], 2, "spacing 'karras' is unknown to DiscreteProcess; there are uniform, original_uniform"),
     ("sample", "label", ["--config", "nowhere.yaml"], 3, "--config nowhere.yaml: no such file"),
     ("sample", "label", ["--outdir", "README.md"], 2, "--outdir README.md: cannot be made a folder"),

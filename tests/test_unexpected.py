@@ -56,7 +56,7 @@ def test_a_fault_of_the_program_is_one_line_that_names_its_trace(command: Callab
 
 def test_a_part_that_memory_does_not_hold_is_named() -> None:
     node = {"target": "ldm.nn.Downsample", "params": {"channels": 1 << 22}}
-    with pytest.raises(UserError, match="^x: ldm.nn.Downsample: memory does not suffice to build it") as found:
+    with pytest.raises(UserError, match="^x: ldm.nn.Downsample: not enough memory to build it") as found:
         build(node, AllowedTargets(), "x")
     assert "\n" not in str(found.value)
 

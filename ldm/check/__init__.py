@@ -1,4 +1,4 @@
-"""What a config can be told before a device starts."""
+"""Checks of a config before training (`--check`)."""
 
 from ldm.check.config import check
 from ldm.check.fit import sample_problems

@@ -1,4 +1,4 @@
-"""Where conditions do not fit the latent or the network, in the words of the config; and what of the data nothing reads."""
+"""Conditions that do not match the latent or the network, by their path in the config; and data that the model does not read."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ ASKED = {"labels": "label", "captions": "caption"}  # arguments of data sets, by
 
 
 def condition_problems(module: DiffusionTraining, batch: Batch) -> list[str]:
-    """Conditions of another size or width than the network is built for."""
+    """Conditions whose size or width differs from what the network was built for."""
     model = module.model
     _, h, w = model.first_stage.latent_shape(*batch["image"].shape[2:])
     found = []
@@ -25,7 +25,7 @@ def condition_problems(module: DiffusionTraining, batch: Batch) -> list[str]:
         try:
             with torch.no_grad():
                 condition = part(batch, model.encode_condition)
-        except Exception as error:  # of any kind, from a shape that it cannot take
+        except Exception as error:  # of any kind, from an unsupported shape
             found.append(f"{path}: {type(part).__name__} cannot use {key!r}{_shape(batch.get(key))}: {str(error).splitlines()[0]}")
             continue
         concat, context = condition.concat, condition.context
@@ -33,7 +33,7 @@ def condition_problems(module: DiffusionTraining, batch: Batch) -> list[str]:
             size = f"{concat.shape[2]}x{concat.shape[3]}"
             found.append(f"{path}: {key} is {size}, the latent {h}x{w}{_advice(part, concat, h, w)}")
         elif concat is not None and concat.shape[1] != part.concat_channels:
-            found.append(f"{path}.params.channels: {key} has {concat.shape[1]} channels there, the config says {part.concat_channels}")
+            found.append(f"{path}.params.channels: {key} has {concat.shape[1]} channels, the config says {part.concat_channels}")
         if context is not None and context.shape[2] != part.context_channels:
             found.append(f"{path}.params.width: {key} has tokens of width {context.shape[2]}, the config says {part.context_channels}")
     return found
@@ -52,38 +52,38 @@ def _shape(value: Any) -> str:
 
 
 def _advice(part: Conditioner, concat: Tensor, h: int, w: int) -> str:
-    """What to set so that the sizes agree, where that is known."""
+    """Advice on how to make the sizes equal, if known."""
     if not isinstance(part, ConcatImage) or part.encode_first:
         return ""
     larger, smaller = concat.shape[2] / h, h / concat.shape[2]
     before = part.fold * part.factor
     if larger >= 1 and (larger * before).is_integer():
         times = int(larger * before)
-        return f": set fold: {times} on {type(part).__name__} (or factor: {times}, which leaves pixels out)"
+        return f": set fold: {times} on {type(part).__name__} (or factor: {times}, which drops pixels)"
     if (smaller * part.enlarge).is_integer() and before == 1:
         return f": set enlarge: {int(smaller * part.enlarge)} on {type(part).__name__}"
     return ""
 
 
 def unknown_words(batch: Batch, module: TrainingModule) -> list[str]:
-    """Words of captions that a tokenizer does not know: they all look the same to it."""
+    """Words of captions that a tokenizer does not know, so that they share one token."""
     found = []
     for part in module.modules():
         if not isinstance(part, TextConditioner) or "caption" not in batch:
             continue
         if words := sorted({word for text in batch["caption"] for word in part.unknown(text)}):
             shown = ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
-            found.append(f"data.params.train: the tokenizer's vocabulary lacks {shown} (of {len(batch['caption'])} captions looked at)")
+            found.append(f"data.params.train: not in the tokenizer's vocabulary: {shown} (in {len(batch['caption'])} captions)")
     return found
 
 
 def unread(node: Any, path: str, reads: tuple[str, ...]) -> list[str]:
-    """What a data set's config asks for although the model reads nothing of the kind."""
+    """Arguments of a data set for conditions that the model does not read."""
     params = node.get("params") if isinstance(node, dict) else None
     if not isinstance(params, dict):
         return []
     asked = [(name, key) for name, key in ASKED.items() if params.get(name) is True]
     asked += [("give", key) for key in params.get("give") or () if isinstance(params.get("give"), list)]
-    found = [f"{path}.params.{name}: nothing in the model reads {key!r}: it trains without" for name, key in asked if key not in reads]
+    found = [f"{path}.params.{name}: the model does not read {key!r} and trains without it" for name, key in asked if key not in reads]
     inner = [("images", params.get("images")), *((f"sets.{i}", one) for i, one in enumerate(params.get("sets") or ()))]
     return found + [text for name, one in inner for text in unread(one, f"{path}.params.{name}", reads)]

@@ -1,4 +1,4 @@
-"""`--check`: everything that can be known about a config before a GPU starts."""
+"""`--check`: validate a config as far as possible before training."""
 
 import difflib
 from dataclasses import fields
@@ -24,7 +24,7 @@ BEGINNING = "model.params.start"
 
 
 def check(config: Config, trust: AllowedTargets) -> Report:
-    """Validate, build on the meta device, read a batch, run one narrow step."""
+    """Validate, build on the meta device, read a batch, run one step with narrow networks."""
     report = Report()
     with report.judging("config"):
         report.problems += [*map(str, validate(config, trust)), *extras(config.data, trust)]
@@ -48,7 +48,7 @@ def check(config: Config, trust: AllowedTargets) -> Report:
 def check_model(
     config: Config, settings: Any, data: Any, sampling: dict[str, SamplerSettings], trust: AllowedTargets, report: Report
 ) -> None:
-    """The model at full size, held against the data, and a step of a narrow copy."""
+    """Validate the model at full size against the data, and run a step of a narrow copy."""
     model_node = without_checkpoints(config.data["model"], "model", report)
     module = build_on_meta(model_node, config, trust, report)
     if isinstance(module, TrainingModule):
@@ -59,7 +59,7 @@ def check_model(
         if isinstance(data, DataModule) and isinstance(settings, TrainerSettings):
             report.learning_rate = learning_rate(config.data["model"], data, settings, report)
         elif isinstance(settings, TrainerSettings):
-            report.learning_rate = {"formula": "not known: the data could not be opened"}
+            report.learning_rate = {"formula": "unknown: the data could not be opened"}
         report.warnings += unread(config.data["data"].get("params", {}).get("train"), "data.params.train", tuple(module.keys()))
         report.warnings += unused_paths(config)
         batch = read_batch(data, module, config, report)
@@ -70,7 +70,7 @@ def check_model(
 
 
 def unused_paths(config: Config) -> list[str]:
-    """Paths that nothing reads and that look like one that is read: a typo, since one list of paths may serve many configs."""
+    """Unused paths whose name is similar to a used one, probably typos; other unused paths may serve other configs."""
     read = paths_read(config.source)
     others = [name for name in config.data.get("paths") or {} if name not in read]
     near = {name: difflib.get_close_matches(name, read, n=1, cutoff=0.8) for name in others}
@@ -78,7 +78,7 @@ def unused_paths(config: Config) -> list[str]:
 
 
 def check_sampling(config: dict[str, Any], report: Report) -> dict[str, SamplerSettings]:
-    """What `sampling:` and `evaluation:` say to the sampler; keys that nothing reads and values out of range go into the report."""
+    """Sampler settings of `sampling:` and `evaluation:`; unknown keys and values out of range are added to the report."""
     known = [f.name for f in fields(SamplerSettings)]
     found: dict[str, SamplerSettings] = {}
     for key, more in (("sampling", []), ("evaluation", ["samples", "published"])):
@@ -96,7 +96,7 @@ def check_sampling(config: dict[str, Any], report: Report) -> dict[str, SamplerS
 
 
 def check_steps(module: TrainingModule, sampling: dict[str, SamplerSettings], report: Report) -> None:
-    """Whether the model's process takes what is asked of its samplers."""
+    """Check that the samplers work with the model's process."""
     if isinstance(module, DiffusionTraining):
         for path, settings in {"model.params.preview": module.preview, **sampling}.items():
             with report.judging(path):
@@ -104,7 +104,7 @@ def check_steps(module: TrainingModule, sampling: dict[str, SamplerSettings], re
 
 
 def check_start(module: TrainingModule, report: Report) -> None:
-    """The weights to begin with have to be of the same model, or what does not fit is listed."""
+    """Compare the starting weights with the model, or list what does not match."""
     if report.start is None or not isinstance(module, DiffusionTraining):
         return
     try:
@@ -114,12 +114,12 @@ def check_start(module: TrainingModule, report: Report) -> None:
 
 
 def build_or_report(node: Any, path: str, trust: AllowedTargets, report: Report, kind: type = object) -> Any:
-    """Build a node of a `kind` for real; what is wrong or missing goes into the report."""
+    """Build a node of a `kind` at full size; problems and missing files are added to the report."""
     missing: list[MissingFile] = []
     try:
         built = build(node, trust, path, missing.append)
     except UserError as error:
-        # With a part missing, what contains it cannot be judged.
+        # Without a missing part, what contains it cannot be validated.
         if not missing:
             report.problems.append(str(error))
         built = None
@@ -130,7 +130,7 @@ def build_or_report(node: Any, path: str, trust: AllowedTargets, report: Report,
 
 
 def learning_rate(node: Any, data: DataModule, settings: TrainerSettings, report: Report) -> dict[str, Any]:
-    """The rate that training will use, and how it comes about."""
+    """The learning rate in training, and how it is computed."""
     params = ((node.get("params") or {}).get("optimizer") or {}).get("params") or {}
     world = settings.world_size()
     try:

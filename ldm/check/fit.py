@@ -1,4 +1,4 @@
-"""Whether a batch fits a model: keys, channels, sizes, class indices."""
+"""Validate a batch against a model: keys, channels, sizes, class indices."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining
 from ldm.training.classes import condition_values, value_problems
 from ldm.training.module import TrainingModule
 
-LOOKS, HELD_OUT_LOOKS = 32, 8  # samples that are read
+LOOKS, HELD_OUT_LOOKS = 32, 8  # number of samples that are read
 
 
 def sample_problems(data: DataModule, module: TrainingModule) -> tuple[Batch | None, list[str]]:
-    """Samples from all over the training data as one batch, and where they, or held-out ones, do not fit the schema or the model."""
+    """Samples spread over the training data as one batch, and problems of these or held-out samples with the schema or the model."""
     batch, wrong = _looked("train", data.train, LOOKS, module)
     if innermost(data.validation) is not None:
         wrong += _looked("validation", data.validation, HELD_OUT_LOOKS, module)[1]
@@ -21,7 +21,7 @@ def sample_problems(data: DataModule, module: TrainingModule) -> tuple[Batch | N
 
 
 def innermost(dataset: Any) -> Any:
-    """The images below a data set's masks or degradations; none where they could not be opened."""
+    """The images below a data set's masks or degradations; None if they could not be opened."""
     return innermost(dataset.images) if isinstance(dataset, WithTask) else dataset
 
 
@@ -29,22 +29,24 @@ def _looked(name: str, dataset: Any, count: int, module: TrainingModule) -> tupl
     path = f"data.params.{name}"
     try:
         length = len(dataset)
-        samples = [dataset[i * (length - 1) // (count - 1)] for i in range(count)]  # the last one, too: classes are often in order
+        samples = [
+            dataset[i * (length - 1) // (count - 1)] for i in range(count)
+        ]  # including the last one, because classes are often in order
         for sample in samples:
             check_sample(sample, type(dataset).__name__)
         batch = collate(samples)
     except MissingFile as error:
         raise MissingFile(f"{path}: {error}") from error
-    except Exception as error:  # a data set can fail in any way; here it fails before the device starts
+    except Exception as error:  # data sets raise many kinds; better here than in training
         kind = "" if isinstance(error, ValueError | UserError) else f"{type(error).__name__}: "
         return None, [f"{path}: {kind}{error}"]
     return batch, [f"{path}: {text}" for text in fits(batch, module)]
 
 
 def fits(batch: Batch, module: TrainingModule) -> list[str]:
-    """Where a batch and a model do not fit: keys, channels, sizes, class indices."""
+    """Mismatches of a batch and a model: keys, channels, sizes, class indices."""
     keys = module.keys()
-    wrong = [f"the model reads {name!r}, which the data does not give (it gives {', '.join(batch)})" for name in keys if name not in batch]
+    wrong = [f"the model reads {name!r}, which the data does not have (it has {', '.join(batch)})" for name in keys if name not in batch]
     if wrong:
         return wrong
     stage_one = module.stage()

@@ -1,4 +1,4 @@
-"""The model of a config at full size, without memory and without its files; what is not there is listed."""
+"""Build the model of a config at full size on the meta device, without its files; missing files are listed."""
 
 import copy
 from typing import Any
@@ -18,7 +18,7 @@ START = "ldm.checkpoint.load.starting_weights"
 
 
 def without_checkpoints(node: Any, path: str, report: Report) -> Any:
-    """The model's node with every `pretrained` replaced by its architecture; absent files go into the report."""
+    """The model's node with every `pretrained` replaced by its architecture; missing files are added to the report."""
     if isinstance(node, list):
         return [without_checkpoints(item, f"{path}.{i}", report) for i, item in enumerate(node)]
     if not isinstance(node, dict):
@@ -48,7 +48,7 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
 
 
 def report_start(node: dict[str, Any], path: str, report: Report) -> None:
-    """Whether the weights to begin with are there."""
+    """Read the starting weights; a missing file is added to the report."""
     checkpoint = (node.get("params") or {}).get("checkpoint")
     if not checkpoint:
         report.missing.append(f"{path}.params.checkpoint: the weights to fine-tune: train them, then set it to the run folder or file")
@@ -62,10 +62,10 @@ def report_start(node: dict[str, Any], path: str, report: Report) -> None:
 
 
 def compare_shapes(node: Any, checkpoint: str) -> Any:
-    """Hold a first stage's node against the weights it is to load; returns the node.
+    """Compare a first stage's node with the weights that it is to load; returns the node.
 
     Raises:
-        MissingFile: no weights.
+        MissingFile: the weights are missing.
         UserError: names the first difference.
     """
     with torch.device("meta"):
@@ -83,7 +83,7 @@ def compare_shapes(node: Any, checkpoint: str) -> Any:
 
 
 def build_on_meta(node: Any, config: Config, trust: AllowedTargets, report: Report) -> Any:
-    """The whole model at full size, without memory."""
+    """The model at full size on the meta device."""
     if _lacks_first_stage(node):
         report.missing.append("model: cannot be built: the first stage's architecture is in the missing checkpoint")
         return None
@@ -109,5 +109,5 @@ def count_parameters(module: TrainingModule) -> dict[str, int]:
 
 
 def missing_files(module: nn.Module) -> list[tuple[str, MissingFile]]:
-    """What the parts of a model say is not there (weights of LPIPS, tokenizers)."""
+    """Missing files of the parts of a model (weights of LPIPS, tokenizers)."""
     return [(f"model.{name}", error) for name, part in module.named_modules() if isinstance(part, NeedsFiles) for error in part.missing()]

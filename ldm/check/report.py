@@ -1,4 +1,4 @@
-"""What a check found, for people and for programs."""
+"""The report of a check."""
 
 import json
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ from ldm.system.terminal import each_line
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without its further explanations."""
+    """The first line of an error message."""
     return (str(error).strip().splitlines() or ["no reason is given"])[0]
 
 
 @dataclass
 class Report:
-    """What a check found; `exit_code` is 0, 2 or 3 as in docs/.
+    """The report of a check; `exit_code` is 0, 2 or 3 as documented in docs/architecture.md.
 
     Attributes:
-        problems, missing: what has to be changed, and what files have to be there, before training.
-        downloads: further missing files, which training fetches itself where there is a network.
-        warnings: what may be meant so.
-        start: the weights to begin with.
-        built: what was built for real on the way, by its key in the config.
-        state: what a full checkpoint of the model holds, without memory.
+        problems, missing: problems to fix and missing files to provide before training.
+        downloads: other missing files, which training downloads itself if there is a network.
+        warnings: what may be intended.
+        start: the starting weights.
+        built: objects built for the check, by their key in the config.
+        state: the state of a full checkpoint of the model, on the meta device.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -51,14 +51,14 @@ class Report:
 
     @contextmanager
     def judging(self, path: str) -> Iterator[None]:
-        """Within, an error ends the judgement and becomes an entry: no value of a config reaches the user as a stack trace."""
+        """Context in which an error becomes an entry of the report: no value of a config leads to a stack trace."""
         try:
             yield
         except MissingFile as error:
             self.missing.append(f"{path}: {error}")
         except (UserError, ValueError) as error:
             self.problems.append(f"{path}: {error}")
-        except Exception as error:  # what a constructor did not foresee
+        except Exception as error:  # what a constructor does not check
             self.problems.append(f"{path}: {type(error).__name__}: {first_line(error)}")
 
     def write(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class Report:
         write_text(path, json.dumps({"exit_code": self.exit_code, **findings}, indent=2) + "\n")
 
     def text(self) -> str:
-        """For people."""
+        """The report as text."""
         lines = []
         if self.parameters:
             lines.append("parameters")

@@ -1,4 +1,4 @@
-"""The same config with narrow networks: one step of it on a CPU takes a moment, and fails where the big one would."""
+"""The same config with narrow networks: one step on a CPU is fast, and fails where the full one would."""
 
 import copy
 from typing import Any
@@ -8,7 +8,7 @@ from ldm.networks.base import NARROW
 
 
 def shrink(node: Any, trust: AllowedTargets | None = None) -> Any:
-    """A copy of a model's node in which every class with a static method `narrow` has the arguments that it makes of its own."""
+    """A copy of a model's node in which the arguments of every class with a static method `narrow` are changed by it."""
     node = copy.deepcopy(node)
     _walk(node, trust or AllowedTargets())
     return node
@@ -32,19 +32,19 @@ def _narrow(node: dict[str, Any], trust: AllowedTargets) -> None:
         return
     try:
         narrow = getattr(trust.resolve(str(node["target"])), "narrow", None)
-    except ValueError:  # the build will say it
+    except ValueError:  # reported by the build
         return
     if callable(narrow):
         narrow(node.setdefault("params", {}))
 
 
 def _tokenizer(node: dict[str, Any]) -> None:
-    # BERT's vocabulary may not be there, and a narrow step asks nothing of the words.
+    # BERT's vocabulary may be missing, and the narrow step does not depend on the words.
     node.update(target="ldm.conditioning.WordTokenizer", params={"words": []})
 
 
 def _frozen_text(node: dict[str, Any]) -> None:
-    # Its weights may not be there, and it does not learn: any small text encoder stands for it.
+    # Its weights may be missing, and it is frozen: any small text encoder can replace it.
     params = {key: value for key, value in (node.get("params") or {}).items() if key in ("length", "uncond_prob")}
     words = {"target": "ldm.conditioning.WordTokenizer", "params": {"words": []}}
     small = {"tokenizer": words, "width": NARROW, "depth": 1, "heads": 2, "head_channels": 16}

@@ -1,4 +1,4 @@
-"""One batch of the config's data, and one step of a narrow copy of its model on it."""
+"""Read a batch of the config's data, and run one step of a narrow copy of its model on it."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ from ldm.rng import StepRNG
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
 from ldm.training.module import TrainingModule
 
-PLACES = {  # parts of training modules, by where the config has them
+PLACES = {  # parts of training modules by their path in the config
     "model.first_stage": "model.params.model.params.first_stage",
     "model.network": "model.params.model.params.network",
     "model.conditioner": "model.params.model.params.conditioner",
@@ -29,11 +29,11 @@ PLACES = {  # parts of training modules, by where the config has them
     "first_stage": "model.params.first_stage",
     "classifier": "model.params.classifier",
 }
-MADE_UP = 256  # largest side of a made-up image
+MADE_UP = 256  # maximum side of a random image
 
 
 def read_batch(data: Any, module: TrainingModule, config: Config, report: Report) -> Batch | None:
-    """A batch for the narrow step: two real samples, or made-up ones where the data is missing."""
+    """A batch for the narrow step: two real samples, or random ones if the data is missing."""
     if not isinstance(data, DataModule) or innermost(data.train) is None:
         report.batch = {"image": "made up, because the data is missing"}
         return made_up_batch(module, config)
@@ -61,16 +61,16 @@ def describe(value: Any) -> str:
 
 
 def made_up_batch(module: TrainingModule, config: Config) -> Batch:
-    """Two samples of the size that the config's data would have."""
+    """Two random samples of the size of the config's data."""
     size = trained_size(config.data) or MADE_UP
-    if not isinstance(module, ClassifierTraining):  # which was built for one size
-        # Nothing is known of the data, so a larger picture would show no more and only cost time.
+    if not isinstance(module, ClassifierTraining):  # which is built for one size
+        # The data is unknown, so a larger image would only take longer.
         size = min(size, MADE_UP // 2 if isinstance(module, AutoencoderTraining) else MADE_UP)
     return made_up(module, size)
 
 
 def made_up(module: TrainingModule, size: int, count: int = 2) -> Batch:
-    """Samples with everything that a module reads; images are noise, `(count, C, size, size)` in [-1, 1]."""
+    """Random samples with everything that a module reads; images are noise, `(count, C, size, size)` in [-1, 1]."""
     stage = module.stage()
     latent = max(1, size // stage.factor)
     sizes = {"C": stage.image_channels, "H": size, "W": size, "h": latent, "w": latent}
@@ -80,7 +80,7 @@ def made_up(module: TrainingModule, size: int, count: int = 2) -> Batch:
 
 
 def run_narrow_step(node: Any, batch: Batch, steps: int, trust: AllowedTargets, report: Report) -> None:
-    """One forward and backward pass of the same config, which trains for `steps`, with narrow networks, on the CPU."""
+    """One forward and backward pass of the config, which trains for `steps`, with narrow networks on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = build(shrink(node, trust), trust, "model")
@@ -97,7 +97,7 @@ def run_narrow_step(node: Any, batch: Batch, steps: int, trust: AllowedTargets, 
                 part.register_forward_pre_hook(lambda *_, place=PLACES[name]: inside.append(place))
         try:
             logs = module.update(batch, StepRNG(0, 0, batch["id"]))
-        except Exception as error:  # whatever it is, it would have happened on the device
+        except Exception as error:  # the same error would occur in training
             place = inside[-1] if inside else "model"
             report.problems.append(f"{place}: one step fails on a batch of the data: {type(error).__name__}: {first_line(error)}")
             return

@@ -1,4 +1,4 @@
-"""YAML to objects: load and merge, validate everything, then build."""
+"""Configs: load and merge YAML, validate it, then build objects."""
 
 from ldm.config.build import build
 from ldm.config.interpolation import allow_environment, literal

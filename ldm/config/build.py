@@ -1,4 +1,4 @@
-"""Build objects from validated nodes, innermost first, so that constructors receive objects and never config."""
+"""Build objects from validated nodes, innermost first, so that constructors receive objects and never configs."""
 
 import functools
 from collections.abc import Callable
@@ -12,13 +12,13 @@ def build(node: Any, trust: AllowedTargets, path: str = "", keep_going: Callable
     """Build a `target`/`params` node, and every node inside it.
 
     Args:
-        node: the node; lists and mappings are gone through, anything else is returned as it is.
-        trust: allowed packages.
+        node: the node; lists and mappings are traversed, other values are returned unchanged.
+        trust: allowed targets.
         path: of the node in the config, for messages.
-        keep_going: called instead of raising when a part misses a file; the part becomes none.
+        keep_going: called instead of raising if a part needs a missing file; the part becomes None.
 
     Raises:
-        UserError: what the constructor had against its arguments, with the node's path.
+        UserError: an error of a constructor, with the node's path.
     """
     if isinstance(node, list):
         return [build(item, trust, f"{path}.{i}", keep_going) for i, item in enumerate(node)]
@@ -42,8 +42,8 @@ def build(node: Any, trust: AllowedTargets, path: str = "", keep_going: Callable
         return None
     except (ValueError, UserError) as error:
         raise UserError(f"{path}: {node['target']}: {error}") from error
-    except Exception as error:  # values that a constructor did not foresee: an empty list, a width of 0
+    except Exception as error:  # values that a constructor does not check: an empty list, a width of 0
         first = (str(error).strip().splitlines() or [""])[0]
         if out_of_memory(error):
-            raise UserError(f"{path}: {node['target']}: memory does not suffice to build it ({first})") from error
+            raise UserError(f"{path}: {node['target']}: not enough memory to build it ({first})") from error
         raise UserError(f"{path}: {node['target']}: {type(error).__name__}: {first}") from error

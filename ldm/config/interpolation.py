@@ -1,7 +1,7 @@
 """`${...}` in configs: references to other values, and nothing else.
 
-OmegaConf can do more between these braces: read the environment, run small programs of its own. A config may come from a
-stranger, and what it says ends up in names, folders and checkpoints.
+OmegaConf supports more between these braces: environment variables and custom resolvers. A config may come from an untrusted
+source, and its values end up in names, folders and checkpoints.
 """
 
 import re
@@ -13,9 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ldm.errors import UserError
 
-REFER = ("oc.select", "oc.dict.keys", "oc.dict.values", "oc.deprecated")  # what OmegaConf calls resolvers: these only refer
+REFER = ("oc.select", "oc.dict.keys", "oc.dict.values", "oc.deprecated")  # resolvers of OmegaConf that only refer to other values
 INNERMOST = re.compile(r"\$\{([^${}]*)\}")
-LONG = 500  # lists without references are not shown to OmegaConf, which takes a second for a vocabulary
+LONG = 500  # longer lists without references are not passed to OmegaConf, which needs a second for a vocabulary
 _allowed: tuple[str, ...] = ()
 
 
@@ -26,15 +26,15 @@ def allow_environment(names: Sequence[str]) -> None:
 
 
 def literal(text: object) -> str:
-    """Text as a value of a config in which it refers to nothing: a path with `${` in it."""
+    """Escape `${` in a text, such as a path, so that it is not a reference."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", str(text))
 
 
 def resolve(merged: dict[str, Any], origins: Mapping[str, str]) -> dict[str, Any]:
-    """A copy of a config with all references replaced by what they refer to.
+    """A copy of a config with all references replaced by their values.
 
     Raises:
-        UserError: one that leads nowhere, or would do more than refer.
+        UserError: a reference to a missing value, or one that does more than refer.
     """
     for path, text in texts(merged, ""):
         if wrong := _does_more(text):
@@ -49,7 +49,7 @@ def resolve(merged: dict[str, Any], origins: Mapping[str, str]) -> dict[str, Any
 
 
 def texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every text with a reference in it, and its path."""
+    """Every text that contains a reference, and its path."""
     if isinstance(value, str):
         if "${" in value:
             yield path, value
@@ -59,7 +59,7 @@ def texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def paths_read(merged: Mapping[str, Any]) -> set[str]:
-    """Names below `paths:` that something in the config refers to."""
+    """Names below `paths:` that are referred to in the config."""
     return {name for _, text in texts(merged, "") for name in re.findall(r"\$\{\s*paths\.([^.:{}$\s]+)", text)}
 
 
@@ -70,7 +70,7 @@ def _origin(path: str, origins: Mapping[str, str]) -> str:
 
 
 def _does_more(text: str) -> str | None:
-    """What a text would do beyond referring, from the innermost braces outwards; what they stand for is not known here."""
+    """What a text does beyond referring, from the innermost braces outwards; their values are not known here."""
     while found := INNERMOST.search(text):
         name, colon, argument = (part.strip() for part in found[1].partition(":"))
         if colon and name not in REFER:
@@ -80,13 +80,13 @@ def _does_more(text: str) -> str | None:
             if variable not in _allowed:
                 shown = variable if variable.isidentifier() else "NAME"
                 said = "would put an environment variable into names, folders and checkpoints"
-                return f"${{oc.env:{shown}}} {said}: --allow-env {shown} lets it"
+                return f"${{oc.env:{shown}}} {said}: --allow-env {shown} allows it"
         text = text[: found.start()] + "<>" + text[found.end() :]
-    return f"{text!r} is no reference to another value" if re.search(r"\$\{[^}]*:", text) else None
+    return f"{text!r} is not a reference to another value" if re.search(r"\$\{[^}]*:", text) else None
 
 
 def _without_long(value: Any, kept: dict[str, list[Any]]) -> Any:
-    """A copy with a mark in the place of every long list that holds no references."""
+    """A copy with a placeholder for every long list without references."""
     if isinstance(value, dict):
         return {key: _without_long(item, kept) for key, item in value.items()}
     if not isinstance(value, list):

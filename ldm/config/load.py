@@ -1,7 +1,7 @@
-"""Reading configs: `base:` files first, later files over earlier ones, `key.sub=value` overrides last.
+"""Load configs: `base:` files first, then files in order, then `key.sub=value` overrides.
 
-Two keys are special in any mapping and gone after loading: `base: [file, ...]` at the top of a file, and
-`from: "file.yaml:dotted.path"`, which puts a node of another file there. Both are relative to the file that has them.
+Two keys are special and removed by loading: `base: [file, ...]` at the top of a file, and `from: "file.yaml:dotted.path"` in any
+mapping, which inserts a node of another file. Paths are relative to the file that contains them.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,12 +23,12 @@ Path_ = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Foreign:
-    """What is known of another project's configs.
+    """How to read another project's configs.
 
     Attributes:
-        recognises: content of a file -> whether it is theirs.
-        translate: (content, name of the file) -> content of ours.
-        words: keys that only their configs have; an override with one of them changes theirs, before it is translated.
+        recognises: content of a file -> whether it is a config of that project.
+        translate: (content, name of the file) -> content of a config of this project.
+        words: keys that only their configs have; an override of one of them changes their config, before it is translated.
     """
 
     recognises: Callable[[dict[str, Any]], bool]
@@ -44,7 +44,7 @@ class Config:
         data: the content.
         source: the content before `${...}` was resolved, so that a resumed run's overrides reach what refers to them.
         origins: for every dotted path, the file (or "command line") that set it last.
-        files: the files given, for the record.
+        files: the files it was loaded from.
     """
 
     data: dict[str, Any]
@@ -53,7 +53,7 @@ class Config:
     files: tuple[str, ...] = ()
 
     def origin(self, path: str) -> str:
-        """Where the value at a path, or else its nearest parent, was written."""
+        """Origin of the value at a path, or of its nearest parent."""
         while path and path not in self.origins:
             path = path.rpartition(".")[0]
         return self.origins.get(path, self.files[-1] if self.files else "config")
@@ -74,17 +74,17 @@ def load(
 
     Args:
         files: YAML files.
-        overrides: `a.b.c=value` words; each value is what the parameter takes, see `ldm.config.overrides`.
-        start: content to begin with (the `source` of a run that is resumed).
-        foreign: knows configs of another project; its files are merged with one another first, in their own words.
-        trust: packages whose parameters may be asked for their types.
+        overrides: `a.b.c=value`; values are parsed by the parameter's type, see `ldm.config.overrides`.
+        start: initial content (the `source` of a resumed run).
+        foreign: reader of another project's configs, whose files are merged with one another before translation.
+        trust: allowed targets, whose signatures give the types of parameters.
 
     Raises:
         UserError: names the file and what is wrong with it.
     """
     try:
         return _loaded(files, overrides, start, foreign, trust or AllowedTargets())
-    except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:  # a shape of config that nobody foresaw
+    except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:  # an unexpected structure
         named = ", ".join(map(str, [*files, *overrides]))
         raise UserError(f"the config cannot be read ({named}): {type(error).__name__}: {error}") from error
 
@@ -120,7 +120,7 @@ def _loaded(
                 _merge(merged, renamed(content, merged), source, origins, ())
     taken = in_their_words if theirs else []
     take_theirs()
-    merged = renamed(merged)  # a file that knew no target may have come before the one that names it
+    merged = renamed(merged)  # a file without a target may precede the one that sets it
     for word in [word for word in overrides if word not in taken]:
         keys, value = override(merged, word, trust)
         origins[".".join(keys)] = "command line"
@@ -141,7 +141,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def _with_bases(file: Path, inside: tuple[Path, ...]) -> list[tuple[dict[str, Any], str]]:
-    """A file's bases, deepest first, then itself."""
+    """The bases of a file, deepest first, then the file itself."""
     if file.resolve() in inside:
         raise UserError(f"config {file}: includes itself: {' -> '.join(map(str, inside))}")
     content = read(file)
@@ -158,7 +158,7 @@ def _with_bases(file: Path, inside: tuple[Path, ...]) -> list[tuple[dict[str, An
 
 
 def _expand(value: Any, file: Path, inside: tuple[Path, ...]) -> Any:
-    """Replace `from:` nodes by what they name; keys beside `from:` are merged over it."""
+    """Replace `from:` nodes by the nodes they name; keys beside `from:` are merged over them."""
     if isinstance(value, list):
         return [_expand(item, file, inside) for item in value]
     if not isinstance(value, dict):
@@ -182,7 +182,7 @@ def _expand(value: Any, file: Path, inside: tuple[Path, ...]) -> Any:
 
 
 def _merge(into: dict[str, Any], new: dict[str, Any], source: str, origins: dict[str, str], path: Path_) -> None:
-    """Deep merge. A changed `target` drops the old `params`: they belonged to another constructor."""
+    """Deep merge. A changed `target` drops the old `params`, which belong to another constructor."""
     if "target" in new and "target" in into and new["target"] != into["target"]:
         into.clear()
     for key, value in new.items():

@@ -1,4 +1,4 @@
-"""Words of the command line: `key.sub=value`. A value becomes what the parameter takes; where that is text, it is the word as typed."""
+"""Overrides on the command line: `key.sub=value`. Values are parsed by the parameter's type; strings are kept as typed."""
 
 import inspect
 import os
@@ -16,7 +16,7 @@ from ldm.config.types import SEQUENCES, items, kinds, signature
 from ldm.config.yaml_text import FLOAT, Loader
 from ldm.errors import UserError
 
-INTEGER = re.compile(r"[-+]?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:_\d{3})+)")  # 08 is no number, 1_6 hardly meant as one
+INTEGER = re.compile(r"[-+]?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:_\d{3})+)")  # 08 is not a number, and 1_6 is hardly meant as one
 NUMBER = re.compile(FLOAT)
 NULL = ("null", "Null", "NULL")
 SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -24,10 +24,10 @@ SETTINGS = ("sampling", "evaluation")
 
 
 def override(merged: dict[str, Any], word: str, trust: AllowedTargets) -> tuple[list[str], Any]:
-    """Set what a word says in a config; returns its path, in today's names, and its value.
+    """Apply an override to a config; returns its path, with current names, and its value.
 
     Raises:
-        UserError: no `key=value`, or a key below something that has nothing below it.
+        UserError: not `key=value`, or a key below a value that has no keys.
     """
     path, equals, text = word.partition("=")
     keys = renamed_path(path.split("."), merged)
@@ -44,7 +44,7 @@ def override(merged: dict[str, Any], word: str, trust: AllowedTargets) -> tuple[
                 node[key] = {}
             node = node[key]
         if not isinstance(node, dict | list):
-            raise UserError(f"override {word!r}: {'.'.join(keys[: depth + 1])} is {node!r}, it has nothing below it")
+            raise UserError(f"override {word!r}: {'.'.join(keys[: depth + 1])} is {node!r}, which has no keys")
     if isinstance(node, list):
         node[_index(node, keys[-1], word)] = value
     elif keys[-1] == "target" and node.get("target") != value:
@@ -57,28 +57,28 @@ def override(merged: dict[str, Any], word: str, trust: AllowedTargets) -> tuple[
 
 def _index(node: list[Any], key: str, word: str) -> int:
     if not key.isdigit() or int(key) >= len(node):
-        raise UserError(f"override {word!r}: {key!r} is no index of a list of {len(node)}")
+        raise UserError(f"override {word!r}: {key!r} is not an index of a list of {len(node)}")
     return int(key)
 
 
 def check_paths(merged: Mapping[str, Any], words: Sequence[str]) -> None:
-    """Whether something reads the paths that words set.
+    """Check that every path set by an override is used.
 
     Raises:
-        UserError: nothing does; a typo would otherwise leave the old path in use.
+        UserError: one is not; otherwise, with a typo, the old path would stay in use.
     """
     names = [word.partition("=")[0].split(".")[1] for word in words if word.startswith("paths.") and "=" in word]
     read = paths_read(merged) if names else set()
     for name in names:
         if f"paths.{name}=" in words:
-            raise UserError(f"override 'paths.{name}=': expected a path behind it")
+            raise UserError(f"override 'paths.{name}=': expected a path after it")
         if name not in read:
             known = ", ".join(f"paths.{key}" for key in sorted(read)) or "no path at all"
             raise UserError(f"override paths.{name}: nothing in the config reads it{did_you_mean(name, read)} (it reads {known})")
 
 
 def annotation_at(merged: Mapping[str, Any], keys: Sequence[str], trust: AllowedTargets) -> Any:
-    """The type of what lies at a dotted path; `Any` where that is not known."""
+    """Type annotation of the parameter at a dotted path; `Any` if unknown."""
     value: Any = merged
     annotation: Any = {"paths": dict[str, str], "name": str, "seed": int}
     for depth, key in enumerate(keys):
@@ -97,7 +97,7 @@ def annotation_at(merged: Mapping[str, Any], keys: Sequence[str], trust: Allowed
 
 
 def arguments(target: Any, trust: AllowedTargets) -> dict[str, Any]:
-    """The types of a constructor's arguments, as far as they are known."""
+    """Type annotations of a constructor's arguments, as far as known."""
     try:
         found = signature(trust.resolve(str(target)))
     except (ValueError, TypeError):  # reported when the config is checked
@@ -106,10 +106,10 @@ def arguments(target: Any, trust: AllowedTargets) -> dict[str, Any]:
 
 
 def value_of(text: str, annotation: Any, trust: AllowedTargets, word: str = "") -> Any:
-    """What a typed text means where a value of a type is expected; text that does not fit is returned as it is.
+    """Parse a text as a value of an annotated type; text that does not match is returned unchanged.
 
     Raises:
-        UserError: brackets or braces that do not close.
+        UserError: unbalanced brackets or braces.
     """
     wanted = [] if isinstance(annotation, dict) else kinds(annotation)
     first = text.lstrip()[:1]
@@ -125,12 +125,12 @@ def value_of(text: str, annotation: Any, trust: AllowedTargets, word: str = "") 
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(f"override {word!r}: {problem}; entries with special characters go in quotes") from error
     if node.end_mark.index < len(text.rstrip()):
-        return plain(text, annotation)  # more follows the brackets, as in [new]/x
+        return plain(text, annotation)  # text after the brackets, as in [new]/x
     return _composed(node, annotation, trust)
 
 
 def _composed(node: yaml.Node, annotation: Any, trust: AllowedTargets) -> Any:
-    """A list or mapping of the command line, with entries of the types that are expected there."""
+    """A list or mapping of the command line, with entries parsed by their expected types."""
     if isinstance(node, yaml.ScalarNode):
         return plain(node.value, annotation) if not node.style else node.value
     if isinstance(node, yaml.SequenceNode):
@@ -143,7 +143,7 @@ def _composed(node: yaml.Node, annotation: Any, trust: AllowedTargets) -> Any:
 
 
 def plain(text: str, annotation: Any = Any) -> Any:
-    """A word without brackets. Where no text is expected, numbers, true, false and null are what they look like."""
+    """A scalar. If no string is expected, numbers, true, false and null are parsed."""
     wanted = [] if isinstance(annotation, dict) else kinds(annotation)
     scalars = {int, float, bool, str} & {kind if isinstance(kind, type) else type(kind) for kind in wanted}
     if str in wanted and scalars == {str}:
@@ -153,7 +153,7 @@ def plain(text: str, annotation: Any = Any) -> Any:
         return None
     if lower in SWITCH and (bool in wanted or (str not in scalars and lower in ("true", "false"))):
         return SWITCH[lower]
-    with suppress(ValueError):  # 1_.5, and whole numbers of thousands of digits
+    with suppress(ValueError):  # 1_.5, and integers with thousands of digits
         if INTEGER.fullmatch(bare) and scalars != {str}:
             return int(bare)
         if NUMBER.fullmatch(bare) and (float in scalars or str not in scalars):
@@ -162,7 +162,7 @@ def plain(text: str, annotation: Any = Any) -> Any:
 
 
 def home(text: str) -> str:
-    """A leading `~`, `$HOME` or `${HOME}` written out: the shell leaves it in the middle of a word."""
+    """Expand a leading `~`, `$HOME` or `${HOME}`, which the shell does not expand inside a word."""
     for start in ("$HOME", "${HOME}"):
         if text == start or text.startswith((start + "/", start + "\\")):
             return os.path.expanduser("~") + text[len(start) :]

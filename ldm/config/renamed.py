@@ -1,14 +1,14 @@
-"""Names that have changed: configs, weights and command lines with the old ones keep their meaning.
+"""Renamed targets and keys: configs, weights and command lines with old names keep working.
 
-This is the one table of them. Names are translated where a config comes in, from a file or from the command line; all other code knows
-today's names alone.
+This is the only table of them. Names are translated when a config is read from a file or the command line; all other code uses
+current names.
 """
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-MODULES = {  # old modules of targets -> today's
+MODULES = {  # old modules of targets -> current ones
     "ldm.diffusion.schedule": "ldm.diffusion.process.discrete",
     "ldm.diffusion.windows": "ldm.diffusion.tiling",
     "ldm.generation": "ldm.sampling.generate",
@@ -31,7 +31,7 @@ MODULES = {  # old modules of targets -> today's
     "ldm.training.records": "ldm.training.callbacks.metrics",
     "ldm.training.timelimit": "ldm.training.callbacks.time_limit",
 }
-TARGETS = {  # old targets -> today's: CompVis has other classes in modules of these names
+TARGETS = {  # old targets -> current ones: CompVis has other classes in modules of these names
     "ldm.data.coco.Coco": "ldm.data.sources.coco.Coco",
     "ldm.data.database.LSUNDatabase": "ldm.data.sources.lmdb.LSUNDatabase",
     "ldm.data.digits.Digits": "ldm.data.sources.digits.Digits",
@@ -59,7 +59,7 @@ TARGETS = {  # old targets -> today's: CompVis has other classes in modules of t
     "ldm.data.unavailable.Unavailable": "ldm.data.sources.unavailable.Unavailable",
     "ldm.data.webshards.WebShards": "ldm.data.sources.shards.WebShards",
 }
-ARGUMENTS: dict[str, dict[str, str]] = {  # today's target -> its old arguments -> today's
+ARGUMENTS: dict[str, dict[str, str]] = {  # current target -> its old arguments -> current ones
     "ldm.model.LatentDiffusion": {"schedule": "process"},
     "ldm.training.DiffusionTraining": {"posthoc_lengths": "posthoc_sigma_rels"},
     **{
@@ -82,11 +82,11 @@ REFERENCE = re.compile(r"(?<=\$\{)[\w.]+(?=\})")
 
 
 def renamed(node: Any, below: Any = None) -> Any:
-    """A copy of a node of a config with today's names.
+    """A copy of a node of a config with current names.
 
     Args:
         node: any value.
-        below: what the node will be merged over; its target counts where the node has none.
+        below: the node that it will be merged over, whose target is used if the node has none.
     """
     if isinstance(node, list):
         return [renamed(item) for item in node]
@@ -102,13 +102,13 @@ def renamed(node: Any, below: Any = None) -> Any:
 
 
 def moved(target: str, modules: dict[str, str] = MODULES, targets: dict[str, str] = TARGETS) -> str:
-    """A target whose module has another name."""
+    """The current name of a target."""
     module, dot, name = target.rpartition(".")
     return targets.get(target, modules.get(module, module) + dot + name)
 
 
 def _with_arguments(params: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """Where an argument is there under both names, the entries under the new one are over those under the old one."""
+    """Rename arguments; if both names exist, the entries of the new one override those of the old one."""
     made: dict[str, Any] = {}
     for key in sorted(params, key=lambda key: key not in names):
         name = names.get(key, key)
@@ -123,7 +123,7 @@ def _over(new: Any, old: Any) -> Any:
 
 
 def original(node: Any) -> Any:
-    """A copy of a node with the names from before any change: for hashes of configs, which were written down with those."""
+    """A copy of a node with the original names, for recorded hashes of configs."""
     if isinstance(node, list):
         return [original(item) for item in node]
     if not isinstance(node, dict):
@@ -141,7 +141,7 @@ def _turned(names: dict[str, str]) -> dict[str, str]:
 
 
 def renamed_path(keys: Sequence[str], config: Any) -> list[str]:
-    """A path with today's names, through a config that has them."""
+    """A path with current names, in a config that has them."""
     found: list[str] = []
     target, node = None, config
     for key in keys:
@@ -158,7 +158,7 @@ def _has(node: Any, key: str) -> bool:
 
 
 def renamed_references(node: Any, config: Any, place: tuple[str, ...] = ()) -> Any:
-    """A copy of a node of a config whose `${...}` lead along today's names; `place` is the node's own path."""
+    """A copy of a node of a config whose `${...}` use current names; `place` is the node's own path."""
     if isinstance(node, dict):
         return {key: renamed_references(value, config, (*place, str(key))) for key, value in node.items()}
     if isinstance(node, list):
@@ -168,7 +168,7 @@ def renamed_references(node: Any, config: Any, place: tuple[str, ...] = ()) -> A
 
     def today(match: re.Match[str]) -> str:
         name = match[0].lstrip(".")
-        dots = len(match[0]) - len(name)  # one is the mapping that the text is in, two the one above that
+        dots = len(match[0]) - len(name)  # one dot is the mapping that contains the text, two dots the one above
         start = place[: max(len(place) - dots, 0)] if dots else ()
         return "." * dots + ".".join(renamed_path([*start, *name.split(".")], config)[len(start) :])
 

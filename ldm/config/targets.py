@@ -1,7 +1,7 @@
-"""Which names a config may build: an allowed list, because a config can come from a stranger.
+"""Allowed targets of a config: an allow list, because a config can come from an untrusted source.
 
-Of this project a config may name what its packages declare public, and nothing else: the machinery that reads configs and
-files would let a config do whatever it likes. Of torch and Lightning it may name classes of the kinds that configs are for.
+Of this project, a config may name only what its packages declare public, because functions that read configs and files could be
+misused. Of torch and Lightning, it may name classes derived from the bases below.
 """
 
 import difflib
@@ -28,7 +28,7 @@ SINGLE = (
     "ldm.checkpoint.load.pretrained",
     "ldm.checkpoint.load.starting_weights",
 )
-MODEL = (  # what a model, or a classifier, is made of
+MODEL = (  # parts of a model or a classifier
     "ldm.conditioning",
     "ldm.diffusion",
     "ldm.first_stage",
@@ -38,9 +38,12 @@ MODEL = (  # what a model, or a classifier, is made of
     "torch.nn",
 )
 DATA = ("ldm.data", "ldm.training.DataModule")
-OUTSIDE = "ldm.checkpoint.load.pretrained"  # a part whose weights lie in another file
-DEFAULT_TARGETS = {"data": "ldm.training.DataModule", "trainer": "ldm.training.TrainerSettings"}  # top-level nodes that need name none
-KINDS = {  # package -> dotted names of the base classes, one of which a class from there must have
+OUTSIDE = "ldm.checkpoint.load.pretrained"  # a part whose weights are in another file
+DEFAULT_TARGETS = {
+    "data": "ldm.training.DataModule",
+    "trainer": "ldm.training.TrainerSettings",
+}  # targets of top-level nodes that need not name one
+KINDS = {  # package -> dotted names of base classes, one of which its classes must derive from
     "torch.optim": ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
     "torch.nn": ("torch.nn.Module",),
     "pytorch_lightning.callbacks": ("pytorch_lightning.callbacks.Callback",),
@@ -52,47 +55,47 @@ _trusted: tuple[str, ...] = ()
 
 
 def trust_packages(names: Sequence[str]) -> None:
-    """Let plain settings of this process (a sampler's name) name functions of these packages (`--trust`), and of no others."""
+    """Set the packages (`--trust`) whose functions may be named by plain settings (such as a sampler) in this process."""
     global _trusted
     _trusted = tuple(names)
 
 
 def trusted_function(name: str) -> Callable[..., Any]:
-    """The function behind a dotted name, out of a trusted package.
+    """The function of a dotted name in a trusted package.
 
     Raises:
         ValueError: the package is not trusted, or it has no such function.
     """
     if not any(name.startswith(f"{package}.") for package in _trusted):
-        raise ValueError(f"{name!r} is not in a trusted package; --trust {name.partition('.')[0]} admits it")
+        raise ValueError(f"{name!r} is not in a trusted package; --trust {name.partition('.')[0]} allows it")
     return AllowedTargets(_trusted).resolve(name)
 
 
 @dataclass(frozen=True)
 class AllowedTargets:
-    """What a config may name.
+    """Targets that a config may name.
 
     Attributes:
-        packages: further packages, all of whose classes and functions may be named (`--trust`).
-        only: the packages, classes and functions beside those that are enough for what is built; empty: all that configs may name.
+        packages: additional packages, all of whose classes and functions are allowed (`--trust`).
+        only: if not empty, only these packages, classes and functions are allowed in addition to `packages`.
     """
 
     packages: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
 
     def for_model(self, *more: str) -> "AllowedTargets":
-        """For the config inside a checkpoint, from which a script builds a model and nothing else; `more` may be named as well."""
+        """For the config inside a checkpoint, of which only the model is built; `more` is allowed as well."""
         return replace(self, only=(*MODEL, *more))
 
     def for_data(self) -> "AllowedTargets":
-        """For the config of a run whose data is read, and nothing else."""
+        """For the config of a run of which only the data is built."""
         return replace(self, only=DATA)
 
     def resolve(self, target: str) -> Callable[..., Any]:
-        """The class or function behind a dotted name.
+        """The class or function of a dotted name.
 
         Raises:
-            ValueError: not allowed, or not there; the message says what was expected or meant.
+            ValueError: not allowed, or it does not exist; the message says what was expected or possibly meant.
         """
         parts = target.split(".")
         if len(parts) < 2 or not all(part.isidentifier() for part in parts):
@@ -100,14 +103,12 @@ class AllowedTargets:
         if any(part.startswith("_") for part in parts):
             raise ValueError(f"{target!r} is private")
         if self.only and not any(f"{target}.".startswith(f"{name}.") for name in (*self.only, *self.packages)):
-            raise ValueError(
-                f"{target!r} is not needed for this: of a checkpoint's config, {', '.join(self.only)} are built and nothing else"
-            )
+            raise ValueError(f"{target!r} is not needed for this: of a checkpoint's config, only {', '.join(self.only)} are built")
         for packages, resolve in ((self.packages, _anything), (("ldm",), _ours), (tuple(KINDS), _kind)):
             if any(target.startswith(package + ".") for package in packages):
                 return resolve(target, packages)
         known = ", ".join(("ldm", *KINDS, *self.packages))
-        raise ValueError(f"{target!r} is not in an allowed package ({known}); --trust {parts[0]} admits it")
+        raise ValueError(f"{target!r} is not in an allowed package ({known}); --trust {parts[0]} allows it")
 
 
 def _ours(target: str, packages: tuple[str, ...]) -> Callable[..., Any]:
@@ -128,7 +129,7 @@ def _kind(target: str, packages: tuple[str, ...]) -> Callable[..., Any]:
     found = _callable(_lookup(target), target)
     package = max((p for p in packages if target.startswith(p + ".")), key=len)
     bases = tuple(_lookup(base) for base in KINDS[package])
-    # An attribute path can leave the package through something it imported; what counts is what the thing is, and where it was made.
+    # An attribute path can leave the package through an import, so the class itself and the module that defines it are checked.
     if not (inspect.isclass(found) and issubclass(found, bases) and found.__module__.startswith(package)):
         raise ValueError(
             f"{target!r} is not in an allowed package: of {package}, configs name {' and '.join(b.__name__ for b in bases)} classes"
@@ -169,6 +170,6 @@ def _lookup(target: str) -> Any:
 
 
 def did_you_mean(name: str, known: Any) -> str:
-    """ "; did you mean 'x'?" if something close is known."""
+    """ "; did you mean 'x'?" if a similar name is known."""
     close = difflib.get_close_matches(name, list(map(str, known)), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

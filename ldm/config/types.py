@@ -1,4 +1,4 @@
-"""Does a YAML value fit a parameter's annotation? Only what can be told without building anything."""
+"""Validate YAML values against type annotations, as far as possible without building anything."""
 
 import collections.abc
 import inspect
@@ -13,7 +13,7 @@ PLAIN = {int: "an integer", float: "a number", str: "a string", bool: "true or f
 
 
 def signature(target: Any) -> dict[str, inspect.Parameter]:
-    """Parameters of a class or function, with annotations resolved where that is possible."""
+    """Parameters of a class or function, with annotations resolved if possible."""
     parameters = dict(inspect.signature(target).parameters)
     function = target.__init__ if inspect.isclass(target) else target
     try:
@@ -24,7 +24,7 @@ def signature(target: Any) -> dict[str, inspect.Parameter]:
 
 
 def kinds(annotation: Any) -> list[Any]:
-    """The types that an annotation allows, one by one; of a Literal its values."""
+    """The types that an annotation allows; the values of a Literal."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
         return [kind for option in arguments for kind in kinds(option)]
@@ -32,7 +32,7 @@ def kinds(annotation: Any) -> list[Any]:
 
 
 def items(annotation: Any, key: str) -> Any:
-    """The type of one entry of a list or mapping."""
+    """Type annotation of an entry of a list or mapping."""
     for kind in kinds(annotation):
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin in (dict, collections.abc.Mapping) and len(arguments) == 2:
@@ -45,7 +45,7 @@ def items(annotation: Any, key: str) -> Any:
 
 
 def advice(value: Any, annotation: Any) -> str:
-    """What was probably meant by a value that does not fit: "; did you mean 1.5e-4?", or nothing."""
+    """A hint for a value of the wrong type, such as "; did you mean 1.5e-4?", or ""."""
     wanted = kinds(annotation)
     if str in wanted and isinstance(value, int | float):
         return "; put it in quotes, so that it stays text"
@@ -67,7 +67,7 @@ def advice(value: Any, annotation: Any) -> str:
 
 
 class Built:
-    """Stands for an object that a node will build: its type if that is known, or a partial of it."""
+    """Placeholder for an object that a node will build: its type, if known, or a partial of it."""
 
     def __init__(self, produces: Any, partial: bool) -> None:
         self.produces, self.partial = produces, partial
@@ -78,7 +78,7 @@ class Built:
 
 
 def mismatch(value: Any, annotation: Any) -> str | None:
-    """What was expected instead of `value`, or none if it fits or cannot be told."""
+    """What was expected instead of `value`; None if it matches or is unknown."""
     if annotation in (Any, inspect.Parameter.empty) or isinstance(annotation, str | typing.TypeVar):
         return None
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)

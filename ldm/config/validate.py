@@ -1,4 +1,4 @@
-"""Hold every node of a config against the signature of what it names, before anything is built."""
+"""Validate every node of a config against the signature of its target, before anything is built."""
 
 import inspect
 import typing
@@ -30,7 +30,7 @@ TOP = {  # top-level key -> (type, what it is)
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where it was written, its path in the config, and what was expected."""
+    """A problem of a config: file, path in the config, and what was expected."""
 
     file: str
     path: str
@@ -41,7 +41,7 @@ class Problem:
 
 
 def validate(config: Config, trust: AllowedTargets) -> list[Problem]:
-    """Every problem of a config, in its own order; an empty list means that it can be built.
+    """All problems of a config, in its order; an empty list means that it can be built.
 
     Nodes without a target at `data:` and `trainer:` get the default one.
     """
@@ -70,10 +70,10 @@ def validate(config: Config, trust: AllowedTargets) -> list[Problem]:
 
 
 def require_shape(config: Any, source: str) -> dict[str, Any]:
-    """The config inside a file, which may be a stranger's, as far as code relies on it that builds nothing of it; in today's names.
+    """Validate the structure of a config inside an untrusted file, as far as code relies on it without building; returns current names.
 
     Raises:
-        UserError: no mapping, or one with something else where a mapping or the name of a class belongs.
+        UserError: not a mapping, or another type where a mapping or the name of a class is expected.
     """
     wrong = [] if isinstance(config, dict) else [("config", "a mapping", config)]
     parts: list[tuple[str, Any]] = [] if wrong else list(config.items())
@@ -96,7 +96,7 @@ def require_shape(config: Any, source: str) -> dict[str, Any]:
 
 
 def _published(evaluation: Any) -> Iterator[tuple[str, str]]:
-    """What is wrong with the numbers that others have measured."""
+    """Problems of the published numbers."""
     published = evaluation.get("published") if isinstance(evaluation, dict) else None
     if not isinstance(published, dict | None):
         yield "evaluation.published", f"expected a mapping of names of measures to numbers, got {published!r}"
@@ -169,7 +169,7 @@ def _check_params(
 
 
 def _stand_in(value: Any, trust: AllowedTargets) -> Any:
-    """The value with nodes replaced by what they will build."""
+    """The value with nodes replaced by placeholders for what they will build."""
     if isinstance(value, list):
         return [_stand_in(item, trust) for item in value]
     if not isinstance(value, dict) or "target" not in value:
@@ -177,7 +177,7 @@ def _stand_in(value: Any, trust: AllowedTargets) -> Any:
     try:
         target = trust.resolve(str(value["target"]))
     except ValueError:
-        return Built(typing.Any, bool(value.get("partial")))  # reported at its own place
+        return Built(typing.Any, bool(value.get("partial")))  # reported with its own node
     if inspect.isclass(target):
         return Built(target, bool(value.get("partial")))
     try:

@@ -1,4 +1,4 @@
-"""YAML text to plain containers: numbers as people write them, dates as text, no key twice, no list that grows without bound."""
+"""YAML to plain containers: 1e-4 is a number, dates are text, duplicate keys and excessive aliases are refused."""
 
 import re
 from typing import Any
@@ -7,11 +7,11 @@ import yaml
 
 from ldm.errors import UserError
 
-LARGEST = 1_000_000  # values that a file may stand for once its aliases are written out: a few lines could fill any memory
+LARGEST = 1_000_000  # maximum number of values with aliases expanded: a few lines could exhaust the memory
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.1 without its dates, with 1e-4 as a number."""
+    """YAML 1.1 without dates, and with 1e-4 as a number."""
 
     def construct_document(self, node: yaml.Node) -> Any:
         _count(node, {}, ())
@@ -35,7 +35,7 @@ Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"(?:{FLOAT})
 
 
 def _count(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
-    """Values below a node, each alias counted as what it stands for."""
+    """Number of values below a node, with aliases expanded."""
     if id(node) in above:
         raise yaml.constructor.ConstructorError(None, None, "a value that contains itself", node.start_mark)
     if isinstance(node, yaml.ScalarNode):
@@ -49,7 +49,7 @@ def _count(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> in
 
 
 def read_yaml(text: str, source: str) -> Any:
-    """The content of YAML text.
+    """Parse YAML text.
 
     Raises:
         UserError: names the source and the line.
@@ -64,7 +64,7 @@ def read_yaml(text: str, source: str) -> Any:
 
 
 def parse(text: str, source: str) -> dict[str, Any]:
-    """YAML text to a mapping; `${...}` stays as it is.
+    """YAML text to a mapping; `${...}` is not resolved.
 
     Raises:
         UserError: names the source and the line.
@@ -85,7 +85,7 @@ def _require_plain(value: Any, source: str) -> None:
                 raise UserError(f"{source}: keys must be words, got {key!r}")
     elif not isinstance(value, list):
         if not isinstance(value, str | int | float | None):
-            raise UserError(f"{source}: {type(value).__name__} is no kind of value that configs have")
+            raise UserError(f"{source}: {type(value).__name__} is not a type of value supported in configs")
         return
     for item in value.values() if isinstance(value, dict) else value:
         _require_plain(item, source)

@@ -210,7 +210,7 @@ def test_a_config_reads_no_environment_and_runs_no_resolvers(base: Path, text: s
     with pytest.raises(UserError) as caught:
         load([base], start=start)  # as in a checkpoint's config
     assert "name: " in str(caught.value) and "hunter2" not in str(caught.value)
-    with pytest.raises(UserError, match="override|only references|--allow-env|no reference"):
+    with pytest.raises(UserError, match="override|only references|--allow-env|not a reference"):
         load([base], [f"name={text}"])
     base.write_text(NETWORK + f"name: '{text.replace(chr(39), chr(39) * 2)}'\npaths: {{a: oc.env, b: env}}\n")
     with pytest.raises(UserError):

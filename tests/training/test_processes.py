@@ -126,7 +126,7 @@ AT = "model.params.model.params"
         ("edm", "sampling.spacing=original_uniform", "sampling: spacing 'original_uniform' is unknown to EDM; there are uniform, karras"),
         ("edm", f"{AT}.process.params.times.target=ldm.diffusion.process.Normal", "has no 'Normal'; did you mean 'LogNormal'?"),
         ("edm", "model.params.objective.params.weight=5", "weight: expected a node with target and partial: true"),
-        ("flow", "sampling.sampler=somebody.sampler", "sampler 'somebody.sampler' is not in a trusted package; --trust somebody admits it"),
+        ("flow", "sampling.sampler=somebody.sampler", "sampler 'somebody.sampler' is not in a trusted package; --trust somebody allows it"),
         ("flow", f"{AT}.parameterization={{target: somebody.Mine}}", "'somebody.Mine' is not in an allowed package"),
         ("flow", f"{AT}.scale=[1.0, 2.0]", "scale must have a number for each of the 1 channels, got [1.0, 2.0]"),
     ],
@@ -177,7 +177,7 @@ def test_parts_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     text = text.replace("sampler: heun", "sampler: my_parts.leap")
     text = text.replace("{cosine_weight: 0.1}", "{weight: {target: my_parts.early, partial: true}}")
     (tmp_path / "c.yaml").write_text(text)
-    assert main("-b", tmp_path / "c.yaml", "--check") == 2 and "--trust my_parts admits it" in capsys.readouterr().out
+    assert main("-b", tmp_path / "c.yaml", "--check") == 2 and "--trust my_parts allows it" in capsys.readouterr().out
     run = trained(tmp_path, text, "mine", "--trust", "my_parts")
     (pictures,) = (run / "images").glob("step-000004-*.png")
     assert pictures.stat().st_size > 0
