@@ -35,7 +35,7 @@ def rescale_effect(flags: argparse.Namespace) -> int:
     if min(size, large) < 1:
         raise UserError(f"--size {size} --large {large}: expected at least 1")
     if large % size:
-        raise UserError(f"--large {large} is no multiple of --size {size}")
+        raise UserError(f"--large {large} is not a multiple of --size {size}")
     for side in (size, large):
         model.latent_shape(side, side)
     files = images_in(Path(flags.indir))[: flags.n]

@@ -43,7 +43,7 @@ def inpaint(flags: argparse.Namespace) -> int:
     said = job.in_windows(sizes)
     with job.progress(len(planned)) as on_step:
         for results in planned:
-            fill(job, results, pairs, asked, SamplingOptions(windows=in_windows[sizes[results[0][0]]], on_step=on_step))
+            fill(job, results, pairs, asked, SamplingOptions(tiles=in_windows[sizes[results[0][0]]], on_step=on_step))
     sys.stdout.write(f"{flags.n * len(pairs)} images in {job.outdir}{said}\n")
     return 0
 
@@ -76,7 +76,7 @@ def fill(job: Job, results: list[Result], pairs: list[Read], asked: list[Request
     images = {place: pad_to(to_tensor(pair.image)[None], multiple) for place, pair in given.items()}
     hole, image = (torch.cat([found[place] for place, _ in results]) for found in (holes, images))
     if flags.known:
-        steering = replace(steering, known=image, hole=hole)
+        steering = replace(steering, known=image, mask=hole)
     numbers = [number_of(result, job.flags.n) for result in results]
     # the hole of the masked image is black, as the original makes it
     batch = together([asked[number % len(asked)] for number in numbers]) | {

@@ -43,7 +43,7 @@ def enlarge_all(flags: argparse.Namespace) -> int:
         for results in planned:
             given = {place: read_picture(flags.images[place], channels) for place, _ in results}
             low = torch.cat([pad_to(to_tensor(given[place])[None], unit) for place, _ in results])
-            enlarge(job, names, results, given, low, SamplingOptions(windows=in_windows[sizes[results[0][0]]], on_step=on_step))
+            enlarge(job, names, results, given, low, SamplingOptions(tiles=in_windows[sizes[results[0][0]]], on_step=on_step))
     sys.stdout.write(f"{flags.n * len(flags.images)} images in {job.outdir}{said}\n")
     return 0
 
@@ -102,7 +102,7 @@ def enlarge(
     """Results for images of one size; `low` has them padded, `(B, C, h, w)`."""
     flags, factor = job.flags, factor_of(job)
     if flags.guide_scale:
-        steering = replace(steering, guides=[image_guide(job, low, steering.windows)])
+        steering = replace(steering, guides=[image_guide(job, low, steering.tiles)])
     size = (low.shape[2] * factor, low.shape[3] * factor)
     images = job.sample({"low_res": low}, [number_of(result, job.flags.n) for result in results], size, steering)
     for result, image in zip(results, images, strict=True):
