@@ -95,7 +95,7 @@ def runs_of(config: str, logs: Path) -> list[Path]:
 
 
 def load_run(run: Path) -> LoadedModel:
-    """The model of a run, on the device that is there."""
+    """The model of a run or checkpoint, on the device that is there."""
     loaded = load_model(str(run))
     loaded.model.to(pick_device())
     return loaded

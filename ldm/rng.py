@@ -12,16 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Key = int | str
 
-
-def derive(*keys: Key) -> int:
+def derive(*keys: int | str) -> int:
     """A 63-bit seed from any keys; the same on every machine and Python version."""
     digest = hashlib.blake2b("\x1f".join(map(str, keys)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
-def generator(*keys: Key) -> torch.Generator:
+def generator(*keys: int | str) -> torch.Generator:
     """A fresh CPU generator for these keys."""
     return torch.Generator().manual_seed(derive(*keys))
 

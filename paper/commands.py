@@ -8,7 +8,7 @@ from ldm.errors import UserError
 from ldm.system.shell import command
 from paper.needs import (
     Need,
-    Request,
+    OwnPaths,
     config_path,
     configs,
     lpips_weights,
@@ -68,13 +68,13 @@ NETWORKS = {"psnr": "pairs", "ssim": "pairs", "lpips": "vgg16", "psim": "vgg16"}
 NATIVE = ("coco-images", "layout-images")  # references that may lie as they were fetched, of any size
 
 
-def needs_to_measure(table: Table, row: Row, asked: Request) -> list[Need]:
+def needs_to_measure(table: Table, row: Row, asked: OwnPaths) -> list[Need]:
     """What has to be there before a row can be sampled and measured."""
     steps = [command for command in commands(table, row, asked) if command.does != "train"]
     return list(dict.fromkeys(need for command in steps for need in command.needs))
 
 
-def needs_to_sample(table: Table, row: Row, asked: Request, given: str) -> tuple[Need, ...]:
+def needs_to_sample(table: Table, row: Row, asked: OwnPaths, given: str) -> tuple[Need, ...]:
     """The models, and what they are given: `given` of sources.yaml, or images to reconstruct."""
     needs = [model_need(row.config, own_model(row, asked))]
     if row.classifier:
@@ -91,7 +91,7 @@ def given_to(table: Table, row: Row) -> str:
     return table.protocol_of(row).given.format(data=row.data.lower())
 
 
-def _reference_needs(against: str, row: Row, asked: Request) -> list[Need]:
+def _reference_needs(against: str, row: Row, asked: OwnPaths) -> list[Need]:
     if against == "originals":  # of the reconstructions: they are written beside them
         return []
     if against == "train" and not row.config.startswith("ldm/sr-"):
@@ -105,7 +105,7 @@ def reference_name(against: str, row: Row) -> str:
     return "imagenet-train-256" if against == "train" else AGAINST[against].format(data=row.data.lower())
 
 
-def commands(table: Table, row: Row, asked: Request) -> list[Command]:
+def commands(table: Table, row: Row, asked: OwnPaths) -> list[Command]:
     """Train, sample, measure: what turns a row into numbers. Figures sample and measure at each of their points."""
     found = [training(config, asked) for config in configs(row)]
     if not table.protocol_of(row).samples:
@@ -133,14 +133,14 @@ def points(table: Table, row: Row) -> list[tuple[Row, str]]:
     return [(replace(row, sampling={**row.sampling, "steps": steps}), f"steps-{steps}") for steps in table.points["steps"]]
 
 
-def training(name: str, asked: Request) -> Command:
+def training(name: str, asked: OwnPaths) -> Command:
     """Of a config's model."""
     paths = config_of(name, asked.overrides).data.get("paths") or {}
     words = [f"paths.{key}={path}" for key, path in paths.items() if path]
     return Command("train", ("main.py", "--base", f"configs/{name}.yaml", "--train", *words))
 
 
-def sampling(table: Table, row: Row, asked: Request, folder: Path, source: str) -> Command:
+def sampling(table: Table, row: Row, asked: OwnPaths, folder: Path, source: str) -> Command:
     """Of a row's images into a folder, from what `source` names in sources.yaml; empty where the model is given nothing."""
     protocol, model, settings = table.protocol_of(row), str(own_model(row, asked)), row.sampling
     count, maker, needs = str(protocol.samples), protocol.maker, needs_to_sample(table, row, asked, source)
@@ -177,7 +177,7 @@ def sampling(table: Table, row: Row, asked: Request, folder: Path, source: str) 
 
 
 def measuring(
-    count: int, part: dict[str, Any], names: tuple[tuple[str, str], ...], network: str, row: Row, asked: Request, samples: Path
+    count: int, part: dict[str, Any], names: tuple[tuple[str, str], ...], network: str, row: Row, asked: OwnPaths, samples: Path
 ) -> Command:
     """Of samples, against one reference with one network; the whole set has to be there, unless it is a part of the conditions."""
     record = samples.parent / f"record-{part['against']}{'-' if network else ''}{network}.json"
@@ -195,7 +195,7 @@ def measuring(
     return Command("measure", words, record, names, wanted, tuple(needs))
 
 
-def reference_words(against: str, row: Row, folder: Path, asked: Request) -> list[str]:
+def reference_words(against: str, row: Row, folder: Path, asked: OwnPaths) -> list[str]:
     """What evaluate.py holds the samples against: a folder, or a config whose data it reads through its own crop and resize."""
     if against == "originals":
         return [str(folder / "originals")]

@@ -13,7 +13,7 @@ from paper.tables import Row, sources
 
 
 @dataclass(frozen=True)
-class Request:
+class OwnPaths:
     """What the user names instead of the places where things are looked for.
 
     Attributes:
@@ -52,12 +52,12 @@ class Need:
         return self.path.exists()
 
 
-def model_path(config: str, asked: Request) -> Path:
+def model_path(config: str, asked: OwnPaths) -> Path:
     """Where the trained model of a config is looked for."""
     return asked.models / f"{config}.safetensors"
 
 
-def own_model(row: Row, asked: Request) -> Path:
+def own_model(row: Row, asked: OwnPaths) -> Path:
     """Where a row's model is looked for."""
     return Path(asked.model) if asked.model else model_path(row.config, asked)
 
@@ -77,7 +77,7 @@ def source_need(kind: str, name: str, path: str = "") -> Need:
     return Need(Path(path or entry["path"]), entry["what"], entry["where"])
 
 
-def needs_to_train(row: Row, asked: Request) -> list[Need]:
+def needs_to_train(row: Row, asked: OwnPaths) -> list[Need]:
     """Data, first stage and starting weights of the training of a row's model, and of its classifier."""
     found = []
     for config in configs(row):
@@ -100,7 +100,7 @@ def lpips_weights() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / VGG16
 
 
-def config_path(key: str, data: str, asked: Request) -> str:
+def config_path(key: str, data: str, asked: OwnPaths) -> str:
     """A path of a data config, with the user's words over it."""
     words = dict(word.split("=", 1) for word in asked.overrides if "=" in word)
     return words.get(f"paths.{key}") or str(load([config_file(f"data/{data}")]).data["paths"][key])

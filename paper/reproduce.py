@@ -12,7 +12,7 @@ from ldm.errors import UserError
 from ldm.precision import for_sampling
 from ldm.system.files import write_text
 from paper import show
-from paper.needs import Request
+from paper.needs import OwnPaths
 from paper.results import as_json, execute, values
 from paper.speed import Speeds, SpeedSettings, measure, pieces_of
 from paper.tables import Row, Table
@@ -38,7 +38,7 @@ def run_tables(flags: argparse.Namespace, tables: list[Table], words: list[str])
     return 0
 
 
-def places_from_flags(flags: argparse.Namespace, words: list[str]) -> Request:
+def places_from_flags(flags: argparse.Namespace, words: list[str]) -> OwnPaths:
     """Where things are.
 
     Raises:
@@ -54,10 +54,10 @@ def places_from_flags(flags: argparse.Namespace, words: list[str]) -> Request:
         raise UserError("--share and --pixels: expected more than 0 and at most 1")
     if flags.plan and flags.json:
         raise UserError("--json holds numbers, and --plan has none: leave one out")
-    return Request(Path(flags.models), flags.model, flags.weights, tuple(words), flags.batch, flags.device)
+    return OwnPaths(Path(flags.models), flags.model, flags.weights, tuple(words), flags.batch, flags.device)
 
 
-def reproduce(table: Table, rows: list[Row], places: Request, flags: argparse.Namespace) -> dict[str, object]:
+def reproduce(table: Table, rows: list[Row], places: OwnPaths, flags: argparse.Namespace) -> dict[str, object]:
     """Run what can run, print it; returns it for --json."""
     speeds = None if flags.no_speed or not table.speed else timed(table, rows, flags)
     found = {row.row: values(table, row, places, speeds, execute) for row in rows}

@@ -15,7 +15,7 @@ from ldm.evaluation.record import Record, read_records
 from ldm.system.files import fingerprint, writing
 from paper.commands import Command, commands
 from paper.cost import training_costs
-from paper.needs import Request, own_model
+from paper.needs import OwnPaths, own_model
 from paper.sizes import config_of, counts
 from paper.speed import Speeds, printed_ratio
 from paper.tables import Row, Table
@@ -32,7 +32,7 @@ Execute = Callable[[Command], None]
 
 
 @dataclass(frozen=True)
-class Value:
+class TableValue:
     """One number of a row.
 
     Attributes:
@@ -61,7 +61,7 @@ class Value:
         return None if self.ours is None or self.paper is None else self.ours - self.paper
 
 
-def values(table: Table, row: Row, asked: Request, speeds: Speeds | None, execute: Execute) -> list[Value]:
+def values(table: Table, row: Row, asked: OwnPaths, speeds: Speeds | None, execute: Execute) -> list[TableValue]:
     """All numbers of a row: counted, read from its config, timed or measured, else not run."""
     found = []
     for name, paper in row.paper.items():
@@ -70,12 +70,12 @@ def values(table: Table, row: Row, asked: Request, speeds: Speeds | None, execut
         if name == "n_params_M":
             parts = {part: count / 1e6 for part, count in counts(row).items()}
             how = "counted at full size: " + " + ".join(f"{part} {count:.2f}" for part, count in parts.items())
-            found.append(Value(name, paper, sum(parts.values()), how))
+            found.append(TableValue(name, paper, sum(parts.values()), how))
         elif name in SETTINGS and table.protocol.name == "sizes":
-            found.append(Value(name, paper, float(_at(config_of(row.config).data, SETTINGS[name])), f"configs/{row.config}.yaml"))
+            found.append(TableValue(name, paper, float(_at(config_of(row.config).data, SETTINGS[name])), f"configs/{row.config}.yaml"))
         elif name in COMPUTE:
             costs = "; ".join(cost.text() for cost in training_costs(row))
-            found.append(Value(name, paper, None, f"not run: a training of {costs}"))
+            found.append(TableValue(name, paper, None, f"not run: a training of {costs}"))
         elif name in table.speed.get("columns", {}):
             found.append(_speed(table, row, name, speeds))
     return [*found, *_quality(table, row, asked, execute)]
@@ -87,24 +87,24 @@ def _at(tree: Any, path: str) -> Any:
     return tree
 
 
-def _speed(table: Table, row: Row, column: str, speeds: Speeds | None) -> Value:
+def _speed(table: Table, row: Row, column: str, speeds: Speeds | None) -> TableValue:
     """A speed as a ratio to the row that the table's ratios are taken against."""
     against = table.find(table.speed["against"])
     paper = printed_ratio(column, row, against)
     label = f"{column}, times {against.row}'s"
     if speeds is None or row.row not in speeds.seconds.get(column, {}):
-        return Value(label, paper, None, "not run: speed was not asked for", "x")
+        return TableValue(label, paper, None, "not run: speed was not asked for", "x")
     ours = speeds.ratio(column, row.row, against.row)
     shape = "; a shape of our choice, the paper states none" if "chosen" in (row.shape, against.shape) else ""
     speed = f"{speeds.images_per_second(column, row.row):.3g} images/s, the paper's {row.paper[column]:g}"
     speed = f"hours per epoch from the time of a training step; the paper's {row.paper[column]:g} h" if "hours" in column else speed
     size = f"network of {speeds.parameters[row.row]:.1f} M"
-    return Value(label, paper, ours.median, f"median of {ours.rounds} rounds; {speed}; {size}{shape}", "x", (ours.low, ours.high))
+    return TableValue(label, paper, ours.median, f"median of {ours.rounds} rounds; {speed}; {size}{shape}", "x", (ours.low, ours.high))
 
 
-def _quality(table: Table, row: Row, asked: Request, execute: Execute) -> list[Value]:
+def _quality(table: Table, row: Row, asked: OwnPaths, execute: Execute) -> list[TableValue]:
     """Values that need samples: each is run where all that it needs is there, or read where it was measured before."""
-    found: list[Value] = []
+    found: list[TableValue] = []
     finished: dict[Command, str] = {}
     sampled: tuple[Command, ...] = ()
     for command in commands(table, row, asked):
@@ -133,19 +133,19 @@ def _run(steps: Sequence[Command], finished: dict[Command, str], execute: Execut
     return ""
 
 
-def _measured(table: Table, row: Row, asked: Request, command: Command, printed: str, name: str, reason: str) -> Value:
+def _measured(table: Table, row: Row, asked: OwnPaths, command: Command, printed: str, name: str, reason: str) -> TableValue:
     assert command.record is not None
     label = f"{printed}, {command.record.parent.name.replace('-', ' ')}" if table.points else printed
     paper, std = row.paper.get(printed), row.paper.get(f"{printed}_std")
     record = None if reason else find_record(command.record, name)
     if record is None:
-        return Value(label, paper, None, reason or f"not run: {command.record} has no {name}", paper_std=std)
+        return TableValue(label, paper, None, reason or f"not run: {command.record} has no {name}", paper_std=std)
     if reason := _of_another_model(record, own_model(row, asked)):
-        return Value(label, paper, None, f"not run: {command.record} {reason}; remove {command.record.parent}", paper_std=std)
+        return TableValue(label, paper, None, f"not run: {command.record} {reason}; remove {command.record.parent}", paper_std=std)
     count = record.samples
     fewer = f", the protocol has {command.samples}" if command.samples not in (0, count) else ""
     how = f"{record.metric}, {count} samples{fewer}; {command.record}"
-    return Value(label, paper, record.value, how, paper_std=std, samples=count if fewer else 0)
+    return TableValue(label, paper, record.value, how, paper_std=std, samples=count if fewer else 0)
 
 
 def _of_another_model(record: Record, model: Path) -> str:
@@ -196,7 +196,7 @@ def execute(command: Command) -> None:
         raise UserError(f"{command.words[0]} ended with {done.returncode}: {last}")
 
 
-def as_json(table: Table, found: dict[str, list[Value]], speeds: Speeds | None) -> dict[str, Any]:
+def as_json(table: Table, found: dict[str, list[TableValue]], speeds: Speeds | None) -> dict[str, Any]:
     """Everything that came out, for other programs."""
     rows = {name: [{**asdict(value), "gap": value.gap} for value in some] for name, some in found.items()}
     return {"what": table.number, "protocol": table.protocol.text, "rows": rows, "speeds": None if speeds is None else asdict(speeds)}

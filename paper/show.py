@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from paper.commands import commands, needs_to_measure, settings_text
 from paper.cost import sampling_cost, training_costs
-from paper.needs import Need, Request, needs_to_train
-from paper.results import Value
+from paper.needs import Need, OwnPaths, needs_to_train
+from paper.results import TableValue
 from paper.sizes import config_of
 from paper.speed import Speeds
 from paper.tables import Row, Table, disagreements
@@ -26,7 +26,7 @@ def heading(table: Table) -> list[str]:
     return lines
 
 
-def plan(table: Table, row: Row, asked: Request) -> list[str]:
+def plan(table: Table, row: Row, asked: OwnPaths) -> list[str]:
     """One row: what it is, what it needs, the commands, the costs."""
     stage = config_of(row.config, asked.overrides).data.get("paths", {}).get("first_stage")
     lines = ["", f"{row.row}: {row.method}"]
@@ -61,7 +61,7 @@ def others(table: Table) -> list[str]:
     return lines
 
 
-def results(row: Row, found: list[Value]) -> list[str]:
+def results(row: Row, found: list[TableValue]) -> list[str]:
     """One row's numbers: paper, ours, gap, and how or why not."""
     lines = ["", f"{row.row}: {row.method}", f"  {'':<52}{'paper':>14}{'ours':>20}{'gap':>22}"]
     for value, following in zip(found, [*found[1:], None], strict=True):

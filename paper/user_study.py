@@ -38,7 +38,7 @@ class Trial:
     right: tuple[str, Path]
 
 
-class Study:
+class UserStudy:
     """Which trials every subject gets. All follows from the seed, so a study goes on after a stop.
 
     Args:

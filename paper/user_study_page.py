@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ldm.errors import UserError
-from paper.user_study import QUESTIONS, TYPES, Study, Trial, Vote, Votes
+from paper.user_study import QUESTIONS, TYPES, Trial, UserStudy, Vote, Votes
 
 log = logging.getLogger(__name__)
 LONGEST = 10_000  # bytes of a body
@@ -104,7 +104,7 @@ class StudyServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, study: Study, votes: Votes, port: int = 0) -> None:
+    def __init__(self, study: UserStudy, votes: Votes, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.study, self.votes = study, votes
         self.shown: dict[tuple[str, str], float] = {}  # when a pair was first seen, on this machine's clock

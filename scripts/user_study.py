@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError("give --kind, --conditions and --method to hold a study, or --results FILE to read one; --help shows examples")
     if not 0 <= flags.seconds < math.inf or not 0 <= flags.port < 65536:
         raise UserError(f"--seconds {flags.seconds:g} --port {flags.port}: expected at least 0, and a port below 65536")
-    from paper.user_study import Study, Votes
+    from paper.user_study import UserStudy, Votes
     from paper.user_study_page import StudyServer
 
     methods: dict[str, Path] = {}
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not (name and equals and folder) or name in methods:
             raise UserError(f"--method {word!r}: expected NAME=DIR, each name once")
         methods[name] = Path(home(folder))
-    study = Study(flags.kind, flags.conditions, methods, flags.truth, flags.seconds, flags.seed)
+    study = UserStudy(flags.kind, flags.conditions, methods, flags.truth, flags.seconds, flags.seed)
     with StudyServer(study, Votes(flags.votes, flags.seconds), flags.port) as server:
         sys.stdout.write(f"task {study.task}, {len(study.pairs)} pairs per subject, votes go to {flags.votes}\nopen {server.address}\n")
         sys.stdout.flush()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ldm.check.report import Report
-from ldm.checkpoint.load import first_stage_source, starting_weights
+from ldm.checkpoint.load import first_stage_source, require_fit, starting_weights
 from ldm.checkpoint.source import PRETRAINED
 from ldm.config import AllowedTargets, Config, Problem, build
 from ldm.errors import MissingFile, UserError
@@ -71,14 +71,7 @@ def compare_shapes(node: Any, checkpoint: str) -> Any:
     with torch.device("meta"):
         model = build(node, AllowedTargets(), "first_stage")
     source = first_stage_source(checkpoint, model)
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in source.weights.chosen().items()}
-    different = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
-    if different:
-        name = different[0]
-        raise UserError(
-            f"{source.path} does not fit the config: {name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
-        )
+    require_fit(model, source.weights.chosen(), source.path)
     return node
 
 

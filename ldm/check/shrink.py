@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+from ldm.checkpoint.source import nodes_of
 from ldm.config import AllowedTargets
 from ldm.networks.base import NARROW
 
@@ -10,19 +11,10 @@ from ldm.networks.base import NARROW
 def shrink(node: Any, trust: AllowedTargets | None = None) -> Any:
     """A copy of a model's node in which the arguments of every class with a static method `narrow` are changed by it."""
     node = copy.deepcopy(node)
-    _walk(node, trust or AllowedTargets())
+    for one in nodes_of(node):
+        if "target" in one:
+            _narrow(one, trust or AllowedTargets())
     return node
-
-
-def _walk(node: Any, trust: AllowedTargets) -> None:
-    if isinstance(node, list):
-        for item in node:
-            _walk(item, trust)
-    elif isinstance(node, dict):
-        if "target" in node:
-            _narrow(node, trust)
-        for item in node.values():
-            _walk(item, trust)
 
 
 def _narrow(node: dict[str, Any], trust: AllowedTargets) -> None:

@@ -124,8 +124,8 @@ def starting_weights(checkpoint: str | None = None, strict: bool = True) -> Star
     source = read_source(checkpoint)
     weights = source.weights.chosen()
     own = {name: value for name, value in weights.items() if name.startswith(("network.", "conditioner.")) or name in ("scale", "mean")}
-    tables = nodes_of(source.node, ("ldm.conditioning.ClassEmbedding", "ldm.conditioning.ClassVector"))
-    return StartingWeights(own, str(source.path), strict, all((node.get("params") or {}).get("null_class", True) for node in tables))
+    null_class = all(node.get("null_class", True) for node in nodes_of((source.node.get("params") or {}).get("conditioner")))
+    return StartingWeights(own, str(source.path), strict, null_class)
 
 
 def expect(kind: type[T], built: Any, path: Path, where: str) -> T:

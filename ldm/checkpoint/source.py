@@ -93,14 +93,14 @@ def _size_of(dataset: Any) -> int | None:
     return next((size for inner in below if (size := _size_of(inner)) is not None), None)
 
 
-def nodes_of(node: Any, targets: tuple[str, ...]) -> list[dict[str, Any]]:
-    """All nodes of a config, at any depth, with one of these targets."""
+def nodes_of(node: Any, targets: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """All nodes of a config, at any depth, with one of these targets; all mappings in it without `targets`."""
     if isinstance(node, list):
         return [found for item in node for found in nodes_of(item, targets)]
     if not isinstance(node, dict):
         return []
     below = [found for item in node.values() for found in nodes_of(item, targets)]
-    return [node, *below] if node.get("target") in targets else below
+    return [node, *below] if not targets or node.get("target") in targets else below
 
 
 def unwrap(node: dict[str, Any]) -> dict[str, Any]:

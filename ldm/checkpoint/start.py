@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ldm.conditioning import ClassEmbedding
 from ldm.errors import UserError
 from ldm.model import LatentDiffusion
+from ldm.nn.weights import mismatch
 
 SHOWN = 12  # maximum number of names listed per kind
 CONDITION = re.compile(r"conditioner\.(?:parts\.\d+\.)*")
@@ -41,8 +41,7 @@ def own_weights(model: LatentDiffusion) -> dict[str, Tensor]:
 def begin_with(model: LatentDiffusion, start: StartingWeights) -> list[str]:
     """Copy weights into a model; returns lines on what did not match, an empty list if everything did.
 
-    If shapes differ: of input channels, those that both have are copied in order, and the others are zero, so that they have no effect
-    at first; of class embeddings, the classes that both have are copied, and the null class to the null class.
+    If shapes differ, networks and conditioners decide what is copied: see `begin_from`.
 
     Raises:
         UserError: something does not match, and `start.strict` is true.
@@ -53,11 +52,9 @@ def begin_with(model: LatentDiffusion, start: StartingWeights) -> list[str]:
     theirs = start.tensors
     whole = {name for name in own.keys() & theirs.keys() if own[name].shape == theirs[name].shape}
     different = sorted((own.keys() | theirs.keys()) - whole)
-    if start.strict and different:
-        name = different[0]
-        found, wanted = (tuple(t[name].shape) if name in t else "missing" for t in (theirs, own))
+    if start.strict and (wrong := mismatch(theirs, own)):
         raise UserError(
-            f"start: {start.path}: the weights are of another model: {name} is {found}, expected {wanted}; "
+            f"start: {start.path}: the weights are of another model: {wrong}; "
             "strict: false in start.params loads what matches and lists the rest"
         )
     if not whole - {"scale", "mean"}:
@@ -104,28 +101,10 @@ def _begin_part(model: LatentDiffusion, name: str, own: Tensor, start: StartingW
     if name == "scale" and value.numel() == 1 and not model.scale_by_std:
         own.fill_(value.item())
         return "one number for all channels"
-    if name == "network.conv_in.weight":
-        common = min(own.shape[1], value.shape[1])
-        if own[:, :common].shape != value[:, :common].shape:
-            return ""
-        own.zero_()[:, :common].copy_(value[:, :common])
-        return f"{common} of {own.shape[1]} input channels, the others zero" if own.shape[1] > common else f"{common} input channels"
-    if name == "network.vector.weight" and len(own) == len(value):
-        common = min(own.shape[1], value.shape[1])
-        own[:, :common].copy_(value[:, :common])
-        return f"{common} of {own.shape[1]} classes"
-    null = {f"{prefix}.embedding.weight": table.null_class for prefix, table in _class_tables(model)}
-    if name not in null or own.shape[1:] != value.shape[1:]:
-        return ""
-    common = min(len(own) - null[name], len(value) - start.null_class)
-    own[:common].copy_(value[:common])
-    if null[name] and start.null_class:
-        own[-1].copy_(value[-1])
-    return f"{common} of {len(own) - null[name]} classes"
-
-
-def _class_tables(model: LatentDiffusion) -> list[tuple[str, ClassEmbedding]]:
-    return [(name, module) for name, module in model.named_modules() if isinstance(module, ClassEmbedding)]
+    part, _, inside = name.partition(".")
+    if part == "network":
+        return model.network.begin_from(inside, own, value)
+    return model.conditioner.begin_from(inside, own, value, start.null_class) if part == "conditioner" else ""
 
 
 def _listed(start: StartingWeights, whole: int, parts: dict[str, str], rest: list[str], own: Mapping[str, Tensor]) -> list[str]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ldm.cli.batches import Result, number_of, padded_size, rounds
 from ldm.cli.job import Job
-from ldm.cli.pairs import Pair, Read, make_pairs, pasted, read_pairs
+from ldm.cli.pairs import MaskedImage, Read, make_pairs, pasted, read_pairs
 from ldm.cli.pictures import pad_to
 from ldm.cli.requests import Request, classes_and_prompts, part_reading, reads, together
 from ldm.data.images import to_image, to_tensor
@@ -54,7 +54,7 @@ def asked_pairs(job: Job, folder: Path) -> list[Read]:
     return read_pairs(folder, channels) if flags.masks is None else make_pairs(folder, channels, flags.masks, flags.seed)
 
 
-def result_of(job: Job, pair: Pair, result: Result, asked: list[Request]) -> tuple[str, dict[str, Any]]:
+def result_of(job: Job, pair: MaskedImage, result: Result, asked: list[Request]) -> tuple[str, dict[str, Any]]:
     """Name and settings of a result."""
     number = number_of(result, job.flags.n)
     name = pair.name + (f"-{result[1]:02d}" if job.flags.n > 1 else "")
@@ -62,7 +62,7 @@ def result_of(job: Job, pair: Pair, result: Result, asked: list[Request]) -> tup
     return f"{name}.png", job.record(**pair.note, **note, candidate=result[1], noise=number, known=job.flags.known)
 
 
-def mask_of(job: Job, pair: Pair) -> tuple[str, dict[str, Any]]:
+def mask_of(job: Job, pair: MaskedImage) -> tuple[str, dict[str, Any]]:
     """Name and settings of a generated mask."""
     return f"{pair.name}_mask.png", {"masks": job.flags.masks, "seed": job.flags.seed}
 

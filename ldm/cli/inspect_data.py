@@ -16,7 +16,7 @@ from ldm.data.order import kinds, spread
 from ldm.data.reading import Reading
 from ldm.data.sources.tasks import WithTask
 from ldm.errors import UserError
-from ldm.evaluation.draw import Names, sheet
+from ldm.evaluation.draw import ClassNames, sheet
 from ldm.evaluation.inventory import Inventory
 from ldm.system.files import save_png, write_text
 from ldm.system.terminal import printable
@@ -41,7 +41,7 @@ def inspect_all(flags: argparse.Namespace) -> int:
 def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[str]:
     """Print what a data set holds and draw some of it; returns what is broken."""
     files = sources(dataset)
-    names: Names = {key: known for one in files for key, known in getattr(one, "class_names", {}).items()}
+    names: ClassNames = {key: known for one in files for key, known in getattr(one, "class_names", {}).items()}
     left_out = [line for one in files for line in getattr(one, "broken", ())]
     found, shown = Inventory(), []
     chosen = spread(len(dataset), max(limit or len(dataset), n), kinds(dataset))
@@ -66,7 +66,7 @@ def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[s
     return [printable(f"{name}: {line}") for line in broken]
 
 
-def names_of(names: Names) -> list[tuple[str, Sequence[str]]]:
+def names_of(names: ClassNames) -> list[tuple[str, Sequence[str]]]:
     """What the classes are of, in words ("", "of boxes: "), and their names in the order of their indices."""
     return [("" if key == "label" else f"of {key}: ", known) for key, known in names.items()]
 

@@ -10,7 +10,7 @@ from ldm.checkpoint.load import pick_device
 from ldm.config import AllowedTargets
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.comparison import Options
-from ldm.evaluation.images import DataOfConfig, FolderSet, ImageSet, NpzSet, Prepare
+from ldm.evaluation.images import DataOfConfig, EvaluationSet, FolderSet, NpzSet, Prepare
 from ldm.evaluation.measures import ALONE, METRICS
 from ldm.evaluation.scan import Scan
 
@@ -72,7 +72,7 @@ def devices(text: str) -> list[str]:
     return [str(pick_device(name.strip())) for name in text.split(",")]
 
 
-def open_images(path: str, flags: argparse.Namespace, prepare: Prepare, what: str) -> ImageSet:
+def open_images(path: str, flags: argparse.Namespace, prepare: Prepare, what: str) -> EvaluationSet:
     """A folder, an .npz or the data set of a config.
 
     Raises:

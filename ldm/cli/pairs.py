@@ -20,7 +20,7 @@ HALF_WHITE = 128  # of 255: from here on a pixel belongs to the hole
 
 
 @dataclass
-class Pair:
+class MaskedImage:
     """An image and its hole, `(H, W)` bool; `note` names the files and their content."""
 
     name: str
@@ -29,10 +29,10 @@ class Pair:
     note: dict[str, str]
 
 
-Read = Callable[[], Pair]  # a folder may be larger than memory: pairs are read when they are needed
+Read = Callable[[], MaskedImage]  # a folder may be larger than memory: pairs are read when they are needed
 
 
-def pasted(pair: Pair, sampled: Image.Image) -> Image.Image:
+def pasted(pair: MaskedImage, sampled: Image.Image) -> Image.Image:
     """The sampled pixels inside the hole, the given ones outside, at the given size."""
     known, new = np.asarray(pair.image), np.asarray(sampled)[: pair.image.height, : pair.image.width]
     hole = pair.hole if known.ndim == 2 else pair.hole[..., None]
@@ -52,7 +52,7 @@ def make_pairs(folder: Path, channels: int, kind: Kind, seed: int) -> list[Read]
     return [partial(make_pair, path, channels, kind, seed) for path in images]
 
 
-def make_pair(path: Path, channels: int, kind: Kind, seed: int) -> Pair:
+def make_pair(path: Path, channels: int, kind: Kind, seed: int) -> MaskedImage:
     """One image and a generated mask.
 
     Raises:
@@ -63,7 +63,7 @@ def make_pair(path: Path, channels: int, kind: Kind, seed: int) -> Pair:
         hole = mask(kind, (picture.height, picture.width), generator(seed, "mask", path.name))
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
-    return Pair(path.stem, picture, hole[0].numpy() > 0, file_note("image", path))
+    return MaskedImage(path.stem, picture, hole[0].numpy() > 0, file_note("image", path))
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -101,7 +101,7 @@ def read_pairs(folder: Path, channels: int) -> list[Read]:
     return [partial(read_pair, name, images[name], masks[name], channels) for name in images]
 
 
-def read_pair(name: str, image: Path, mask: Path, channels: int) -> Pair:
+def read_pair(name: str, image: Path, mask: Path, channels: int) -> MaskedImage:
     """One image and its mask.
 
     Raises:
@@ -113,4 +113,4 @@ def read_pair(name: str, image: Path, mask: Path, channels: int) -> Pair:
     hole = white >= HALF_WHITE
     if not hole.any():
         raise UserError(f"{mask}: nothing in it is white (its brightest pixel is {white.max()} of 255), so there is nothing to fill")
-    return Pair(name, picture, hole, file_note("image", image) | file_note("mask", mask))
+    return MaskedImage(name, picture, hole, file_note("image", image) | file_note("mask", mask))

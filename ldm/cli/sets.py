@@ -9,6 +9,7 @@ import hashlib
 import json
 import pickle
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,9 +119,7 @@ def settings_of(job: Job, asked: Sequence[Request], count: int, size: tuple[int,
 
 def balance(labels: Sequence[int]) -> str:
     """How often each class occurs, in words."""
-    counts = {label: 0 for label in labels}
-    for label in labels:
-        counts[label] += 1
+    counts = Counter(labels)
     low, high = min(counts.values()), max(counts.values())
     return f"{low} of each of {len(counts)}" if low == high else f"{low} to {high} of each of {len(counts)}"
 

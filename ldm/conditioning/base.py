@@ -56,6 +56,10 @@ class Conditioner(NeedsFiles):
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         raise NotImplementedError
 
+    def begin_from(self, name: str, own: Tensor, value: Tensor, null: bool) -> str:
+        """As `ldm.networks.base.Network.begin_from`; `null`: whether the other one's last class stands for no class."""
+        return ""
+
     @staticmethod
     def narrow(params: dict[str, Any]) -> None:
         """Change constructor arguments, in place, to those of a small one of the same kind, with which `--check` runs one step."""
@@ -159,6 +163,10 @@ class Joint(Conditioner):
 
     def leaves(self) -> list[Conditioner]:
         return [leaf for part in self.parts for leaf in part.leaves()]  # type: ignore[operator]
+
+    def begin_from(self, name: str, own: Tensor, value: Tensor, null: bool) -> str:
+        _, part, inside = name.split(".", 2)
+        return self.parts[int(part)].begin_from(inside, own, value, null)  # type: ignore[no-any-return, operator]
 
     def drop(self, batch: Batch, where: Sequence[bool]) -> Batch:
         for part in self.parts:

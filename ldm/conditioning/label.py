@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from ldm.conditioning.base import Conditioner, Conditioning, Encode, narrow_tokens
 from ldm.data.batch import Batch, Key
@@ -34,6 +34,15 @@ class ClassEmbedding(Conditioner):
         self.embedding = nn.Embedding(num_classes + int(null_class), width)
 
     narrow = staticmethod(narrow_tokens)
+
+    def begin_from(self, name: str, own: Tensor, value: Tensor, null: bool) -> str:
+        if own.shape[1:] != value.shape[1:]:
+            return ""
+        common = min(self.num_classes, len(value) - null)
+        own[:common].copy_(value[:common])
+        if self.null_class and null:
+            own[-1].copy_(value[-1])
+        return f"{common} of {self.num_classes} classes"
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         return Conditioning(context=self.embedding(batch["label"])[:, None])

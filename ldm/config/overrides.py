@@ -13,7 +13,7 @@ from ldm.config.interpolation import paths_read
 from ldm.config.renamed import moved, renamed, renamed_path
 from ldm.config.targets import DEFAULT_TARGETS, AllowedTargets, did_you_mean
 from ldm.config.types import SEQUENCES, items, kinds, signature
-from ldm.config.yaml_text import FLOAT, Loader
+from ldm.config.yaml_text import FLOAT, YamlLoader
 from ldm.errors import UserError
 
 INTEGER = re.compile(r"[-+]?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:_\d{3})+)")  # 08 is not a number, and 1_6 is hardly meant as one
@@ -118,7 +118,7 @@ def value_of(text: str, annotation: Any, trust: AllowedTargets, word: str = "") 
     if first not in ("[", "{", '"', "'") or (str in wanted and not is_list and not is_node):
         return plain(text, annotation)
     try:
-        node: Any = yaml.compose(text, Loader=Loader)
+        node: Any = yaml.compose(text, Loader=YamlLoader)
     except yaml.YAMLError as error:
         if str in wanted:
             return plain(text, annotation)

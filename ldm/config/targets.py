@@ -38,7 +38,6 @@ MODEL = (  # parts of a model or a classifier
     "torch.nn",
 )
 DATA = ("ldm.data", "ldm.training.DataModule")
-OUTSIDE = "ldm.checkpoint.load.pretrained"  # a part whose weights are in another file
 DEFAULT_TARGETS = {
     "data": "ldm.training.DataModule",
     "trainer": "ldm.training.TrainerSettings",

@@ -10,7 +10,7 @@ from ldm.errors import UserError
 LARGEST = 1_000_000  # maximum number of values with aliases expanded: a few lines could exhaust the memory
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML 1.1 without dates, and with 1e-4 as a number."""
 
     def construct_document(self, node: yaml.Node) -> Any:
@@ -27,11 +27,11 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
 
 
 FLOAT = r"[-+]?(?:\d[\d_]*\.[\d_]*|\d[\d_]*(?=[eE])|\.\d[\d_]*)(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-Loader.yaml_implicit_resolvers = {
+YamlLoader.yaml_implicit_resolvers = {
     first: [(tag, how) for tag, how in resolvers if tag.rpartition(":")[2] not in ("timestamp", "float")]
-    for first, resolvers in Loader.yaml_implicit_resolvers.items()
+    for first, resolvers in YamlLoader.yaml_implicit_resolvers.items()
 }
-Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"(?:{FLOAT})$"), list("-+.0123456789"))
+YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"(?:{FLOAT})$"), list("-+.0123456789"))
 
 
 def _count(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
@@ -55,7 +55,7 @@ def read_yaml(text: str, source: str) -> Any:
         UserError: names the source and the line.
     """
     try:
-        return yaml.load(text, Loader=Loader)  # noqa: S506  (a safe loader)
+        return yaml.load(text, Loader=YamlLoader)  # noqa: S506  (a safe loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""

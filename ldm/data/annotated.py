@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Record:
+class Annotation:
     """What is known of one picture.
 
     Attributes:
@@ -109,7 +109,7 @@ class Annotated(Reading):
                 raise UserError(f"{what}: cannot give {key!r} (known: {', '.join(known)})")
 
     @abstractmethod
-    def record(self, index: int) -> Record:
+    def record(self, index: int) -> Annotation:
         """What is known of picture `index`."""
 
     def where(self, index: int) -> str:
@@ -126,7 +126,7 @@ class Annotated(Reading):
         except (OSError, ValueError, Image.DecompressionBombError):  # counted where it is read
             return None
 
-    def picture(self, record: Record) -> Picture:
+    def picture(self, record: Annotation) -> Picture:
         """The stored picture.
 
         Raises:
@@ -136,11 +136,19 @@ class Annotated(Reading):
             return read_array(record.path, self.channels, self.values)
         return read_image(record.path, self.channels)
 
+    def view(self, picture: tuple[int, int], random: tuple[float, float], mirrored: bool, growth: float) -> View:
+        """The square to cut of a picture of this width and height, at random shares of the free play; `growth` is random, too.
+
+        Raises:
+            UnreadableImage: a picture of which no sensible square can be cut.
+        """
+        return view(picture, self.resize, self.size, self.crop, random, mirrored)
+
     def read(self, index: int, seed: int, place: int) -> Sample:
         record = self.record(index)
-        x, y, mirror = torch.rand(3, generator=generator(seed, "augmentation", place, record.name)).tolist()
+        x, y, mirror, growth = torch.rand(4, generator=generator(seed, "augmentation", place, record.name)).tolist()
         picture = self.picture(record)
-        square = view(size_of(picture), self.resize, self.size, self.crop, (x, y), mirror < self.flip)
+        square = self.view(size_of(picture), (x, y), mirror < self.flip, growth)
         sample: Sample = {"image": cut(picture, square), "id": record.name}
         if "label" in self.give:
             sample["label"] = present(record.label, "label")

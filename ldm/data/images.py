@@ -8,8 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ldm.data.resize import resize as resample
-from ldm.data.transforms import Crop, UnreadableImage, view
+from ldm.data.transforms import UnreadableImage
 from ldm.system.image_files import open_image
 
 
@@ -42,42 +41,6 @@ def read_image(path: Path | BinaryIO, channels: int) -> Image.Image:
         return image.convert({1: "L", 3: "RGB"}[channels])
     except ValueError as error:
         raise UnreadableImage(f"a {image.mode} image: {error}") from error
-
-
-def fit(image: Image.Image, resize: int, size: int, crop: Crop, random: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
-    """Scale the shorter side to `resize` (antialiased bicubic), then cut a square of `size`.
-
-    Args:
-        random: position of a random crop as shares of the free play, x and y.
-
-    Raises:
-        UnreadableImage: an image so small that it would be enlarged more than four times, or a strip.
-    """
-    return view(image.size, resize, size, crop, random).picture(image)
-
-
-def square(image: Image.Image, size: int, share: float, random: tuple[float, float]) -> Image.Image:
-    """Cut a square of `share` of the shorter side and scale it to `size`: the crop of the original's ImageNetSR.
-
-    It shrinks by averaging areas. Squares below `size` are enlarged bicubically, not into blocks.
-
-    Args:
-        random: position as shares of the free play, x and y.
-
-    Raises:
-        UnreadableImage: a square that would be enlarged more than four times.
-    """
-    side = int(min(image.size) * share)
-    if side * 4 < size:
-        raise UnreadableImage(
-            f"a square of {side} of its {image.width}x{image.height} pixels would be enlarged more than 4 times to {size}"
-        )
-    left, top = round(random[0] * (image.width - side)), round(random[1] * (image.height - side))
-    cut = image.crop((left, top, left + side, top + side))
-    if side <= size:
-        return cut.resize((size, size), Image.Resampling.BICUBIC)
-    pixels = np.asarray(cut, dtype=np.float32).reshape(side, side, -1)
-    return Image.fromarray(np.round(resample(pixels, (size, size), "area")).astype(np.uint8).squeeze())
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ldm.data.annotated import Give, Record
+from ldm.data.annotated import Annotation, Give
 from ldm.data.batch import MOST_CLASSES
 from ldm.data.captions import CAPTION, BadLine, captions
 from ldm.data.listing import METADATA, Listing, NoSuchName
@@ -23,7 +23,7 @@ from ldm.system.terminal import printable
 EDGE = 1e-6  # by which a box may leave the picture through rounding
 
 
-def read_all(listing: Listing, give: Collection[str], classes: Mapping[str, int]) -> tuple[list[Record], list[str]]:
+def read_all(listing: Listing, give: Collection[str], classes: Mapping[str, int]) -> tuple[list[Annotation], list[str]]:
     """The records of all metadata files of a folder and those below it: see `read_metadata`.
 
     Raises:
@@ -35,7 +35,7 @@ def read_all(listing: Listing, give: Collection[str], classes: Mapping[str, int]
         there = " (metadata.parquet is, which is not read: save it as .csv)" if "metadata.parquet" in listing.files else ""
         there = there or beside(listing.root / METADATA[0])
         raise MissingFile(f"list of images: no {' and no '.join(METADATA)} in {str(listing.root)!r}{there}; put it there or set its path")
-    records: list[Record] = []
+    records: list[Annotation] = []
     broken: list[str] = []
     taken: set[str] = set()
     for name in files:
@@ -47,7 +47,7 @@ def read_all(listing: Listing, give: Collection[str], classes: Mapping[str, int]
 
 def read_metadata(
     path: Path, give: Collection[str], classes: Mapping[str, int], listing: Listing | None = None, taken: set[str] | None = None
-) -> tuple[list[Record], list[str]]:
+) -> tuple[list[Annotation], list[str]]:
     """The usable lines of a file as records, and what is wrong with the others as "file:line: reason".
 
     Paths in a line are relative to the file, or absolute, and lie in the folder: see `ldm.data.listing.Listing.find`. A file that
@@ -65,7 +65,7 @@ def read_metadata(
     """
     listing = Listing(path.parent, []) if listing is None else listing
     folder = path.parent.relative_to(listing.root).as_posix()
-    records: list[Record] = []
+    records: list[Annotation] = []
     broken: list[str] = []
     seen = set() if taken is None else taken
     for number, row in rows(path):
@@ -136,7 +136,7 @@ def _value(key: str, cell: str) -> Any:
         return cell or None
 
 
-def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collection[str], classes: Mapping[str, int]) -> Record:
+def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collection[str], classes: Mapping[str, int]) -> Annotation:
     """One line of a file that lies in `folder`, relative to the listing's.
 
     Raises:
@@ -149,7 +149,7 @@ def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collectio
             raise BadLine(f"has no {key!r}{other} (it has {printable(', '.join(map(str, row)))[:200] or 'nothing'})")
     name = _name(row, "file_name", listing, folder)
     boxes, box_labels = parse_boxes(row["boxes"], classes.get("boxes")) if "boxes" in give else (np.zeros((0, 4)), np.zeros(0, np.int64))
-    return Record(
+    return Annotation(
         name=name,
         path=listing.root / name,
         label=_class(row["label"], "label", classes.get("label")) if "label" in give else None,

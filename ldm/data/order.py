@@ -12,10 +12,10 @@ from torch.utils.data import Sampler
 
 from ldm.rng import generator
 
-Key = tuple[int, int]  # (index, place in the run's order); place // batch size is the training step
+Draw = tuple[int, int]  # (index, place in the run's order); place // batch size is the training step
 
 
-class StepBatches(Sampler[list[Key]]):
+class StepBatches(Sampler[list[Draw]]):
     """Batches of this process, as lists of (index, place).
 
     Samples come in a fresh permutation per epoch; a batch may reach from one epoch into the next, so none is dropped.
@@ -60,7 +60,7 @@ class StepBatches(Sampler[list[Key]]):
             self._order = torch.randperm(self.length, generator=generator(self.seed, "order", epoch))
         return int(self._order[place])
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         for step in range(self.start, self.steps):
             batch = list(zip(self.indices(step), range(step * self.batch_size, (step + 1) * self.batch_size), strict=True))
             for k in range(self.accumulate):

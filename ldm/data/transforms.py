@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ldm.data.resize import resize as resample
+
 Crop = Literal["center", "random"]
 ENLARGED = 4  # at most; what is smaller would be a blur
 ELONGATED = 40  # long side over short side; what is longer would fill the memory once it is scaled
@@ -19,7 +21,10 @@ class UnreadableImage(ValueError):
 
 @dataclass(frozen=True)
 class View:
-    """A square of `size` at (left, top) of the picture scaled to `width` x `height`, mirrored left and right or not."""
+    """A square at (left, top) of the picture scaled to `width` x `height`, mirrored left and right or not.
+
+    It has `side` pixels, which are scaled to `size`, or `size` pixels without `side`.
+    """
 
     width: int
     height: int
@@ -27,11 +32,17 @@ class View:
     top: int
     size: int
     mirrored: bool = False
+    side: int = 0
 
     def picture(self, image: Image.Image) -> Image.Image:
-        """The square of a picture, antialiased bicubic."""
-        scaled = image.resize((self.width, self.height), Image.Resampling.BICUBIC)
-        cut = scaled.crop((self.left, self.top, self.left + self.size, self.top + self.size))
+        """The square of a picture, antialiased bicubic; from `side` it shrinks by averaging areas."""
+        scaled, side = image.resize((self.width, self.height), Image.Resampling.BICUBIC), self.side or self.size
+        cut = scaled.crop((self.left, self.top, self.left + side, self.top + side))
+        if side > self.size:
+            pixels = np.asarray(cut, dtype=np.float32).reshape(side, side, -1)
+            cut = Image.fromarray(np.round(resample(pixels, (self.size, self.size), "area")).astype(np.uint8).squeeze())
+        elif side < self.size:
+            cut = cut.resize((self.size, self.size), Image.Resampling.BICUBIC)
         return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else cut
 
     def array(self, values: np.ndarray) -> np.ndarray:
@@ -92,6 +103,24 @@ def view(
     if crop == "center":
         return View(width, height, middle(width, size), middle(height, size), size, mirrored)
     return View(width, height, round(random[0] * (width - size)), round(random[1] * (height - size)), size, mirrored)
+
+
+def zoomed(picture: tuple[int, int], size: int, share: float, random: tuple[float, float], mirrored: bool = False) -> View:
+    """Cut a square of `share` of the shorter side and scale it to `size`: the crop of the original's ImageNetSR.
+
+    Args:
+        picture: width and height.
+        random: position as shares of the free play, x and y.
+
+    Raises:
+        UnreadableImage: a square that would be enlarged more than four times.
+    """
+    side = int(min(picture) * share)
+    if side * ENLARGED < size:
+        shown = f"{picture[0]}x{picture[1]} pixels"
+        raise UnreadableImage(f"a square of {side} of its {shown} would be enlarged more than {ENLARGED} times to {size}")
+    left, top = (round(share * (length - side)) for share, length in zip(random, picture, strict=True))
+    return View(*picture, left, top, size, mirrored, side)
 
 
 def middle(side: int, size: int) -> int:

@@ -1,4 +1,4 @@
-"""Functions from a denoiser to a denoiser: guidance, and limits on the predicted clean latent."""
+"""Functions from a denoiser to a denoiser: guidance."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,13 +121,3 @@ def shifted(prediction: Prediction, score: Tensor, z_t: Tensor, t: float, proces
     at = process.at(t, z_t)
     eps, z_0 = prediction
     return Prediction(eps - at.sigma * score, z_0 + at.sigma**2 / at.alpha * score)
-
-
-def with_clean(denoise: Denoise, change: Callable[[Tensor], Tensor]) -> Denoise:
-    """Change the predicted clean latent (clamp it, snap it to a codebook) and keep the predicted noise."""
-
-    def changed(z_t: Tensor, t: float) -> Prediction:
-        eps, z_0 = denoise(z_t, t)
-        return Prediction(eps, change(z_0))
-
-    return changed

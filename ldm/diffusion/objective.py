@@ -13,7 +13,7 @@ from ldm.diffusion.process import DiscreteProcess, Process
 from ldm.ranges import integer, number, positive
 
 SHORT = 1e-2  # least length of vectors in the cosine: its gradient grows as 1 / length, and many networks output 0 at the start
-Network = Callable[[Tensor, Tensor], Tensor]  # (z_t, t) -> output, conditioning closed over
+Predict = Callable[[Tensor, Tensor], Tensor]  # (z_t, t) -> output, conditioning closed over
 
 
 class DiffusionObjective(nn.Module):
@@ -75,7 +75,7 @@ class DiffusionObjective(nn.Module):
         if self.weight is not None:
             self.weight(process.at(process.first, torch.zeros(1, 1)), parameterization)
 
-    def errors(self, network: Network, z_0: Tensor, t: Tensor, eps: Tensor, process: Process, parameterization: Parameterization) -> Tensor:
+    def errors(self, network: Predict, z_0: Tensor, t: Tensor, eps: Tensor, process: Process, parameterization: Parameterization) -> Tensor:
         """Unweighted error per sample, `(B,)` float32, for clean latents z_0 and noise eps `(B, C, h, w)` at times t `(B,)`."""
         target = parameterization.target(z_0, eps, process.at(t, z_0)).float()
         output = network(process.add_noise(z_0, t, eps), t).float()

@@ -12,7 +12,7 @@ from torch import Tensor
 from ldm.data.batch import UNLABELLED, Sample
 from ldm.data.images import to_image, visible
 
-Names = Mapping[str, Sequence[str]]  # of classes, by "label", "boxes" and "segmentation"
+ClassNames = Mapping[str, Sequence[str]]  # of classes, by "label", "boxes" and "segmentation"
 LINE = 14  # height of a line of text
 
 
@@ -22,7 +22,7 @@ def colour(index: int) -> tuple[int, int, int]:
     return round(r * 255), round(g * 255), round(b * 255)
 
 
-def class_name(names: Names, key: str, index: int) -> str:
+def class_name(names: ClassNames, key: str, index: int) -> str:
     """The class's name where it is known, else its number."""
     known = names.get(key, ())
     return known[index] if 0 <= index < len(known) else str(index)
@@ -34,7 +34,7 @@ def panel(image: Tensor, side: int) -> Image.Image:
     return picture.resize((side, side), Image.Resampling.NEAREST if picture.width <= side else Image.Resampling.LANCZOS)
 
 
-def draw_boxes(picture: Image.Image, boxes: Tensor, labels: Tensor, names: Names) -> Image.Image:
+def draw_boxes(picture: Image.Image, boxes: Tensor, labels: Tensor, names: ClassNames) -> Image.Image:
     """Boxes `(n, 4)` (fractions) with the names of their classes."""
     drawn = picture.copy()
     pen = ImageDraw.Draw(drawn)
@@ -62,7 +62,7 @@ def tint(image: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask > 0.5, 0.5 * shown + 0.5 * red, shown)
 
 
-def panels(sample: Sample, names: Names, side: int) -> list[Image.Image]:
+def panels(sample: Sample, names: ClassNames, side: int) -> list[Image.Image]:
     """The image with its boxes and mask, then label map, masked image and low resolution beside it."""
     image = sample["image"]
     first = panel(tint(image, sample["mask"]) if "mask" in sample else image, side)
@@ -72,7 +72,7 @@ def panels(sample: Sample, names: Names, side: int) -> list[Image.Image]:
     return [first, *beside, *(panel(sample[key], side) for key in ("masked_image", "low_res") if key in sample)]
 
 
-def card(sample: Sample, names: Names, side: int) -> Image.Image:
+def card(sample: Sample, names: ClassNames, side: int) -> Image.Image:
     """A sample's panels, with its class, caption and id below."""
     parts = panels(sample, names, side)
     text = [class_name(names, "label", sample["label"])] if "label" in sample else []
@@ -87,7 +87,7 @@ def card(sample: Sample, names: Names, side: int) -> Image.Image:
     return made
 
 
-def sheet(samples: Sequence[Sample], names: Names, columns: int = 4, side: int = 256) -> Image.Image:
+def sheet(samples: Sequence[Sample], names: ClassNames, columns: int = 4, side: int = 256) -> Image.Image:
     """Cards of several samples in rows."""
     cards = [card(sample, names, side) for sample in samples]
     rows = [cards[i : i + columns] for i in range(0, len(cards), columns)]

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ldm.errors import UserError, WriteError
 from ldm.evaluation.extractors import Extractor
-from ldm.evaluation.images import ImageSet
+from ldm.evaluation.images import EvaluationSet
 from ldm.evaluation.scan import Scan, loaded, stacked
 from ldm.precision import exact
 from ldm.system.files import read_weights, save_tensors, save_weights
@@ -34,7 +34,7 @@ def of_batch(extractor: Extractor, x: Tensor, device: torch.device) -> Features:
 
 
 def of_numbers(
-    images: ImageSet, numbers: Sequence[int], extractor: Extractor, device: str, batch: int, workers: int, show: bool
+    images: EvaluationSet, numbers: Sequence[int], extractor: Extractor, device: str, batch: int, workers: int, show: bool
 ) -> Features:
     """Features of some images of a set, in the order of `numbers`."""
     where = torch.device(device)
@@ -48,7 +48,14 @@ def of_numbers(
 
 
 def shard(
-    rank: int, devices: Sequence[str], images: ImageSet, kept: Sequence[int], extractor: Extractor, batch: int, workers: int, folder: str
+    rank: int,
+    devices: Sequence[str],
+    images: EvaluationSet,
+    kept: Sequence[int],
+    extractor: Extractor,
+    batch: int,
+    workers: int,
+    folder: str,
 ) -> None:
     """What one process does: every len(devices)-th image, into a file of its own."""
     torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))

@@ -79,7 +79,7 @@ def centre(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-class ImageSet(Dataset[Any], ABC):
+class EvaluationSet(Dataset[Any], ABC):
     """Images by number: `(H, W, 3)` uint8, or a string that says why an entry is left out.
 
     Attributes:
@@ -104,7 +104,7 @@ class ImageSet(Dataset[Any], ABC):
     def __getitem__(self, index: int) -> np.ndarray | str: ...
 
 
-class FolderSet(ImageSet):
+class FolderSet(EvaluationSet):
     """Image files below a folder, in the order of their names.
 
     Args:
@@ -178,7 +178,7 @@ def read_header(path: Path) -> Header:
     return Header((height, width) if turned else (width, height), kind, settings if isinstance(settings, dict) else None)
 
 
-class NpzSet(ImageSet):
+class NpzSet(EvaluationSet):
     """The layout of ADM's evaluation script: an .npz with `arr_0`, `(N, H, W, 3)` uint8, and maybe labels in `arr_1`.
 
     A file that was saved uncompressed (np.savez) is read from disk image by image, never as a whole. How the images were made may
@@ -256,7 +256,7 @@ def stored_array(path: Path, member: str) -> np.ndarray:
     return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape)
 
 
-class DataOfConfig(ImageSet):
+class DataOfConfig(EvaluationSet):
     """The images of a data set as a model is trained on them: its own resize and crop, rounded to 8 bit.
 
     What it cannot read, or skips on purpose, is left out instead of being stood in for.

@@ -10,7 +10,7 @@ import torch
 
 from ldm.data.batch import Sample
 from ldm.data.maps import UNLABELLED
-from ldm.evaluation.draw import Names, class_name
+from ldm.evaluation.draw import ClassNames, class_name
 
 SHOWN = 8  # of the most frequent
 
@@ -58,7 +58,7 @@ class Inventory:
         if "mask" in sample:
             self.holes.append(float(sample["mask"].mean()))
 
-    def lines(self, names: Names) -> list[str]:
+    def lines(self, names: ClassNames) -> list[str]:
         """For people, without the broken files."""
         found = [("image", f"{_sizes(self.shapes)}, values {self.low:.3g} to {self.high:.3g}")] if self.read else []
         if self.stored:
@@ -92,7 +92,7 @@ def _sizes(counts: Counter[Any]) -> str:
     return ", ".join(f"{'x'.join(map(str, size))} ({count})" for size, count in most) + rest
 
 
-def _frequent(counts: Counter[int], names: Names, key: str) -> str:
+def _frequent(counts: Counter[int], names: ClassNames, key: str) -> str:
     if not counts:
         return "none"
     most = ", ".join(f"{class_name(names, key, index)} ({count})" for index, count in counts.most_common(SHOWN))
@@ -100,7 +100,7 @@ def _frequent(counts: Counter[int], names: Names, key: str) -> str:
     return f"most frequent: {most}; least: {class_name(names, key, least[0])} ({least[1]})"
 
 
-def _shares(pixels: Counter[int], names: Names) -> str:
+def _shares(pixels: Counter[int], names: ClassNames) -> str:
     total = pixels.total()
     known = {index: count for index, count in pixels.items() if index != UNLABELLED}
     largest = sorted(known.items(), key=lambda item: -item[1])[:SHOWN]

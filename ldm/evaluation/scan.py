@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from ldm.data.loader import Loader
 from ldm.errors import UserError
-from ldm.evaluation.images import DataOfConfig, ImageSet
+from ldm.evaluation.images import DataOfConfig, EvaluationSet
 
 
 class Pixels(Dataset[Any]):
     """The images of a set by their numbers in it."""
 
-    def __init__(self, images: ImageSet, numbers: Sequence[int]) -> None:
+    def __init__(self, images: EvaluationSet, numbers: Sequence[int]) -> None:
         self.images, self.numbers = images, numbers
 
     def __len__(self) -> int:
@@ -29,7 +29,7 @@ class Pixels(Dataset[Any]):
         return self.images[self.numbers[index]]
 
 
-def loaded(images: ImageSet, numbers: Sequence[int], batch: int, workers: int) -> Loader:
+def loaded(images: EvaluationSet, numbers: Sequence[int], batch: int, workers: int) -> Loader:
     """Lists of images, in the order of `numbers`."""
     return Loader(Pixels(images, numbers), batch_size=batch, num_workers=workers, collate_fn=list)
 
@@ -51,7 +51,7 @@ class Scan:
         left_out: why others do not count.
     """
 
-    images: ImageSet
+    images: EvaluationSet
     kept: list[int]
     digests: Tensor
     size: tuple[int, int]
@@ -84,7 +84,7 @@ class Scan:
         return stacked([self.images[self.kept[i]] for i in numbers])  # type: ignore[misc]
 
 
-def scan(images: ImageSet, workers: int = 0, limit: int | None = None) -> Scan:
+def scan(images: EvaluationSet, workers: int = 0, limit: int | None = None) -> Scan:
     """Read a set once.
 
     Args:

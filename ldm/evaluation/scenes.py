@@ -39,7 +39,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Request:
+class SceneObject:
     """One object of a caption."""
 
     shape: str
@@ -47,7 +47,7 @@ class Request:
     place: str
 
 
-def parse(caption: str) -> list[Request]:
+def parse(caption: str) -> list[SceneObject]:
     """The objects a caption of the scenes' grammar asks for.
 
     Raises:
@@ -59,7 +59,7 @@ def parse(caption: str) -> list[Request]:
         hits = [[w for w in words if w in names] for names in (SHAPES, COLOURS, PLACES)]
         if any(len(hit) != 1 for hit in hits):
             raise ValueError(f"not a caption of the scenes' grammar: {caption!r}")
-        asked.append(Request(*(hit[0] for hit in hits)))
+        asked.append(SceneObject(*(hit[0] for hit in hits)))
     return asked
 
 

@@ -1,6 +1,5 @@
 """KL regularisation (Sec. 3.1, App. G): a slight pull of the latent towards a standard normal."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,24 +30,18 @@ class DiagonalGaussian:
     def sample(self, noise: Tensor) -> Tensor:
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
-    def kl(self, other: "DiagonalGaussian | None" = None) -> Tensor:
-        """KL(q || other), or KL(q || N(0, 1)) if None, in nats, summed over the latent: `(B,)` float32."""
-        return self._kl(other).flatten(1).sum(dim=1)
+    def kl(self) -> Tensor:
+        """KL(q || N(0, 1)) in nats, summed over the latent: `(B,)` float32."""
+        return self._kl().flatten(1).sum(dim=1)
 
     def kl_of_channels(self) -> Tensor:
         """KL(q || N(0, 1)) in nats of every channel, summed over its positions: `(B, c)` float32."""
-        return self._kl(None).flatten(2).sum(dim=2)
+        return self._kl().flatten(2).sum(dim=2)
 
-    def _kl(self, other: "DiagonalGaussian | None") -> Tensor:
+    def _kl(self) -> Tensor:
         mean, log_variance = self.mean.float(), self.log_variance.float()
         zero = torch.zeros_like(mean)
-        their_mean, their_log_variance = (zero, zero) if other is None else (other.mean.float(), other.log_variance.float())
-        return normal_kl(mean, log_variance, their_mean, their_log_variance)
-
-    def nll(self, z: Tensor) -> Tensor:
-        """-log q(z) in nats, summed over the latent: `(B,)`, for z `(B, c, h, w)`."""
-        squared = (z - self.mean) ** 2 * torch.exp(-self.log_variance)
-        return 0.5 * (math.log(2.0 * math.pi) + self.log_variance + squared).flatten(1).sum(dim=1)
+        return normal_kl(mean, log_variance, zero, zero)
 
 
 class KLAutoencoder(FirstStage):

@@ -123,11 +123,6 @@ class VQAutoencoder(FirstStage):
     def last_layer(self) -> Tensor:
         return self.decoder.conv_out.weight
 
-    @staticmethod
-    def usage(codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Share of the codebook in use and perplexity of the codes `(...)`: two scalars."""
-        return use_of_codes(torch.bincount(codes.flatten(), minlength=size))
-
 
 def use_of_codes(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Share of the codebook in use and perplexity of the codes, from how often each was chosen `(|Z|,)`: two scalars."""

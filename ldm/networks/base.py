@@ -47,6 +47,19 @@ class Network(nn.Module):
         if height % self.multiple or width % self.multiple:
             raise ValueError(f"latents are {height}x{width}, but the network needs multiples of {self.multiple}")
 
+    def begin_from(self, name: str, own: Tensor, value: Tensor) -> str:
+        """Copy what has the same meaning from a weight of another shape, where another such network is to be fine-tuned as this one.
+
+        Args:
+            name: of the entry in `state_dict`.
+            own: this network's, changed in place.
+            value: the other's.
+
+        Returns:
+            What was copied, for people; "" if nothing.
+        """
+        return ""
+
     @staticmethod
     def narrow(params: dict[str, Any]) -> None:
         """Change constructor arguments, in place, to those of a small network of the same kind, with which `--check` runs one step."""
@@ -65,3 +78,21 @@ class Network(nn.Module):
             raise ValueError(f"{name} was built with context_channels={self.context_channels}, context given: {context is not None}")
         if (vector is None) != (self.vector_channels is None):
             raise ValueError(f"{name} was built with vector_channels={self.vector_channels}, vector given: {vector is not None}")
+
+
+def common_channels(own: Tensor, value: Tensor) -> str:
+    """Copy a first convolution's weights of the input channels that both have; zeros for the others, which so change nothing at first."""
+    common = min(own.shape[1], value.shape[1])
+    if own[:, :common].shape != value[:, :common].shape:
+        return ""
+    own.zero_()[:, :common].copy_(value[:, :common])
+    return f"{common} of {own.shape[1]} input channels, the others zero" if own.shape[1] > common else f"{common} input channels"
+
+
+def common_classes(own: Tensor, value: Tensor) -> str:
+    """Copy a linear map's weights of the classes, one a column, that both have."""
+    common = min(own.shape[1], value.shape[1])
+    if len(own) != len(value):
+        return ""
+    own[:, :common].copy_(value[:, :common])
+    return f"{common} of {own.shape[1]} classes"

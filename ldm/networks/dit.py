@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ldm.networks.base import NARROW, Network
+from ldm.networks.base import NARROW, Network, common_channels, common_classes
 from ldm.nn.attention import CrossAttention, attend, merge_heads
 from ldm.nn.embedding import timestep_embedding
 from ldm.ranges import integer, positive
@@ -227,6 +227,11 @@ class DiT(Network):
         params.update(width=NARROW, heads=2, depth=min(params["depth"], 2))
         if params.get("context_channels"):
             params["context_channels"] = NARROW
+
+    def begin_from(self, name: str, own: Tensor, value: Tensor) -> str:
+        if name == "patches.weight":
+            return common_channels(own, value)
+        return common_classes(own, value) if name == "vector.weight" else ""
 
     def forward(self, z: Tensor, t: Tensor, context: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         return self.with_variances(z, t, context, vector)[:, : self.out_channels]

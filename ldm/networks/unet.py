@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ldm.networks.base import NARROW, Network
+from ldm.networks.base import NARROW, Network, common_channels, common_classes
 from ldm.networks.levels import check_levels
 from ldm.nn.attention import SelfAttention2d, SpatialTransformer
 from ldm.nn.conv import Downsample, ResBlock, Upsample, conv3, group_norm
@@ -262,6 +262,11 @@ class UNet(Network):
         self.conv_out = conv3(channels, out_channels, zero=True)
 
     narrow = staticmethod(narrow)
+
+    def begin_from(self, name: str, own: Tensor, value: Tensor) -> str:
+        if name == "conv_in.weight":
+            return common_channels(own, value)
+        return common_classes(own, value) if name == "vector.weight" else ""
 
     def forward(self, z: Tensor, t: Tensor, context: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         """Predict from a noisy latent.

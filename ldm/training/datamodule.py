@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from ldm.data.batch import Batch, Sample, check_sample, collate
 from ldm.data.loader import Loader
-from ldm.data.order import Key, StepBatches, kinds, spread
+from ldm.data.order import Draw, StepBatches, kinds, spread
 from ldm.errors import UserError
 from ldm.ranges import integer
 from ldm.system.processes import MOST
@@ -23,7 +23,7 @@ class Varied(Dataset[Sample]):
     def __init__(self, dataset: Dataset[Sample], seed: int) -> None:
         self.dataset, self.seed, self.checked = dataset, seed, False
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: Draw) -> Sample:
         index, place = key
         varied = getattr(self.dataset, "varied", None)
         sample: Sample = varied(index, self.seed, place) if varied else self.dataset[index]

@@ -10,7 +10,7 @@ from ldm.data.batch import Batch, Key
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.first_stage.health import HealthMeter, balance_warnings
 from ldm.first_stage.loss import AutoencoderLoss
-from ldm.first_stage.vq import VQAutoencoder
+from ldm.first_stage.vq import use_of_codes
 from ldm.rng import StepRNG
 from ldm.training.ema import EMA
 from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, sample_means
@@ -119,6 +119,7 @@ def latent_statistics(y: Reconstruction, first_stage: FirstStage) -> dict[str, T
     """Mean and standard deviation of the latent; usage and perplexity of the codebook if there is one."""
     z = y.latent.float()
     logs = {"latent_mean": z.mean(), "latent_std": z.std()}
-    if y.codes is not None and isinstance(first_stage, VQAutoencoder):
-        logs["codebook_usage"], logs["codebook_perplexity"] = first_stage.usage(y.codes, first_stage.codebook_size)
+    if y.codes is not None and first_stage.codebook_size is not None:
+        counts = torch.bincount(y.codes.flatten(), minlength=first_stage.codebook_size)
+        logs["codebook_usage"], logs["codebook_perplexity"] = use_of_codes(counts)
     return logs

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from demos.measured import rounded
+from demos.run import load_run
 from ldm.evaluation.page import write_page
 from ldm.system.files import write_text
 from paper.chart import Axis, draw_chart
 from paper.studies.distortion import draw, held_out, rate_distortion
-from paper.studies.quality import checkpoints, kept, load, measure_all, picture
+from paper.studies.quality import checkpoints, kept, measure_all, picture
 from paper.studies.settings import CODE_STEPS, CODED, STEPS, Study, claim, estimates
 from paper.studies.stages import finished, run_of, stage_names, train_stage
 
@@ -70,7 +71,7 @@ def code_pixels(outdir: Path) -> dict[str, Any]:
     """Figure 2 of LDM-1."""
 
     def make() -> dict[str, Any]:
-        loaded = load(checkpoints(run_of(outdir, "ldm-1"))[-1])
+        loaded = load_run(checkpoints(run_of(outdir, "ldm-1"))[-1])
         return rate_distortion(loaded, held_out(loaded, CODED), CODE_STEPS, progress=sys.stderr.isatty())
 
     return kept(outdir / "measured" / "rate-distortion.json", make)

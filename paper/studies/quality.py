@@ -13,8 +13,8 @@ from torch import Tensor
 
 from demos.conditions import caption_of
 from demos.measured import rounded
-from demos.run import BATCH, reconstructed, sample, setting
-from ldm.checkpoint.load import LoadedModel, load_model, pick_device
+from demos.run import BATCH, load_run, reconstructed, sample, setting
+from ldm.checkpoint.load import LoadedModel
 from ldm.data.grid import save_grid
 from ldm.data.sources.scenes import PLACED, Scenes
 from ldm.evaluation.distances import frechet
@@ -127,7 +127,7 @@ def measure_samples(bench: Bench, factor: int, file: Path, steps: int) -> dict[s
     """Sample from a checkpoint, with the clock running, and measure."""
 
     def make() -> dict[str, Any]:
-        loaded = with_steps(load(file), steps)
+        loaded = with_steps(load_run(file), steps)
         labels = labels_of(bench.samples)
         sample(loaded, {"label": labels[:8]}, min(8, len(labels)), SIZE, seed=1)  # memory, kernels
         begun = time.perf_counter()
@@ -158,13 +158,6 @@ def picture(outdir: Path, factor: int, steps: int) -> Path:
     return outdir / "measured" / f"ldm-{factor}-ddim-{steps}.png"
 
 
-def load(file: Path) -> LoadedModel:
-    """A checkpoint's model, on the device that is there."""
-    loaded = load_model(str(file))
-    loaded.model.to(pick_device())
-    return loaded
-
-
 def with_steps(loaded: LoadedModel, steps: int) -> LoadedModel:
     """The same model, sampled in another number of steps."""
     return replace(loaded, config={**loaded.config, "sampling": {**loaded.config["sampling"], "steps": steps}})
@@ -179,7 +172,7 @@ def measure_first_stage(bench: Bench, factor: int, run: Path) -> dict[str, Any]:
     """The same scenes through a first stage and back: no second stage on it can be expected to do better."""
 
     def make() -> dict[str, Any]:
-        loaded = load(checkpoints(run)[-1])
+        loaded = load_run(checkpoints(run)[-1])
         images, captions = bench.others
         again = reconstructed(loaded, images)
         network = sum(p.numel() for p in loaded.model.network.parameters())

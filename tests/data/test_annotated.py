@@ -12,7 +12,6 @@ from PIL import Image
 
 from ldm.data import AnnotatedFolder, ImageFolder, PairedFolders
 from ldm.data.batch import check_sample, collate
-from ldm.data.images import fit, to_tensor
 from ldm.data.maps import read_map, read_mask
 from ldm.data.transforms import UnreadableImage, view
 from ldm.errors import MissingFile, UserError
@@ -77,8 +76,6 @@ def test_the_picture_is_that_of_an_image_folder(tmp_path: Path) -> None:
     plain = ImageFolder(str(tmp_path), 16, resize=24, crop="random", flip=0.5)
     for place in range(6):
         assert torch.equal(data.varied(0, 1, place)["image"], plain.varied(plain.names.index("a.png"), 1, place)["image"])
-    image = Image.open(tmp_path / "a.png").convert("RGB")
-    assert torch.equal(to_tensor(view(image.size, 24, 16, "center").picture(image)), to_tensor(fit(image, 24, 16, "center")))
 
 
 def test_boxes_are_clipped_and_dropped_by_what_is_left() -> None:

@@ -7,7 +7,8 @@ from PIL import Image
 
 from ldm.data import Digits, ImageFolder, Scenes, StepBatches
 from ldm.data.batch import check_sample, collate
-from ldm.data.images import UnreadableImage, fit, read_image, to_image, to_tensor
+from ldm.data.images import UnreadableImage, read_image, to_image, to_tensor
+from ldm.data.transforms import view
 from ldm.errors import MissingFile, UserError
 
 
@@ -121,7 +122,7 @@ def test_exif_rotation_is_applied(tmp_path) -> None:
 
 def test_tiny_images_are_refused_and_crops_move_with_the_step(tmp_path) -> None:
     with pytest.raises(UnreadableImage, match="enlarged"):
-        fit(Image.new("RGB", (7, 7)), 32, 32, "center")
+        view((7, 7), 32, 32, "center")
     photographs(tmp_path)
     data = ImageFolder(str(tmp_path), 16, resize=32, crop="random", flip=0.5)
     assert torch.equal(data.varied(0, 1, 5)["image"], data.varied(0, 1, 5)["image"])

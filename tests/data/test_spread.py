@@ -11,8 +11,9 @@ from PIL import Image
 
 from ldm.cli.pictures import cover
 from ldm.data import AnnotatedFolder, Digits, ImageFolder, ImageNet, Inpainting, Mixed
-from ldm.data.images import fit, read_image, to_tensor
+from ldm.data.images import read_image, to_tensor
 from ldm.data.order import kinds, spread
+from ldm.data.transforms import view
 from ldm.evaluation.images import Prepare
 from ldm.training.datamodule import DataModule
 
@@ -77,9 +78,9 @@ def test_sets_that_know_their_classes_say_so(tmp_path: Path) -> None:
 def test_centre_crops_are_the_same_in_training_evaluation_and_use(size: tuple[int, int]) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
     side = min(size)
-    trained = np.asarray(fit(image, side, side, "center"))
+    trained = np.asarray(view(size, side, side, "center").picture(image))
     assert np.array_equal(trained, np.asarray(Prepare(side)(image))) and np.array_equal(trained, np.asarray(cover(image, side, side)))
-    smaller = np.asarray(fit(image, side, side - 1, "center"))
+    smaller = np.asarray(view(size, side, side - 1, "center").picture(image))
     left, top = (size[0] - side + 1) // 2, (size[1] - side + 1) // 2
     assert np.array_equal(smaller, np.asarray(image)[top : top + side - 1, left : left + side - 1])
 

@@ -8,8 +8,8 @@ from PIL import Image
 from ldm.data import Digits, ImageFolder, Inpainting, Scenes, SuperResolution
 from ldm.data.batch import check_sample, collate
 from ldm.data.degrade import bicubic
-from ldm.data.images import UnreadableImage, square
 from ldm.data.sources.tasks import WithTask, from_pixels, to_pixels
+from ldm.data.transforms import UnreadableImage, zoomed
 from ldm.errors import UserError
 
 MAKERS = {
@@ -124,10 +124,10 @@ def test_zoomed_crops_grow_and_move_with_the_step(tmp_path: Path) -> None:
     assert torch.equal(first, again) and not torch.equal(first, later) and first.shape == (3, 32, 32)
     flat = Image.new("RGB", (50, 40), (10, 20, 30))
     for share in (1.0, 0.4):  # shrunk, enlarged
-        assert np.array_equal(np.asarray(square(flat, 32, share, (0.3, 0.9))), np.full((32, 32, 3), (10, 20, 30)))
-    assert square(flat.convert("L"), 32, 1.0, (0, 0)).mode == "L"
+        assert np.array_equal(np.asarray(zoomed(flat.size, 32, share, (0.3, 0.9)).picture(flat)), np.full((32, 32, 3), (10, 20, 30)))
+    assert zoomed(flat.size, 32, 1.0, (0, 0)).picture(flat.convert("L")).mode == "L"
     with pytest.raises(UnreadableImage, match="square of 4 of its 50x40 pixels"):
-        square(flat, 32, 0.1, (0, 0))
+        zoomed(flat.size, 32, 0.1, (0, 0))
     for wrong in ({"zoom": 1.5}, {"zoom": 0.5, "resize": 64}, {"zoom": 0.5, "crop": "random"}):
         with pytest.raises(UserError, match="zoom must be"):
             ImageFolder(str(tmp_path), 32, **wrong)

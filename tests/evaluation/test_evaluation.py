@@ -3,7 +3,7 @@ import torch
 from demos.digits_measures import DigitReader, diversity, measure, nearest
 from ldm.data import Digits, Scenes
 from ldm.data.sources.scenes import COLOURS, PLACES, SHAPES
-from ldm.evaluation.scenes import Request, find, judge, parse, share_right
+from ldm.evaluation.scenes import SceneObject, find, judge, parse, share_right
 
 
 def scenes(n: int, split: str = "validation", seed: int = 5) -> tuple[torch.Tensor, list[str]]:
@@ -52,8 +52,8 @@ def test_an_extra_object_is_wrong_and_a_missing_one_too() -> None:
 
 def test_captions_are_parsed() -> None:
     assert parse("a small red circle on the left and a cyan cross at the top") == [
-        Request("circle", "red", "left"),
-        Request("cross", "cyan", "top"),
+        SceneObject("circle", "red", "left"),
+        SceneObject("cross", "cyan", "top"),
     ]
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from paper.user_study import TRUTH, Study, Vote, Votes, read_votes, shares
+from paper.user_study import TRUTH, UserStudy, Vote, Votes, read_votes, shares
 from paper.user_study_page import StudyServer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -38,16 +38,16 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / name for name in COLOURS}
 
 
-def task(folders: dict[str, Path], number: int, seconds: float = 0.0) -> Study:
+def task(folders: dict[str, Path], number: int, seconds: float = 0.0) -> UserStudy:
     methods = {name: folders[name] for name in ("ours", "theirs")}
-    return Study("superres", folders["conditions"], methods, folders["truth"] if number == 1 else None, seconds)
+    return UserStudy("superres", folders["conditions"], methods, folders["truth"] if number == 1 else None, seconds)
 
 
 @pytest.fixture
 def serve() -> Iterator:
     running = []
 
-    def start(study: Study, votes: Path) -> StudyServer:
+    def start(study: UserStudy, votes: Path) -> StudyServer:
         server = StudyServer(study, Votes(votes, study.seconds))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         running.append(server)

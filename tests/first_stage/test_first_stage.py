@@ -3,7 +3,7 @@ import torch
 
 from ldm.first_stage import AutoencoderLoss, IdentityFirstStage, KLAutoencoder, PixelLoss, VQAutoencoder
 from ldm.first_stage.kl import DiagonalGaussian
-from ldm.first_stage.vq import Codebook
+from ldm.first_stage.vq import Codebook, use_of_codes
 from ldm.networks import PatchDiscriminator
 
 
@@ -65,7 +65,7 @@ def test_codebook_takes_the_nearest_code_and_routes_gradients(legacy: bool) -> N
 
 
 def test_usage_and_perplexity() -> None:
-    share, perplexity = VQAutoencoder.usage(torch.tensor([0, 0, 1, 1]), 4)
+    share, perplexity = use_of_codes(torch.tensor([2, 2, 0, 0]))
     assert float(share) == 0.5
     torch.testing.assert_close(perplexity, torch.tensor(2.0))
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from recorded import cases_in, judge, read_case, runner_for
+from recorded.compvis.weights import from_compvis, to_compvis
 from safetensors.torch import load_file, save_file
 
 from ldm.config import AllowedTargets, build, load
 from ldm.errors import UserError
-from ldm.interop.compvis import from_compvis, names_of, to_compvis
+from ldm.interop.compvis import names_of
 from ldm.interop.compvis.config import network, vq_autoencoder
 
 ROOT = Path(__file__).resolve().parent.parent.parent

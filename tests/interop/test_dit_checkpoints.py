@@ -192,9 +192,9 @@ def test_what_does_not_fit_is_said_in_one_line(script, tmp_path: Path) -> None:
 
     assert "--config FILE" in said(3)
     assert "latents_stats.pt" in said(3, "--config", tiny(tmp_path, "lightningdit"))
-    assert "fc1.bias is missing" in said(2, "--config", tiny(tmp_path, "sit"))
-    assert "feat_rope.freqs_cos is not in the config" in said(2, "--config", tiny(tmp_path, "lightningdit", rotary=False))
-    assert "pos_embed is (16, 48), expected (64, 48)" in said(2, "--config", tiny(tmp_path, "lightningdit", size=8))
+    assert "missing ['blocks.0.mlp.fc1.bias'" in said(2, "--config", tiny(tmp_path, "sit"))
+    assert "left over ['feat_rope.freqs_cos', 'feat_rope.freqs_sin']" in said(2, "--config", tiny(tmp_path, "lightningdit", rotary=False))
+    assert "pos_embed is (1, 16, 48), expected (1, 64, 48)" in said(2, "--config", tiny(tmp_path, "lightningdit", size=8))
     statistics(tmp_path / "latents_stats.pt", 16)
     assert "expected mean and std of shape (1, 32, 1, 1)" in said(2, "--config", tiny(tmp_path, "lightningdit"))
 

@@ -12,7 +12,7 @@ from ldm.system.files import fingerprint, save_weights
 from paper.commands import Command, commands, needs_to_measure
 from paper.cost import Cost, sampling_cost, sampling_work, training_cost, training_costs
 from paper.narrow import narrowed
-from paper.needs import Request
+from paper.needs import OwnPaths
 from paper.results import find_record, values
 from paper.sizes import config_of, counts, on_meta, work
 from paper.speed import Speeds, SpeedSettings, measure, printed_ratio
@@ -37,7 +37,7 @@ def test_the_counted_sizes_are_the_printed_ones(number: str) -> None:
 @pytest.mark.parametrize("one", asked(NUMBERS, ["6", "7", "17"]), ids=lambda one: one.number)
 def test_every_row_has_commands_with_flags_that_exist_and_a_cost(one, root: Path) -> None:
     for row in one.rows:
-        steps = commands(one, row, Request())
+        steps = commands(one, row, OwnPaths())
         protocol = one.protocol_of(row)
         assert steps[0].does == "train" and any(s.does == "measure" for s in steps) == bool(protocol.samples)
         text = next((" ".join(s.words) for s in steps if s.does == "sample"), "")
@@ -118,7 +118,7 @@ def test_the_printed_claim_is_the_smallest_printed_ratio() -> None:
     assert speeds.ratio("train_throughput", "inpaint-ldm4-vq", "inpaint-ldm1").median == 6.0
 
 
-def everything(one, row, places: Request, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def everything(one, row, places: OwnPaths, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Put all that a row needs where it is looked for."""
     monkeypatch.chdir(folder)
     for need in needs_to_measure(one, row, places):
@@ -140,30 +140,30 @@ def test_a_row_runs_where_everything_is_there_and_says_why_not_where_it_is_not(t
             )
 
     monkeypatch.chdir(tmp_path)
-    missing = values(one, row, Request(), None, pretend)
+    missing = values(one, row, OwnPaths(), None, pretend)
     assert not ran and all(v.ours is None and "models/ldm/celebahq-ldm4.safetensors" in v.how for v in missing)
-    everything(one, row, Request(), monkeypatch, tmp_path)
-    found = {value.name: value for value in values(one, row, Request(), None, pretend)}
+    everything(one, row, OwnPaths(), monkeypatch, tmp_path)
+    found = {value.name: value for value in values(one, row, OwnPaths(), None, pretend)}
     assert ran == ["sample", "measure"]
     assert found["fid"].ours == 6.0 and found["fid"].gap == pytest.approx(0.89) and "the protocol has 50000" in found["fid"].how
     assert found["precision"].ours == 0.7 and "the protocol" not in found["precision"].how
     assert found["recall"].ours is None and "has no recall" in found["recall"].how
-    values(one, row, Request(), None, pretend)
+    values(one, row, OwnPaths(), None, pretend)
     assert ran == ["sample", "measure"]  # what is measured is read
 
     def fails(command: Command) -> None:
         raise UserError("scripts/sample.py ended with 2: a reason")
 
     other = one.find("ffhq-ldm4")
-    everything(one, other, Request(), monkeypatch, tmp_path)
-    assert all(v.ours is None and "a reason" in v.how for v in values(one, other, Request(), None, fails))
+    everything(one, other, OwnPaths(), monkeypatch, tmp_path)
+    assert all(v.ours is None and "a reason" in v.how for v in values(one, other, OwnPaths(), None, fails))
 
 
 def test_what_lacks_nothing_runs_though_the_rest_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Table 8 without Inception and VGG16: PSNR and SSIM come out; the images are made once."""
     one, ran = table("8"), []
     row = one.find("vq-f4")
-    everything(one, row, Request(), monkeypatch, tmp_path)
+    everything(one, row, OwnPaths(), monkeypatch, tmp_path)
     for name in ("weights-inception-2015-12-05-6726825d.pth", "vgg16-397923af.pth"):
         (tmp_path / "models/metrics" / name).unlink()
 
@@ -174,14 +174,14 @@ def test_what_lacks_nothing_runs_though_the_rest_cannot(tmp_path: Path, monkeypa
             rows = [{"metric": name, "value": 2.0, "samples": 50000} for name in ("PSNR", "SSIM", "PSIM: LPIPS (VGG16)")]
             command.record.write_text(json.dumps({"records": rows}))
 
-    found = {value.name: value for value in values(one, row, Request(), None, pretend)}
+    found = {value.name: value for value in values(one, row, OwnPaths(), None, pretend)}
     assert {name for name, value in found.items() if value.ours is not None} == {"psnr", "ssim"} and ran == ["sample", "measure"]
     assert "missing models/metrics/vgg16" in found["psim"].how and "missing models/metrics/weights-inception" in found["r_fid"].how
     (tmp_path / "models/metrics/vgg16-397923af.pth").touch()
-    found = {value.name: value for value in values(one, row, Request(), None, pretend)}
+    found = {value.name: value for value in values(one, row, OwnPaths(), None, pretend)}
     assert found["psim"].ours == found["psnr"].ours == 2.0
     (tmp_path / "models/first_stage/vq-f4.safetensors").unlink()
-    assert {value.name: value.ours for value in values(one, row, Request(), None, pretend)}["psnr"] == 2.0, "a record is read"
+    assert {value.name: value.ours for value in values(one, row, OwnPaths(), None, pretend)}["psnr"] == 2.0, "a record is read"
 
 
 def test_a_record_of_other_weights_is_not_taken_for_this_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,12 +189,12 @@ def test_a_record_of_other_weights_is_not_taken_for_this_models(tmp_path: Path, 
     one = table("1")
     row, weights = one.find("celebahq-ldm4"), {"w": torch.ones(2)}
     save_weights(tmp_path / "mine.safetensors", weights, {"config": {}})
-    record = commands(one, row, Request())[-1].record
+    record = commands(one, row, OwnPaths())[-1].record
     assert record is not None
     record.parent.mkdir(parents=True)
     for checkpoint, ours in ((fingerprint(weights), 6.0), ("0" * 64, None)):
         record.write_text(json.dumps({"records": [{"metric": "FID", "value": 6.0, "samples": 50000, "checkpoint": checkpoint}]}))
-        found = {value.name: value for value in values(one, row, Request(model="mine.safetensors"), None, lambda _: None)}
+        found = {value.name: value for value in values(one, row, OwnPaths(model="mine.safetensors"), None, lambda _: None)}
         assert found["fid"].ours == ours
     assert "of other weights than mine.safetensors" in found["fid"].how
 
@@ -208,7 +208,7 @@ def test_records_of_other_things_are_refused(tmp_path: Path) -> None:
 
 def test_hard_crops_are_sampled_and_measured_apart() -> None:
     one = table("7")
-    steps = commands(one, one.find("inpaint-ldm4-vq"), Request())
+    steps = commands(one, one.find("inpaint-ldm4-vq"), OwnPaths())
     assert [s.does for s in steps] == ["train", "sample", "measure", "measure", "sample", "measure", "measure"]
     assert "data/places-512" in steps[1].words and "data/places-512-hard" in steps[4].words
     assert steps[4].words[steps[4].words.index("--outdir") + 1] == steps[5].words[1] == steps[6].words[1] != steps[2].words[1]
@@ -217,7 +217,7 @@ def test_hard_crops_are_sampled_and_measured_apart() -> None:
 
 def test_each_number_has_the_weights_and_references_that_it_needs_and_no_others() -> None:
     def needs(number: str, name: str, printed: str) -> set[str]:
-        steps = commands(table(number), table(number).find(name), Request())
+        steps = commands(table(number), table(number).find(name), OwnPaths())
         (command,) = [step for step in steps if printed in dict(step.names)]
         return {need.path.name for need in command.needs}
 
@@ -225,7 +225,7 @@ def test_each_number_has_the_weights_and_references_that_it_needs_and_no_others(
     assert (needs("8", "vq-f4", "r_fid"), needs("8", "vq-f4", "psim"), needs("8", "vq-f4", "psnr")) == ({inception}, {vgg16}, set())
     assert needs("7", "inpaint-ldm4-vq", "all_lpips") == {"places-512-whole", vgg16}
     assert needs("5", "sr-ldm4", "psnr") == {"imagenet-val-256"} and needs("5", "sr-ldm4", "fid_train") == {"imagenet-train-256", inception}
-    guided = needs_to_measure(table("5"), table("5").find("sr-ldm4-guided-50"), Request())
+    guided = needs_to_measure(table("5"), table("5").find("sr-ldm4-guided-50"), OwnPaths())
     assert vgg16 in {need.path.name for need in guided}, "its guider is LPIPS"
 
 
@@ -233,27 +233,27 @@ def test_validation_and_test_crops_of_inpainting_are_not_mixed() -> None:
     """App. E.2.2: 2000 validation images (table 6) and 30000 test images (table 7), both at 512."""
     for number, folder, count in (("6", "data/places-val-512", "2000"), ("7", "data/places-512", "30000")):
         row = table(number).find("inpaint-ldm4-vq")
-        sample, measure = commands(table(number), row, Request())[1:3]
+        sample, measure = commands(table(number), row, OwnPaths())[1:3]
         assert sample.words[sample.words.index("--indir") + 1] == folder and measure.words[2] == f"{folder}-whole"
         assert measure.words[measure.words.index("--n") + 1] == count and row.sampling["size"] == 512
 
 
 def test_photographs_as_they_were_fetched_are_brought_to_the_size_of_the_samples() -> None:
     for number, name, size in (("2", "text-ldm8-kl", "256"), ("9", "layout-oi-ldm4", "256"), ("9", "layout-oi-ldm4-512", "512")):
-        words = commands(table(number), table(number).find(name), Request())[-1].words
+        words = commands(table(number), table(number).find(name), OwnPaths())[-1].words
         assert words[words.index("--resize") + 1] == size
 
 
 def test_a_guiding_classifier_is_trained_and_paid_for() -> None:
     row = table("10").find("imagenet-ldm8-g-4.8M")
-    trained = [step.words[2] for step in commands(table("10"), row, Request()) if step.does == "train"]
+    trained = [step.words[2] for step in commands(table("10"), row, OwnPaths()) if step.does == "train"]
     assert trained == ["configs/ldm/imagenet-ldm8-4.8M.yaml", "configs/ldm/imagenet-ldm8-noisy-classifier.yaml"]
     assert [cost.days for cost in training_costs(row)] == [training_cost(row).days, pytest.approx(12 / 2.2)]
 
 
 def test_figures_go_through_their_points() -> None:
     one = figure("7")
-    steps = [c for c in commands(one, one.find("celeba-f4"), Request()) if c.does == "sample"]
+    steps = [c for c in commands(one, one.find("celeba-f4"), OwnPaths()) if c.does == "sample"]
     assert [c.words[c.words.index("--steps") + 1] for c in steps] == ["10", "20", "50", "100", "200"]
 
 

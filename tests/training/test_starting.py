@@ -18,7 +18,7 @@ from ldm.diffusion import cosine
 from ldm.errors import UserError
 from ldm.first_stage import IdentityFirstStage
 from ldm.model import LatentDiffusion
-from ldm.networks import UNet
+from ldm.networks import DiT, UNet
 from ldm.system.files import save_weights
 from ldm.training import DiffusionTraining
 
@@ -68,6 +68,19 @@ def test_further_input_channels_change_nothing_at_first() -> None:
     torch.testing.assert_close(new.network(torch.cat([z, torch.randn(2, 3, 8, 8)], dim=1), t), old.network(z, t))
     back, _, told = begin(model(), new)  # and a removed condition takes its channels with it
     assert torch.equal(back["network.conv_in.weight"], after["network.conv_in.weight"][:, :1]) and "1 input channels" in told
+
+
+@torch.no_grad()
+def test_a_dit_takes_the_channels_that_both_have() -> None:
+    def dit(channels: int, classes: int) -> LatentDiffusion:
+        conditioner = Joint([LabelVector(classes), *([ConcatImage("low_res", channels - 1)] if channels > 1 else [])])
+        network = DiT(channels, 1, 2, width=16, depth=1, heads=2, size=8, vector_channels=classes)
+        return LatentDiffusion(IdentityFirstStage(1), network, cosine(), conditioner)
+
+    after, before, told = begin(dit(4, 6), dit(1, 4))
+    assert torch.equal(after["network.patches.weight"][:, :1], before["network.patches.weight"]) and "1 of 4 input channels" in told
+    assert not after["network.patches.weight"][:, 1:].any()
+    assert torch.equal(after["network.vector.weight"][:, :4], before["network.vector.weight"]) and "4 of 6 classes" in told
 
 
 def test_added_and_removed_conditions_are_listed() -> None:

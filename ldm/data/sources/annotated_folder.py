@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ldm.data.annotated import Annotated, Record
+from ldm.data.annotated import Annotated, Annotation
 from ldm.data.listing import METADATA, Listing
 from ldm.data.metadata import read_all
 from ldm.data.reading import Split, files_below, in_split, no_words, of_split, require
@@ -17,12 +17,12 @@ from ldm.system.image_files import counted
 class RecordList(Annotated):
     """Images whose records fit in memory."""
 
-    records: list[Record]
+    records: list[Annotation]
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def record(self, index: int) -> Record:
+    def record(self, index: int) -> Annotation:
         return self.records[index]
 
     def kinds(self) -> Sequence[str | int]:
@@ -134,7 +134,7 @@ class PairedFolders(RecordList):
         images, self.others = listing.pictures, listing.others()
         there = files_below(require(Path(maps), "folder of label maps"), {".png"}, self.broken)
         pairs = [(name, str(Path(name).with_suffix(".png").as_posix())) for name in images]
-        self.records = [Record(name, Path(root) / name, segmentation=Path(maps) / label) for name, label in pairs if label in there]
+        self.records = [Annotation(name, Path(root) / name, segmentation=Path(maps) / label) for name, label in pairs if label in there]
         self.broken += [f"{Path(root) / name}: no label map {label} in {maps}" for name, label in pairs if label not in there]
         self.choose(split, held_out)
 
@@ -177,5 +177,5 @@ class ArrayFolder(RecordList):
         if not names:
             there = f", there are {counted(self.others)}" if self.others else ""
             raise UserError(f"{self.what}: no array in it (looked for {', '.join(sorted(ARRAYS | TIFFS))}{there})")
-        self.records = [Record(name, Path(root) / name) for name in names]
+        self.records = [Annotation(name, Path(root) / name) for name in names]
         self.choose(split, held_out)

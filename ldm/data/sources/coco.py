@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ldm.data.annotated import Annotated, Give, Record
+from ldm.data.annotated import Annotated, Annotation, Give
 from ldm.data.boxtable import BoxTable
 from ldm.data.reading import files_below, first_of, is_text, require
 from ldm.data.transforms import Crop
@@ -166,14 +166,14 @@ class Coco(Annotated):
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def record(self, index: int) -> Record:
+    def record(self, index: int) -> Annotation:
         number = int(self.chosen[index])
         image = self.images[number]
         boxes, labels = self.boxes.of(number)
         label_map = self.maps / f"{Path(image['file_name']).stem}.png" if "segmentation" in self.give else None
         captions = self._captions.get(image["id"], ())
         path = self.folder / image["file_name"]
-        return Record(image["file_name"], path, captions=captions, boxes=boxes, box_labels=labels, segmentation=label_map)
+        return Annotation(image["file_name"], path, captions=captions, boxes=boxes, box_labels=labels, segmentation=label_map)
 
 
 def fractions(bbox: Any, image: dict[str, Any]) -> tuple[float, float, float, float]:

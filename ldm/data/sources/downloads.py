@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from ldm.data.annotated import Record
+from ldm.data.annotated import Annotation
 from ldm.data.listing import Listing
 from ldm.data.reading import Split, first_of, listed, require
 from ldm.data.sources.annotated_folder import RecordList
@@ -59,7 +59,7 @@ class ListedImages(RecordList):
         if root is None:
             if names is None:
                 raise UserError("needs root, the folder of the images, or names, a list of their paths")
-            self.records = [Record(name, Path(name)) for name in self._paths(Path(names))]
+            self.records = [Annotation(name, Path(name)) for name in self._paths(Path(names))]
             self.choose("all", held_out)
             return
         self.root = Path(root)
@@ -71,9 +71,9 @@ class ListedImages(RecordList):
             others = f", but {counted(self.others)}" if self.others else ""
             raise UserError(f"{self.what}: no image in it" + (hint if any(self.root.rglob("data.mdb")) else others))
         if names is None:
-            self.records = [Record(name, self.root / name) for name in sorted(there)]
+            self.records = [Annotation(name, self.root / name) for name in sorted(there)]
         else:
-            self.records = [Record(name, self.root / name) for name in self._named(Path(names), there, listing)]
+            self.records = [Annotation(name, self.root / name) for name in self._named(Path(names), there, listing)]
             split = "all"
         self.choose(split, held_out)
 

@@ -4,23 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
-from PIL import Image
-
-from ldm.data.batch import Sample
-from ldm.data.captions import draw_caption
-from ldm.data.images import fit, read_image, square, to_tensor
+from ldm.data.annotated import Annotated, Annotation, Picture, size_of
 from ldm.data.listing import METADATA, SIDECARS, Listing
 from ldm.data.metadata import read_all
-from ldm.data.reading import Reading, beside, in_split, no_words, of_split, read_text
-from ldm.data.transforms import Crop, UnreadableImage
+from ldm.data.reading import beside, in_split, no_words, of_split, read_text
+from ldm.data.transforms import Crop, UnreadableImage, View, zoomed
 from ldm.errors import MissingFile, UserError
 from ldm.ranges import integer, share
-from ldm.rng import generator
-from ldm.system.image_files import counted, open_image
+from ldm.system.image_files import counted
 
 
-class ImageFolder(Reading):
+class ImageFolder(Annotated):
     """Images below a folder.
 
     A file that cannot be read is replaced by the next readable one; the batch then carries its name and the reason, and
@@ -28,10 +22,7 @@ class ImageFolder(Reading):
 
     Args:
         root: the folder; every image below it counts, of every format that Pillow opens (and HEIF, where pillow-heif is there).
-        size: side of the square crop, in pixels.
-        resize: the shorter side is scaled to this first; `size` without it.
-        crop: where the crop lies: "random" moves with the training step.
-        flip: probability of mirroring left and right.
+        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
         channels: 3, or 1 for grey.
         labels: class index from the first folder level, in the order of their names as text (10 before 9, as in torchvision);
             a folder without images is no class.
@@ -63,19 +54,15 @@ class ImageFolder(Reading):
         zoom: float | None = None,
         smallest: int = 0,
     ) -> None:
-        integer(size=size, resize=resize)
+        give = [key for key, given in (("label", labels), ("caption", captions)) if given]
+        super().__init__(f"image folder {root!r}", give, size, resize, crop, flip, channels)
         integer(0, smallest=smallest)
-        share(flip=flip, held_out=held_out)
-        self.root, self.size, self.resize = Path(root), size, resize or size
-        self.crop: Crop = crop
-        self.flip, self.channels, self.zoom, self.smallest = flip, channels, zoom, smallest
+        share(held_out=held_out)
+        self.root, self.zoom, self.smallest = Path(root), zoom, smallest
         if zoom is not None and (not 0 < zoom <= 1 or resize is not None or crop != "center"):
             raise UserError(f"ImageFolder: zoom must be a share between 0 and 1, without resize and crop; got {zoom}")
-        if self.resize < size:
-            raise UserError(f"ImageFolder: resize {self.resize} is smaller than size {size}")
         if not self.root.is_dir():
             raise MissingFile(f"image folder {root!r}: no such folder{beside(self.root)}; put your images there or set its path")
-        self.what, self.broken, self.class_names = f"image folder {root!r}", [], {}
         listing = Listing(self.root, self.broken)
         names = listing.pictures
         self.others = listing.others(*((*METADATA, *SIDECARS) if captions else ()))
@@ -129,31 +116,17 @@ class ImageFolder(Reading):
     def __len__(self) -> int:
         return len(self.names)
 
-    def where(self, index: int) -> str:
-        return str(self.root / self.names[index])
+    def record(self, index: int) -> Annotation:
+        name = self.names[index]
+        return Annotation(name, self.root / name, self.classes.get(name.split("/")[0]), self.captions.get(name, ()))
 
-    def original_size(self, index: int) -> tuple[int, int] | None:
-        try:
-            with open_image(self.root / self.names[index]) as opened:
-                return opened.size
-        except (OSError, ValueError, Image.DecompressionBombError):  # counted where it is read
-            return None
+    def picture(self, record: Annotation) -> Picture:
+        picture = super().picture(record)
+        if min(size := size_of(picture)) < self.smallest:
+            raise UnreadableImage(f"only {size[0]}x{size[1]} pixels, the shorter side must have {self.smallest}")
+        return picture
 
-    def read(self, index: int, seed: int, place: int) -> Sample:
-        return self._load(self.names[index], seed, place)
-
-    def _load(self, name: str, seed: int, place: int) -> Sample:
-        x, y, mirror, growth = torch.rand(4, generator=generator(seed, "augmentation", place, name)).tolist()
-        picture = read_image(self.root / name, self.channels)
-        if min(picture.size) < self.smallest:
-            raise UnreadableImage(f"only {picture.width}x{picture.height} pixels, the shorter side must have {self.smallest}")
+    def view(self, picture: tuple[int, int], random: tuple[float, float], mirrored: bool, growth: float) -> View:
         if self.zoom is None:
-            image = to_tensor(fit(picture, self.resize, self.size, self.crop, (x, y)))
-        else:
-            image = to_tensor(square(picture, self.size, self.zoom + (1 - self.zoom) * growth, (x, y)))
-        sample: Sample = {"image": image.flip(2) if mirror < self.flip else image, "id": name}
-        if self.classes:
-            sample["label"] = self.classes[name.split("/")[0]]
-        if self.captions:
-            sample["caption"] = draw_caption(self.captions[name], name, seed, place)
-        return sample
+            return super().view(picture, random, mirrored, growth)
+        return zoomed(picture, self.size, self.zoom + (1 - self.zoom) * growth, random, mirrored)

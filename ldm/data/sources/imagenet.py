@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.io import loadmat
 
-from ldm.data.annotated import Record
+from ldm.data.annotated import Annotation
 from ldm.data.listing import Listing
 from ldm.data.reading import first_of, read_text, require
 from ldm.data.sources.annotated_folder import RecordList
@@ -72,7 +72,7 @@ class ImageNet(RecordList):
         for name in names:
             synset = name.split("/")[0] if answers is None else answers.get(Path(name).stem, "no synset")
             if synset in rank:
-                self.records.append(Record(name, folder / name, label=rank[synset]))
+                self.records.append(Annotation(name, folder / name, label=rank[synset]))
             elif answers is not None:
                 self.broken.append(f"{folder / name}: of {synset}, which is not among the {len(rank)} classes")
             elif folder != Path(root):  # where other things may lie

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from ldm.data.annotated import Annotated, Picture, Record
+from ldm.data.annotated import Annotated, Annotation, Picture
 from ldm.data.images import read_image
 from ldm.data.reading import require
 from ldm.data.transforms import Crop, UnreadableImage
@@ -64,11 +64,11 @@ class LSUNDatabase(Annotated):
     def __len__(self) -> int:
         return len(self.keys)
 
-    def record(self, index: int) -> Record:
+    def record(self, index: int) -> Annotation:
         name = self.keys[index].decode("ascii", "replace")
-        return Record(name, self.folder / name)
+        return Annotation(name, self.folder / name)
 
-    def stored(self, record: Record) -> io.BytesIO:
+    def stored(self, record: Annotation) -> io.BytesIO:
         """The image file of a record.
 
         Raises:
@@ -81,7 +81,7 @@ class LSUNDatabase(Annotated):
         except Exception as error:  # of the package, which need not be there
             raise UnreadableImage(f"cannot be read ({error})") from error
 
-    def picture(self, record: Record) -> Picture:
+    def picture(self, record: Annotation) -> Picture:
         return read_image(self.stored(record), self.channels)
 
     def original_size(self, index: int) -> tuple[int, int] | None:

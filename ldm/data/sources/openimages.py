@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ldm.data.annotated import Annotated, Record
+from ldm.data.annotated import Annotated, Annotation
 from ldm.data.boxtable import BoxTable
 from ldm.data.listing import Listing
 from ldm.data.reading import first_of, listed, require
@@ -136,10 +136,10 @@ class OpenImages(Annotated):
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def record(self, index: int) -> Record:
+    def record(self, index: int) -> Annotation:
         number = int(self.chosen[index])
         boxes, labels = self.boxes.of(number)
-        return Record(self.files[number], self.folder / self.files[number], boxes=boxes, box_labels=labels)
+        return Annotation(self.files[number], self.folder / self.files[number], boxes=boxes, box_labels=labels)
 
 
 def rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from webdataset.shardlists import expand_urls
 
-from ldm.data.annotated import Annotated, Give, Picture, Record, size_of
+from ldm.data.annotated import Annotated, Annotation, Give, Picture, size_of
 from ldm.data.images import read_image
 from ldm.data.reading import Split, beside, held_out_names
 from ldm.data.shardnames import ShardNames
@@ -107,7 +107,7 @@ class WebShards(Annotated):
         shard, key = self.names.key(index)
         return f"{self.paths[shard]}/{key}"
 
-    def record(self, index: int) -> Record:
+    def record(self, index: int) -> Annotation:
         captions: tuple[str, ...] = ()
         label = None
         try:
@@ -117,9 +117,9 @@ class WebShards(Annotated):
                 label = class_in(self._member(index, 2))
         except (OSError, ValueError) as error:
             raise UnreadableImage(f"its caption or class cannot be read ({error})") from error
-        return Record(self.names[index], Path(str(index)), label=label, captions=captions)
+        return Annotation(self.names[index], Path(str(index)), label=label, captions=captions)
 
-    def picture(self, record: Record) -> Picture:
+    def picture(self, record: Annotation) -> Picture:
         try:
             data = self._member(int(record.path.name), 0)
         except OSError as error:  # a shard that went away

@@ -4,7 +4,6 @@ from ldm.config import Foreign
 from ldm.interop.compvis.checkpoint import read, read_state, state_of, write_state
 from ldm.interop.compvis.names import Names, names_of
 from ldm.interop.compvis.training import is_compvis, translate
-from ldm.interop.compvis.weights import from_compvis, to_compvis
 
 WORDS = (
     "unet_config",
@@ -20,14 +19,11 @@ FOREIGN = Foreign(is_compvis, translate, WORDS)
 
 __all__ = [
     "Names",
-    "from_compvis",
     "is_compvis",
     "names_of",
-    "ours",
     "read",
     "read_state",
     "state_of",
-    "to_compvis",
     "translate",
     "write_state",
 ]

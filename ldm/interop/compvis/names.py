@@ -19,7 +19,7 @@ from ldm.nn.attention import SelfAttention2d, SingleHeadAttention, SpatialTransf
 from ldm.nn.conv import Downsample, ResBlock, Upsample
 from ldm.nn.transformer import TokenTransformer
 
-Pair = tuple[str, str]  # (our prefix, their prefix) of a module with parameters of its own
+Prefixes = tuple[str, str]  # (our prefix, their prefix) of a module with parameters of its own
 Names = dict[str, str]  # our parameter -> theirs
 
 
@@ -39,7 +39,7 @@ def names_of(module: nn.Module) -> Names:
 LEAVES = {"positions": "positional_embedding"}  # parameters that are no module's weight or bias
 
 
-def _complete(module: nn.Module, pairs: list[Pair]) -> Names:
+def _complete(module: nn.Module, pairs: list[Prefixes]) -> Names:
     prefixes = dict(pairs)
     names: Names = {}
     for key in module.state_dict():
@@ -50,7 +50,7 @@ def _complete(module: nn.Module, pairs: list[Pair]) -> Names:
     return names
 
 
-def _below(ours: str, theirs: str, table: dict[str, str]) -> Iterator[Pair]:
+def _below(ours: str, theirs: str, table: dict[str, str]) -> Iterator[Prefixes]:
     for our_name, their_name in table.items():
         yield f"{ours}{our_name}", f"{theirs}{their_name}"
 
@@ -69,14 +69,14 @@ SINGLE_HEAD = {"norm": "norm", "q": "q", "k": "k", "v": "v", "out": "proj_out"}
 CROSS_ATTENTION = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}
 
 
-def _transformer_block(ours: str, theirs: str) -> Iterator[Pair]:
+def _transformer_block(ours: str, theirs: str) -> Iterator[Prefixes]:
     yield from _below(ours + "self_attention.", theirs + "attn1.", CROSS_ATTENTION)
     yield from _below(ours + "cross_attention.", theirs + "attn2.", CROSS_ATTENTION)
     yield from _below(ours, theirs, {"feed_forward.inner": "ff.net.0.proj", "feed_forward.out": "ff.net.2"})
     yield from _below(ours, theirs, {"norm1": "norm1", "norm2": "norm2", "norm3": "norm3"})
 
 
-def _attention(module: nn.Module, ours: str, theirs: str) -> Iterator[Pair]:
+def _attention(module: nn.Module, ours: str, theirs: str) -> Iterator[Prefixes]:
     if isinstance(module, SelfAttention2d):
         yield from _below(ours, theirs, SELF_ATTENTION)
     elif isinstance(module, SpatialTransformer):
@@ -86,7 +86,7 @@ def _attention(module: nn.Module, ours: str, theirs: str) -> Iterator[Pair]:
             yield from _transformer_block(f"{ours}blocks.{i}.", f"{theirs}transformer_blocks.{i}.")
 
 
-def _join(module: nn.Module, ours: str, theirs: str) -> Iterator[Pair]:
+def _join(module: nn.Module, ours: str, theirs: str) -> Iterator[Prefixes]:
     """The step between two levels: a residual block, or a convolution (which pooling lacks)."""
     if isinstance(module, ResBlock):
         yield from _below(ours + ".", theirs + ".", RES)
@@ -94,13 +94,13 @@ def _join(module: nn.Module, ours: str, theirs: str) -> Iterator[Pair]:
         yield f"{ours}.conv", f"{theirs}.{'op' if isinstance(module, Downsample) else 'conv'}"
 
 
-def _unet_block(block: UNetBlock, ours: str, theirs: str) -> Iterator[Pair]:
+def _unet_block(block: UNetBlock, ours: str, theirs: str) -> Iterator[Prefixes]:
     yield from _below(f"{ours}.res.", f"{theirs}.0.", RES)
     if block.attention is not None:
         yield from _attention(block.attention, f"{ours}.attention.", f"{theirs}.1.")
 
 
-def _way_down(net: UNet | NoisyClassifier) -> Iterator[Pair]:
+def _way_down(net: UNet | NoisyClassifier) -> Iterator[Prefixes]:
     yield from _below("", "", {"time.0": "time_embed.0", "time.2": "time_embed.2", "conv_in": "input_blocks.0.0", "norm_out": "out.0"})
     number = 1
     for i, level in enumerate(net.down):
@@ -115,13 +115,13 @@ def _way_down(net: UNet | NoisyClassifier) -> Iterator[Pair]:
     yield from _below("middle.2.", "middle_block.2.", RES)
 
 
-def _classifier(net: NoisyClassifier) -> Iterator[Pair]:
+def _classifier(net: NoisyClassifier) -> Iterator[Prefixes]:
     yield from _way_down(net)
     yield from _below("pool.", "out.2.", {"qkv": "qkv_proj", "out": "c_proj"})
     yield "pool", "out.2"
 
 
-def _unet(unet: UNet) -> Iterator[Pair]:
+def _unet(unet: UNet) -> Iterator[Prefixes]:
     yield from _way_down(unet)
     yield from _below("", "", {"conv_out": "out.2", "vector": "label_emb"})
     number = 0
@@ -134,7 +134,7 @@ def _unet(unet: UNet) -> Iterator[Pair]:
             yield from _join(level.up, f"up.{i}.up", f"output_blocks.{number - 1}.{place}")  # type: ignore[arg-type]
 
 
-def _levels(stack: nn.Sequential, ours: str, theirs: str, level: int, step: int) -> Iterator[Pair]:
+def _levels(stack: nn.Sequential, ours: str, theirs: str, level: int, step: int) -> Iterator[Prefixes]:
     """Blocks and steps of an autoencoder half; levels are numbered by resolution, 0 the finest."""
     block = 0
     for i, module in enumerate(stack):
@@ -149,7 +149,7 @@ def _levels(stack: nn.Sequential, ours: str, theirs: str, level: int, step: int)
         block += 1
 
 
-def _middle(middle: nn.Sequential, ours: str, theirs: str) -> Iterator[Pair]:
+def _middle(middle: nn.Sequential, ours: str, theirs: str) -> Iterator[Prefixes]:
     resnets = 0
     for i, module in enumerate(middle):
         if isinstance(module, SingleHeadAttention):
@@ -159,14 +159,14 @@ def _middle(middle: nn.Sequential, ours: str, theirs: str) -> Iterator[Pair]:
             yield from _below(f"{ours}{i}.", f"{theirs}block_{resnets}.", AUTOENCODER_RES)
 
 
-def _encoder(encoder: Encoder) -> Iterator[Pair]:
+def _encoder(encoder: Encoder) -> Iterator[Prefixes]:
     ends = {"encoder.conv_in": "encoder.conv_in", "encoder.norm_out": "encoder.norm_out", "encoder.conv_out": "encoder.conv_out"}
     yield from _below("", "", ends)
     yield from _levels(encoder.down, "encoder.down.", "encoder.down.", 0, 1)
     yield from _middle(encoder.middle, "encoder.middle.", "encoder.mid.")
 
 
-def _decoder(decoder: Decoder) -> Iterator[Pair]:
+def _decoder(decoder: Decoder) -> Iterator[Prefixes]:
     ends = {"decoder.conv_in": "decoder.conv_in", "decoder.norm_out": "decoder.norm_out", "decoder.conv_out": "decoder.conv_out"}
     yield from _below("", "", ends)
     steps = sum(isinstance(module, Upsample) for module in decoder.up)
@@ -174,19 +174,19 @@ def _decoder(decoder: Decoder) -> Iterator[Pair]:
     yield from _middle(decoder.middle, "decoder.middle.", "decoder.mid.")
 
 
-def _kl(stage: KLAutoencoder) -> Iterator[Pair]:
+def _kl(stage: KLAutoencoder) -> Iterator[Prefixes]:
     yield from _encoder(stage.encoder)
     yield from _decoder(stage.decoder)
     yield from _below("", "", {"to_moments": "quant_conv", "from_latent": "post_quant_conv"})
 
 
-def _vq(stage: VQAutoencoder) -> Iterator[Pair]:
+def _vq(stage: VQAutoencoder) -> Iterator[Prefixes]:
     yield from _encoder(stage.encoder)
     yield from _decoder(stage.decoder)
     yield from _below("", "", {"to_codes": "quant_conv", "from_codes": "post_quant_conv", "codebook.embedding": "quantize.embedding"})
 
 
-def _tokens(transformer: TokenTransformer) -> Iterator[Pair]:
+def _tokens(transformer: TokenTransformer) -> Iterator[Prefixes]:
     yield from _below("", "", {"tokens": "token_emb", "positions": "pos_emb.emb", "norm": "norm", "logits": "to_logits"})
     for i in range(len(transformer.blocks)):
         attention, mlp = f"attn_layers.layers.{2 * i}", f"attn_layers.layers.{2 * i + 1}"
@@ -195,13 +195,13 @@ def _tokens(transformer: TokenTransformer) -> Iterator[Pair]:
         yield from _below(f"blocks.{i}.mlp.", f"{mlp}.1.", {"0": "net.0.0", "2": "net.2"})
 
 
-def _discriminator(discriminator: PatchDiscriminator) -> Iterator[Pair]:
+def _discriminator(discriminator: PatchDiscriminator) -> Iterator[Prefixes]:
     for i, module in enumerate(discriminator.layers):
         if any(True for _ in module.parameters()):
             yield f"layers.{i}", f"main.{i}"
 
 
-_WALKS: dict[type[nn.Module], Callable[[Any], Iterator[Pair]]] = {
+_WALKS: dict[type[nn.Module], Callable[[Any], Iterator[Prefixes]]] = {
     UNet: _unet,
     NoisyClassifier: _classifier,
     KLAutoencoder: _kl,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldm.conditioning import ClassEmbedding, ConcatImage, Conditioner, Joint, LabelMap, LayoutTransformer, PretrainedText, TextTransformer
 from ldm.diffusion.process import DiscreteProcess
@@ -17,15 +17,16 @@ from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.interop.compvis import tables
 from ldm.interop.compvis.names import names_of
-from ldm.interop.compvis.weights import TRANSPOSED
 from ldm.interop.leftovers import drop_bookkeeping
 from ldm.model import LatentDiffusion
+from ldm.nn.weights import mismatch
 
 RAW = "raw."
 LOSS = "loss."
 UNET = "model.diffusion_model."
 EMA = "model_ema."
 ALIGNMENT = ("foundation_model.", "linear_proj.")  # of VA-VAE: a vision model, and the map to it, that its training compares latents with
+TRANSPOSED = ("vector.weight",)  # their label embedding (classes, width) is our linear map of one-hot vectors
 IGNORED = ("lvlb_weights",)  # a buffer of theirs that some versions store
 
 
@@ -127,19 +128,12 @@ def from_state(
     """
     names = model_names(model)
     left = dict(state)
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    missing = [theirs for theirs in names.values() if theirs not in left]
-    if missing:
-        raise UserError(f"{source} does not fit its config: {len(missing)} keys are missing, {', '.join(missing[:3])}")
-    result = Weights({ours: _tensor(ours, left.pop(theirs), shapes[ours]) for ours, theirs in names.items()})
-    for ours, value in result.tensors.items():
-        if tuple(value.shape) != shapes[ours]:
-            raise UserError(f"{source} does not fit its config: {names[ours]} is {tuple(value.shape)}, expected {shapes[ours]}")
+    result = Weights(_take(names, model, left, source))
     if ema is False and any(key.startswith(EMA) for key in left):
         # Their code does not look at averages that its config denies; neither is the model that they would make asked for.
         result.dropped += [key for key in left if key.startswith(EMA)]
         left = {key: value for key, value in left.items() if not key.startswith(EMA)}
-    _take_ema(names, shapes, left, result, source)
+    _take_ema(names, model, left, result, source)
     if ema and not result.ema:
         raise UserError(f"{source}: its config has use_ema (by default), but it holds no averages (model_ema.*): set use_ema: false there")
     if log_variance is False and _is_zero(left.get("logvar")):
@@ -174,18 +168,23 @@ def _is_zero(values: Tensor | None) -> bool:
     return values is not None and not values.any()
 
 
-def _take_ema(
-    names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], left: dict[str, Tensor], result: Weights, source: str
-) -> None:
+def _take(names: Mapping[str, str], module: nn.Module, left: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Those of our entries that have names there, moved out of `left`; all of them have to be there, in their shapes."""
+    own = module.state_dict()
+    found = {theirs: _tensor(ours, left.pop(theirs), tuple(own[ours].shape)) for ours, theirs in names.items() if theirs in left}
+    if wrong := mismatch(found, {theirs: own[ours] for ours, theirs in names.items()}):
+        raise UserError(f"{source} does not fit its config: {wrong}")
+    return {ours: found[theirs] for ours, theirs in names.items()}
+
+
+def _take_ema(names: Mapping[str, str], model: LatentDiffusion, left: dict[str, Tensor], result: Weights, source: str) -> None:
     """The averages of the network go under the plain names, what they average below `raw.`."""
     if not any(key.startswith(EMA) for key in left):
         return
     averaged = {ours: ema_name(theirs) for ours, theirs in names.items() if ours.startswith("network.")}
-    if missing := [theirs for theirs in averaged.values() if theirs not in left]:
-        raise UserError(f"{source}: {len(missing)} averages are missing, {', '.join(missing[:3])}")
-    for ours, theirs in averaged.items():
+    for ours, value in _take(averaged, model, left, source).items():
         result.tensors[RAW + ours] = result.tensors[ours]
-        result.tensors[ours] = _tensor(ours, left.pop(theirs), shapes[ours])
+        result.tensors[ours] = value
     decay, updates = (left.pop(EMA + name, None) for name in ("decay", "num_updates"))
     # A float32 buffer of theirs; its shortest decimal that gives the same float32 is what was meant.
     result.ema = {
@@ -241,15 +240,8 @@ def first_stage_from_state(stage: FirstStage, state: Mapping[str, Tensor], sourc
     Raises:
         UserError: keys that are missing or left over, or a tensor of another shape.
     """
-    names = names_of(stage)
-    shapes = {name: tuple(value.shape) for name, value in stage.state_dict().items()}
     left = dict(state)
-    if missing := [theirs for theirs in names.values() if theirs not in left]:
-        raise UserError(f"{source} does not fit its config: {len(missing)} keys are missing, {', '.join(missing[:3])}")
-    result = Weights({ours: left.pop(theirs) for ours, theirs in names.items()})
-    for ours, value in result.tensors.items():
-        if tuple(value.shape) != shapes[ours]:
-            raise UserError(f"{source} does not fit its config: {names[ours]} is {tuple(value.shape)}, expected {shapes[ours]}")
+    result = Weights(_take(names_of(stage), stage, left, source))
     for key in [key for key in left if key.startswith((LOSS, *ALIGNMENT))]:
         value = left.pop(key)
         prefix = next((theirs for theirs in LOSS_PREFIXES if key.startswith(theirs)), None)

@@ -1,7 +1,6 @@
 """The buffers of the noise schedule that their checkpoints carry; here they follow from the betas and are never stored."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
@@ -54,17 +53,6 @@ def buffers(process: DiscreteProcess, v: float = 0.0) -> dict[str, Tensor]:
             (1.0 - before) * np.sqrt(alphas) / (1.0 - squared),
         )
     return {name: torch.tensor(table, dtype=torch.float32) for name, table in zip(NAMES, tables, strict=True)}
-
-
-def bound_weights(process: DiscreteProcess, tables: Mapping[str, Tensor], parameterization: Literal["eps", "x0"]) -> Tensor:
-    """Their weights of the variational bound `(T,)`, from the float32 tables; the first is the second's."""
-    squared, alphas = tables["alphas_cumprod"], (1.0 - process.betas).float()
-    if parameterization == "eps":
-        weights = tables["betas"] ** 2 / (2 * tables["posterior_variance"] * alphas * (1 - squared))
-    else:
-        weights = 0.5 * squared.sqrt() / (2.0 - squared)
-    weights[0] = weights[1]
-    return weights
 
 
 def compare(process: DiscreteProcess, state: Mapping[str, Tensor], source: str) -> None:

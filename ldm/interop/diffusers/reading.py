@@ -24,7 +24,7 @@ CONFIG, INDEX = "config.json", "model_index.json"
 
 
 @dataclass(frozen=True)
-class Foreign:
+class DiffusersModel:
     """What a folder holds, in our words.
 
     Attributes:
@@ -45,7 +45,7 @@ def is_folder(folder: Path) -> bool:
     return any((folder / name).exists() for name in (INDEX, CONFIG, "unet", "vqvae", "vae"))
 
 
-def read_folder(folder: Path) -> Foreign:
+def read_folder(folder: Path) -> DiffusersModel:
     """Read a diffusers folder: a whole model, or one of AutoencoderKL, VQModel, UNet2DModel and UNet2DConditionModel.
 
     Raises:
@@ -58,13 +58,13 @@ def read_folder(folder: Path) -> Foreign:
         return _model(folder)
     kind = _kind(folder)
     if kind in (PLAIN, CONDITIONED):
-        return Foreign(*_unet(folder))
+        return DiffusersModel(*_unet(folder))
     node, weights, scale, _ = _first_stage(folder)
     note = f"{folder / CONFIG}: scaling_factor {scale} is not part of a first stage: it is the scale of a model on top of it"
-    return Foreign(node, weights, [] if scale == 1.0 else [note])
+    return DiffusersModel(node, weights, [] if scale == 1.0 else [note])
 
 
-def _model(folder: Path) -> Foreign:
+def _model(folder: Path) -> DiffusersModel:
     index = read_json(folder / INDEX, "the parts") if (folder / INDEX).is_file() else {}
     _check_index(folder, index)
     stage_folder = next((folder / name for name in ("vqvae", "vae") if (folder / name).is_dir()), folder / "vqvae")
@@ -88,7 +88,7 @@ def _model(folder: Path) -> Foreign:
     node = {"target": "ldm.model.LatentDiffusion", "params": {**params, "scale": scale}}
     latent_size = read_json(folder / "unet" / CONFIG, "the settings of the network").get("sample_size")
     factor = 2 ** (len(stage["params"]["width_mult"]) - 1)
-    return Foreign(node, weights, [*notes, *more], latent_size * factor if isinstance(latent_size, int) else None)
+    return DiffusersModel(node, weights, [*notes, *more], latent_size * factor if isinstance(latent_size, int) else None)
 
 
 def _check_index(folder: Path, index: Mapping[str, Any]) -> None:

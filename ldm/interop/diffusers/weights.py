@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ldm.errors import UserError
 from ldm.interop.diffusers.names import Pair, pairs_of
 from ldm.interop.leftovers import drop_bookkeeping, tensors_of, told
+from ldm.nn.weights import mismatch
 
 log = logging.getLogger(__name__)
 MAPS = ("to_q", "to_k", "to_v")
@@ -42,17 +43,15 @@ def from_diffusers(module: nn.Module, state: Mapping[str, Tensor], path: Path) -
     given = {_current(name): value for name, value in tensors.items()}
     wanted = module.state_dict()
     pairs = pairs_of(module)
-    sources = {key: list(_split(pairs[key.rpartition(".")[0]], key.rpartition(".")[2], value)) for key, value in wanted.items()}
-    names = {name for found in sources.values() for name in found}
-    left = {name: value for name, value in given.items() if name not in names}
+    sources = {key: _split(pairs[key.rpartition(".")[0]], key.rpartition(".")[2], value) for key, value in wanted.items()}
+    expected = {name: value for found in sources.values() for name, value in found.items()}
+    left = {name: value for name, value in given.items() if name not in expected}
     for note in [*notes, *told(drop_bookkeeping(left, averages=True))]:
         log.info("%s: %s", path, note)
-    missing, extra = sorted(names - given.keys()), sorted(left)
-    if missing or extra:
-        raise UserError(f"{path} does not fit its config.json: missing {missing[:3]}, left over {extra[:3]}")
-    return {
-        key: _merge(pairs[key.rpartition(".")[0]], [given[n] for n in sources[key]], wanted[key], sources[key][0], path) for key in wanted
-    }
+    found = left | {name: _flat_as(value, expected[name]) for name, value in given.items() if name in expected}
+    if wrong := mismatch(found, expected):
+        raise UserError(f"{path} does not fit its config.json: {wrong}")
+    return {key: _merge(pairs[key.rpartition(".")[0]], [found[name] for name in sources[key]], wanted[key]) for key in wanted}
 
 
 def _current(name: str) -> str:
@@ -72,13 +71,13 @@ def _split(pair: Pair, leaf: str, value: Tensor) -> dict[str, Tensor]:
     return {f"{pair.theirs}{name}.{leaf}": part.flatten(0, 1) for name, part in zip(MAPS, maps, strict=True)}  # rows (head, d)
 
 
-def _merge(pair: Pair, values: list[Tensor], wanted: Tensor, name: str, path: Path) -> Tensor:
+def _flat_as(value: Tensor, expected: Tensor) -> Tensor:
+    """A linear map, where it may be stored as a convolution of 1x1."""
+    return value.flatten(1) if expected.ndim == 2 and value.ndim > 2 else value
+
+
+def _merge(pair: Pair, values: list[Tensor], wanted: Tensor) -> Tensor:
     """Their entries -> our entry, of the shape of `wanted`."""
-    share = wanted.shape if pair.layout == "same" else (len(wanted) // len(values), wanted.numel() // len(wanted))
-    for value in values:
-        found = value.shape if pair.layout == "same" else (len(value), value.numel() // len(value))
-        if found != share:
-            raise UserError(f"{path} does not fit its config.json: {name} is {tuple(value.shape)}, expected {tuple(share)}")
     if pair.layout == "fused":
         maps = [value.unflatten(0, (pair.heads, -1)) for value in values]  # rows (head, d)
         return torch.stack(maps, dim=1 if pair.heads_first else 0).reshape(wanted.shape)

@@ -28,7 +28,7 @@ TEXT_FACTOR = 8  # image size over latent size, fixed in the code of LDMTextToIm
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """One class of diffusers: its settings and its weights."""
 
     config: dict[str, Any]
@@ -70,7 +70,7 @@ def _write_model(model: LatentDiffusion, node: Node, folder: Path, size: int | N
     first_stage = _first_stage(model.first_stage, unwrapped(p["first_stage"]), scale, size)
     _agree(model.network, p["network"], "network")
     latent_size = None if size is None else _latent_size(model, size)
-    unet = Part(write_unet(p["network"], latent_size), to_diffusers(model.network))
+    unet = Component(write_unet(p["network"], latent_size), to_diffusers(model.network))
     scheduler = {"_diffusers_version": VERSION, **write_scheduler(_discrete(model), p["process"], _named(p["parameterization"]))}
     pipeline = _pipeline(model)
     autoencoder = "vae" if pipeline is None and first_stage.config["_class_name"] == KL else "vqvae"
@@ -135,10 +135,10 @@ def _pipeline(model: LatentDiffusion) -> str | None:
     return SUPER_RESOLUTION if is_low_res(model.conditioner, model.first_stage.channels) and float(model.scale) == 1.0 else None
 
 
-def _first_stage(model: FirstStage, node: Node, scale: float | None, size: int | None) -> Part:
+def _first_stage(model: FirstStage, node: Node, scale: float | None, size: int | None) -> Component:
     config = write_autoencoder(node, scale, size)
     _agree(model, node, "first_stage")
-    return Part(config, to_diffusers(model))
+    return Component(config, to_diffusers(model))
 
 
 def _latent_size(model: LatentDiffusion, size: int) -> int:

@@ -20,6 +20,7 @@ from ldm.interop.compvis.state import RAW, Weights
 from ldm.interop.dit.names import FINAL, POSITIONS, ROTARY, TABLE, model_names
 from ldm.interop.leftovers import drop_bookkeeping, tensors_of
 from ldm.model import LatentDiffusion
+from ldm.nn.weights import mismatch
 
 MARKS = ("x_embedder.proj.weight", f"{FINAL}weight", TABLE)  # entries that all three have, and no other program that is read here
 ADVICE = "name the config of this model with --config FILE (one of configs/dit, or your own)"
@@ -96,19 +97,13 @@ def _renamed(model: LatentDiffusion, state: Mapping[str, Tensor], source: str) -
         names = model_names(model)
     except UserError as error:
         raise UserError(f"{source}: by its config, {error}; {ADVICE}") from error
-    left, shapes = dict(state), {name: value.shape for name, value in model.state_dict().items()}
-    wanted = [*names.values(), *(ROTARY if "network.rotary" in shapes else ())]
+    left, expected = dict(state), _state(model, model.state_dict())
     drop_bookkeeping(left)
-    if different := sorted(set(wanted) ^ left.keys()):
-        what = "missing" if different[0] in wanted else "not in the config"
-        raise UserError(f"{source} does not fit its config: {len(different)} entries differ, {different[0]} is {what}; {ADVICE}")
+    if wrong := mismatch(left, expected):
+        raise UserError(f"{source} does not fit its config: {wrong}; {ADVICE}")
     tensors = {ours: turned(model, theirs, left[theirs]) for ours, theirs in names.items()}
-    if "network.rotary" in shapes:
+    if ROTARY[0] in expected:
         tensors["network.rotary"] = torch.stack([left[name] for name in ROTARY])
-    for ours, value in tensors.items():
-        if value.shape != shapes[ours]:
-            theirs = names.get(ours, ROTARY[0])
-            raise UserError(f"{source} does not fit its config: {theirs} is {tuple(value.shape)}, expected {tuple(shapes[ours])}; {ADVICE}")
     return tensors
 
 

@@ -1,7 +1,7 @@
 """Learning-rate schedules over training steps, as factors of the configured (global, final) rate."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch.optim import Optimizer
@@ -12,23 +12,16 @@ from ldm.ranges import integer, integers, number
 
 def warmup_linear(optimizer: Optimizer, warmup: int, total: int | None = None, end: float = 0.0) -> LambdaLR:
     """Increase from 0 over `warmup` steps; with `total`, decrease linearly to `end` times the rate at that step."""
-    integer(0, warmup=warmup)
-    integer(total=total)
-    number(0, end=end)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if total is None:
-            return 1.0
-        done = min(1.0, (step - warmup) / max(1, total - warmup))
-        return 1.0 + (end - 1.0) * done
-
-    return LambdaLR(optimizer, factor)
+    return _warmed_up(optimizer, warmup, total, end, lambda done: 1.0 + (end - 1.0) * done)
 
 
 def warmup_cosine(optimizer: Optimizer, warmup: int, total: int, end: float = 0.0) -> LambdaLR:
     """Increase from 0 over `warmup` steps, then decrease by half a cosine to `end` times the rate at step `total`."""
+    return _warmed_up(optimizer, warmup, total, end, lambda done: end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * done)))
+
+
+def _warmed_up(optimizer: Optimizer, warmup: int, total: int | None, end: float, fall: Callable[[float], float]) -> LambdaLR:
+    """Increase over `warmup` steps; then `fall` is given the completed fraction of the steps up to `total`."""
     integer(0, warmup=warmup)
     integer(total=total)
     number(0, end=end)
@@ -36,8 +29,7 @@ def warmup_cosine(optimizer: Optimizer, warmup: int, total: int, end: float = 0.
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
-        done = min(1.0, (step - warmup) / max(1, total - warmup))
-        return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * done))
+        return 1.0 if total is None else fall(min(1.0, (step - warmup) / max(1, total - warmup)))
 
     return LambdaLR(optimizer, factor)
 

@@ -19,9 +19,9 @@ from ldm.interop.compvis.model import latent_diffusion
 from ldm.interop.compvis.names import names_of
 from ldm.interop.compvis.state import discrete
 from ldm.interop.compvis.training import first_stage_loss
-from ldm.interop.compvis.weights import from_compvis
 from ldm.model import LatentDiffusion
 from recorded.case import Case
+from recorded.compvis.weights import from_compvis
 
 
 class Squared(nn.Module):

@@ -1,6 +1,9 @@
 """Recorded cases of formulas: embeddings, Gaussians, schedules, DDIM tables, averages, learning rates."""
 
+import math
 import re
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,12 +64,18 @@ def gaussian(case: Case) -> dict[str, Tensor]:
         "var": std**2,
         "sample": q.sample(case.inputs["noise"]),
         "kl_a": a.kl(),
-        "kl_ab": a.kl(b),
-        "nll_a_at_noise": a.nll(case.inputs["noise"]),
+        "kl_ab": normal_kl(a.mean, a.log_variance, b.mean, b.log_variance).flatten(1).sum(dim=1),
+        "nll_a_at_noise": _nll(a, case.inputs["noise"]),
         "det_var": spread,
         "det_kl": spread.flatten()[:1],
         "normal_kl": normal_kl(a.mean, a.log_variance, b.mean, b.log_variance),
     }
+
+
+def _nll(q: DiagonalGaussian, z: Tensor) -> Tensor:
+    """-log q(z) in nats, summed over the latent: `(B,)`, for z `(B, c, h, w)`."""
+    squared = (z - q.mean) ** 2 * torch.exp(-q.log_variance)
+    return 0.5 * (math.log(2.0 * math.pi) + q.log_variance + squared).flatten(1).sum(dim=1)
 
 
 def schedule_tables(case: Case) -> dict[str, Tensor]:
@@ -76,7 +85,18 @@ def schedule_tables(case: Case) -> dict[str, Tensor]:
     process: DiscreteProcess = build(process_node(p), AllowedTargets())
     p.done()
     got = tables.buffers(process, v)
-    return got | {"lvlb_weights": tables.bound_weights(process, got, kind), "betas_f64": process.betas}
+    return got | {"lvlb_weights": _bound_weights(process, got, kind), "betas_f64": process.betas}
+
+
+def _bound_weights(process: DiscreteProcess, tables: Mapping[str, Tensor], parameterization: Literal["eps", "x0"]) -> Tensor:
+    """Their weights of the variational bound `(T,)`, from the float32 tables; the first is the second's."""
+    squared, alphas = tables["alphas_cumprod"], (1.0 - process.betas).float()
+    if parameterization == "eps":
+        weights = tables["betas"] ** 2 / (2 * tables["posterior_variance"] * alphas * (1 - squared))
+    else:
+        weights = 0.5 * squared.sqrt() / (2.0 - squared)
+    weights[0] = weights[1]
+    return weights
 
 
 def ddim_tables(case: Case) -> dict[str, Tensor]:

@@ -12,11 +12,12 @@ from ldm.first_stage.loss import AutoencoderLoss
 from ldm.first_stage.vq import Codebook
 from ldm.interop.compvis import config, model
 from ldm.interop.compvis.names import names_of
-from ldm.interop.compvis.weights import TRANSPOSED, from_compvis
+from ldm.interop.compvis.state import TRANSPOSED
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.nn.attention import CrossAttention, SingleHeadAttention, attend_packed
 from ldm.nn.transformer import TokenTransformer
 from recorded.case import Case
+from recorded.compvis.weights import from_compvis
 
 
 def built(node: config.Node, weights: Mapping[str, Tensor]) -> nn.Module:

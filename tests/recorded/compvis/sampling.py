@@ -1,7 +1,7 @@
 """Recorded cases of samplers. What a run was stands in its name, such as `ddim_cfg3_eta05_temp08`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ldm.conditioning import Conditioning
-from ldm.diffusion.guidance import Denoise, Guidance, classifier_free, with_clean
+from ldm.diffusion.guidance import Denoise, Guidance, classifier_free
 from ldm.diffusion.parameterization import Prediction
 from ldm.diffusion.process.spacing import original_uniform, uniform
 from ldm.diffusion.sampling import Hooks, ddim, ddpm, plms
@@ -153,6 +153,16 @@ def _quantised(case: Case, model: LatentDiffusion, codebook: Tensor) -> dict[str
     noises = _noises(case.inputs["noise"])
     z = ddim(denoise, z_T, model.process, times, noise=lambda _: next(noises), eta=1.0, hooks=Hooks(after=log.after))
     return {"ddim": z, "pred_x0": torch.stack(log.z_0), "x_inter": torch.stack(log.z)}
+
+
+def with_clean(denoise: Denoise, change: Callable[[Tensor], Tensor]) -> Denoise:
+    """Change the predicted clean latent (clamp it, snap it to a codebook) and leave the predicted noise as it is."""
+
+    def changed(z_t: Tensor, t: float) -> Prediction:
+        eps, z_0 = denoise(z_t, t)
+        return Prediction(eps, change(z_0))
+
+    return changed
 
 
 @torch.no_grad()
