@@ -83,7 +83,7 @@ DIFFERENT += [({"norm_groups": 8}, "norm_groups is 32 in the file, 8"), ({"block
 def test_a_difference_is_one_error_that_names_the_key(tmp_path: Path, kind: str, params: Any, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         pretrained(str(stage(tmp_path / "stage", kind)), changed(**params))
-    assert "can be left out" in str(error.value) and "\n" not in str(error.value)
+    assert "can be omitted" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_another_kind_of_first_stage_is_named(tmp_path: Path) -> None:

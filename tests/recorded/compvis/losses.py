@@ -14,7 +14,7 @@ from ldm.diffusion.weighting import vlb_weights
 from ldm.first_stage.base import Reconstruction
 from ldm.first_stage.kl import DiagonalGaussian
 from ldm.first_stage.loss import AutoencoderLoss
-from ldm.first_stage.vq import VQAutoencoder
+from ldm.first_stage.vq import use_of_codes
 from ldm.interop.compvis.model import latent_diffusion
 from ldm.interop.compvis.names import names_of
 from ldm.interop.compvis.state import discrete
@@ -127,7 +127,7 @@ def vq_loss(case: Case) -> dict[str, Tensor]:
         mine |= {"quant_loss": codebook, "p_loss": perceptual}
         classes = params.get("n_classes")
         if classes:
-            share, perplexity = VQAutoencoder.usage(case.inputs["indices"], classes)
+            share, perplexity = use_of_codes(torch.bincount(case.inputs["indices"].flatten(), minlength=classes))
             mine |= {"perplexity": perplexity, "cluster_usage": (share * classes).round()}
         fresh, factor = _loss(case, params, "vq")
         mine |= _discriminator(case, fresh, factor, step, image)
