@@ -17,6 +17,7 @@ from ldm.evaluation.images import FILTERS
 from ldm.evaluation.measures import METRICS
 from ldm.evaluation.weightfiles import FOLDER
 from ldm.system.threads import WAITING
+from paper.reproduce import CPU_SHARE
 from paper.user_study import QUESTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,4 +67,5 @@ def test_scripts_name_what_there_is(script) -> None:
     tasks, study = script("scripts/demo_tasks.py", "--help").stdout, script("scripts/user_study.py", "--help").stdout
     assert f"(default: {','.join(TASKS)}), or {', '.join(LONGER)}" in " ".join(tasks.split())
     assert "{" + ",".join(sorted(QUESTIONS)) + "}" in study
+    assert f"on a GPU, {CPU_SHARE:g} on a CPU" in " ".join(script("scripts/reproduce.py", "--help").stdout.split())
     assert Path(names.METRIC_WEIGHTS) == FOLDER
