@@ -108,3 +108,9 @@ def test_the_table_in_the_architecture_page_is_this_list() -> None:
             names -= below.pop(0)
         assert not names, f"not in this place of LAYERS: {names}"
     assert not below
+
+
+def test_the_picture_of_the_house_is_drawn_from_these_imports() -> None:
+    from house import PICTURE, drawn
+
+    assert PICTURE.read_text(encoding="utf-8") == drawn(), "python tests/house.py draws docs/house.svg anew"
