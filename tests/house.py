@@ -22,6 +22,16 @@ def edges() -> set[tuple[str, str]]:
     return {(a, b) for a, b in found if a != b}
 
 
+def reduced(found: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Without those that a way through other units says already."""
+    units = {unit for edge in found for unit in edge}
+
+    def reaches(a: str, b: str) -> bool:
+        return any((a, c) in found and (c == b or reaches(c, b)) for c in units)
+
+    return {(a, b) for a, b in found if not any((a, c) in found and c != b and reaches(c, b) for c in units)}
+
+
 def places() -> dict[str, tuple[float, float, float]]:
     """Middle, top and width of each unit's box; the lowest layer is at the bottom."""
     found = {}
@@ -39,10 +49,10 @@ def drawn() -> str:
     at = places()
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {len(LAYERS) * ROW + GAP}" font-family="sans-serif" font-size="13">',
-        "<title>Units of the project; a line leads down from a unit to each one that it imports from</title>",
+        "<title>Units of the project; a line leads down from a unit to those that it imports from; what follows from other lines has none</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]
-    for unit, other in sorted(edges()):
+    for unit, other in sorted(reduced(edges())):
         (x, y, _), (u, v, _) = at[unit], at[other]
         parts.append(f'<path d="M{x:.0f} {y + BOX} C{x:.0f} {y + ROW} {u:.0f} {v - ROW + BOX} {u:.0f} {v}" fill="none" stroke="#9db4cc"/>')
     for unit, (x, y, width) in sorted(at.items()):
