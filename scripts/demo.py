@@ -21,8 +21,8 @@ NOT_USED = "LPIPS and the patch discriminator are switched off in the demos: the
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(__doc__)
-    p.add_argument("demo", choices=["digits", "text"], help="handwritten digits by class, or coloured shapes by caption")
-    p.add_argument("--outdir", help="where to write (default: outputs/demo or outputs/demo-text)")
+    p.add_argument("demo", choices=["digits", "text", "forms"], help="digits by class, shapes by caption, or shapes by UNet, flow and DiT")
+    p.add_argument("--outdir", help="where to write (default: outputs/demo, outputs/demo-text or outputs/demo-forms)")
     p.add_argument("--n", "--samples", type=int, default=1000, help="samples to measure, of text for each kind of prompts (default: 1000)")
     p.add_argument("overrides", nargs="*", default=[], metavar="key.sub=value", help="passed on to both training commands")
     return p
@@ -34,13 +34,17 @@ def main(arguments: list[str] | None = None) -> int:
     if flags.n < 40:
         raise UserError(f"--n {flags.n}: expected at least 40")
     from demos.digits import measure_digits
+    from demos.forms import compare_forms
     from demos.run import load_run, setting, train
     from demos.text import measure_text
     from ldm.cli.job import output_folder
     from ldm.evaluation.page import write_page
     from ldm.system.files import write_text
 
-    outdir = output_folder(flags.outdir or {"digits": "outputs/demo", "text": "outputs/demo-text"}[flags.demo])
+    outdir = output_folder(flags.outdir or {"digits": "outputs/demo"}.get(flags.demo, f"outputs/demo-{flags.demo}"))
+    if flags.demo == "forms":
+        compare_forms(outdir, flags.n, flags.overrides)
+        return 0
     first, first_seconds = train(f"{flags.demo}-first-stage", outdir / "logs", flags.overrides, then=[flags.demo])
     second, second_seconds = train(flags.demo, outdir / "logs", [*flags.overrides, f"paths.first_stage={literal(first)}"])
     loaded = load_run(second)

@@ -49,7 +49,7 @@ def drawn() -> str:
     at = places()
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {len(LAYERS) * ROW + GAP}" font-family="sans-serif" font-size="13">',
-        "<title>Units of the project; a line leads down from a unit to those that it imports from; what follows from other lines has none</title>",
+        "<title>Units of the project; a line leads down to those that a unit imports from</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]
     for unit, other in sorted(reduced(edges())):

@@ -1,5 +1,6 @@
 """Trainings that demos start are stopped with them, and may save."""
 
+import json
 import os
 import signal
 import threading
@@ -54,3 +55,14 @@ def test_every_demo_says_how_long_all_of_it_takes() -> None:
     assert run.share_of("digits-first-stage", ["digits"]) == pytest.approx(expected)
     assert run.share_of("digits", []) == pytest.approx(typical["digits"] / (typical["digits"] + pause))
     assert run.share_of("a config of one's own", ["digits"]) == 1.0
+
+
+@pytest.mark.slow
+def test_the_three_forms_of_the_text_demo_in_small(run, tmp_path: Path) -> None:
+    small = ["trainer.params.steps=3", "trainer.params.images_every=0", "trainer.params.validate_every=0"]
+    done = run("scripts/demo.py", "forms", "--n", 40, "--outdir", tmp_path, *small, timeout=900)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["forms"]) == {"text", "text-flow", "text-dit"} and summary["prompts"] == 40
+    assert all(set(form["steps"]) == {"4", "8", "20"} for form in summary["forms"].values())
+    assert done.stdout.count("| DiT, flow |") == 1
