@@ -106,7 +106,7 @@ def test_a_job_shows_steps_and_windows_at_a_terminal_and_lines_elsewhere(monkeyp
         steps.step()
         steps.piece(3, 49)
         steps.bar.refresh()
-        assert "5/10" in terminal.getvalue() and "window 3 of 49" in terminal.getvalue()
+        assert "5/10" in terminal.getvalue() and "tile 3 of 49" in terminal.getvalue()
     monkeypatch.setattr(sys, "stderr", plain := io.StringIO())
     now = [0.0]
     monkeypatch.setattr("ldm.system.progress.time", SimpleNamespace(monotonic=lambda: now[0]))

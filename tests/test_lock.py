@@ -32,7 +32,7 @@ def test_the_owner_is_named_and_its_death_frees_the_folder_though_its_worker_liv
     process = owning(tmp_path, worker)
     try:
         with (
-            pytest.raises(UserError, match=rf"RUN: another command \(process {process.pid} on .*\) is at work there"),
+            pytest.raises(UserError, match=rf"RUN: another command \(process {process.pid} on .*\) is running there"),
             lock.alone_in(tmp_path, "RUN"),
         ):
             pass
@@ -60,7 +60,7 @@ def test_a_file_system_without_locks_is_said_and_not_in_the_way(tmp_path: Path, 
     with caplog.at_level(logging.WARNING), lock.alone_in(tmp_path, "RUN"):
         pass
     assert [record.getMessage() for record in caplog.records] == [
-        "RUN: cannot be locked (No locks available): see to it that no other command writes there"
+        "RUN: cannot be locked (No locks available): make sure that no other command writes there"
     ]
 
 

@@ -1,1 +1,1 @@
-"""The machine: whole files, locks, processes, signals, terminals, threads."""
+"""The operating system: atomic files, locks, processes, signals, terminals, threads."""

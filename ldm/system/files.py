@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, flushed, renamed. And the two formats weights come in."""
+"""Atomic writes (a temporary file beside the target, flushed, renamed), and the two formats of weights."""
 
 import errno
 import filecmp
@@ -28,8 +28,8 @@ from torch import Tensor
 from ldm.errors import MissingFile, UserError, WriteError
 
 DAY = 86400.0  # seconds
-COPIED = 1 << 29  # bytes: the weights of a first stage, but hardly of anything else
-STATE: dict[str, tuple[type, ...]] = {  # what a full training state holds, and what more it may hold
+COPIED = 1 << 29  # bytes: enough for the weights of a first stage
+STATE: dict[str, tuple[type, ...]] = {  # required and optional keys of a full training state
     **dict.fromkeys(("step", "seed"), (int,)),
     **dict.fromkeys(("model", "config", "source"), (dict,)),
     **dict.fromkeys(("optimizers", "schedulers"), (list,)),
@@ -44,9 +44,9 @@ MACHINE = platform.node().replace(".", "-")[:40]
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around everything that writes `path`: what its place cannot take is one error, whoever finds it out.
+    """Context around everything that writes `path`: any failure to write becomes one error.
 
-    On a full disk torch raises a RuntimeError, safetensors an error of its own, and most others an OSError that names no file.
+    On a full disk, torch raises a RuntimeError, safetensors its own error, and most others an OSError without a file name.
 
     Raises:
         WriteError: names the file and the cause.
@@ -60,7 +60,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _cause(error: BaseException, path: Path) -> str:
-    """What the system said, anywhere in the chain of errors; else the first line of the last one."""
+    """Message of the OSError in the chain of errors; else the first line of the last error."""
     one: BaseException | None = error
     while one is not None:
         if isinstance(one, OSError) and one.strerror:
@@ -71,13 +71,13 @@ def _cause(error: BaseException, path: Path) -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a path beside `path`, flush it to disk, and rename it: a reader never sees half a file.
+    """Call `write` with a temporary path beside `path`, flush it to disk, and rename it: a reader never sees a partial file.
 
     Raises:
-        WriteError: it cannot be written; a file that was there is as it was.
+        WriteError: it cannot be written; an existing file is unchanged.
     """
     with writing(path):
-        if path.exists() and not path.is_file() and not path.is_dir():  # /dev/stdout, a pipe: nothing may be put in its place
+        if path.exists() and not path.is_file() and not path.is_dir():  # /dev/stdout, a pipe: must not be replaced
             with tempfile.TemporaryDirectory() as folder:
                 write(Path(folder) / "whole")
                 with open(Path(folder) / "whole", "rb") as source, open(path, "wb") as target:
@@ -91,8 +91,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             beside.touch()
             mode = beside.stat().st_mode
             _call(write, beside)
-            if beside.stat().st_mode != mode:  # safetensors lets nobody else read its files
-                with suppress(OSError):  # no permissions on this file system
+            if beside.stat().st_mode != mode:  # safetensors writes files that only the owner can read
+                with suppress(OSError):  # a file system without permissions
                     beside.chmod(mode)
             with open(beside, "rb+") as file:
                 _to_disk(file)
@@ -103,7 +103,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _call(write: Callable[[Path], None], beside: Path) -> None:
-    """Write; where that fails and the library does not say why, the system is asked once more."""
+    """Write; if that fails without a reason from the library, ask the system."""
     try:
         write(beside)
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -119,18 +119,18 @@ def _to_disk(file: IO[bytes]) -> None:
     try:
         os.fsync(file.fileno())
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # file systems that cannot be asked to
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # file systems without fsync
             raise
 
 
 def _beside(path: Path) -> Path:
-    """Where a file is written before it is whole: names its process, and is no longer than file systems allow."""
+    """Temporary path of a file; contains the process id, and is not longer than file systems allow."""
     return path.with_name(f".{path.name[:40]}.{os.getpid()}@{MACHINE}.part")
 
 
 def clear_remains(folder: Path, owned: bool = False) -> None:
-    """Remove what killed processes left half-written: in an `owned` folder, where nobody else writes, every `.part` file; elsewhere
-    those of processes that are gone from this machine, and those that nobody has touched for a day.
+    """Remove temporary files of killed processes: in an `owned` folder, where no other process writes, every `.part` file; elsewhere those
+    of processes of this machine that no longer exist, and those not modified for a day.
     """
     for part in folder.glob(".*.part"):
         with suppress(OSError):
@@ -143,7 +143,7 @@ def _is_left(part: Path) -> bool:
     if os.name == "posix" and hit and hit[2] == MACHINE:
         try:
             os.kill(int(hit[1]), 0)
-        except PermissionError:  # of another user, and alive
+        except PermissionError:  # a running process of another user
             return False
         except (ProcessLookupError, OverflowError):
             return True
@@ -156,7 +156,7 @@ def _clear_once(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Text, whole or not at all."""
+    """Write text atomically."""
 
     def write(beside: Path) -> None:
         beside.write_text(text, encoding="utf-8")
@@ -165,20 +165,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def copy_whole(source: Path, path: Path) -> None:
-    """A copy of a file, whole or not at all."""
+    """Copy a file atomically."""
     write_whole(path, lambda beside: shutil.copyfile(source, beside))  # type: ignore[arg-type]
 
 
 def save_png(path: Path, picture: Image.Image, **options: Any) -> None:
-    """A PNG, whole or not at all; `options` as in `Image.save`."""
+    """Write a PNG atomically; `options` as in `Image.save`."""
     write_whole(path, lambda beside: picture.save(beside, format="PNG", **options))
 
 
 def append_line(path: Path, line: str, durable: bool = False) -> None:
-    """One line at the end of a text file; one that a kill cut off stays alone. `durable`: it is on the disk when this returns.
+    """Append a line to a text file, after a line break if the last line is incomplete. `durable` flushes it to disk.
 
     Raises:
-        WriteError: it cannot be written, or not as a whole.
+        WriteError: it cannot be written completely.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,24 +194,24 @@ def append_line(path: Path, line: str, durable: bool = False) -> None:
 
 
 def whole_lines(path: Path) -> TextIO:
-    """The lines of a table that ends where a writer was killed, or still writes: without a last one that has no end."""
+    """The complete lines of a file that may still be written: without a last line that has no line break."""
     text = path.read_text(encoding="utf-8", errors="replace")
     return io.StringIO(text[: text.rfind("\n") + 1], newline="")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
-    """Tensors as safetensors, whole or not at all."""
+    """Write tensors as safetensors, atomically."""
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_whole(path, lambda beside: save_file(whole, beside, header))
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Tensors as safetensors, with metadata (values become JSON) in the header."""
+    """Write tensors as safetensors, with metadata (values as JSON) in the header."""
     save_tensors(path, weights, {key: json.dumps(value) for key, value in metadata.items()})
 
 
 def _parsed(header: Mapping[str, str] | None) -> dict[str, Any]:
-    """A header's values; those of other programs are words rather than JSON and stay as they are."""
+    """Values of a header; those of other programs, which are not JSON, are returned as strings."""
     parsed: dict[str, Any] = {}
     for key, value in (header or {}).items():
         try:
@@ -222,10 +222,10 @@ def _parsed(header: Mapping[str, str] | None) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a safetensors file: JSON in the header of ours, words in that of others.
+    """Tensors and metadata of a safetensors file: JSON in headers of this project, strings in others.
 
     Raises:
-        UserError: not such a file.
+        UserError: not a safetensors file.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -236,10 +236,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Metadata alone, without reading tensors.
+    """Metadata of a safetensors file, without reading tensors.
 
     Raises:
-        UserError: not a file of ours.
+        UserError: not a safetensors file.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -249,22 +249,22 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def save_pickled(path: Path, content: Mapping[str, Any]) -> None:
-    """What `torch.save` makes of it, whole or not at all."""
+    """`torch.save`, atomically."""
 
     def write(beside: Path) -> None:
-        with open(beside, "wb") as file:  # given a path, torch does not say why that cannot be written
+        with open(beside, "wb") as file:  # given a path, torch does not report why it cannot be written
             torch.save(dict(content), file)
 
     write_whole(path, write)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Full training state: plain containers and tensors, so that it loads with `weights_only=True`."""
+    """Write a full training state: plain containers and tensors, so that it loads with `weights_only=True`."""
     save_pickled(path, state)
 
 
 def reason_of(error: Exception) -> str:
-    """What a reader of files had against one, in a line. torch's own advice for what it does not admit is to execute the file."""
+    """Reason of a failed read, in one line; torch's own message would advise to allow code execution."""
     text = str(error).strip()
     if "weights_only" in text or "weights only" in text.lower():
         return "it is damaged, or holds something else than tensors and plain containers"
@@ -272,11 +272,11 @@ def reason_of(error: Exception) -> str:
 
 
 def read_pickle(path: Path, complaint: str) -> Any:
-    """What `torch.save` wrote, without executing anything in it: tensors, plain containers, and what the caller admits.
+    """Read a file of `torch.save` without executing code: tensors, plain containers, and globals allowed by the caller.
 
     Args:
-        path: of the file.
-        complaint: what the message says of a file that is something else.
+        path: path of the file.
+        complaint: message for a file with other content.
 
     Raises:
         UserError: damaged, or with anything else in it.
@@ -288,7 +288,7 @@ def read_pickle(path: Path, complaint: str) -> Any:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Full training state, without executing anything in it.
+    """Read a full training state without executing code.
 
     Raises:
         UserError: damaged, or not a checkpoint of this project.
@@ -297,18 +297,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def checked(state: Any, path: Path) -> dict[str, Any]:
-    """The content of a full training state.
+    """Validate the content of a full training state.
 
     Raises:
-        UserError: something of it is missing.
+        UserError: a key is missing or has the wrong type.
     """
     if missing := [key for key in STATE if not isinstance(state, dict) or key not in state]:
-        raise UserError(f"{path}: no training checkpoint of this project ({', '.join(map(repr, missing))} missing)")
+        raise UserError(f"{path}: not a training checkpoint of this project ({', '.join(map(repr, missing))} missing)")
     for key, kinds in {**STATE, **MAYBE}.items():
         if key in state and not isinstance(state[key], kinds):
-            raise UserError(f"{path}: no training checkpoint of this project ({key!r} is a {type(state[key]).__name__})")
+            raise UserError(f"{path}: not a training checkpoint of this project ({key!r} is a {type(state[key]).__name__})")
     if strange := [key for key, value in state["model"].items() if not isinstance(value, Tensor)]:
-        raise UserError(f"{path}: no training checkpoint of this project ({strange[0]!r} of its model is no tensor)")
+        raise UserError(f"{path}: not a training checkpoint of this project ({strange[0]!r} of its model is not a tensor)")
     return state  # type: ignore[no-any-return]
 
 
@@ -323,13 +323,13 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
 
 
 def step_of(path: Path) -> int:
-    """Training step in the name of a checkpoint or a grid of pictures, -1 if there is none."""
+    """Training step in the name of a checkpoint or a grid of images; -1 if there is none."""
     hit = re.search(r"step-([0-9]+)", path.name)
     return int(hit[1]) if hit else -1
 
 
 def point_last_at(path: Path) -> None:
-    """Let `last` beside a checkpoint mean it: a link, or where the file system has none, a text file that holds its name."""
+    """Let `last` point to a checkpoint beside it: a link, or a text file with its name if the file system does not support links."""
     last = path.with_name("last")
     beside = _beside(last)
     try:
@@ -341,9 +341,9 @@ def point_last_at(path: Path) -> None:
 
 
 def give_second_name(path: Path, other: Path) -> bool:
-    """Let a file have another name as well, under which it stays when the first one goes; returns whether it has.
+    """Hard-link a file, so that it stays available if the original is removed; returns whether it worked.
 
-    Where a file system has no such links, or the two lie on different ones, a file of at most `COPIED` bytes is copied.
+    Without support for hard links, or on different file systems, a file of at most `COPIED` bytes is copied.
     """
     beside = _beside(other)
     with suppress(OSError, NotImplementedError):
@@ -363,21 +363,21 @@ def give_second_name(path: Path, other: Path) -> bool:
 
 
 def followed(path: Path) -> Path:
-    """The checkpoint that a `last` means; any other file itself."""
+    """The checkpoint that `last` points to; any other path is returned unchanged."""
     if path.name != "last":
         return path
     if not path.is_symlink() and path.is_file() and path.stat().st_size < 256:
         name = Path(path.read_text(encoding="utf-8", errors="replace").strip()).name
         return path.with_name(name or "nothing")
-    # No link but `last` itself is followed: `checkpoints` may be one to another disk, and what is above that is not the run.
+    # Only `last` itself is resolved: `checkpoints` may be a link to another disk, whose parent folder is not the run.
     return path.absolute().parent / os.readlink(path) if path.is_symlink() else path
 
 
 def newest_weights(path: Path) -> Path:
-    """The weights a user means by a run folder or a file.
+    """The weights of a run folder, or the file itself.
 
     Raises:
-        MissingFile: nothing there; says what was looked for.
+        MissingFile: no such file; the message says what was expected.
     """
     if path.is_file():
         return path
@@ -395,7 +395,7 @@ def newest_checkpoint(path: Path) -> Path:
     """The full training state in a run folder, or the file itself.
 
     Raises:
-        MissingFile: nothing to continue from.
+        MissingFile: there is no checkpoint.
     """
     last = path if path.is_file() else path / "checkpoints" / "last"
     if followed(last).is_file():

@@ -1,4 +1,4 @@
-"""Which files are pictures, and the one way in which they are opened."""
+"""Recognise and open image files."""
 
 import re
 from collections import Counter
@@ -12,21 +12,21 @@ from PIL import Image
 
 from ldm.system.terminal import printable
 
-# Pillow's pictures, the frequent ones first. Not among them: EPS, for which it starts Ghostscript whatever the file is called, WMF,
-# and what it recognises but cannot decode by itself (BUFR, GRIB, HDF5, MPEG).
+# Formats of Pillow, frequent ones first. Excluded are EPS, for which Pillow starts Ghostscript whatever the suffix, WMF, and formats
+# that it recognises but cannot decode (BUFR, GRIB, HDF5, MPEG).
 FORMATS = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "QOI", "DIB", "ICO", "ICNS", "CUR", "TGA"),
     *("PSD", "PCX", "DCX", "SGI", "SUN", "DDS", "BLP", "FTEX", "FITS", "FLI", "GBR", "IM", "IMT", "MCIDAS", "MSP", "PCD", "PIXAR"),
     *("SPIDER", "XBM", "XPM", "XVTHUMB"),
 )
-MARKED = FORMATS[:10]  # say what they are in their first bytes, and so need no suffix
+MARKED = FORMATS[:10]  # recognised by their first bytes, without a suffix
 WITH_HEIF = (".heic", ".heif", ".hif")
-PROPER = re.compile(r"\.[a-z]", re.I)  # a suffix that says what a file is; "photo 2.1" has none
+PROPER = re.compile(r"\.[a-z]", re.I)  # a suffix that denotes a format; "photo 2.1" has none
 
 
 @cache
 def formats() -> tuple[str, ...]:
-    """Names of the formats that this Pillow reads; HEIF is one where the package pillow-heif is installed."""
+    """Names of the formats that this Pillow reads, including HEIF if the package pillow-heif is installed."""
     Image.init()
     if find_spec("pillow_heif"):
         import pillow_heif
@@ -37,35 +37,35 @@ def formats() -> tuple[str, ...]:
 
 @cache
 def suffixes() -> frozenset[str]:
-    """What names of pictures end with, in small letters, with the dot."""
+    """Suffixes of image files, in lower case, with the dot."""
     known = {*formats(), "MPO"}  # opened as JPEG
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
 
 
 def open_image(file: str | Path | BinaryIO, among: Iterable[str] | None = None) -> Image.Image:
-    """A picture, its pixels not decoded yet, told by its content; use it as a context.
+    """Open an image by its content, without decoding its pixels; use it as a context manager.
 
     Args:
-        among: names of formats that it may have; all of `formats()` without it.
+        among: allowed formats; all of `formats()` if None.
 
     Raises:
-        OSError, ValueError, and others of Pillow's plugins: no picture.
+        OSError, ValueError, and others of Pillow's plugins: not an image.
     """
     readable = formats()
     try:
         return Image.open(file, formats=readable if among is None else [name for name in among if name in readable])
-    except Image.DecompressionBombError as error:  # no OSError in Pillow, so that most callers would not expect it
+    except Image.DecompressionBombError as error:  # not an OSError in Pillow, so that most callers would not expect it
         raise OSError(str(error)) from error
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is a picture by its suffix, or, where it has none, by its first bytes."""
+    """Whether a file is an image by its suffix or, without one, by its first bytes."""
     if PROPER.match(path.suffix):
         return path.suffix.lower() in suffixes()
     try:
         with open_image(path, MARKED):
             return True
-    except Exception:  # Pillow's plugins raise many kinds; each means that this is none
+    except Exception:  # Pillow's plugins raise many kinds; each means that this is not an image
         return False
 
 

@@ -1,4 +1,4 @@
-"""One command at a time in a folder, and its processes with it."""
+"""Locks: one command at a time in a folder, including its processes."""
 
 import logging
 import os
@@ -24,25 +24,25 @@ held: set[int] = set()  # file descriptors
 
 @contextmanager
 def alone_in(folder: Path, what: str, patience: float = 0.0, instead: str = "stop it") -> Iterator[None]:
-    """Keep other commands out of a folder.
+    """Lock a folder for one command.
 
-    The lock goes with the process that holds it, however that ends. Inside, processes of this command may hold it as well
-    (`beside_others`). File systems without locks get none, which is said.
+    The lock is released when its process ends, in whatever way. Processes of this command may share it (`beside_others`). On file
+    systems without locks there is only a warning.
 
     Args:
-        folder: made if need be.
-        what: the folder in the user's terms, for messages.
-        patience: seconds to wait for the last process of a killed command, which takes a moment to notice.
-        instead: what the user may do but wait.
+        folder: created if it does not exist.
+        what: description of the folder, for messages.
+        patience: seconds to wait for the last process of a killed command to end.
+        instead: what the user can do instead of waiting.
 
     Raises:
-        UserError: another command is at work there.
+        UserError: another command is running there.
     """
     with opened(folder) as file:
         end = time.monotonic() + patience
-        while not (flock(file, what, shared=False) and flock(file, what, shared=True)):  # somebody may come between the two
+        while not (flock(file, what, shared=False) and flock(file, what, shared=True)):  # another command may come between the two
             if time.monotonic() > end:
-                raise UserError(f"{what}: {owner(file)} is at work there: wait for its end, or {instead}")
+                raise UserError(f"{what}: {owner(file)} is running there: wait until it ends, or {instead}")
             time.sleep(0.05)
         with writing(folder / NAME):
             file.truncate(0)
@@ -53,23 +53,23 @@ def alone_in(folder: Path, what: str, patience: float = 0.0, instead: str = "sto
 
 @contextmanager
 def beside_others(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a folder together with the command that this process belongs to.
+    """Share the lock of a folder with the command that this process belongs to.
 
     Raises:
-        UserError: that command is gone, and another one has come.
+        UserError: that command has ended, and another one has the lock.
     """
     with opened(folder) as file:
         if not flock(file, what, shared=True):
-            raise UserError(f"{what}: {owner(file)} is at work there")
+            raise UserError(f"{what}: {owner(file)} is running there")
         yield
 
 
 @contextmanager
 def opened(folder: Path) -> Iterator[IO[str]]:
-    """The file that is locked. Processes forked from here do not keep it: a loader's worker may outlive its killed owner."""
+    """The lock file. Forked processes do not keep it: a loader's worker may outlive its killed parent."""
     with writing(folder / NAME):
         folder.mkdir(parents=True, exist_ok=True)
-        # The folder may be a stranger's: a link in it would be written through.
+        # The folder may be untrusted: a link in it must not be followed.
         number = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o666)
         file = open(number, "a+", encoding="utf-8")  # noqa: SIM115  # closed below
     with file:
@@ -90,21 +90,21 @@ if hasattr(os, "register_at_fork"):
 
 
 def owner(file: IO[str]) -> str:
-    """Who has the lock, as far as that is known."""
+    """The owner of the lock, as far as known."""
     file.seek(0)
     number, _, host = file.read().strip().partition(" ")
     return f"another command (process {number} on {host})" if number and host else "another command"
 
 
 def flock(file: IO[str], what: str, shared: bool) -> bool:
-    """Take the lock or exchange one kind for the other; false if somebody else has it."""
+    """Acquire the lock or change its kind; False if another process has it."""
     try:
         if fcntl is None:
-            raise OSError("this system has no such locks")
+            raise OSError("this system does not support locks")
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         if not shared:
-            log.warning("%s: cannot be locked (%s): see to it that no other command writes there", what, error.strerror or error)
+            log.warning("%s: cannot be locked (%s): make sure that no other command writes there", what, error.strerror or error)
     return True

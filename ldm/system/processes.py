@@ -1,4 +1,4 @@
-"""Several processes that work for one: each has a share of the work, and none outlives the command."""
+"""Worker processes: each does a share of the work, and none outlives the command."""
 
 import multiprocessing
 import os
@@ -15,20 +15,20 @@ from ldm.errors import UserError
 from ldm.system.signals import leave_to_parent, unheard
 
 Tick = Callable[[], None]
-MOST = 512  # of one kind on one machine: more is a slip, and would take all memory before anything could say so
+MOST = 512  # maximum number of processes: more is a mistake, and would exhaust the memory
 START = "spawn"  # CUDA does not survive a fork
 
 
 def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], on_step: Tick | None = None) -> None:
-    """Call `work(*share, on_step=...)` for every share, each in a process of its own, and wait for all.
+    """Call `work(*share, on_step=...)` for every share, each in its own process, and wait for all.
 
     Args:
-        work: a function of a module, for it is imported again in the new process.
-        shares: arguments that can be pickled.
-        on_step: called here as often as it is called there; without one, `work` gets none.
+        work: a function of a module, which is imported again in the new process.
+        shares: picklable arguments.
+        on_step: called here whenever a process calls it; if None, `work` gets None.
 
     Raises:
-        UserError: the first one that a process raised, or a process that ended otherwise.
+        UserError: the first one raised by a process, or a process ended unexpectedly.
     """
     context: Any = multiprocessing.get_context(START)
     processes: list[Any] = []
@@ -39,7 +39,7 @@ def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], o
             process = context.Process(target=_in_process, args=(work, share, theirs, on_step is not None))
             with unheard():
                 process.start()
-            theirs.close()  # the other end is the process's alone: when that is gone, reading from ours ends
+            theirs.close()  # only the process has the other end: when it exits, reading from ours ends
             processes.append(process)
             ends[ours] = process
         while ends:
@@ -56,7 +56,7 @@ def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], o
                     on_step()
     finally:
         for process in processes:
-            process.kill()  # files are whole or not there at any moment
+            process.kill()  # files are written atomically
         for process in processes:
             process.join()
 
@@ -66,22 +66,22 @@ def _check(process: Any) -> None:
     if process.exitcode:
         how = f"was killed by signal {-process.exitcode}" if process.exitcode < 0 else f"ended with code {process.exitcode}"
         more = ", as happens without enough memory" if process.exitcode == -signal.SIGKILL else ""
-        raise UserError(f"one of the processes {how}{more}; what is written is whole, and the same command goes on from there")
+        raise UserError(f"one of the processes {how}{more}; all written files are complete, and the same command continues from there")
 
 
 def _in_process(work: Callable[..., None], share: tuple[Any, ...], end: Connection, tells: bool) -> None:
-    """What a process does."""
+    """Entry point of a process."""
     leave_to_parent()  # the command ends its processes
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
         work(*share, **({"on_step": lambda: end.send(None)} if tells else {}))
     except BrokenPipeError:  # the command is gone
         sys.exit(1)
-    except Exception as error:  # the command puts them in words, as its own
+    except Exception as error:  # reported by the command
         error.add_note("".join(traceback.format_exception(error)))
         try:
             pickle.loads(pickle.dumps(error))
-        except Exception:  # one with a constructor of its own
+        except Exception:  # an exception that cannot be unpickled
             error = RuntimeError(f"{type(error).__name__}: {error}")
         end.send(error)
 

@@ -1,4 +1,4 @@
-"""How far a job is: a bar at a terminal, else a line now and then."""
+"""Progress of a job: a bar in a terminal, else a line from time to time."""
 
 import sys
 import time
@@ -8,11 +8,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-QUIET = 15.0  # seconds between lines where there is no terminal for a bar
+QUIET = 15.0  # seconds between lines without a terminal
 
 
 class Steps:
-    """How far a job is: a bar at a terminal, else a line every now and then."""
+    """Progress of a job: a bar in a terminal, else a line from time to time."""
 
     def __init__(self) -> None:
         self.bar: Any = None
@@ -20,7 +20,7 @@ class Steps:
 
     @contextmanager
     def shown(self, total: int, done: int = 0) -> Iterator[None]:
-        """While it runs; `done` of `total` steps were made before."""
+        """Context around the job; `done` of `total` steps were finished before."""
         self.begun = self.said = time.monotonic()
         with tqdm(total=total, initial=done, unit="step", file=sys.stderr, disable=None) as self.bar:
             self.at, self.first = done, done
@@ -28,7 +28,7 @@ class Steps:
         self.bar = None
 
     def step(self) -> None:
-        """A step is made."""
+        """Count a step."""
         if self.bar is None:
             return
         self.bar.update()
@@ -40,9 +40,9 @@ class Steps:
             self.said = now
 
     def piece(self, number: int, count: int) -> None:
-        """Of a step that is computed in pieces, `number` of `count` are done."""
+        """Progress within a step that is computed in tiles: `number` of `count` are done."""
         if self.bar is not None and not self.bar.disable:
-            self.bar.set_postfix_str(f"window {number} of {count}")
+            self.bar.set_postfix_str(f"tile {number} of {count}")
 
 
 def clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Commands as they are printed: whatever stands in their words, they can be pasted."""
+"""Printed commands, quoted so that they can be pasted."""
 
 import os
 import shlex
@@ -20,21 +20,21 @@ def command(program: str, *words: object) -> str:
 
 
 def quoted(*words: object) -> str:
-    """Words for a shell: POSIX's, or that of Windows."""
+    """Arguments quoted for a shell: POSIX or Windows."""
     if os.name == "nt":
         return subprocess.list2cmdline(map(str, words))
     return " ".join(_quoted(str(word)) for word in words)
 
 
 def as_argument(path: object) -> str:
-    """A path that no program here takes for a flag, or for one in the home folder."""
+    """A path that is not parsed as a flag or expanded as a home folder."""
     return f"./{path}" if str(path).startswith(("-", "~", "$HOME", "${HOME}")) else str(path)
 
 
 def _quoted(word: str) -> str:
     if word.isprintable():
         return shlex.quote(word)
-    # bash and zsh read $'...'; a line break or an escape code itself would act on the terminal it is printed to
+    # bash and zsh read $'...'; a raw line break or escape code would affect the terminal
     return "$'" + "".join(_escaped(letter) for letter in word) + "'"
 
 

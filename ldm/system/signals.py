@@ -1,4 +1,4 @@
-"""Signals that ask a command to stop: its main process answers them, the processes that work for it do not hear them."""
+"""Signals that request a stop: the main process of a command handles them, its worker processes ignore them."""
 
 import atexit
 import signal
@@ -11,13 +11,13 @@ from typing import Any
 NAMES = ("SIGINT", "SIGBREAK", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # terminals, services, batch systems
 STOPS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 KEYBOARD = ("SIGINT", "SIGBREAK", "SIGQUIT")
-TWICE = 0.5  # seconds: `timeout`, terminals and launchers send one request to the process and to its group
+TWICE = 0.5  # seconds: `timeout`, terminals and launchers send one request to both the process and its group
 
 
 class Requests:
-    """Tells the first request to stop from a second one that is meant.
+    """Distinguishes the first request to stop from a deliberate second one.
 
-    Only the keyboard asks a second time: batch systems and service managers repeat themselves, and want the work saved all the same.
+    Only the keyboard counts as a second request: batch systems and service managers repeat signals, and want the work saved anyway.
     """
 
     def __init__(self) -> None:
@@ -25,22 +25,22 @@ class Requests:
         self.at = 0.0
 
     def insists(self, number: int) -> bool:
-        """Take note of a signal; whether its sender wants the end now."""
+        """Record a signal; returns whether to stop at once."""
         if not self.name:
             self.name, self.at = signal.Signals(number).name, time.monotonic()
-            atexit.register(leave_to_parent)  # one that is repeated while Python leaves no longer changes the exit code
+            atexit.register(leave_to_parent)  # a repeated signal while Python exits must not change the exit code
             return False
         return signal.Signals(number).name in KEYBOARD and time.monotonic() - self.at > TWICE
 
 
 @contextmanager
 def answered(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Call `handler` for every signal that asks to stop; outside the main thread, where Python allows none, nothing changes."""
+    """Call `handler` for every signal that requests a stop; no effect outside the main thread, where Python does not allow it."""
     before: dict[int, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():
             for number in STOPS:
-                # What the caller ignores stays ignored: `nohup` lives on that. But a SIGINT sent to a job behind a shell's `&` is meant.
+                # Ignored signals stay ignored, as needed by `nohup`; except SIGINT, which a shell ignores for jobs started with `&`.
                 if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT:
                     before[number] = signal.signal(number, handler)
         yield
@@ -51,7 +51,7 @@ def answered(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 @contextmanager
 def interrupting() -> Iterator[None]:
-    """Let every signal that asks to stop raise KeyboardInterrupt, as Ctrl-C does: once, and again for a keyboard that insists."""
+    """Let every signal that requests a stop raise KeyboardInterrupt, like Ctrl-C: once, and again for a second Ctrl-C."""
     requests = Requests()
 
     def stop(number: int, frame: Any) -> None:
@@ -65,8 +65,8 @@ def interrupting() -> Iterator[None]:
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Processes that start inside hear no request to stop, from their first moment on; here, one waits until the block ends,
-    unless another thread of this process takes it.
+    """Processes started inside ignore requests to stop from the start; in this process, a signal is delayed until the block ends, unless
+    another thread receives it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -79,9 +79,9 @@ def unheard() -> Iterator[None]:
 
 
 def leave_to_parent(*_: Any) -> None:
-    """Ignore, in a process that works for another one, what asks to stop: that one decides.
+    """Ignore requests to stop in a worker process: its parent decides.
 
-    Takes and ignores arguments, so that a loader can call it in its workers.
+    Arguments are ignored, so that a loader can call it in its workers.
     """
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,9 +1,9 @@
-"""How OpenMP's threads wait for one another: chosen by the programs before torch loads.
+"""The waiting policy of OpenMP threads, which programs set before torch is imported.
 
-By default a thread that has finished its part spins for several milliseconds. Beside another busy program the thread that it waits
-for may not even be running, and a training step takes up to twenty times as long; sleeping at once costs up to a third on an idle
-machine. The count lies between the two: on two cores limited to AVX2 a demo's step took 1.00 of the default's time, and beside a busy
-loop 1.5 times what one thread alone needs (the default: 2 to 11 times). `benchmarks/waiting.py` measures both.
+By default, a thread that has finished its part spins for several milliseconds. If another program uses the cores, the thread that it
+waits for may not even be running, and a training step takes up to twenty times as long; sleeping at once costs up to a third on an
+idle machine. The spin count is a compromise: on two cores limited to AVX2, a demo's step took 1.00 of the default's time, and beside
+a busy loop 1.5 times that of a single thread (default: 2 to 11 times). `benchmarks/waiting.py` measures both.
 """
 
 import os
@@ -12,9 +12,9 @@ WAITING = {"GOMP_SPINCOUNT": "5000"}
 
 
 def choose_waiting() -> None:
-    """Set the waiting policy of the OpenMP runtime that torch will load, unless the user has chosen one.
+    """Set the waiting policy of the OpenMP runtime that torch will load, unless the user has set one.
 
-    Without effect once torch is loaded, and where OpenMP is not GNU's.
+    No effect if torch is already loaded, or with an OpenMP other than GNU's.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ.update(WAITING)

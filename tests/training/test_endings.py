@@ -119,7 +119,7 @@ def test_a_run_has_one_owner(monkeypatch, capsys, tmp_path: Path, root: Path) ->
     assert program.main(words) == 0
     (run,) = tmp_path.iterdir()
     (code, said), (looked, _) = refused
-    assert code == 2 and f"--resume {run}: another command (process {os.getpid()} on " in said and "is at work there" in said
+    assert code == 2 and f"--resume {run}: another command (process {os.getpid()} on " in said and "is running there" in said
     assert looked == 0
     assert second(run, "trainer.params.steps=4")[0] == 0 and (run / "checkpoints" / "step-4.ckpt").is_file()
 
