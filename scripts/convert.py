@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     flags = p.parse_args(arguments)
     if flags.target.exists() and (flags.target.is_file() or any(flags.target.iterdir())):
-        raise UserError(f"{flags.target}: is there already; expected a new name or an empty folder")
+        raise UserError(f"{flags.target}: already exists; expected a new name or an empty folder")
     if (flags.raw or flags.size) and flags.to != "diffusers":
         raise UserError("--raw and --size go with --to diffusers: the other two forms keep averaged and raw weights, and any size")
     from ldm.checkpoint.convert import to_compvis, to_diffusers, to_dit, to_ldm, whole

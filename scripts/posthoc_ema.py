@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     if end not in files:
         raise MissingFile(f"{flags.run}/checkpoints/posthoc: no snapshot of step {end}; train with model.params.posthoc_sigma_rels")
     if flags.target.exists():
-        raise UserError(f"{flags.target}: is there already")
+        raise UserError(f"{flags.target}: already exists")
     profiles = {step: read_metadata(path) for step, path in files.items()}
     lengths = [float(length) for length in profiles[end]["lengths"]]
     files = {step: path for step, path in files.items() if profiles[step]["lengths"] == lengths}

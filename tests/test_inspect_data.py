@@ -103,7 +103,7 @@ def test_help_for_a_newcomer(script) -> None:
     "words,code,message",
     [
         (["--base", "nowhere.yaml"], 2, "nowhere.yaml: no such file"),
-        (["--base", "configs/data/coco-boxes256.yaml", "paths.coco=nowhere"], 3, "COCO 'nowhere': not there"),
+        (["--base", "configs/data/coco-boxes256.yaml", "paths.coco=nowhere"], 3, "COCO 'nowhere': does not exist"),
         (["--base", "configs/data/coco-boxes256.yaml", "data.params.train.params.sise=3"], 2, "did you mean 'size'"),
         (["--base", "configs/parts/trainer.yaml"], 2, "has no data"),
         (["--base", "configs/demo/text.yaml", "--n", "0"], 2, "expected at least 1"),

@@ -346,7 +346,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """The device to sample on.
 
     Raises:
-        UserError: one that is not there.
+        UserError: it is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -364,7 +364,7 @@ def pick_devices(names: str = "auto") -> list[torch.device]:
     """Devices to sample on: a comma-separated list; "cuda", and "auto" if there are GPUs, means all of them.
 
     Raises:
-        UserError: one that is not there.
+        UserError: it is not available.
     """
     devices = [pick_device(name.strip()) for name in names.split(",")]
     if names in ("auto", "cuda") and devices[0].type == "cuda":

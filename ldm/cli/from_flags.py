@@ -35,7 +35,7 @@ def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
 
 
 def worse_from_flags(flags: argparse.Namespace, guided: LoadedModel) -> LoadedModel | None:
-    """The model of `--autoguide`, on the device of the one that it guides; none without the flag.
+    """The model of `--autoguide`, on the device of the one that it guides; None without the flag.
 
     Raises:
         MissingFile, UserError: nothing there, or a model that cannot guide this one.

@@ -1,4 +1,4 @@
-"""Data sets: every one yields samples as `ldm.data.batch` describes them."""
+"""Data sets, whose samples have the keys of `ldm.data.batch`."""
 
 from ldm.data.order import StepBatches
 from ldm.data.sources.annotated_folder import AnnotatedFolder, ArrayFolder, PairedFolders

@@ -1,4 +1,4 @@
-"""Images with what belongs to them: class, captions, boxes, label map, mask. All of it follows the crop."""
+"""Images with annotations: class, captions, boxes, label map, mask, all cropped consistently."""
 
 import difflib
 from abc import abstractmethod
@@ -30,18 +30,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known of one picture.
+    """Annotations of one image.
 
     Attributes:
         name: its id.
         path: its file.
-        file: what splits go by, where several records are of one file; `name` without it.
-        captions: one of them is drawn.
-        boxes: `(n, 4)` xyxy as fractions of the upright picture's width and height.
+        file: key of the split, if several records share a file; `name` if None.
+        captions: captions, of which one is drawn.
+        boxes: `(n, 4)` xyxy as fractions of the upright image's width and height.
         box_labels: `(n,)` class indices.
-        segmentation, mask: files of the picture's size.
-        origin: the line that says so, "file:line".
-        more: other columns, by name: numbers, texts, lists of numbers, paths of .npy files.
+        segmentation, mask: files of the same size as the image.
+        origin: the line of the record, "file:line".
+        more: other columns by name: numbers, texts, lists of numbers, paths of .npy files.
     """
 
     name: str
@@ -58,26 +58,26 @@ class Annotation:
 
 
 class Annotated(Reading):
-    """Base of the sets whose pictures have conditions: a subclass says what there is (`__len__`, `record`), this reads it.
+    """Base of data sets with annotated images: subclasses define `__len__` and `record`.
 
     Args:
-        what: the set, for messages.
-        give: what a sample holds beside `image` and `id`; "boxes" gives `boxes` and `box_labels`.
+        what: description of the set, for messages.
+        give: keys of a sample beside `image` and `id`; "boxes" gives `boxes` and `box_labels`.
         size: side of the square crop, in pixels.
-        resize: the shorter side is scaled to this first; `size` without it.
-        crop: where the crop lies: "random" moves with the training step.
-        flip: probability of mirroring left and right.
-        channels: of the image; arrays (.npy, .npz, .tif) may have any number.
+        resize: the shorter side is scaled to this first; `size` if None.
+        crop: position of the crop; "random" changes with the training step.
+        flip: probability of a horizontal flip.
+        channels: channels of the image; arrays (.npy, .npz, .tif) may have any number.
         values: see `ldm.data.sources.arrays.read_array`.
-        min_box: boxes of which less than this share is inside the crop go.
-        map_classes: label maps with a class from here on are unreadable.
+        min_box: boxes of which less than this share is inside the crop are dropped.
+        map_classes: number of classes; label maps with a class out of range are unreadable.
 
     Raises:
-        UserError: a crop larger than what it is cut from, or an unknown key in `give`.
+        UserError: a crop larger than the resized image, or an unknown key in `give`.
     """
 
-    shuffled_boxes = False  # a set whose order of boxes means nothing draws a new one each time
-    has_columns = False  # a set with tables can give any column of them
+    shuffled_boxes = False  # whether the order of boxes is random
+    has_columns = False  # whether any column of a table can be given
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Annotated(Reading):
 
     @abstractmethod
     def record(self, index: int) -> Annotation:
-        """What is known of picture `index`."""
+        """Annotations of image `index`."""
 
     def where(self, index: int) -> str:
         record = self.record(index)
@@ -123,11 +123,11 @@ class Annotated(Reading):
                 return size_of(read_array(path, self.channels, self.values))
             with open_image(path) as opened:
                 return opened.size
-        except (OSError, ValueError, Image.DecompressionBombError):  # counted where it is read
+        except (OSError, ValueError, Image.DecompressionBombError):  # counted when it is read
             return None
 
     def picture(self, record: Annotation) -> Picture:
-        """The stored picture.
+        """The stored image.
 
         Raises:
             UnreadableImage: says why not.
@@ -182,7 +182,7 @@ def cut(picture: Picture, square: View) -> torch.Tensor:
 
 
 def column(value: Any, name: str) -> Any:
-    """A column of a table as a sample holds it: a number, a text, or a tensor.
+    """Value of a table column in a sample: a number, a text, or a tensor.
 
     Raises:
         UnreadableImage: a .npy file that cannot be read.
@@ -199,10 +199,10 @@ def column(value: Any, name: str) -> Any:
 
 
 def present(value: T | None, key: str) -> T:
-    """A value that must be there.
+    """A value that must not be None.
 
     Raises:
-        UnreadableImage: it is not.
+        UnreadableImage: it is None.
     """
     if value is None:
         raise UnreadableImage(f"has no {key}")

@@ -1,4 +1,4 @@
-"""The batch: which keys there are and what each holds. Checked here, once, so that no model needs to."""
+"""The keys of samples and batches, and their validation, so that models need not check them."""
 
 import difflib
 import re
@@ -12,7 +12,7 @@ from torch import Tensor
 Batch = dict[str, Any]
 Sample = dict[str, Any]
 
-# The keys that data sets of this project give; any other one is a number, a text or a tensor, and a conditioner says which.
+# Keys of the data sets of this project; other keys are numbers, texts or tensors, declared by a conditioner.
 KEYS = {
     "image": "float32 (C, H, W) in [-1, 1]",
     "label": "int, a class index",
@@ -22,31 +22,31 @@ KEYS = {
     "segmentation": "int64 (H, W) label map, 255 = unlabelled",
     "mask": "float32 (1, H, W), 1 = to be filled",
     "masked_image": "float32 (C, H, W) in [-1, 1]",
-    "embedding": "float32 (N, d) tokens that were computed elsewhere",
+    "embedding": "float32 (N, d) precomputed tokens",
     "low_res": "float32 (C, H/f, W/f) in [-1, 1], f usually 4",
     "id": "str, stable name of the sample",
-    "draw": "int, place in the run's order",
+    "draw": "int, position in the run's order",
     "skipped": "list of 'sample: reason' that this sample stands in for",
 }
 UNLABELLED = 255  # in label maps
-MOST_CLASSES = 2**31  # a larger class index is a mistake, and no tensor takes any number
+MOST_CLASSES = 2**31  # a larger class index is a mistake, and may not fit into a tensor
 RANGES = {"image": (-1.0, 1.0), "masked_image": (-1.0, 1.0), "low_res": (-1.0, 1.0), "mask": (0.0, 1.0), "boxes": (0.0, 1.0)}
 LISTS = ("caption", "id", "boxes", "box_labels", "draw", "skipped")
-KEPT: Final = "as it is"  # null of a key that stays when the condition is dropped
+KEPT: Final = "as it is"  # null of a key that is kept when the condition is dropped
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a model reads under one key of a batch, for one sample.
+    """Declaration of a batch key that a model reads, for one sample.
 
     Attributes:
-        dtype: of the tensor, or `str`.
-        shape: numbers, "C" for the image's channels, "H" and "W" for its size, "h" and "w" for the latent's (also "4h", "0.25w"); "any" is
-            any number; "n" too, but samples differ in it, so that a batch has a list of tensors.
-        null: what stands for "nothing": a tensor is filled with it, a text is replaced; with shape "n" it is no entries. KEPT leaves
-            the value alone; None says that there is no such thing.
+        dtype: dtype of the tensor, or `str`.
+        shape: integers, "C" for the image's channels, "H" and "W" for its size, "h" and "w" for the latent's (also "4h", "0.25w"); "any"
+            is any size; "n" is any size that differs between samples, so that a batch has a list of tensors.
+        null: value of the null condition: a tensor is filled with it, a text is replaced; with shape "n" it is an empty tensor. KEPT
+            keeps the value; None means that there is no null condition.
         low, high: smallest and largest value.
-        null_in_data: data may hold `null` beyond them, as label maps do where nothing is labelled.
+        null_in_data: data may contain `null` outside this range, such as unlabelled pixels of label maps.
     """
 
     dtype: torch.dtype | type[str] = torch.float32
@@ -62,7 +62,7 @@ class Key:
         return self.dtype is str or "n" in self.shape
 
     def dropped(self, values: Any, where: Sequence[bool]) -> Any:
-        """Values of a batch, with nothing in the place of those marked in `where`."""
+        """Values of a batch, with those marked in `where` replaced by the null value."""
         if self.null == KEPT and self.dtype is not str:
             return values
         if self.dtype is str:
@@ -73,7 +73,7 @@ class Key:
         return torch.where(gone, torch.full_like(values, float(self.null or 0.0)), values)
 
     def made_up(self, count: int, sizes: Mapping[str, int]) -> Any:
-        """Values that fit, for a step without data: `sizes` has "C", "H", "W", "h" and "w"."""
+        """Random values for a step without data: `sizes` has "C", "H", "W", "h" and "w"."""
         if not isinstance(self.dtype, torch.dtype):
             return [""] * count
         shape = [entry if isinstance(entry, int) else _size(entry, sizes) for entry in self.shape]
@@ -84,7 +84,7 @@ class Key:
         return [value] * count if self.listed else value.expand(count, *shape).clone()
 
     def problems(self, name: str, values: Any, reader: str) -> list[str]:
-        """What is wrong with the values of a batch, in words; `reader` is the part that reads them."""
+        """Problems of the values of a batch; `reader` is the part that reads them."""
         if self.dtype is str:
             return [f"{name!r} must be text for {reader}"] if not all(isinstance(value, str) for value in values) else []
         first = values[0] if len(values) else None
@@ -116,16 +116,16 @@ class Key:
 
 
 def _size(entry: str, sizes: Mapping[str, int]) -> int:
-    """A size of `Key.shape` in numbers."""
+    """An entry of `Key.shape` as a number."""
     match = re.fullmatch(r"([\d.]*)([CHWhw])", entry)
     return max(1, int(float(match[1] or 1) * sizes[match[2]])) if match else 1
 
 
 def check_sample(sample: Sample, source: str) -> None:
-    """Hold one sample against the schema.
+    """Validate a sample.
 
     Raises:
-        ValueError: an unknown or missing key, or a wrong type, shape or range; names the source and the key.
+        ValueError: an unknown or missing key, or a wrong type, shape or range; the message names the source and the key.
     """
     for key in ("image", "id"):
         if key not in sample:
@@ -158,7 +158,9 @@ def check_sample(sample: Sample, source: str) -> None:
 def _check_low_res(low: tuple[int, ...], high: tuple[int, ...], source: str) -> None:
     factors = {divmod(many, few) if few else (0, 0) for many, few in zip(high, low, strict=True)}
     if len(factors) > 1 or min(factors)[0] < 2 or max(factors)[1]:
-        raise ValueError(f"{source}: 'low_res' is {low}, the image is {high}: expected a whole factor of 2 or more, one for both sides")
+        raise ValueError(
+            f"{source}: 'low_res' is {low}, the image is {high}: expected an integer factor of at least 2, the same for both sides"
+        )
 
 
 def _check_range(value: Any, key: str, source: str) -> None:

@@ -1,41 +1,41 @@
-"""Blurring images as arrays with Gaussian kernels: round, oblong and shifted."""
+"""Gaussian blur of image arrays: isotropic, anisotropic and shifted kernels."""
 
 import numpy as np
 
-NARROWEST = 0.01  # pixels^2: a variance that leaves neighbours nothing
+NARROWEST = 0.01  # pixels^2: with this variance, the weight of neighbours is zero
 
 
 def gaussian(size: int, covariance: np.ndarray, shift: float = 0.0) -> np.ndarray:
     """A kernel `(size, size)` that sums to 1.
 
     Args:
-        size: of the window in pixels. One of an even size has a column and a row more on one side; its centre stays a pixel,
-            so that it moves nothing.
+        size: size of the kernel in pixels. An even size has an additional row and column on one side; the centre is still a
+            pixel, so that the image is not shifted.
         covariance: `(2, 2)` in pixels^2, rows and columns as (y, x).
-        shift: of the Gaussian against the centre, in pixels of both axes, down and right.
+        shift: offset of the Gaussian from the centre in pixels, down and right.
     """
     axis = np.arange(size) - size // 2 - shift
     places = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
     distance = np.einsum("yxi,ij,yxj->yx", places, np.linalg.inv(covariance), places)
-    kernel = np.exp(-0.5 * (distance - distance.min()))  # at its largest 1, however far the shift
+    kernel = np.exp(-0.5 * (distance - distance.min()))  # maximum 1, whatever the shift
     return kernel / kernel.sum()
 
 
 def round_kernel(size: int, sigma: float, shift: float = 0.0) -> np.ndarray:
-    """An isotropic Gaussian of standard deviation `sigma` pixels, as `gaussian` has it."""
+    """An isotropic Gaussian with a standard deviation of `sigma` pixels, see `gaussian`."""
     return gaussian(size, np.eye(2) * max(sigma**2, NARROWEST), shift)
 
 
 def oblong_kernel(size: int, variances: tuple[float, float], angle: float) -> np.ndarray:
-    """A Gaussian with two variances (pixels^2) along axes that are turned by `angle` radians."""
+    """A Gaussian with two variances (pixels^2) along axes rotated by `angle` radians."""
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return gaussian(size, turn @ np.diag(np.maximum(variances, NARROWEST)) @ turn.T)
 
 
 def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Weigh the surroundings of every pixel of `(H, W, C)` float32 by `kernel`; beyond the border the image is mirrored.
+    """Filter `(H, W, C)` float32 with `kernel`, with reflection padding.
 
-    The weight `kernel[centre + d]` belongs to the pixel at distance d. The pixels of the border are not doubled.
+    The weight `kernel[centre + d]` is that of the pixel at offset d. Border pixels are not repeated.
     """
     from scipy.signal import fftconvolve  # here, for it takes most of a second, and few models need it
 

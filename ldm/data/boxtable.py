@@ -1,4 +1,4 @@
-"""Millions of boxes in four flat arrays: for data sets whose annotations come as one long list."""
+"""Millions of boxes in flat arrays, for data sets whose annotations are one long list."""
 
 from array import array
 
@@ -6,20 +6,20 @@ import numpy as np
 
 
 class BoxTable:
-    """Boxes by image, filled row by row and then sorted once."""
+    """Boxes by image: added row by row, then sorted once."""
 
     def __init__(self) -> None:
         self._image, self._label, self._box = array("q"), array("q"), array("d")
         self._order, self._start = np.zeros(0, np.int64), np.zeros(1, np.int64)
 
     def add(self, image: int, label: int, box: tuple[float, float, float, float]) -> None:
-        """One box, xyxy as fractions, of the image with this number."""
+        """Add a box, xyxy as fractions, of an image."""
         self._image.append(image)
         self._label.append(label)
         self._box.extend(box)
 
     def sort(self, images: int) -> None:
-        """Make the boxes of each of the images 0 ... images - 1 available, in the order in which they were added."""
+        """Sort the boxes by images 0 ... images - 1, in the order in which they were added."""
         owner = np.frombuffer(self._image, np.int64) if self._image else np.zeros(0, np.int64)
         self._order = np.argsort(owner, kind="stable")
         self._start = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=images))])

@@ -1,4 +1,4 @@
-"""Captions as tables and shards have them: one text or several, of which one is drawn for each place in a run's order."""
+"""Captions of tables and shards: one text or several, of which one is drawn for each position in a run's order."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from ldm.data.reading import is_text
 from ldm.data.transforms import UnreadableImage
 from ldm.rng import generator
 
-CAPTION = ("caption", "text")  # keys of tables; the second is Hugging Face's
+CAPTION = ("caption", "text")  # keys of tables; the second is that of Hugging Face
 
 
 class BadLine(ValueError):
@@ -26,13 +26,13 @@ def captions(value: Any, key: str) -> tuple[str, ...]:
     if not found or not all(isinstance(text, str) for text in found):
         raise BadLine(f"{key}: expected a string or a list of strings, got {value!r}")
     for text in found:
-        if not is_text(text):  # an escaped half of a character
+        if not is_text(text):  # an escaped surrogate
             raise BadLine(f"{key}: {text[:200]!r} is not UTF-8 text")
     return tuple(found)
 
 
 def draw_caption(captions: Sequence[str], name: str, seed: int, place: int) -> str:
-    """One of the captions of the picture of that name.
+    """Draw one of the captions of an image.
 
     Raises:
         UnreadableImage: there is none.

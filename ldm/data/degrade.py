@@ -1,7 +1,6 @@
 """Low-resolution versions of images: bicubic as in the paper's table 5, and the blind degradation of LDM-BSR (Sec. D.6.1).
 
-Everything takes and gives uint8 arrays `(H, W, C)`: what a low-resolution file would hold, so that training and use meet the
-same rounding.
+Inputs and outputs are uint8 arrays `(H, W, C)`, as in a low-resolution file, so that training and inference use the same rounding.
 """
 
 import io
@@ -18,20 +17,20 @@ from ldm.ranges import integer, positive, share, span
 from ldm.rng import as_numpy
 from ldm.system.image_files import open_image
 
-METHODS: tuple[Method, ...] = ("linear", "cubic", "area")  # one of these is drawn wherever the blind degradation resizes
+METHODS: tuple[Method, ...] = ("linear", "cubic", "area")  # one of these is drawn for every resizing of the blind degradation
 
 
 @dataclass(frozen=True)
 class Strength:
-    """How hard the blind degradation is; `factor` is that of the reduction.
+    """Strength of the blind degradation; `factor` is the downsampling factor.
 
     Args:
-        blurs: how many.
-        oblong_sizes, round_sizes: of the two kinds of kernels: first, last and step.
-        narrower: the largest variances (4 + factor) and the largest sigma (2 + 0.2 factor) are divided by this.
-        plain: chance of reducing by plain resizing, not by blurring and leaving pixels out.
-        noise: lowest and highest standard deviation, of 255.
-        quality: lowest and highest of JPEG.
+        blurs: number of blurs.
+        oblong_sizes, round_sizes: sizes of anisotropic and isotropic kernels: first, last and step.
+        narrower: divisor of the largest variances (4 + factor) and the largest sigma (2 + 0.2 factor).
+        plain: probability of downsampling by resizing instead of blurring and subsampling.
+        noise: range of the standard deviation, of 255.
+        quality: range of the JPEG quality.
     """
 
     blurs: int
@@ -58,12 +57,12 @@ STRENGTHS = {
     "full": Strength(2, (7, 25, 2), (7, 25, 2), 1, 0.75, (2, 25), (30, 95)),
     "light": Strength(1, (5, 14, 1), (5, 7, 1), 4, 0.8, (1, 2), (80, 95)),
 }
-HALVED_FIRST = 0.25  # chance, at a factor of 4
-SLOT_JPEG = 0.9  # chance of a first JPEG, before the one at the end
+HALVED_FIRST = 0.25  # probability, at a factor of 4
+SLOT_JPEG = 0.9  # probability of a first JPEG before the final one
 
 
 def reduced_size(image: np.ndarray, factor: int) -> tuple[int, int]:
-    """Height and width after a reduction.
+    """Height and width after downsampling.
 
     Raises:
         ValueError: not a uint8 image, a factor below 2, or one that does not divide the size.
@@ -83,7 +82,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def bicubic(image: np.ndarray, factor: int = 4) -> np.ndarray:
-    """Reduce by antialiased bicubic resampling, as SR3 and so the paper do (App. E.3.4).
+    """Downsample by antialiased bicubic resampling, as SR3 and the paper (App. E.3.4).
 
     This is `torch.nn.functional.interpolate(mode="bicubic", antialias=True)`, the same filter as Pillow's BICUBIC and
     TensorFlow's antialiased bicubic resize (Keys' cubic with a = -0.5, widened by the factor). It takes any number of
@@ -104,18 +103,17 @@ def bicubic(image: np.ndarray, factor: int = 4) -> np.ndarray:
 
 
 def bsr(image: np.ndarray, generator: torch.Generator, factor: int = 4, strength: Literal["full", "light"] = "full") -> np.ndarray:
-    """Reduce by a random chain of blurs, resizing, noise and JPEG: the variant of BSRGAN that LDM-BSR was trained with.
+    """Downsample by a random chain of blurs, resizing, noise and JPEG: the variant of BSRGAN that LDM-BSR was trained with.
 
     At a factor of 4 a quarter of the images is halved first. Then the blurs, a reduction of any size, noise and (most times) a
-    JPEG come in random order, with a resizing to the size asked for somewhere after the reduction, and a JPEG ends the chain.
+    JPEG come in random order, with a resizing to the requested size somewhere after the reduction, and a final JPEG.
 
-    The original first cuts the image to a multiple of the factor, rows by the width and columns by the height: harmless for
-    squares, wrong for anything else. Here nothing is cut: a size that does not divide is refused, so that the result is always
-    a reduction of the whole image.
+    The original first crops the image to a multiple of the factor, with height and width exchanged: harmless for squares, wrong for
+    anything else. Here nothing is cropped: a size that is not divisible by the factor is refused.
 
     Args:
         image: `(H, W, 1 or 3)` uint8.
-        generator: the only source of randomness; it moves on by one draw.
+        generator: source of randomness; advances by one draw.
         factor: 2 or more; must divide H and W.
         strength: "full", or "light", which the released model was trained with.
 
@@ -127,7 +125,7 @@ def bsr(image: np.ndarray, generator: torch.Generator, factor: int = 4, strength
     """
     size = reduced_size(image, factor)
     if image.shape[2] not in (1, 3):
-        raise ValueError(f"the blind degradation takes images of 1 or 3 channels (it makes JPEGs of them), got {image.shape[2]}")
+        raise ValueError(f"the blind degradation supports images of 1 or 3 channels (because of JPEG), got {image.shape[2]}")
     if strength not in STRENGTHS:
         raise ValueError(f"strength {strength!r} is unknown: expected one of {', '.join(STRENGTHS)}")
     rng, how = as_numpy(generator), STRENGTHS[strength]
@@ -159,7 +157,7 @@ def order(how: Strength, rng: np.random.Generator) -> list[str]:
 
 
 def random_blur(x: np.ndarray, factor: int, how: Strength, rng: np.random.Generator) -> np.ndarray:
-    """By an oblong or a round Gaussian, half of the time each."""
+    """Blur by an anisotropic or an isotropic Gaussian, with equal probability."""
     if rng.random() < 0.5:
         first, second = rng.random(2) * (4 + factor) / how.narrower
         return blur(x, oblong_kernel(drawn_size(how.oblong_sizes, rng), (first, second), rng.random() * np.pi))
@@ -168,23 +166,23 @@ def random_blur(x: np.ndarray, factor: int, how: Strength, rng: np.random.Genera
 
 
 def drawn_size(sizes: tuple[int, int, int], rng: np.random.Generator) -> int:
-    """First, last and step -> one of them."""
+    """A random size from (first, last, step)."""
     first, last, step = sizes
     return int(rng.choice(np.arange(first, last + 1, step)))
 
 
 def random_reduction(x: np.ndarray, factor: int, how: Strength, rng: np.random.Generator) -> np.ndarray:
-    """By 1 to twice the factor, or by blurring and taking every `factor`-th pixel."""
+    """Resize by 1 to twice the factor, or blur and take every `factor`-th pixel."""
     height, width = x.shape[:2]
     if rng.random() < how.plain:
         by = rng.uniform(1, 2 * factor)
         return resize(x, (max(1, int(height / by)), max(1, int(width / by))), METHODS[rng.integers(len(METHODS))])
-    # The shift makes the first pixel of a block stand for the middle of the block.
+    # The shift centres the sampled first pixel of a block on the block.
     return blur(x, round_kernel(25, rng.uniform(0.1, 0.6 * factor), shift=(factor - 1) / 2))[::factor, ::factor]
 
 
 def add_noise(x: np.ndarray, how: Strength, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise: a colour at every pixel (0.4), grey (0.4), or with channels that are correlated at random (0.2)."""
+    """Add Gaussian noise: independent per channel (0.4), grey (0.4), or with random correlation of channels (0.2)."""
     channels, kind = x.shape[2], rng.random()
     level = rng.integers(how.noise[0], how.noise[1] + 1) / 255
     if kind < 0.4:
@@ -198,12 +196,12 @@ def add_noise(x: np.ndarray, how: Strength, rng: np.random.Generator) -> np.ndar
 
 
 def quality(how: Strength, rng: np.random.Generator) -> int:
-    """One of the JPEG qualities of a strength."""
+    """A random JPEG quality."""
     return int(rng.integers(how.quality[0], how.quality[1] + 1))
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """To JPEG and back, `(H, W, 1 or 3)` uint8, colours at half the resolution as Pillow and OpenCV have it by default."""
+    """Encode as JPEG and decode, `(H, W, 1 or 3)` uint8, with the default chroma subsampling of Pillow and OpenCV."""
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, "JPEG", quality=quality)
     return np.asarray(open_image(file, ["JPEG"])).reshape(image.shape).copy()

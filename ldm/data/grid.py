@@ -17,5 +17,5 @@ def grid_of(images: Tensor, columns: int = 8) -> Image.Image:
 
 
 def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
-    """`grid_of` as a PNG, whole or not at all."""
+    """`grid_of` as a PNG, written atomically."""
     save_png(path, grid_of(images, columns))

@@ -1,4 +1,4 @@
-"""Reading one image file, whatever its mode, into a tensor."""
+"""Read an image file of any mode into a tensor."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -15,12 +15,12 @@ from ldm.system.image_files import open_image
 def read_image(path: Path | BinaryIO, channels: int) -> Image.Image:
     """Open an image as grey (1 channel) or RGB (3), upright by its EXIF tag, transparency over white.
 
-    16-bit grey images are reduced to 8 bit by their value range 0 to 65535, to the nearest value (of 16-bit colours Pillow itself
-    takes the upper byte); of an animation the first picture counts.
+    16-bit grey images are reduced to 8 bit by their value range 0 to 65535, to the nearest value (for 16-bit colours Pillow itself
+    uses the upper byte); of an animation, the first frame is used.
 
     Raises:
-        UnreadableImage: truncated, unknown or of an unusual mode (32-bit pixels), or a number of channels that
-            no photograph has.
+        UnreadableImage: truncated, unknown or an unsupported mode (32-bit pixels), or a number of channels other than
+            1 and 3.
     """
     try:
         with open_image(path) as opened:
@@ -50,7 +50,7 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 
 def visible(x: Tensor) -> Tensor:
-    """What a picture can show of `(C, H, W)`: one or three channels as they are, the first of two, the first three of more."""
+    """Visible channels of `(C, H, W)`: one or three unchanged, the first of two, the first three of more."""
     return x[:3] if len(x) >= 3 else x[:1]
 
 

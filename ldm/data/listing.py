@@ -1,4 +1,4 @@
-"""The files below a folder: which are pictures, which are not, and which one a table means by a name."""
+"""The files below a folder: images, other files, and look-up of names in tables."""
 
 import logging
 import os
@@ -15,19 +15,19 @@ from ldm.system.terminal import printable
 log = logging.getLogger(__name__)
 METADATA = ("metadata.jsonl", "metadata.csv")
 SIDECARS = (".txt", ".caption")
-GUESSED = 50  # names that are compared with all others; that takes long in a large folder
+GUESSED = 50  # maximum number of names for which similar names are searched, which is slow in a large folder
 
 
 class NoSuchName(ValueError):
-    """A name in a table that is no file of the folder; the message says what was looked for, and what is there."""
+    """A name in a table that is not a file of the folder; the message gives the name and similar existing ones."""
 
 
 class Listing:
-    """The files below a folder, looked up once.
+    """The files below a folder, listed once.
 
     Args:
         root: the folder.
-        broken: gets what cannot be listed: see `ldm.data.reading.files_below`.
+        broken: list to which unreadable entries are added: see `ldm.data.reading.files_below`.
 
     Attributes:
         files: names relative to the folder, with forward slashes.
@@ -39,35 +39,35 @@ class Listing:
 
     @cached_property
     def pictures(self) -> list[str]:
-        """Names of the pictures, sorted."""
+        """Names of the image files, sorted."""
         return sorted(name for name in self.files if is_picture(self.root / name))
 
     def ending(self, suffixes: Collection[str]) -> list[str]:
-        """Names with one of these suffixes (in small letters), sorted."""
+        """Names with one of these suffixes (in lower case), sorted."""
         return sorted(name for name in self.files if Path(name).suffix.lower() in suffixes)
 
     def others(self, *known: str, read: Collection[str] | None = None) -> Counter[str]:
-        """Files that are not read, by suffix; without those that end with one of `known`.
+        """Number of unread files by suffix, without those that end with one of `known`.
 
         Args:
-            read: names of those that are; the pictures without it.
+            read: names of the files that are read; the images if None.
         """
         names = self.files.difference(self.pictures if read is None else read)
         return Counter(Path(name).suffix.lower() for name in names if not name.lower().endswith(known))
 
     def said(self) -> list[str]:
-        """The pictures, and a log line that says how many there are and what else."""
+        """The images; logs their number and other files."""
         others = counted(self.others())
         log.info("%s: %d pictures%s", printable(self.root), len(self.pictures), f" (also there: {others})" if others else "")
         return self.pictures
 
     def sidecar(self, name: str) -> str | None:
-        """The text file of a picture: of its name, with one of the suffixes of `SIDECARS`."""
+        """The text file of an image: the same name, with one of the suffixes of `SIDECARS`."""
         stem = name.removesuffix(PurePosixPath(name).suffix)
         return next((stem + suffix for suffix in SIDECARS if stem + suffix in self.files), None)
 
     def metadata(self) -> list[str]:
-        """The metadata files, that of the root first; of two in one folder, the one that is first in `METADATA`."""
+        """The metadata files, the root's first; of two in one folder, the first in `METADATA`."""
         found: dict[str, str] = {}
         for kind in METADATA:
             for name in self.files:
@@ -76,11 +76,10 @@ class Listing:
         return [found[folder] for folder in sorted(found)]
 
     def find(self, name: str, folder: str = "") -> str:
-        """The file, relative to the root, that a table in a folder below it means by a name.
+        """Find the file, relative to the root, for a name in a table in a folder below it.
 
-        Names are relative to the table's folder, or absolute; nothing outside the root is meant (links inside it are followed,
-        as everywhere). Where there is no such file, backslashes count as slashes, and accents as the same however they are
-        written.
+        Names are relative to the table's folder, or absolute, and must be inside the root (links inside it are followed). If there is
+        no such file, backslashes are tried as slashes, and Unicode is normalised.
 
         Raises:
             NoSuchName: there is none.
@@ -102,7 +101,7 @@ class Listing:
         raise NoSuchName(f"no such file: {printable(name[:200])}{self.like(wanted)}")
 
     def _hidden(self, path: str) -> bool:
-        """Whether a file is there that no listing shows."""
+        """Whether a hidden file exists."""
         try:
             return any(part[0] == "." for part in path.split("/") if part) and (self.root / path).is_file()
         except (OSError, ValueError):  # too long for a name
@@ -114,24 +113,24 @@ class Listing:
 
     @cached_property
     def _by_stem(self) -> dict[str, str]:
-        """Files by their path without the suffix, and by that without the folders."""
+        """Files by their path without suffix, and by their name without suffix."""
         names = sorted(self.files, reverse=True)
         short = {plainly(PurePosixPath(name).stem): name for name in names}
         return short | {plainly(name.removesuffix(PurePosixPath(name).suffix)): name for name in names}
 
     def like(self, path: str) -> str:
-        """What is there instead, for a message."""
+        """A similar existing file, for messages."""
         stem = path.removesuffix(PurePosixPath(path).suffix)
         hits = (self._plain.get(plainly(path)), self._by_stem.get(plainly(stem)), self._by_stem.get(plainly(posixpath.basename(stem))))
         hit = next(filter(None, hits), None)
         if hit:
-            return f" ({printable(hit)} is there)"
+            return f" ({printable(hit)} exists)"
         self.guessed += 1
         return near(path, self.files) if self.guessed <= GUESSED else ""
 
 
 def inside(root: Path, name: str, folder: str = "") -> str | None:
-    """A name in a folder below `root`, or an absolute one, relative to `root`; none if it lies outside."""
+    """A name in a folder below `root`, or an absolute one, relative to `root`; None if it is outside."""
     if os.path.isabs(name):
         path = Path(os.path.normpath(name))
         roots = (os.path.abspath(root), os.path.realpath(root))

@@ -1,4 +1,4 @@
-"""The one way in which loader processes start."""
+"""Data loader whose workers ignore signals."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ldm.system.signals import leave_to_parent, unheard
 
 
 class Loader(DataLoader[Any]):
-    """A DataLoader whose workers do not hear what asks the command to stop: they are needed for the step in hand, and end with it."""
+    """A DataLoader whose workers ignore requests to stop: they are needed for the current step, and end after it."""
 
     def __init__(self, dataset: Dataset[Any], **options: Any) -> None:
         super().__init__(dataset, worker_init_fn=leave_to_parent, **options)
@@ -17,5 +17,5 @@ class Loader(DataLoader[Any]):
         with unheard():
             iterator = super().__iter__()
         for worker in getattr(iterator, "_workers", ()):
-            worker.terminate = worker.kill  # how torch ends one that hangs, after a while; it would not hear SIGTERM
+            worker.terminate = worker.kill  # torch terminates hanging workers, which would ignore SIGTERM
         return iterator

@@ -1,4 +1,4 @@
-"""Label maps and masks: pictures whose pixels are numbers, not colours."""
+"""Label maps and masks: images whose pixels are not colours."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from ldm.system.image_files import open_image
 def read_map(path: Path, size: tuple[int, int], classes: int | None = None) -> np.ndarray:
     """Class indices of an 8 or 16 bit grey or a palette image, `(H, W)` int64; 255 is unlabelled.
 
-    A palette image counts by its indices, whatever their colours.
+    Of a palette image, the indices are used, whatever their colours.
 
     Args:
-        size: width and height that it must have: those of the picture it belongs to, upright.
-        classes: indices from here on are wrong; unchecked without it.
+        size: required width and height: those of its image, upright.
+        classes: number of classes; None disables the check.
 
     Raises:
         UnreadableImage: no such file, colours instead of indices, another size, or a class out of range.
@@ -34,8 +34,8 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """A mask as int64 `(H, W)`: 1 (to be filled) where the image is at least half as bright as it could be.
 
     Raises:
-        UnreadableImage: no such file, another size, transparent pixels, or a mask that is dark but not black everywhere, as
-            one of 0 and 1 is, or one of 0 and 255 in 16 bit.
+        UnreadableImage: no such file, another size, transparent pixels, or a mask that is dark but not black everywhere, such as
+            one with values 0 and 1, or 0 and 255 in 16 bit.
     """
     try:
         grey = brightness(path)
@@ -54,12 +54,12 @@ def brightness(path: Path) -> np.ndarray:
     """The pixels of a mask, `(H, W)` uint8.
 
     Raises:
-        UnreadableImage: it cannot be read, or has transparent pixels, which could mean either.
+        UnreadableImage: it cannot be read, or has transparent pixels, whose meaning is ambiguous.
     """
     grey = np.asarray(read_image(path, 1))
     with open_image(path) as stored:
         if stored.has_transparency_data and np.asarray(stored.convert("RGBA"))[..., 3].min() < 255:
-            raise UnreadableImage("has transparent pixels; a mask is white where the hole is and black elsewhere")
+            raise UnreadableImage("has transparent pixels; a mask is white where something is to be filled and black elsewhere")
     return grey
 
 

@@ -1,9 +1,8 @@
-"""Masks for inpainting: strokes and boxes as LaMa's generator draws them (Suvorov et al., 2022; Sec. 4.5 and E.2.2 here).
+"""Masks for inpainting: strokes and boxes as in LaMa's generator (Suvorov et al., 2022; Sec. 4.5 and E.2.2 of the LDM paper).
 
-A stroke is a chain of one to five straight pieces, each with a width, a length and a direction of its own, that starts
-anywhere in the picture and stops at its border. A mask has either strokes or boxes. The directions are four fixed ones
-(0.01, 1.01, 2.01 and 3.01 radians from the vertical), mirrored for every other stroke, as in the published generator; with
-real numbers for places and sizes, which it rounds.
+A stroke is a chain of one to five straight pieces, each with its own width, length and direction, that starts anywhere in the image
+and stops at its border. A mask has either strokes or boxes. As in the published generator, there are four fixed directions (0.01,
+1.01, 2.01 and 3.01 radians from the vertical), mirrored for every other stroke; unlike there, positions and sizes are not rounded.
 """
 
 import math
@@ -19,25 +18,25 @@ from ldm.ranges import integer, number, positive, share, span
 from ldm.rng import as_numpy
 
 Kind = Literal["thin", "medium", "thick", "training", "mixed", "box", "half"]
-SMALLEST = 8  # pixels: a smaller picture has no room for a hole and something around it
-PIECES = 5  # at most, of a stroke
+SMALLEST = 8  # pixels: a smaller image has no space for a mask and its surroundings
+PIECES = 5  # maximum number of pieces of a stroke
 DIRECTIONS = 4
 THINNEST = 1.5  # pixels: a narrower line could pass between the centres of pixels
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the masks of one kind are made for pictures of one size; lengths in pixels of that size.
+    """Parameters of one kind of masks for images of one size; lengths in pixels of that size.
 
     Args:
-        strokes: fewest and most strokes as published; the published program draws up to one more, and so does this.
+        strokes: minimum and maximum number of strokes as published; like the published code, this one draws up to one more.
         width: a piece is 5 to 5 + `width` wide.
         length: a piece is 10 to 10 + `length` long.
-        boxes: fewest and most boxes.
-        side: shortest and longest side of a box.
-        margin: of boxes to the border of the picture.
-        box_share: share of the masks that have boxes and no strokes.
-        most: masks that cover more of the picture are drawn again.
+        boxes: minimum and maximum number of boxes.
+        side: minimum and maximum side of a box.
+        margin: distance of boxes from the border of the image.
+        box_share: share of the masks with boxes instead of strokes.
+        most: masks that cover a larger share of the image are drawn again.
     """
 
     strokes: tuple[int, int]
@@ -57,8 +56,8 @@ class Recipe:
         positive(most=self.most)
 
 
-BOTH = 0.3 / 1.3  # boxes weigh 0.3 where strokes weigh 1
-# By kind, then by the side in pixels that the numbers are made for: LaMa's random_{thin,medium,thick}_{256,512}, and the
+BOTH = 0.3 / 1.3  # weights of 0.3 for boxes and 1 for strokes
+# By kind, then by the side in pixels of the images: LaMa's random_{thin,medium,thick}_{256,512}, and the
 # masks that LaMa itself is trained with.
 RECIPES: dict[str, dict[int, Recipe]] = {
     "thin": {256: Recipe((4, 50), 10, 40), 512: Recipe((4, 70), 20, 100)},
@@ -76,12 +75,11 @@ MIXED: tuple[Kind, ...] = ("thin", "medium", "thick")
 
 
 def mask(kind: Kind, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """A mask for a picture of any size.
+    """Draw a mask for an image of any size.
 
-    The numbers of a kind are those of the nearest size for which LaMa has some (256 or 512, by the shorter side), scaled
-    with the shorter side.
+    The parameters are those of the nearest size that LaMa has (256 or 512, by the shorter side), scaled with the shorter side.
 
-    Share of the picture that is hole, measured over 2000 masks of 256x256 each (the kinds differ in thickness, not in area):
+    Share of the image inside the mask, measured over 2000 masks of 256x256 each (the kinds differ in thickness, not in area):
 
     | kind | mean | range | 5 % to 95 % |
     |---|---|---|---|
@@ -91,25 +89,25 @@ def mask(kind: Kind, size: tuple[int, int], generator: torch.Generator) -> Tenso
     | mixed | 0.26 | 0.00 to 0.50 | 0.04 to 0.46 |
     | training | 0.35 | 0.00 to 0.92 | 0.06 to 0.73 |
 
-    The smallest holes of the last four are one short piece at the border or one small box, 0.002 of the picture; none is empty.
+    The smallest masks of the last four are one short piece at the border or one small box, 0.002 of the image; none is empty.
 
     Args:
         kind: "thin", "medium" or "thick" as in LaMa's test sets; "training", what LaMa is trained with (boxes as often as
             strokes, no limit to the area); "mixed", one of the first three with equal chance; for tests "box", a quarter in
             the middle, and "half", the right half.
         size: height and width in pixels, 8 at least.
-        generator: the only source of randomness; it moves on by one draw.
+        generator: source of randomness; advances by one draw.
 
     Returns:
-        `(1, H, W)` float32, 1 = hole.
+        `(1, H, W)` float32, 1 inside the mask.
 
     Raises:
-        ValueError: an unknown kind, or a picture below 8 pixels.
+        ValueError: an unknown kind, or an image below 8 pixels.
     """
     height, width = size
     integer(height=height, width=width)
     if min(size) < SMALLEST:
-        raise ValueError(f"a mask needs a picture of at least {SMALLEST}x{SMALLEST} pixels, got {height}x{width}")
+        raise ValueError(f"a mask needs an image of at least {SMALLEST}x{SMALLEST} pixels, got {height}x{width}")
     rng = as_numpy(generator)
     if kind == "mixed":
         kind = MIXED[rng.integers(len(MIXED))]
@@ -126,7 +124,7 @@ def mask(kind: Kind, size: tuple[int, int], generator: torch.Generator) -> Tenso
 
 
 def draw(kind: str, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Strokes or boxes by the recipe of a kind: `(H, W)` bool, neither empty nor everything, within the recipe's limit."""
+    """Strokes or boxes with the parameters of a kind: `(H, W)` bool, neither empty nor full, within the recipe's limit."""
     reference = min(RECIPES[kind], key=lambda side: abs(math.log(min(size) / side)))
     recipe, scale = RECIPES[kind][reference], min(size) / reference
     while True:

@@ -20,15 +20,15 @@ from ldm.data.reading import beside, read_text
 from ldm.errors import MissingFile, UserError
 from ldm.system.terminal import printable
 
-EDGE = 1e-6  # by which a box may leave the picture through rounding
+EDGE = 1e-6  # tolerance for boxes that leave the image by rounding
 
 
 def read_all(listing: Listing, give: Collection[str], classes: Mapping[str, int]) -> tuple[list[Annotation], list[str]]:
-    """The records of all metadata files of a folder and those below it: see `read_metadata`.
+    """The records of all metadata files in and below a folder, see `read_metadata`.
 
     Raises:
-        MissingFile: there is no such file.
-        UserError: one that is no text, or no table.
+        MissingFile: there is no metadata file.
+        UserError: a file that is not text, or not a table.
     """
     files = listing.metadata()
     if not files:
@@ -48,20 +48,20 @@ def read_all(listing: Listing, give: Collection[str], classes: Mapping[str, int]
 def read_metadata(
     path: Path, give: Collection[str], classes: Mapping[str, int], listing: Listing | None = None, taken: set[str] | None = None
 ) -> tuple[list[Annotation], list[str]]:
-    """The usable lines of a file as records, and what is wrong with the others as "file:line: reason".
+    """The valid lines of a file as records, and the problems of the others as "file:line: reason".
 
-    Paths in a line are relative to the file, or absolute, and lie in the folder: see `ldm.data.listing.Listing.find`. A file that
-    is named again gets an id that ends with the line's number.
+    Paths in a line are relative to the file, or absolute, and inside the folder, see `ldm.data.listing.Listing.find`. If a file is named
+    again, the line number is appended to its id.
 
     Args:
-        path: .csv, or else lines of JSON.
-        give: keys that every line must have; the others are not looked at.
-        classes: numbers of classes by key ("label", "boxes"); unchecked where there is none.
-        listing: of the folder that the file lies in or below; without it, that of the file.
-        taken: ids of other records; those of this file come to them.
+        path: .csv, or else JSON lines.
+        give: keys that every line must have; others are ignored.
+        classes: number of classes by key ("label", "boxes"); unchecked if missing.
+        listing: listing of the folder that contains the file; None lists the file's folder.
+        taken: ids of other records; those of this file are added.
 
     Raises:
-        UserError: no text, or no table.
+        UserError: not text, or not a table.
     """
     listing = Listing(path.parent, []) if listing is None else listing
     folder = path.parent.relative_to(listing.root).as_posix()
@@ -84,10 +84,10 @@ def read_metadata(
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
-    """Line numbers of a file and what the lines say: of a .csv the cells by the names of their columns, else objects of JSON.
+    """Line numbers and content of the lines of a file: the cells of a .csv by column, else JSON objects.
 
     Raises:
-        UserError: no text, or no table.
+        UserError: not text, or not a table.
     """
     text = read_text(path)
     if path.suffix.lower() == ".csv":
@@ -108,7 +108,7 @@ def _object(line: str) -> dict[str, Any] | BadLine:
 
 def _cells(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    spaced = ", " in text.partition("\n")[0]  # as people type them; elsewhere a space may belong to a name
+    spaced = ", " in text.partition("\n")[0]  # as typed by hand; otherwise a space may be part of a name
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=spaced)
     try:
         table.fieldnames = head = [name.strip() for name in table.fieldnames or ()]
@@ -117,7 +117,7 @@ def _cells(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | BadLin
         for row in table:
             cells = [cell for value in row.values() for cell in (value if isinstance(value, list) else [value])]
             if not any(cell and cell.strip() for cell in cells):
-                continue  # nothing but separators, as spreadsheets leave at the end
+                continue  # separators only, as at the end of exported spreadsheets
             if None in row or None in row.values():
                 yield table.line_num, BadLine(f"not as many cells as the first line's {len(head)}: put quotes around text with a comma")
             else:
@@ -127,7 +127,7 @@ def _cells(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | BadLin
 
 
 def _value(key: str, cell: str) -> Any:
-    """A cell: text where it means text or a file, else JSON, and text where it is none."""
+    """Value of a cell: text for text and files, else JSON if valid, else text."""
     if key in ("file_name", *CAPTION, "segmentation", "mask"):
         return cell
     try:
@@ -137,7 +137,7 @@ def _value(key: str, cell: str) -> Any:
 
 
 def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collection[str], classes: Mapping[str, int]) -> Annotation:
-    """One line of a file that lies in `folder`, relative to the listing's.
+    """Parse a line of a file in `folder`, which is relative to the listing's.
 
     Raises:
         BadLine: says what was expected.
@@ -186,7 +186,7 @@ def parse_boxes(value: Any, classes: int | None) -> tuple[np.ndarray, np.ndarray
         if not isinstance(box, list) or len(box) != 4 or not all(_number(v) for v in box):
             raise BadLine(f'boxes[{i}]: expected {{"label": ..., "box": [x0, y0, x1, y1]}}, got {entry!r}')
         if not all(-EDGE <= v <= 1 + EDGE for v in box):
-            raise BadLine(f"boxes[{i}]: {box} leaves the picture: expected fractions of width and height, 0 to 1")
+            raise BadLine(f"boxes[{i}]: {box} leaves the image: expected fractions of width and height, 0 to 1")
         if not (box[0] < box[2] and box[1] < box[3]):
             raise BadLine(f"boxes[{i}]: {box} is upside down or empty: expected x0 < x1 and y0 < y1")
         boxes.append(box)
@@ -206,7 +206,7 @@ def _class(value: Any, key: str, classes: int | None) -> int:
 
 
 def _name(row: Mapping[str, Any], key: str, listing: Listing, folder: str) -> str:
-    """The file that a line means by one of its names, relative to the listing's folder."""
+    """Path of a file named in a line, relative to the listing's folder."""
     if not isinstance(row[key], str) or not row[key]:
         raise BadLine(f"{key}: expected a string, got {row[key]!r}")
     try:

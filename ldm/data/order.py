@@ -1,5 +1,5 @@
-"""Which samples step n trains on: a function of (seed, n), so that a run can continue anywhere and on any devices; and which few
-samples stand for all."""
+"""The samples of step n, as a function of (seed, n), so that a run can be resumed at any step and on any devices; and small
+representative subsets."""
 
 import heapq
 from collections import defaultdict
@@ -12,22 +12,22 @@ from torch.utils.data import Sampler
 
 from ldm.rng import generator
 
-Draw = tuple[int, int]  # (index, place in the run's order); place // batch size is the training step
+Draw = tuple[int, int]  # (index, position in the run's order); position // batch size is the training step
 
 
 class StepBatches(Sampler[list[Draw]]):
-    """Batches of this process, as lists of (index, place).
+    """Batches of this process, as lists of (index, position).
 
-    Samples come in a fresh permutation per epoch; a batch may reach from one epoch into the next, so none is dropped.
-    Every step takes `batch_size` samples, dealt out over devices and accumulation.
+    Each epoch has a new permutation; a batch may span two epochs, so no sample is dropped. Every step uses `batch_size` samples,
+    distributed over devices and accumulation steps.
 
     Args:
-        length: of the data set.
-        batch_size: global.
+        length: length of the data set.
+        batch_size: global batch size.
         steps: last training step (exclusive).
-        seed: of the run.
+        seed: seed of the run.
         start: first training step.
-        rank, world: this process and their number.
+        rank, world: rank of this process and number of processes.
         accumulate: micro-batches per step and process.
 
     Raises:
@@ -40,7 +40,7 @@ class StepBatches(Sampler[list[Draw]]):
         if length < 1:
             raise ValueError("the data set is empty")
         if batch_size % (world * accumulate):
-            raise ValueError(f"batch size {batch_size} cannot be dealt out to {world} devices x {accumulate} accumulation steps")
+            raise ValueError(f"batch size {batch_size} is not divisible by {world} devices x {accumulate} accumulation steps")
         self.length, self.batch_size, self.steps, self.seed, self.start = length, batch_size, steps, seed, start
         self.rank, self.world, self.accumulate = rank, world, accumulate
         self._epoch, self._order = -1, torch.empty(0)
@@ -68,18 +68,18 @@ class StepBatches(Sampler[list[Draw]]):
 
 
 def spread(length: int, n: int, kinds: Sequence[Hashable] = ()) -> list[int]:
-    """`n` numbers below `length`, or all of them: always the same, and the first of them spread over the whole, too.
+    """`n` numbers below `length`, or all of them: deterministic, and any first few of them are spread over the range, too.
 
-    Every kind has its turn before one has a second; from then on their turns are in proportion to their samples.
+    Every kind occurs once before any occurs twice; after that, in proportion to its number of samples.
 
     Args:
-        kinds: for each number the kind that it is of, as a class; empty: all are of one.
+        kinds: kind of each number, such as its class; empty if all are of the same kind.
     """
     members: dict[Hashable, Sequence[int]] = defaultdict(list)
     for number, kind in enumerate(kinds):
         members[kind].append(number)  # type: ignore[attr-defined]
     groups = list(members.values()) or [range(length)]
-    # (how much of the kind was taken, place of the kind, kind, its numbers in an order of their own)
+    # (share of the kind that was taken, order of the kind, kind, its numbers in order)
     waiting = [(0.0, place, groups[k], halving(len(groups[k]))) for place, k in enumerate(halving(len(groups)))]
     heapq.heapify(waiting)
     chosen: list[int] = []
@@ -95,18 +95,18 @@ def spread(length: int, n: int, kinds: Sequence[Hashable] = ()) -> list[int]:
 
 
 def kinds(dataset: Any) -> Sequence[Hashable]:
-    """What the samples of a data set are of, as classes or folders, for `spread`; empty where it does not say."""
+    """Kinds of the samples of a data set, such as classes or folders, for `spread`; empty if unknown."""
     told = getattr(dataset, "kinds", None)
     return told() if callable(told) else ()
 
 
 def halving(length: int) -> Iterator[int]:
-    """The numbers below `length`, each once: 0, a half, a quarter, three quarters, an eighth and so on of the whole."""
+    """The numbers below `length`, each once, in the order 0, 1/2, 1/4, 3/4, 1/8 and so on of `length`."""
     seen: set[int] = set()
     for i in count():
         if len(seen) == length:
             return
-        share = int(f"{i:b}"[::-1], 2) / 2 ** len(f"{i:b}")  # the bits of i behind the point, mirrored
+        share = int(f"{i:b}"[::-1], 2) / 2 ** len(f"{i:b}")  # the reversed bits of i as a binary fraction
         number = int(share * length)
         if number not in seen:
             seen.add(number)

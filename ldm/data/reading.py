@@ -1,4 +1,4 @@
-"""What all sets of files share: which files there are, which are held out, and what happens when one cannot be read."""
+"""Base of data sets of files: listing, held-out files, and handling of unreadable ones."""
 
 import logging
 import os
@@ -20,18 +20,18 @@ from ldm.system.image_files import counted
 from ldm.system.terminal import printable
 
 log = logging.getLogger(__name__)
-FEW = 10000  # names among which one that is like another is looked for; of more that takes long
+FEW = 10000  # maximum number of names among which similar ones are searched, which is slow
 Split = Literal["all", "train", "validation"]
 
 
 class Reading(Dataset[Sample], ABC):
-    """Samples from files. One that cannot be read is replaced by the next, which carries its name and the reason.
+    """Samples from files. An unreadable one is replaced by the next, which records its name and the reason.
 
     Attributes:
-        what: the set, as messages name it.
-        broken: entries that were found wrong while the set was opened, each "file:line: reason"; they are left out.
-        others: files of the folder that the set does not read, by suffix.
-        class_names: names of the classes below "label", "boxes" and "segmentation", where they are known.
+        what: description of the set, for messages.
+        broken: invalid entries, each "file:line: reason", which are skipped.
+        others: number of other files in the folder by suffix.
+        class_names: names of classes by key ("label", "boxes", "segmentation"), if known.
     """
 
     what: str = "data"
@@ -44,7 +44,7 @@ class Reading(Dataset[Sample], ABC):
 
     @abstractmethod
     def read(self, index: int, seed: int, place: int) -> Sample:
-        """Sample `index` with the crop and flip of a place in the run's order.
+        """Sample `index` with the crop and flip of a position in the run's order.
 
         Raises:
             UnreadableImage: says why not.
@@ -52,21 +52,21 @@ class Reading(Dataset[Sample], ABC):
 
     @abstractmethod
     def where(self, index: int) -> str:
-        """The file of a sample, as messages name it."""
+        """The file of a sample, for messages."""
 
     def original_size(self, index: int) -> tuple[int, int] | None:
-        """Width and height of the stored picture, where that can be told without reading it."""
+        """Width and height of the stored image, if known without reading it."""
         return None
 
     def kinds(self) -> Sequence[str | int]:
-        """For each sample the class or folder that it belongs to: see `ldm.data.order.spread`; empty: one for all."""
+        """Class or folder of each sample, see `ldm.data.order.spread`; empty if all have the same."""
         return ()
 
     def __getitem__(self, index: int) -> Sample:
         return self.varied(index, 0, 0)
 
     def varied(self, index: int, seed: int, place: int) -> Sample:
-        """Sample `index`, or the next that can be read, at a place in the run's order.
+        """Sample `index`, or the next readable one, at a position in the run's order.
 
         Raises:
             UserError: no sample can be read.
@@ -81,14 +81,14 @@ class Reading(Dataset[Sample], ABC):
         raise UserError(f"{self.what}: none of its {len(self)} images can be read; the first: {skipped[0]}")
 
     def report_found(self, left: int, total: int, chosen: str = "") -> None:
-        """Say how many pictures there are, how many entries were left out, and which files are none.
+        """Log the number of images, skipped entries and other files.
 
         Args:
-            left, total: entries that can be used, and all.
-            chosen: what is said of those that can.
+            left, total: number of valid entries, and of all.
+            chosen: remark on the valid ones.
 
         Raises:
-            UserError: nothing is left.
+            UserError: no entry is valid.
         """
         self.broken[:] = map(printable, self.broken)
         others = f" (also there: {counted(self.others)})" if self.others else ""
@@ -103,32 +103,32 @@ class Reading(Dataset[Sample], ABC):
 
 
 def in_split(split: Split, total: int) -> str:
-    """What is said of the pictures of a split."""
+    """Remark on the images of a split."""
     return "" if split == "all" else f", the split {split!r} of {total}"
 
 
 def no_words(captions: Iterable[Sequence[str]]) -> str:
-    """What is said of pictures whose captions are empty."""
+    """Remark on images with empty captions."""
     count = sum(not all(map(str.strip, one)) for one in captions)
     return f", {count} with an empty caption" if count else ""
 
 
 def require(path: Path, what: str) -> Path:
-    """The path, which must be there.
+    """Check that a path exists.
 
     Raises:
-        MissingFile: it is not.
+        MissingFile: it does not.
     """
     if not path.exists():
-        raise MissingFile(f"{what} {str(path)!r}: not there{beside(path)}; put it there or set its path")
+        raise MissingFile(f"{what} {str(path)!r}: does not exist{beside(path)}; put it there or set its path")
     return path
 
 
 def first_of(root: Path, names: Sequence[str], what: str) -> Path:
-    """The first of several places that is there.
+    """The first existing path of several.
 
     Raises:
-        MissingFile: none is; names all.
+        MissingFile: none exists; the message names all.
     """
     for name in names:
         if (root / name).exists():
@@ -138,15 +138,15 @@ def first_of(root: Path, names: Sequence[str], what: str) -> Path:
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """ " (photos is there)": what a name that is not there was perhaps meant to be; nothing where nothing is like it."""
+    """ " (photos exists)": a similar existing name for a missing one; "" if there is none."""
     there = {plainly(one): one for one in names}
     few = there if len(there) <= FEW else ()
     hit = there.get(plainly(name)) or next((there[one] for one in get_close_matches(plainly(name), few, 1, 0.75)), None)
-    return f" ({printable(hit)} is there)" if hit else ""
+    return f" ({printable(hit)} exists)" if hit else ""
 
 
 def beside(path: Path) -> str:
-    """As `near`, of what lies in the folder of a path that is not there."""
+    """As `near`, for the folder of a missing path."""
     try:
         return near(path.name, os.listdir(path.parent))
     except OSError:
@@ -154,7 +154,7 @@ def beside(path: Path) -> str:
 
 
 def plainly(name: str, capitals: bool = False) -> str:
-    """A name without what does not show and may differ between systems: how accents are written, and capitals, unless they count."""
+    """A name with normalised Unicode and, unless `capitals`, in lower case."""
     composed = unicodedata.normalize("NFC", name)
     return composed if capitals else composed.casefold()
 
@@ -162,15 +162,15 @@ def plainly(name: str, capitals: bool = False) -> str:
 def files_below(root: Path, suffixes: Collection[str], broken: list[str]) -> set[str]:
     """Relative names (with forward slashes) of the files below a folder.
 
-    Links are followed, but not back into a folder that the way to them has been through. What is hidden (`.ipynb_checkpoints`,
-    `._a.jpg`) is left out.
+    Links are followed, except those that lead back to a parent folder. Hidden files and folders (`.ipynb_checkpoints`, `._a.jpg`) are
+    skipped.
 
     Args:
-        suffixes: in small letters, with their dots; none: every file counts.
-        broken: gets a line for each folder that cannot be read and each name that is not UTF-8 (no report could show it).
+        suffixes: in lower case, with dots; empty for all files.
+        broken: list to which unreadable folders and names that are not UTF-8 are added.
     """
     found: set[str] = set()
-    waiting: list[tuple[str, tuple[Path, ...]]] = [("", ())]  # a folder, and the real folders of the links on the way to it
+    waiting: list[tuple[str, tuple[Path, ...]]] = [("", ())]  # a folder, and the resolved folders of the links that lead to it
     while waiting:
         prefix, links = waiting.pop()
         try:
@@ -201,7 +201,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a file, or a link to one or to nothing; what is neither (a pipe, a device) might be read for ever."""
+    """Whether an entry is a file or a link to one or to nothing; reading others (a pipe, a device) might not end."""
     try:
         return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
     except OSError:  # a link to itself
@@ -209,13 +209,13 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _leads_back(entry: os.DirEntry[str], passed: Sequence[Path]) -> bool:
-    """Whether a link leads to a folder that holds one of these real folders."""
+    """Whether a link leads to a folder that contains one of these folders."""
     target = Path(entry.path).resolve()
     return any(folder.is_relative_to(target) for folder in passed)
 
 
 def is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8; names of files need not."""
+    """Whether a name is valid UTF-8; file names need not be."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -224,7 +224,7 @@ def is_text(name: str) -> bool:
 
 
 def held_out_names(names: Sequence[str], share: float) -> set[str]:
-    """Names of the held-out files: by a hash of each name, so that new files move no old one; at least one."""
+    """Names of the held-out files, by a hash of each name, so that new files do not change the split; at least one."""
     held = {name for name in names if derive("held out", name) % 10**6 < share * 10**6}
     return held or {min(names, key=lambda name: derive("held out", name))}
 
@@ -238,7 +238,7 @@ def of_split(names: Sequence[str], split: Split, share: float) -> list[str]:
 
 
 def listed(path: Path) -> list[tuple[int, str]]:
-    """Lines of a list file with their numbers, without empty ones.
+    """Non-empty lines of a list file with their numbers.
 
     Raises:
         MissingFile: no such file.
@@ -264,7 +264,7 @@ def read_text(path: Path) -> str:
 
 
 def decoded(data: bytes) -> str:
-    """UTF-8, or UTF-16 where it begins with the mark that says so, with "\\n" at the ends of lines.
+    """Decode UTF-8, or UTF-16 with a byte order mark, with "\\n" as line break.
 
     Raises:
         ValueError: anything else.
@@ -274,5 +274,5 @@ def decoded(data: bytes) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 text ({error})") from error
     if "\0" in text:
-        raise ValueError("not UTF-8 text (it has zeros, as UTF-16 without its mark has)")
+        raise ValueError("not UTF-8 text (it has zeros, like UTF-16 without a byte order mark)")
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -1,4 +1,4 @@
-"""Resizing images as arrays, by the methods that degradations are made of."""
+"""Resize image arrays with the methods used by degradations."""
 
 from typing import Literal
 
@@ -10,11 +10,11 @@ Method = Literal["linear", "cubic", "area", "antialiased"]
 
 
 def resize(image: np.ndarray, size: tuple[int, int], method: Method) -> np.ndarray:
-    """Resize `(H, W, C)` float32 to `(h, w, C)`; centres of pixels are aligned as everywhere (half-pixel convention).
+    """Resize `(H, W, C)` float32 to `(h, w, C)`; with the half-pixel convention.
 
     Args:
         size: h and w.
-        method: "linear" and "cubic" look at the next 2 and 4 pixels of each axis however much they shrink, and so alias, as
+        method: "linear" and "cubic" use the nearest 2 and 4 pixels per axis at any scale, and so alias, like
             OpenCV's INTER_LINEAR and INTER_CUBIC (Keys' cubic with a = -0.75); "area" averages exactly the area that a new
             pixel covers (INTER_AREA); "antialiased" is cubic (a = -0.5) with its support widened by the reduction, as
             Pillow's BICUBIC and MATLAB's imresize.

@@ -1,4 +1,4 @@
-"""Names of millions of samples in a few bytes each."""
+"""Memory-efficient storage of the names of millions of samples."""
 
 import os
 from bisect import bisect_right
@@ -12,11 +12,11 @@ import numpy as np
 class ShardNames(Sequence[str]):
     """Names of the samples of shards, "shard/key", in the order of the shards.
 
-    The keys lie in one array per shard: a list of strings would take ten times as much, and every loader process would come to
-    own a copy of it, because Python writes into each string that it counts.
+    The keys are stored in one array per shard: a list of strings would need ten times the memory, and every loader process would get a
+    copy, because Python's reference counting writes to each string.
 
     Args:
-        paths: of the shards. A shard goes by its name without suffix; where two have the same, their folders come before it.
+        paths: paths of the shards. The name of a shard is its stem; if two are equal, their folders are prepended.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -29,12 +29,12 @@ class ShardNames(Sequence[str]):
         self._chosen: np.ndarray | None = None
 
     def add(self, keys: Sequence[str]) -> None:
-        """The keys of the next shard."""
+        """Add the keys of the next shard."""
         self._keys.append(np.array([key.encode() for key in keys], dtype=bytes))
         self._starts.append(self._starts[-1] + len(keys))
 
     def keep(self, chosen: np.ndarray) -> None:
-        """Go on with these samples only, in the order of their numbers `(n,)`; no shard can be added afterwards."""
+        """Keep these samples only, given by numbers `(n,)`, in this order; no shard can be added afterwards."""
         self._chosen = chosen
 
     def key(self, number: int) -> tuple[int, str]:

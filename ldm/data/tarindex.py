@@ -1,4 +1,4 @@
-"""Where the members of a tar shard lie, so that any sample can be read without the ones before it."""
+"""Index of the members of a tar shard, for random access."""
 
 import json
 import logging
@@ -17,16 +17,16 @@ from ldm.system.terminal import printable
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # bytes, of tar
-FORM = 2  # of the index; one of another form is made anew
+FORM = 2  # version of the index; one of another version is rebuilt
 
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Members of one shard.
+    """Index of one shard.
 
     Attributes:
         samples: by key (a name up to its first dot, webdataset's rule): suffix -> (offset, bytes).
-        broken: "shard: reason" and "shard/member: reason" of what cannot be read.
+        broken: unreadable shards and members as "shard: reason" and "shard/member: reason".
     """
 
     samples: dict[str, dict[str, tuple[int, int]]]
@@ -37,7 +37,7 @@ def index_shard(path: Path, cache: bool = True) -> ShardIndex:
     """The index of a shard: from `NAME.tar.index.json` beside it if that is up to date, else by reading the tar's headers.
 
     Args:
-        cache: write the index beside the shard, where that is possible.
+        cache: write the index beside the shard, if possible.
     """
     stored = path.with_name(path.name + ".index.json")
     found = path.stat()
@@ -54,13 +54,13 @@ def index_shard(path: Path, cache: bool = True) -> ShardIndex:
     if cache:
         try:
             write_text(stored, json.dumps({"stamp": stamp, "samples": index.samples, "broken": index.broken}))
-        except (WriteError, OSError) as error:  # a read-only place: the index lives in memory
-            log.info("the index of a shard cannot be kept: %s", error)
+        except (WriteError, OSError) as error:  # a read-only folder: the index is kept in memory
+            log.info("the index of a shard cannot be stored: %s", error)
     return index
 
 
 def read_headers(path: Path) -> ShardIndex:
-    """Go through a tar once. A damaged one gives the members before the damage."""
+    """Read the headers of a tar; of a damaged one, the members before the damage."""
     samples: dict[str, dict[str, tuple[int, int]]] = {}
     broken: list[str] = []
     size = path.stat().st_size
@@ -83,14 +83,14 @@ def read_headers(path: Path) -> ShardIndex:
                     samples.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
             damage = _after(path, tar.offset, size)
     except (tarfile.TarError, OSError, EOFError) as error:
-        damage = f"no readable tar ({error})"
+        damage = f"not a readable tar ({error})"
     if damage and not broken:
         broken.append(f"{path}: {damage}")
     return ShardIndex(samples, broken)
 
 
 def _after(path: Path, end: int, size: int) -> str:
-    """What is wrong where the last member ends: Python's tarfile takes a damaged header for the end."""
+    """Problem after the last member: Python's tarfile treats a damaged header as the end."""
     if end >= size:
         return ""
     with path.open("rb") as file:
@@ -99,7 +99,7 @@ def _after(path: Path, end: int, size: int) -> str:
 
 
 def read_member(path: Path, place: tuple[int, int]) -> bytes:
-    """The bytes of a member."""
+    """Content of a member."""
     with path.open("rb") as file:
         file.seek(place[0])
         return file.read(place[1])
@@ -117,7 +117,7 @@ def captions_in(data: bytes, suffix: str) -> tuple[str, ...]:
     try:
         row = json.loads(text)
     except RecursionError as error:
-        raise ValueError("JSON of too many levels") from error
+        raise ValueError("JSON with too many levels") from error
     given = [row[key] for key in CAPTION if row.get(key) is not None] if isinstance(row, dict) else []
     return captions(given[0], "caption") if given else ()
 
@@ -126,7 +126,7 @@ def class_in(data: bytes) -> int:
     """The class index of a .cls member.
 
     Raises:
-        ValueError: none.
+        ValueError: not a class index.
     """
     if not 0 <= (label := int(data)) < MOST_CLASSES:
         raise ValueError(f"class {label}: expected an index from 0")

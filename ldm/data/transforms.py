@@ -1,4 +1,4 @@
-"""How a picture becomes a square: scaled, cut and mirrored, with its boxes and label maps alongside."""
+"""Resize, crop and flip images together with their boxes and label maps."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,8 +11,8 @@ from torch import Tensor
 from ldm.data.resize import resize as resample
 
 Crop = Literal["center", "random"]
-ENLARGED = 4  # at most; what is smaller would be a blur
-ELONGATED = 40  # long side over short side; what is longer would fill the memory once it is scaled
+ENLARGED = 4  # maximum factor; smaller images would be blurred
+ELONGATED = 40  # maximum ratio of sides; longer images would exhaust the memory after scaling
 
 
 class UnreadableImage(ValueError):
@@ -21,9 +21,9 @@ class UnreadableImage(ValueError):
 
 @dataclass(frozen=True)
 class View:
-    """A square at (left, top) of the picture scaled to `width` x `height`, mirrored left and right or not.
+    """A square at (left, top) of the image scaled to `width` x `height`, optionally flipped.
 
-    It has `side` pixels, which are scaled to `size`, or `size` pixels without `side`.
+    It has `side` pixels, which are scaled to `size`, or `size` pixels if `side` is 0.
     """
 
     width: int
@@ -35,7 +35,7 @@ class View:
     side: int = 0
 
     def picture(self, image: Image.Image) -> Image.Image:
-        """The square of a picture, antialiased bicubic; from `side` it shrinks by averaging areas."""
+        """The square of an image, antialiased bicubic; a larger `side` is reduced by area averaging."""
         scaled, side = image.resize((self.width, self.height), Image.Resampling.BICUBIC), self.side or self.size
         cut = scaled.crop((self.left, self.top, self.left + side, self.top + side))
         if side > self.size:
@@ -46,7 +46,7 @@ class View:
         return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else cut
 
     def array(self, values: np.ndarray) -> np.ndarray:
-        """The square of `(H, W, C)` float32, channel by channel as `picture` does it, without leaving the range of `values`."""
+        """The square of `(H, W, C)` float32, channel by channel as in `picture`, clipped to the range of `values`."""
         channels = [np.asarray(self.picture(Image.fromarray(np.ascontiguousarray(channel)))) for channel in np.moveaxis(values, 2, 0)]
         return np.stack(channels, 2).clip(values.min(), values.max())
 
@@ -57,14 +57,14 @@ class View:
         return torch.from_numpy(np.ascontiguousarray(cut[:, ::-1] if self.mirrored else cut))
 
     def boxes(self, boxes: np.ndarray, min_left: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Boxes `(n, 4)`, fractions of the whole picture, as fractions of the square, clipped to it.
+        """Boxes `(n, 4)`, fractions of the image, as fractions of the square, clipped to it.
 
         Args:
-            min_left: a box goes when less than this share of its area is inside; one that has nothing inside always goes, and
-                with 0 no other does, as in the data code of taming-transformers.
+            min_left: boxes with less than this share of their area inside are dropped; 0 drops only boxes that are completely
+                outside, as in the data code of taming-transformers.
 
         Returns:
-            float32 `(m, 4)` and the int64 indices `(m,)` of the boxes that stay.
+            float32 `(m, 4)` and the int64 indices `(m,)` of the remaining boxes.
         """
         scale = np.array([self.width, self.height] * 2, dtype=np.float64) / self.size
         moved = boxes.astype(np.float64).reshape(-1, 4) * scale - np.array([self.left, self.top] * 2) / self.size
@@ -87,10 +87,10 @@ def view(
 
     Args:
         picture: width and height.
-        random: position of a random crop as shares of the free play, x and y.
+        random: position of a random crop as shares of the margin, x and y.
 
     Raises:
-        UnreadableImage: a picture so small or so long that nothing sensible would come out.
+        UnreadableImage: an image that is too small or too elongated.
     """
     short, long = min(picture), max(picture)
     shown = f"{picture[0]}x{picture[1]} pixels"
@@ -110,7 +110,7 @@ def zoomed(picture: tuple[int, int], size: int, share: float, random: tuple[floa
 
     Args:
         picture: width and height.
-        random: position as shares of the free play, x and y.
+        random: position as shares of the margin, x and y.
 
     Raises:
         UnreadableImage: a square that would be enlarged more than four times.
@@ -124,5 +124,5 @@ def zoomed(picture: tuple[int, int], size: int, share: float, random: tuple[floa
 
 
 def middle(side: int, size: int) -> int:
-    """Where a centre crop begins; of an odd margin the larger half lies behind it."""
+    """Start of a centre crop; of an odd margin, the larger half is after it."""
     return (side - size) // 2

@@ -1,4 +1,4 @@
-"""Whether sampled scenes show what they say they were asked for: boxes and label maps, found again by the scenes' pixel checker.
+"""Whether sampled scenes show their conditions: boxes and label maps, found again by the scenes' pixel checker.
 
 Only the procedural scenes have a checker; photographs would need a detector of their own.
 """
@@ -98,6 +98,6 @@ def mean(values: Tensor) -> Value:
         UserError: no numbers.
     """
     if not len(values):
-        raise UserError("no sample was asked for anything that could be checked")
+        raise UserError("no sample has a condition that can be checked")
     spread = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     return Value(float(values.mean()), spread, "standard error over images")

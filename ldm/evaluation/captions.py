@@ -40,7 +40,7 @@ class ClipScorer(nn.Module):
         self.net = transformer(CLIPModel, folder, "CLIP")
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # transformers raises many kinds for a file that is not there
+        except Exception as error:  # transformers raises many kinds for a missing file
             raise UserError(f"{folder}: CLIP's tokenizer cannot be read ({(str(error).splitlines() or ['?'])[0][:150]})") from error
         config = self.net.config
         self.length, self.prepare = config.text_config.max_position_embeddings, Prepare(config.vision_config.image_size)

@@ -1,4 +1,4 @@
-"""What is measured: samples, what they are held against, how, and the record that all its measures share."""
+"""What is measured: samples, their reference, how, and the record that all measures share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ class Options:
         folder: of weight files.
         devices: one process each.
         batch, workers: images at a time on a device, and processes that read for it.
-        cache: folder of features; none without it.
+        cache: folder of cached features; None disables the cache.
         few: accept too few images; records say so.
         groups: of samples, left out in turn for the spread of Frechet distances; 0 is none.
         splits: of the Inception Score.
@@ -60,7 +60,7 @@ class Options:
 
 @dataclass
 class Subject:
-    """Samples, what they are held against, and what is known of both.
+    """Samples, their reference, and what is known of both.
 
     Raises:
         UserError: samples with mixed settings; sizes that differ; the same images on both sides.
@@ -87,7 +87,7 @@ class Subject:
             UserError: there is none.
         """
         if self.reference is None:
-            raise UserError("this measure holds samples against a reference: name one")
+            raise UserError("this measure compares samples with a reference: name one")
         return self.reference
 
     def extractor(self, name: str | None = None) -> Extractor:

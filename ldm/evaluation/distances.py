@@ -75,7 +75,7 @@ def frechet(samples: Tensor, reference: Tensor, groups: int = 0, few: bool = Fal
 
     Args:
         samples, reference: `(N, d)` and `(M, d)`.
-        groups: of the jackknife; none below 2.
+        groups: groups of the jackknife; below 2 there is none.
         few: accept fewer images than there are dimensions.
 
     Raises:

@@ -123,7 +123,7 @@ def about(extractor: Extractor) -> dict[str, str]:
 
 
 def from_cache(file: Path, scan: Scan, extractor: Extractor) -> Features | None:
-    """Stored features, in the order of this set; none where the file is of something else."""
+    """Stored features, in the order of this set; None if the file is of something else."""
     stored, metadata = read_weights(file)
     expected = {"images": scan.fingerprint, "extractor": extractor.sha256, **about(extractor)}
     if metadata != expected or "digests" not in stored:

@@ -1,4 +1,4 @@
-"""Sets of images as measures see them: 8 bit, RGB, all of one size, and never resized unless that is asked for by name."""
+"""Sets of images for measures: 8 bit, RGB, all of one size, and never resized unless requested by name."""
 
 import json
 import zipfile
@@ -87,7 +87,7 @@ class EvaluationSet(Dataset[Any], ABC):
         names: of the images; pairs are found by them.
         format: how they are stored.
         resize, crop: what has been done to the stored pictures, for the record.
-        settings: what each image says about how it was made; none where it says nothing.
+        settings: sampling settings stored in each image; None if it has none.
     """
 
     what: str
@@ -124,7 +124,7 @@ class FolderSet(EvaluationSet):
         broken: list[str] = []
         listing = Listing(root, broken)
         if broken:
-            raise UserError(f"{broken[0]}; a set is measured whole or not at all")
+            raise UserError(f"{broken[0]}; a set is measured completely or not at all")
         headers = {name: read_header(root / name) for name in listing.said()}
         if any(header.settings for header in headers.values()) and GRID in headers and not headers[GRID].settings:
             del headers[GRID]

@@ -165,7 +165,7 @@ def measure(subject: Subject, names: Sequence[str], keep: Callable[[list[Record]
     The networks of all measures are looked for before anything is measured.
 
     Args:
-        subject: samples and what they are held against.
+        subject: samples and their reference.
         names: of METRICS.
         keep: called with all records there are, after every measure: what fails later takes nothing away.
 

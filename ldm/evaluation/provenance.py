@@ -22,7 +22,7 @@ class Provenance:
     Attributes:
         seed, checkpoint, training_step, sampler, steps, eta, scale: as in a record.
         others: what else they say.
-        class_balance: how often each class was asked for.
+        class_balance: how often each class was requested.
     """
 
     seed: int | None = None
@@ -84,7 +84,7 @@ def check_numbers(numbers: Sequence[int], what: str) -> None:
 
 
 def balance(settings: Sequence[Mapping[str, Any]]) -> str:
-    """How often each class or caption was asked for, in words, such that other classes and other captions give other words."""
+    """How often each class or caption was requested, as text that differs for other classes and other captions."""
     labels = Counter(one["label"] for one in settings if one.get("label") is not None)
     if not labels:
         texts = Counter(one["caption"] for one in settings if "caption" in one)

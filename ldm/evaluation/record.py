@@ -32,7 +32,7 @@ class Record:
         checkpoint, training_step: SHA-256 of the weights that made them, and how long they were trained.
         sampler, steps, eta, scale: of sampling; scale 1 is no guidance.
         sampling: what else the samples say about how they were made.
-        class_balance: how often each class was asked for.
+        class_balance: how often each class was requested.
         image_format, image_size: of the samples.
         resize, crop: what was done to the images of the reference; samples are never resized.
         extractor, extractor_resize, extractor_sha256: the network, what it does to its input, and its weights.
@@ -86,7 +86,7 @@ PROTOCOL = tuple(name for name in NAMES if name not in FREE)
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
-    """As JSON, whole or not at all."""
+    """Write as JSON, atomically."""
     from ldm.system.files import write_text  # imports torch, which reading and comparing records do without
 
     write_text(path, json.dumps({"records": [asdict(record) for record in records]}, indent=2, allow_nan=False) + "\n")
@@ -96,7 +96,7 @@ def read_records(path: Path) -> list[Record]:
     """Records of a file.
 
     Raises:
-        MissingFile: not there.
+        MissingFile: no such file.
         UserError: another file; names the record and the field.
     """
     if not path.is_file():
@@ -206,7 +206,7 @@ def compare(a: Record, b: Record, ignore: Sequence[str] = ()) -> Comparison:
     for name in ignore:
         if name not in PROTOCOL:
             near = difflib.get_close_matches(name, PROTOCOL, 1)
-            known = "is never held against another" if name in FREE else "is no field of a record"
+            known = "is never compared" if name in FREE else "is not a field of a record"
             raise UserError(f"--ignore {name}: {known}" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(PROTOCOL)}"))
     unlike = [name for name in PROTOCOL if getattr(a, name) != getattr(b, name)]
     if refused := [name for name in unlike if name not in ignore]:

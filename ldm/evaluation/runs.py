@@ -20,7 +20,7 @@ class Run:
     Attributes:
         name: of the folder.
         config: resolved.
-        base: the config without the command line's changes, resolved; none where it is not recorded.
+        base: the config without the command line's changes, resolved; None if it is not recorded.
         series: by name, (step, value) in order; values may be NaN.
         pictures: by what they show, (step, file) in order.
         incidents: as written: `step`, `kind`, `what`.
@@ -65,7 +65,7 @@ def read_run(folder: Path) -> Run:
 
 
 def read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """`metrics.csv` by column; none without the file.
+    """`metrics.csv` by column; empty without the file.
 
     Raises:
         UserError: a cell that is no number.

@@ -127,7 +127,7 @@ class Verdict:
 
 
 def judge(image: Tensor, caption: str) -> Verdict:
-    """Hold an image `(3, H, W)` in [-1, 1] against a caption.
+    """Compare an image `(3, H, W)` in [-1, 1] with a caption.
 
     Every asked object is matched with the found object at its place. All is right when each match agrees in shape and
     colour and nothing else is in the picture.

@@ -63,7 +63,7 @@ def _holds_tensors(value: Any) -> bool:
 
 
 def drop_bookkeeping(left: dict[str, Tensor], averages: bool = False) -> list[str]:
-    """Take out of what no part of a model asked for all that is no weight; returns the names.
+    """Remove from the unused entries of a checkpoint everything that is not a weight; returns the names.
 
     Args:
         left: changed in place; what stays is unknown.
@@ -80,5 +80,5 @@ def _is_bookkeeping(name: str, value: Tensor) -> bool:
 
 
 def told(dropped: list[str]) -> list[str]:
-    """The note on what was left out; none if nothing was."""
+    """The note on what was left out; an empty list if nothing was."""
     return [f"left out {len(dropped)} keys without a place here: {', '.join(dropped[:4])}"] if dropped else []

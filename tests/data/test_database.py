@@ -64,7 +64,7 @@ def test_what_is_broken_is_skipped_and_what_is_missing_is_named(tmp_path: Path, 
         LSUNDatabase(str(tmp_path), 32, "train", "empty")
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "data.mdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(UserError, match="junk is no database"):
+    with pytest.raises(UserError, match="junk is not a database"):
         LSUNDatabase(str(tmp_path / "junk"), 32)
     build(tmp_path / "cat_train_lmdb", 1)
     monkeypatch.setitem(__import__("sys").modules, "lmdb", None)
@@ -78,6 +78,6 @@ def test_a_database_that_was_not_copied_whole_is_named(tmp_path: Path) -> None:
     with lmdb.open(str(file.parent)) as database, database.begin(write=True) as entries:
         entries.put(b"long", bytes(100_000))
     file.write_bytes(file.read_bytes()[:40960])
-    with pytest.raises(UserError, match="data.mdb has 40960 of .* bytes: it was not copied whole"):
+    with pytest.raises(UserError, match="data.mdb has 40960 of .* bytes: it was not copied completely"):
         LSUNDatabase(str(file.parent), 32)
     assert LSUNDatabase(str(build(tmp_path / "whole", 8)), 32).original_size(7) == (48, 40)

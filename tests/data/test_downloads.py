@@ -94,7 +94,7 @@ def test_openimages_tables_in_other_places_and_wrong_ones(tmp_path: Path) -> Non
     with pytest.raises(MissingFile, match="validation"):
         OpenImages(str(tmp_path), 32, split="validation")
     (tmp_path / "classes.txt").write_text("Unicorn\n")
-    with pytest.raises(UserError, match="'Unicorn' is no class"):
+    with pytest.raises(UserError, match="'Unicorn' is not a class"):
         OpenImages(str(tmp_path), 32, classes=str(tmp_path / "classes.txt"))
     (tmp_path / "annotations" / "oidv6-train-annotations-bbox.csv").write_text("ImageID,LabelName\n")
     with pytest.raises(UserError, match="has no column 'XMin'"):

@@ -44,7 +44,7 @@ def test_what_is_hidden_or_no_file_does_not_count(tmp_path: Path) -> None:
     data = ImageFolder(str(tmp_path), 32, labels=True)
     assert data.names == ["a/1.png", "a/folder.png/2.png"] and data.classes == {"a": 0}
     assert [line.rpartition("/")[2] for line in data.broken] == [
-        f"{name}: no image in it, so it is no class" for name in ("__MACOSX", "empty")
+        f"{name}: no image in it, so it is not a class" for name in ("__MACOSX", "empty")
     ]
 
 
@@ -62,7 +62,7 @@ def test_names_that_are_not_text_are_counted(tmp_path: Path) -> None:
     (tmp_path / "\u6f22\u5b57 \U0001f388.jpg").unlink()
     os.unlink(os.fsencode(tmp_path) + b"/caf\xe9.jpg")
     os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
-    assert ImageFolder(str(tmp_path), 32, labels=True).broken == [f"{tmp_path}/caf\\xe9: no image in it, so it is no class"]
+    assert ImageFolder(str(tmp_path), 32, labels=True).broken == [f"{tmp_path}/caf\\xe9: no image in it, so it is not a class"]
 
 
 def test_folders_that_cannot_be_read_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,7 @@ def test_what_was_perhaps_meant_is_named(tmp_path: Path, name: str, there: str) 
     picture(tmp_path / "sub" / "unknown.png")
     (tmp_path / "sub" / "2.png").rename(tmp_path / "sub" / "22.png")
     lines(tmp_path / "metadata.jsonl", {"file_name": name, "caption": "a"})
-    with pytest.raises(UserError, match=rf"metadata.jsonl:1: file_name: .*\({there} is there\)"):
+    with pytest.raises(UserError, match=rf"metadata.jsonl:1: file_name: .*\({there} exists\)"):
         AnnotatedFolder(str(tmp_path), 32)
 
 
@@ -234,16 +234,16 @@ def test_near_misses_among_folders_and_files(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("O.png\nsub/O.png\n1.png\nunkown.png\n")
     picture(root / "unknown.png")
     lines(root / "metadata.json1", *({"file_name": n, "caption": n} for n in NAMES))
-    with pytest.raises(MissingFile, match=r"photo': no such folder \(photos is there\)"):
+    with pytest.raises(MissingFile, match=r"photo': no such folder \(photos exists\)"):
         ImageFolder(str(tmp_path / "photo"), 32)
-    with pytest.raises(MissingFile, match=r"not there \(photos is there\)"):
+    with pytest.raises(MissingFile, match=r"does not exist \(photos exists\)"):
         Coco(str(tmp_path / "Photos"), 32)
-    with pytest.raises(MissingFile, match=r"no metadata.jsonl and no metadata.csv in .* \(metadata.json1 is there\)"):
+    with pytest.raises(MissingFile, match=r"no metadata.jsonl and no metadata.csv in .* \(metadata.json1 exists\)"):
         AnnotatedFolder(str(root), 32)
-    with pytest.raises(UserError, match=r"no caption .*not in metadata.jsonl or metadata.csv\) \(metadata.json1 is there\)"):
+    with pytest.raises(UserError, match=r"no caption .*not in metadata.jsonl or metadata.csv\) \(metadata.json1 exists\)"):
         ImageFolder(str(root), 32, captions=True)
     data = ListedImages(str(root), 32, str(tmp_path / "list.txt"))
-    assert len(data) == 1 and "no unkown.png in" in data.broken[-1] and "(unknown.png is there)" in data.broken[-1]
+    assert len(data) == 1 and "no unkown.png in" in data.broken[-1] and "(unknown.png exists)" in data.broken[-1]
 
 
 HOSTILE = "a\n\x1b[31mred\t\u202egpj.png"

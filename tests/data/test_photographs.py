@@ -58,5 +58,5 @@ def test_mixed_takes_turns_and_passes_variation_on() -> None:
     a, b = mixed.varied(1, seed=0, place=0), mixed.varied(1, seed=0, place=64)
     assert a["id"] == b["id"] and not torch.equal(a["mask"], b["mask"])
     for wrong in ([], [short, Subset(short, [])]):
-        with pytest.raises(ValueError, match="none that is empty"):
+        with pytest.raises(ValueError, match="no empty one"):
             Mixed(wrong)

@@ -91,7 +91,7 @@ def test_damaged_shards_and_members_are_counted_by_name(tmp_path: Path) -> None:
     assert len(data) == 3 + 2 + 4
     expected = (
         "00001.tar/000010002.jpg: the shard ends within",
-        "00002.tar: no readable tar",
+        "00002.tar: not a readable tar",
         "00003.tar/b: has no txt or caption or json",
         "d: has no image",
     )
@@ -154,7 +154,7 @@ def test_classes_splits_and_wrong_arguments(tmp_path: Path) -> None:
         WebShards(str(tmp_path), 32, give=["boxes"])
     with pytest.raises(MissingFile, match="no .tar file"):
         WebShards(str(tmp_path / "*.wds"), 32)
-    with pytest.raises(MissingFile, match="1.tar is not there .1 of 2 lack"):
+    with pytest.raises(MissingFile, match="1.tar does not exist .1 of 2 are missing"):
         WebShards(f"{tmp_path}/{{0..1}}.tar", 32)
     shutil.copy(tmp_path / "0.tar", tmp_path / "0.tar.gz")
     with pytest.raises(UserError, match="compressed"):
@@ -222,7 +222,7 @@ def test_brackets_in_the_name_of_a_shard(tmp_path: Path) -> None:
     for one in ("[a] 0", "[a] 1"):
         shard(tmp_path / f"{one}.tar", {f"{one}.jpg": encoded(0), f"{one}.txt": b"a"})
     assert len(WebShards(f"{tmp_path}/[a]*.tar", 32)) == 2
-    with pytest.raises(MissingFile, match=r"\[a\] O.tar is not there \(\[a\] \d.tar is there\)"):
+    with pytest.raises(MissingFile, match=r"\[a\] O.tar does not exist \(\[a\] \d.tar exists\)"):
         WebShards(f"{tmp_path}/[a] O.tar", 32)
 
 

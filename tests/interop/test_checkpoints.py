@@ -272,4 +272,4 @@ def test_what_they_cannot_express_is_refused_with_the_reason(script, tmp_path: P
         done = script("scripts/convert.py", tmp_path / "changed.safetensors", tmp_path / "out", "--to", "compvis")
         assert done.returncode == 2 and message in done.stderr and not (tmp_path / "out").exists(), done.stderr
     done = script("scripts/convert.py", path, tensors_path, "--to", "ldm")
-    assert done.returncode == 2 and "is there already" in done.stderr
+    assert done.returncode == 2 and "already exists" in done.stderr

@@ -442,13 +442,13 @@ def test_split_weights_and_the_pipeline_on_a_kl_first_stage(tmp_path: Path) -> N
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFile, match="no such folder"):
         read_folder(tmp_path / "nowhere")
-    with pytest.raises(MissingFile, match="config.json: not there"):
+    with pytest.raises(MissingFile, match="config.json: does not exist"):
         read_folder(tmp_path)
     node = class_conditional()
     write_folder(made(node), node, tmp_path)
     weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     kept = weights.rename(tmp_path / "unet" / "diffusion_pytorch_model.bin")
-    with pytest.raises(MissingFile, match=r"diffusion_pytorch_model.safetensors: not there.*diffusion_pytorch_model.bin is pickled"):
+    with pytest.raises(MissingFile, match=r"diffusion_pytorch_model.safetensors: does not exist.*diffusion_pytorch_model.bin is pickled"):
         read_folder(tmp_path)
     weights.write_bytes(kept.read_bytes()[:100])
     with pytest.raises(UserError, match="not a whole safetensors file"):
@@ -490,7 +490,7 @@ def test_other_refusals(tmp_path: Path) -> None:
     unnamed = {"target": "ldm.checkpoint.load.pretrained", "params": {"checkpoint": "x"}}
     identity = {"target": "ldm.first_stage.IdentityFirstStage", "params": {"channels": 4}}
     for spoiled, folder, size, message in (
-        (node, "full", 16, "is there already"),
+        (node, "full", 16, "already exists"),
         (node, "out", 18, "size 18: expected a multiple of 4"),
         (changed(node, first_stage=unnamed), "out", 16, "ldm.checkpoint.load.pretrained without model"),
         (changed(node, first_stage=identity), "out", 16, "IdentityFirstStage' cannot be written"),

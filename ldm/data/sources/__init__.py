@@ -1,1 +1,1 @@
-"""Data sets, one file each: folders, downloads as they are, shards, what packages ship, procedural scenes."""
+"""Data sets, one file each: folders, downloads in their original layout, shards, data of packages, procedural scenes."""

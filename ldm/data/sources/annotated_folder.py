@@ -1,4 +1,4 @@
-"""Folders that hold more than images: annotated by `metadata.jsonl` or `metadata.csv`, or in pairs with label maps; folders of arrays."""
+"""Folders of images annotated by `metadata.jsonl` or `metadata.csv` or paired with label maps; folders of arrays."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,43 +29,43 @@ class RecordList(Annotated):
         return [record.name.rpartition("/")[0] if record.label is None else record.label for record in self.records]
 
     def choose(self, split: Split, held_out: float) -> None:
-        """Report what was left out, then keep the records of a split: by a hash of each file's name.
+        """Report skipped entries, then keep the records of a split, by a hash of each file's name.
 
         Raises:
-            UserError: none is left.
+            UserError: the split is empty.
         """
         total = len(self.records)
         if total:
             chosen = set(of_split([record.file or record.name for record in self.records], split, held_out))
             self.records = [record for record in self.records if (record.file or record.name) in chosen]
             if not self.records:
-                raise UserError(f"{self.what}: none of its {total} images is left for the split {split!r}")
+                raise UserError(f"{self.what}: none of its {total} images is in the split {split!r}")
         words = no_words(record.captions for record in self.records) if "caption" in self.give else ""
         self.report_found(len(self.records), total + len(self.broken), in_split(split, total) + words)
 
 
 class AnnotatedFolder(RecordList):
-    """Images named by `metadata.jsonl` or `metadata.csv` in a folder or in those below it, with what its lines say of them.
+    """Images listed with annotations by `metadata.jsonl` or `metadata.csv` files in or below a folder.
 
     A line is `{"file_name", "caption", "label", "boxes": [{"label", "box": [x0, y0, x1, y1]}], "segmentation", "mask"}`; only
-    what `give` asks for must be there. `text` does for `caption`, and of a list of captions one is drawn, anew at each place in
-    the order. Names are relative to the metadata, or absolute, and may not leave the folder. Boxes are fractions of the upright
+    the keys in `give` are required. `text` is an alias of `caption`; of a list of captions one is drawn at each position in the order.
+    Names are relative to the metadata, or absolute, and must be inside the folder. Boxes are fractions of the upright
     image's width and height; label maps are PNGs of class indices of the image's size (255: unlabelled), masks are white where
-    something is to be filled. Lines that cannot be used are left out and counted in `broken` with file and line; label maps and
-    masks are read with their image, and a wrong one counts like an image that cannot be read.
+    something is to be filled. Invalid lines are skipped and listed in `broken` with file and line; label maps and masks are
+    read with their image, and an invalid one is treated like an unreadable image.
 
     Args:
         root: the folder.
         size, resize, crop, flip, channels, values, min_box: see `ldm.data.annotated.Annotated`.
         give: keys of a sample beside image and id: those above, and any other column that a conditioner reads (numbers, texts, lists
             of numbers, names of .npy files).
-        classes: number of classes of "label", "boxes" and "segmentation"; what lies beyond is wrong, unchecked without it.
+        classes: number of classes of "label", "boxes" and "segmentation", by key; None disables the check.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
 
     Raises:
         MissingFile: no such folder, or no metadata in it.
-        UserError: no usable line; names the first one and what is wrong with it.
+        UserError: no valid line; the message names the first one and its problem.
     """
 
     has_columns = True
@@ -99,20 +99,20 @@ class AnnotatedFolder(RecordList):
 
 
 class PairedFolders(RecordList):
-    """Images in one folder, label maps in another, under the same names but for the suffix: landscapes with COCO-Stuff labels.
+    """Images in one folder and label maps in another, with the same names except for the suffix: landscapes with COCO-Stuff labels.
 
-    Label maps are PNGs of class indices (255: unlabelled) of their image's size. Images without a map are left out and counted.
+    Label maps are PNGs of class indices (255: unlabelled) of their image's size. Images without a map are skipped and counted.
 
     Args:
-        root: folder of the images, nested as you like.
+        root: folder of the images, also nested.
         maps: folder of the label maps (.png).
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
-        classes: number of classes; a map with one beyond is unreadable.
+        classes: number of classes; a map with a class out of range is unreadable.
         split: "all", or "train" / "validation" by a hash of the file's name, the same as `ImageFolder`'s.
         held_out: share of the files in "validation".
 
     Raises:
-        MissingFile: one of the folders is not there.
+        MissingFile: one of the folders is missing.
         UserError: no image has a map.
     """
 
@@ -140,14 +140,14 @@ class PairedFolders(RecordList):
 
 
 class ArrayFolder(RecordList):
-    """Images of any number of channels: .npy, .npz and .tif files below a folder, nested as you like.
+    """Images of any number of channels: .npy, .npz and .tif files in and below a folder.
 
-    Channels lie first or last. Integers of 8 and 16 bit are mapped to [-1, 1] by the range of their type.
+    Channels are the first or last axis. 8- and 16-bit integers are mapped to [-1, 1] by the range of their type.
 
     Args:
         root: the folder.
-        channels: of every array.
-        values: what becomes -1 and 1; needed for floats that are not in [-1, 1] yet, and for integers above 16 bit.
+        channels: number of channels of every array.
+        values: values that are mapped to -1 and 1; required for floats outside [-1, 1] and for integers above 16 bit.
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".

@@ -1,4 +1,4 @@
-"""Pictures that are stored as arrays: .npy, .npz and .tif of any number of channels."""
+"""Images stored as arrays: .npy, .npz and .tif with any number of channels."""
 
 from pathlib import Path
 
@@ -13,23 +13,23 @@ TIFFS = {".tif", ".tiff"}
 
 
 def is_array(path: Path, channels: int, values: tuple[float, float] | None = None) -> bool:
-    """Whether a file is read here, and not as a photograph: a .tif is where its channels or values are none of a photograph."""
+    """Whether a file is read as an array: a .tif is unless its channels and values are those of a photograph."""
     suffix = path.suffix.lower()
     return suffix in ARRAYS or (suffix in TIFFS and (channels not in (1, 3) or values is not None))
 
 
 def read_array(path: Path, channels: int, values: tuple[float, float] | None = None) -> np.ndarray | Image.Image:
-    """A picture of `channels` channels, first or last (a leading axis of 1 is dropped, as in CelebA-HQ's files).
+    """An image with `channels` channels, first or last (a leading axis of 1 is dropped, as in CelebA-HQ's files).
 
     Args:
-        values: what becomes -1 and 1; without it the range of an integer type of 8 or 16 bit, and [-1, 1] itself for floats.
-            The range of longer integers would make everything grey: they are refused without it.
+        values: values that are mapped to -1 and 1; if None, the range of an 8- or 16-bit integer type, and [-1, 1] for floats.
+            Longer integers are refused without it, because their range is unknown.
 
     Returns:
-        `(H, W, channels)` float32 in [-1, 1]; or an 8-bit image where it is one, so that it goes the way of any photograph.
+        `(H, W, channels)` float32 in [-1, 1]; or an 8-bit image, which is processed like a photograph.
 
     Raises:
-        UnreadableImage: broken, of another number of channels, not numbers, or outside the range.
+        UnreadableImage: damaged, another number of channels, not numbers, or out of range.
     """
     array = _channels_last(_stored(path, channels), channels)
     if array.dtype == np.uint8 and values is None and channels in (1, 3):
@@ -55,7 +55,7 @@ def _stored(path: Path, channels: int) -> np.ndarray:
         with loaded:
             names = loaded.files
             if len(names) != 1 and "image" not in names:
-                raise UnreadableImage(f"holds the arrays {', '.join(names) or 'none'}: expected one, or one named image")
+                raise UnreadableImage(f"contains the arrays {', '.join(names) or 'none'}: expected one, or one named image")
             return np.asarray(loaded["image" if "image" in names else names[0]])
     except UnreadableImage:
         raise
@@ -64,7 +64,7 @@ def _stored(path: Path, channels: int) -> np.ndarray:
 
 
 def _tiff(path: Path, channels: int) -> np.ndarray:
-    """One page per channel through Pillow; what Pillow cannot (several channels in a page) through tifffile where it is there."""
+    """One page per channel with Pillow; several channels per page with tifffile, if installed."""
     try:
         with open_image(path, ["TIFF"]) as opened:
             pages = [np.asarray(page).copy() for page in ImageSequence.Iterator(opened)]

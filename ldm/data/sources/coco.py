@@ -1,4 +1,4 @@
-"""COCO as it is downloaded: `train2017/`, `annotations/*.json` and, for label maps, `stuffthingmaps/`."""
+"""COCO as downloaded: `train2017/`, `annotations/*.json` and, for label maps, `stuffthingmaps/`."""
 
 import json
 import math
@@ -16,17 +16,17 @@ from ldm.errors import UserError
 from ldm.ranges import share, span
 from ldm.system.terminal import printable
 
-SIZES = {"id": 0, "width": 1, "height": 1}  # keys of an image and their least values
+SIZES = {"id": 0, "width": 1, "height": 1}  # keys of an image and their minimum values
 STUFF_CLASSES = 182  # of the label maps of COCO-Stuff: things 0 to 90, stuff 91 to 181
 
 
 class Coco(Annotated):
     """Images of COCO with boxes, captions or label maps.
 
-    The folder holds `train2017/*.jpg`, `annotations/{instances,captions,stuff}_train2017.json` (those that `give` needs, and
+    The folder contains `train2017/*.jpg`, `annotations/{instances,captions,stuff}_train2017.json` (those that `give` needs, and
     always one of the first two) and `stuffthingmaps/train2017/*.png` (COCO-Stuff's maps: 182 classes, 255 unlabelled); the same
     with val2017. Box classes are the ranks of the category numbers, things before stuff (80 + 91; "other" is left out, as in
-    taming-transformers, whose filters these are, too). Entries that cannot be used are left out and counted in `broken`.
+    taming-transformers, whose filters these are, too). Invalid entries are skipped and listed in `broken`.
 
     Args:
         root: the folder.
@@ -34,14 +34,14 @@ class Coco(Annotated):
         give: "caption" (one of five, drawn anew each time), "boxes", "segmentation".
         split: "train" or "validation".
         year: 2017 or 2014.
-        stuff: boxes of stuff beside those of things.
-        groups: boxes around crowds have classes of their own, behind the others: class + number of classes.
-        min_area: smaller boxes do not count (share of the image).
-        objects: fewest and most boxes of an image; images with others are left out. Applies where boxes are given.
+        stuff: include boxes of stuff beside those of things.
+        groups: boxes around crowds have their own classes after the others: class + number of classes.
+        min_area: smaller boxes are dropped (share of the image).
+        objects: minimum and maximum number of boxes; images with fewer or more are skipped. Applies if boxes are given.
 
     Raises:
-        MissingFile: names the file or folder that is not there.
-        UserError: annotations that are not COCO's, or nothing is left.
+        MissingFile: names the missing file or folder.
+        UserError: annotations that are not COCO's, or no valid image.
     """
 
     shuffled_boxes = True
@@ -97,7 +97,7 @@ class Coco(Annotated):
         return path, content
 
     def _images(self, file: Any) -> Iterable[dict[str, Any]]:
-        """Entries whose picture is there, in the order of their names, each once."""
+        """Entries whose image exists, in the order of their names, each once."""
         path, content = file
         seen: set[int | str] = set()
         there = files_below(self.folder, (), self.broken)
@@ -136,7 +136,7 @@ class Coco(Annotated):
                 try:
                     image, category = entry.get("image_id"), entry.get("category_id")
                     if image not in self._number or category in unknown:
-                        continue  # of a picture that is not there, which was counted
+                        continue  # of a missing image, which was counted
                     box = fractions(entry["bbox"], self.images[self._number[image]])
                     label = rank[category] + len(rank) * int(groups and bool(entry.get("iscrowd")))
                 except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -146,7 +146,7 @@ class Coco(Annotated):
                     self.boxes.add(self._number[image], label, box)
 
     def _choose(self, objects: tuple[int, int]) -> np.ndarray:
-        """Numbers of the images that have all that is asked for."""
+        """Indices of the images that have everything requested."""
         keep = np.ones(len(self.images), dtype=bool)
         if "boxes" in self.give:
             counts = self.boxes.counts()

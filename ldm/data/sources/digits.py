@@ -18,7 +18,7 @@ HELD_OUT = 360  # of 1797
 def load_digits(split: Literal["train", "validation"], size: int) -> tuple[Tensor, Tensor, list[int]]:
     """Images `(N, 1, size, size)` in [-1, 1], labels `(N,)` and their numbers in scikit-learn's order.
 
-    The scans are 8x8 with values 0 to 16; larger sizes are bicubic enlargements.
+    The scans are 8x8 with values 0 to 16; larger sizes are upsampled bicubically.
     """
     from sklearn.datasets import load_digits as load
 
@@ -35,8 +35,8 @@ class Digits(Dataset[Sample]):
     """Digits with their labels 0 to 9, one channel.
 
     Args:
-        split: 1437 for "train", 360 for "validation", the same for everyone.
-        size: of the square image, in pixels.
+        split: "train" (1437 images) or "validation" (360); the split is fixed.
+        size: side of the square image, in pixels.
     """
 
     def __init__(self, split: Literal["train", "validation"] = "train", size: int = 32) -> None:

@@ -1,4 +1,4 @@
-"""Sets that come as a folder of images, some with list files: LSUN, CelebA-HQ, FFHQ, Places."""
+"""Data sets that are downloaded as a folder of images, some with list files: LSUN, CelebA-HQ, FFHQ, Places."""
 
 import logging
 from collections import Counter
@@ -25,22 +25,22 @@ PLACES = {
 
 
 class ListedImages(RecordList):
-    """Images below a folder that a text file names, one relative path a line; without one, all of them, split by hash.
+    """Images below a folder that are listed in a text file, one relative path per line; without one, all of them, split by hash.
 
-    Both images and .npy files count (CelebA-HQ comes as 1x3x1024x1024 uint8). A list of plain names also fits images that lie in
-    subfolders, where no two have the same name (FFHQ's 00000/00000.png, what LSUN's program exports). Names in the list that
-    are not there, or that come a second time, are left out and counted in `broken`.
+    Both images and .npy files count (CelebA-HQ comes as 1x3x1024x1024 uint8). A list of plain names also matches images in
+    subfolders if names are unique (FFHQ's 00000/00000.png, LSUN's export). Missing and repeated names are skipped and listed in
+    `broken`.
 
     Args:
-        root: folder of the images; none: the list has paths, absolute or from the working directory.
-        names: the list; none: every image below `root`.
+        root: folder of the images; None if the list has paths, absolute or relative to the working directory.
+        names: the list; None for every image below `root`.
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
         split: without a list, "all", or "train" / "validation" by a hash of the file's name. With a list it has no effect.
         held_out: share of the files in "validation", without a list.
 
     Raises:
-        MissingFile: the folder or the list is not there.
-        UserError: no image is left, or neither folder nor list.
+        MissingFile: the folder or the list is missing.
+        UserError: no valid image, or neither folder nor list.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ListedImages(RecordList):
 
 
 def split_list(root: str, names: str) -> str | None:
-    """The list file inside a folder of images or beside it; none where there is neither."""
+    """The list file inside a folder of images or beside it; None if there is neither."""
     for folder in (require(Path(root), "image folder"), Path(root).parent):
         if (folder / names).is_file():
             return str(folder / names)
@@ -116,11 +116,11 @@ def split_list(root: str, names: str) -> str | None:
 class LSUN(ListedImages):
     """LSUN churches (outdoor), bedrooms or cats: a folder of images, with `church_outdoor_{train,val}.txt` and so on beside it.
 
-    The authors' lists count where they are there, in `root` or beside it; else every image does, split by hash.
+    The authors' lists are used if they exist in `root` or beside it; else every image is, split by hash.
 
     Args:
         root: folder of the images, as `data/lsun/churches`.
-        category: says which lists.
+        category: selects the lists.
         split: "train" or "validation".
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`; the paper mirrors half of the training images.
         held_out: share of the files in "validation", without lists.
@@ -189,13 +189,13 @@ class FFHQ(CelebAHQ):
 class Places(ListedImages):
     """Images of Places365: `data_large/a/airfield/*.jpg` and `val_large/*.jpg`, as the archives unpack, or their `_256`.
 
-    `train/` and `val/` (the "easy format") do as well. Without any of these folders every image counts, split by hash.
+    `train/` and `val/` (the "easy format") are supported as well. Without any of these folders every image is used, split by hash.
 
     Args:
         root: the folder.
         split: "train" or "validation".
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
-        held_out: share of the files in "validation", where there are no folders for both.
+        held_out: share of the files in "validation", if there are no folders for both.
 
     Raises:
         MissingFile: no such folder, or only the other split's.

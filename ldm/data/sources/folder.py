@@ -18,25 +18,25 @@ class ImageFolder(Annotated):
     """Images below a folder.
 
     A file that cannot be read is replaced by the next readable one; the batch then carries its name and the reason, and
-    training counts it. Images without the caption that was asked for are left out and counted in `broken`.
+    training counts it. Images without a requested caption are skipped and listed in `broken`.
 
     Args:
-        root: the folder; every image below it counts, of every format that Pillow opens (and HEIF, where pillow-heif is there).
+        root: the folder; every image below it is used, in any format that Pillow opens (and HEIF, if pillow-heif is installed).
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
         channels: 3, or 1 for grey.
         labels: class index from the first folder level, in the order of their names as text (10 before 9, as in torchvision);
-            a folder without images is no class.
+            a folder without images is not a class.
         captions: caption from `name.txt` or `name.caption` beside the image, or else from `metadata.jsonl` or `metadata.csv` in
-            `root` or below (the first line that names it); of several captions one is drawn, anew at each place in the order.
+            `root` or below (the first line that names it); of several captions one is drawn at each position in the order.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
-        zoom: in place of `resize` and `crop`, a square anywhere of this share to all of the shorter side, scaled to `size`;
-            it moves and grows with the training step (the original's ImageNetSR: 0.5).
-        smallest: images whose shorter side is below are skipped like those that cannot be read.
+        zoom: instead of `resize` and `crop`, a random square with a side between this share and all of the shorter side, scaled to
+            `size`; it changes with the training step (the original's ImageNetSR: 0.5).
+        smallest: images with a smaller shorter side are skipped like unreadable ones.
 
     Raises:
         MissingFile: no such folder.
-        UserError: no image in it, or none with the class or caption that was asked for.
+        UserError: no image in it, or none with the requested class or caption.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ImageFolder(Annotated):
             raise UserError(f"image folder {root!r}: no image in it" + (f", but {counted(self.others)}" if self.others else ""))
         self.names = of_split(names, split, held_out)
         if not self.names:
-            raise UserError(f"image folder {root!r}: none of its {len(names)} images is left for the split {split!r}")
+            raise UserError(f"image folder {root!r}: none of its {len(names)} images is in the split {split!r}")
         self.classes = self._read_classes(names) if labels else {}
         self.captions = self._read_captions(listing) if captions else {}
         total = len(self.names)
@@ -82,7 +82,7 @@ class ImageFolder(Annotated):
             raise UserError(f"{self.what}: labels come from subfolders, but {loose[0]!r} lies in none")
         classes = sorted({name.split("/")[0] for name in names})
         folders = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and entry.name[0] != ".")
-        self.broken += [f"{self.root / name}: no image in it, so it is no class" for name in folders if name not in classes]
+        self.broken += [f"{self.root / name}: no image in it, so it is not a class" for name in folders if name not in classes]
         self.class_names["label"] = classes
         return {name: i for i, name in enumerate(classes)}
 
@@ -91,7 +91,7 @@ class ImageFolder(Annotated):
         if listing.metadata():
             records, wrong = read_all(listing, ("caption",), {})
             self.broken += wrong
-            for record in reversed(records):  # so that the first line of a file counts
+            for record in reversed(records):  # so that the first line of a file takes precedence
                 found[record.file] = tuple(record.captions)
         there = "" if found else beside(self.root / METADATA[0])
         for name in self.names:

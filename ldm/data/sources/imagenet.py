@@ -1,4 +1,4 @@
-"""ImageNet as it is downloaded: a folder per synset, or the validation images in one folder and their classes in a list."""
+"""ImageNet as downloaded: a folder per synset, or the validation images in one folder and their classes in a list."""
 
 import re
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ DEVKIT = "ILSVRC2012_devkit_t12"
 class ImageNet(RecordList):
     """Images of ImageNet with their classes: label = rank of the synset among those of the training set.
 
-    The folder holds `train/<synset>/*.JPEG` and `val/<synset>/*.JPEG` (or the names of the paper's code,
+    The folder contains `train/<synset>/*.JPEG` and `val/<synset>/*.JPEG` (or the names of the paper's code,
     `ILSVRC2012_{train,validation}/data/<synset>`, or Kaggle's `ILSVRC/Data/CLS-LOC/{train,val}`, or training synsets without a
     folder around them). Validation images without synset folders get their classes from `LOC_val_solution.csv`,
-    `validation_synset.txt` or the unpacked `ILSVRC2012_devkit_t12`. Where only the validation set is there, its own synsets are
-    ranked. Synsets without images keep their rank and are counted in `broken`, as are images in no synset's folder. A
+    `validation_synset.txt` or the unpacked `ILSVRC2012_devkit_t12`. If there is only the validation set, its own synsets are
+    ranked. Synsets without images keep their rank and are listed in `broken`, as are images outside synset folders. A
     `synset_human.txt` or `LOC_synset_mapping.txt` in the folder names the classes.
 
     Args:
@@ -41,8 +41,8 @@ class ImageNet(RecordList):
         split: "train" or "validation".
 
     Raises:
-        MissingFile: the folder, or that of the split, is not there.
-        UserError: no synset folder, or a validation synset that the training set lacks.
+        MissingFile: the folder, or that of the split, is missing.
+        UserError: no synset folder, or a validation synset that is missing in the training set.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ def read_answers(root: Path) -> Mapping[str, str]:
     """Synset of each validation image, by its name without suffix.
 
     Raises:
-        MissingFile: nothing says it; names what was looked for.
+        MissingFile: no such file; the message names those that were expected.
         UserError: files that cannot be read.
     """
     found = first_of(root, [*LISTS, f"{DEVKIT}/data"], "classes of validation images that lie in no synset folder")
@@ -100,7 +100,7 @@ def read_answers(root: Path) -> Mapping[str, str]:
 
 
 def _read_devkit(truth: Path, meta: Path) -> Mapping[str, str]:
-    """The devkit numbers the classes in an order of its own; `meta.mat` says which synset is which."""
+    """The devkit numbers the classes in its own order; `meta.mat` maps them to synsets."""
     try:
         synsets = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in np.atleast_1d(loadmat(meta, squeeze_me=True)["synsets"])}
         numbers = [int(line) for line in read_text(truth).split()]
@@ -117,7 +117,7 @@ def synsets_of(folder: Path) -> list[str]:
 
 
 def human_names(root: Path, synsets: list[str]) -> list[str]:
-    """What people call the synsets, where a file says so; else the synsets."""
+    """Readable names of the synsets, if there is a file with them; else the synsets."""
     found = next((root / name for name in NAMES if (root / name).is_file()), None)
     if found is None:
         return synsets

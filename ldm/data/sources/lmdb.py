@@ -1,4 +1,4 @@
-"""LSUN as it is downloaded: one LMDB database per category and split, whose values are image files."""
+"""LSUN as downloaded: one LMDB database per category and split, whose values are image files."""
 
 import io
 import os
@@ -21,17 +21,17 @@ HANDLES: dict[Path, tuple[int, Any]] = {}  # by folder: the process that opened 
 class LSUNDatabase(Annotated):
     """Images of an LSUN database, `church_outdoor_train_lmdb` and the like, in the order of its keys.
 
-    The paper's lists name files that the authors exported under names of their own; LSUN's own split is that of its databases.
+    The paper's lists refer to files that the authors exported under other names; LSUN's split is that of its databases.
 
     Args:
-        root: folder of the database, or that which holds `<category>_<split>_lmdb`.
+        root: folder of the database, or the folder that contains `<category>_<split>_lmdb`.
         split: "train" or "validation" (LSUN's val: 300 images), where `root` holds several.
         category: LSUN's name, as "church_outdoor" or "bedroom", where `root` holds several.
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
 
     Raises:
         MissingFile: no such folder or database, or the package lmdb is not installed.
-        UserError: an empty or broken database, or one that was not copied whole.
+        UserError: an empty, damaged or incompletely copied database.
     """
 
     def __init__(
@@ -117,8 +117,8 @@ def open_database(folder: Path) -> Any:
         handle = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, max_readers=512)
         size, whole = (folder / "data.mdb").stat().st_size, (handle.info()["last_pgno"] + 1) * handle.stat()["psize"]
     except lmdb.Error as error:
-        raise UserError(f"LSUNDatabase: {folder} is no database: {error}") from error
-    if size < whole:  # reading behind the end would kill the process, without a word
+        raise UserError(f"LSUNDatabase: {folder} is not a database: {error}") from error
+    if size < whole:  # reading beyond the end would kill the process without a message
         handle.close()
-        raise UserError(f"LSUNDatabase: {folder / 'data.mdb'} has {size} of {whole} bytes: it was not copied whole")
+        raise UserError(f"LSUNDatabase: {folder / 'data.mdb'} has {size} of {whole} bytes: it was not copied completely")
     return handle

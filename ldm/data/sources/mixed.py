@@ -1,4 +1,4 @@
-"""Several data sets as one."""
+"""Several data sets combined."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from ldm.data.order import kinds
 
 
 class Mixed(Dataset[Sample]):
-    """Several data sets in turn: sample i comes from set i mod n, each as often as the others.
+    """Several data sets in turn: sample i is from set i mod n, so that all are used equally often.
 
-    Every set is walked from its start; a short one begins again before the longest ends.
+    Every set is read from its start; a shorter one repeats until the longest ends.
 
     Args:
         sets: data sets whose samples have the same keys and sizes.
@@ -23,7 +23,7 @@ class Mixed(Dataset[Sample]):
 
     def __init__(self, sets: Sequence[Dataset[Sample]]) -> None:
         if not sets or not all(len(one) for one in sets):  # type: ignore[arg-type]
-            raise ValueError("Mixed: expected one data set at least, and none that is empty")
+            raise ValueError("Mixed: expected at least one data set, and no empty one")
         self.sets = list(sets)
         self.length = len(sets) * max(len(one) for one in sets)  # type: ignore[arg-type]
 
@@ -31,12 +31,12 @@ class Mixed(Dataset[Sample]):
         return self.length
 
     def find(self, index: int) -> tuple[Any, int]:
-        """The set of a sample, and its number there."""
+        """The set of a sample, and its index there."""
         one: Any = self.sets[index % len(self.sets)]
         return one, index // len(self.sets) % len(one)
 
     def kinds(self) -> Sequence[Hashable]:
-        """What the samples are of, in each set for itself: see `ldm.data.order.spread`."""
+        """Kinds of the samples, separate for each set, see `ldm.data.order.spread`."""
         known = [kinds(one) for one in self.sets]
         places = (divmod(i, len(self.sets)) for i in range(self.length))
         return [(k, known[k][at % len(known[k])] if len(known[k]) else None) for at, k in places]
@@ -46,6 +46,6 @@ class Mixed(Dataset[Sample]):
         return one[place]
 
     def varied(self, index: int, seed: int, place: int) -> Sample:
-        """Sample `index` as it is at a place in the run's order."""
+        """Sample `index` at a position in the run's order."""
         one, at = self.find(index)
         return one.varied(at, seed, place) if hasattr(one, "varied") else one[at]

@@ -1,4 +1,4 @@
-"""OpenImages as it is downloaded: folders of images, and one long table of boxes."""
+"""OpenImages as downloaded: folders of images, and one long table of boxes."""
 
 import csv
 from collections import Counter
@@ -18,31 +18,31 @@ from ldm.ranges import share, span
 
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf")
 DESCRIPTIONS = ("class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv")
-LAST = "/m/01s55n"  # taming-transformers puts this class behind all others, and so does the released layout model
+LAST = "/m/01s55n"  # the last class in taming-transformers and in the released layout model
 
 
 class OpenImages(Annotated):
     """Images of OpenImages with their boxes.
 
-    The folder holds `train/*.jpg` (or `train_0/` to `train_f/`, as the archives unpack), `train-annotations-bbox.csv` (or
+    The folder contains `train/*.jpg` (or `train_0/` to `train_f/`, as the archives unpack), `train-annotations-bbox.csv` (or
     `oidv6-train-annotations-bbox.csv`) and `class-descriptions-boxable.csv` (or `oidv7-class-descriptions-boxable.csv`); the
-    tables may lie in `annotations/`; "validation" and "test" are like "train". Classes are the
-    ranks of the label names (`/m/...`) in sorted order, as in taming-transformers, whose filters these are, too. Rows that
-    cannot be used are left out and counted in `broken` with file and line, classes that nothing describes and second pictures
-    of one id by their names.
+    tables may be in `annotations/`; "validation" and "test" are like "train". Classes are the
+    ranks of the label names (`/m/...`) in sorted order, as in taming-transformers, whose filters these are, too. Invalid
+    rows are skipped and listed in `broken` with file and line, undescribed classes and duplicate images of an id by their
+    names.
 
     Args:
         root: the folder.
         size, resize, crop, flip, min_box: see `ldm.data.annotated.Annotated`.
         split: "train", "validation" or "test".
         classes: a text file of the display names or label names to use, one a line; all 601 without it.
-        groups: boxes around groups have classes of their own, behind the others: class + number of classes.
-        min_area: smaller boxes do not count (share of the image).
-        objects: fewest and most boxes of an image; images with others are left out.
+        groups: boxes around groups have their own classes after the others: class + number of classes.
+        min_area: smaller boxes are dropped (share of the image).
+        objects: minimum and maximum number of boxes; images with fewer or more are skipped.
 
     Raises:
-        MissingFile: names the file or folder that is not there.
-        UserError: tables that are not OpenImages', an unknown class, or nothing is left.
+        MissingFile: names the missing file or folder.
+        UserError: tables that are not OpenImages', an unknown class, or no valid image.
     """
 
     shuffled_boxes = True
@@ -85,7 +85,7 @@ class OpenImages(Annotated):
         self.report_found(len(self.chosen), len(self.files))
 
     def _once(self, files: list[str]) -> list[str]:
-        """The first file of each id; the table could mean any."""
+        """The first file of each id."""
         first: dict[str, str] = {}
         for name in files:
             if first.setdefault(Path(name).stem, name) != name:
@@ -100,7 +100,7 @@ class OpenImages(Annotated):
         if chosen is not None:
             lines = {line for _, line in listed(Path(chosen))}
             if strange := sorted(lines - set(names) - set(names.values())):
-                raise UserError(f"{chosen}: {strange[0]!r} is no class of {described.name}")
+                raise UserError(f"{chosen}: {strange[0]!r} is not a class of {described.name}")
         used = [label for label in names if chosen is None or lines & {label, names[label]}]
         order = sorted(used, key=lambda label: (label == LAST, label))
         self.class_names["boxes"] = [names[label] for label in order] + [f"{names[label]} (group)" for label in order if groups]

@@ -1,4 +1,4 @@
-"""Patches of the photographs that scikit-learn and scikit-image ship: real images that come with packages."""
+"""Patches of the photographs that are part of scikit-learn and scikit-image."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -17,7 +17,7 @@ from ldm.rng import derive
 
 Part = Literal["train", "validation"]
 CELL = 64  # pixels: the photographs are cut into cells, and every fourth is held out
-REDUCED = 2  # the photographs at half size: more than one texture fits into a small patch, and JPEG's traces are gone
+REDUCED = 2  # half size, so that a small patch has more than one texture, and JPEG artefacts disappear
 
 
 @cache
@@ -56,20 +56,20 @@ def held_out(row: int, column: int) -> bool:
 
 
 class Photographs(Dataset[Sample]):
-    """Square patches of the photographs. Three quarters of their area train; what is held out shares no pixel with them.
+    """Square patches of the photographs. Three quarters of their area are for training; the held-out part shares no pixel with them.
 
-    Training patches lie anywhere outside the held-out cells, half of them mirrored: patch i is a function of (seed, i).
+    Training patches are at random positions outside the held-out cells, half of them flipped: patch i is a function of (seed, i).
     Validation patches fill the held-out cells without overlap.
 
     Args:
         split: "train" or "validation".
-        size: of a patch, in pixels, 64 at most.
-        length: number of training patches; without effect on the others.
-        seed: of the training patches.
+        size: side of a patch in pixels, at most 64.
+        length: number of training patches; no effect on validation patches.
+        seed: seed of the training patches.
 
     Raises:
         MissingFile: scikit-image is not installed.
-        ValueError: a size that is below 1 or above that of a cell.
+        ValueError: a size below 1 or above 64.
     """
 
     def __init__(self, split: Part = "train", size: int = 32, length: int = 20000, seed: int = 0) -> None:

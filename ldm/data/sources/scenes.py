@@ -1,6 +1,6 @@
-"""Procedural scenes: coloured shapes at places on soft backgrounds. Each knows its label, caption, boxes and label map.
+"""Procedural scenes: coloured shapes on soft backgrounds, with label, caption, boxes and label map.
 
-A data set that costs nothing, never ends, and whose conditions can be checked from pixels (`ldm.evaluation.scenes`).
+An unlimited data set that needs no download, and whose conditions can be verified from pixels (`ldm.evaluation.scenes`).
 Scene i of a seed is a function of (seed, split, i).
 """
 
@@ -156,22 +156,22 @@ def caption(things: list[Thing]) -> str:
 
 
 class Scenes(Dataset[Sample]):
-    """Scenes of one or two objects. None lies behind another, so that boxes, label map and image tell the same.
+    """Scenes of one or two objects without occlusion, so that boxes, label map and image are consistent.
 
-    A sample holds `image`, `id` and: `label`, the class of the first object (`class_names` has the names); `caption`;
+    A sample has `image`, `id` and: `label`, the class of the first object (`class_names` has the names); `caption`;
     `boxes` with `box_labels` (0 to 23: shape and colour), in the order of the caption; `segmentation`, the class of each pixel.
 
     Args:
         length: number of scenes.
-        size: of the square image, in pixels.
+        size: side of the square image, in pixels.
         split: "train" and "validation" never share a scene.
-        seed: of the whole set.
+        seed: seed of the set.
         two_objects: share of scenes with two objects.
-        give: conditions that a sample holds; all of them without it.
-        map_classes: of the label map: "shape" (0 background, 1 to 4) or "shape_colour" (0 background, 1 to 24: 1 + label).
-        label_classes: of the label: "shape_colour" (0 to 23) or "shape_colour_place" (0 to 95).
-        boxes: "reach": centre and half width, by which objects are drawn and which a triangle or square does not quite fill;
-            "drawn": the smallest box around the object's pixels.
+        give: conditions of a sample; all of them if None.
+        map_classes: classes of the label map: "shape" (0 background, 1 to 4) or "shape_colour" (0 background, 1 to 24: 1 + label).
+        label_classes: classes of the label: "shape_colour" (0 to 23) or "shape_colour_place" (0 to 95).
+        boxes: "reach": by centre and half width, slightly larger than a triangle or square; "drawn": the smallest box around the
+            object's pixels.
 
     Raises:
         UserError: an unknown condition, or a size at which an object would cover no pixel.
@@ -207,12 +207,12 @@ class Scenes(Dataset[Sample]):
         return self.length
 
     def scene(self, index: int) -> tuple[list[Thing], np.random.Generator]:
-        """The objects of a scene, and the generator to go on drawing it with."""
+        """The objects of a scene, and the generator to continue drawing it with."""
         rng = np.random.default_rng(derive("scene", self.seed, self.split, index))
         return draw_things(rng, 2 if rng.random() < self.two_objects else 1), rng
 
     def caption(self, index: int) -> str:
-        """The caption of a scene, without drawing it."""
+        """The caption of a scene, without rendering it."""
         return caption(self.scene(index)[0])
 
     def __getitem__(self, index: int) -> Sample:

@@ -1,4 +1,4 @@
-"""Webdataset shards, as LAION is kept: tar files with an image and its caption under one key."""
+"""Webdataset shards, as for LAION: tar files with an image and its caption under one key."""
 
 import glob
 import io
@@ -19,33 +19,33 @@ from ldm.errors import MissingFile, UserError
 from ldm.ranges import share
 from ldm.system.image_files import suffixes
 
-IMAGES = ("jpg", "jpeg", "png", "webp")  # of several pictures in a sample the first of these counts
+IMAGES = ("jpg", "jpeg", "png", "webp")  # of several images in a sample the first of these is used
 TEXTS = ("txt", "caption", "json")
-Members = Mapping[str, tuple[int, int]]  # by suffix: where they lie
+Members = Mapping[str, tuple[int, int]]  # suffix -> (offset, bytes)
 
 
 class WebShards(Annotated):
-    """Samples of webdataset shards (`00000.tar`, ...): a picture with txt or caption, or json (below "caption" or "text").
+    """Samples of webdataset shards (`00000.tar`, ...): an image with txt or caption, or json (below "caption" or "text").
 
-    The suffix of a member begins at the first dot of its name, as webdataset has it. Where no picture has a suffix of one part,
-    the last dot counts: `photo 2.1.jpg` beside `photo 2.2.jpg` are two samples, `00000.input.jpg` with `00000.prompt.txt` is one.
+    The suffix of a member starts at the first dot of its name, as in webdataset. If no image has a suffix of one part, it starts at the
+    last dot: `photo 2.1.jpg` beside `photo 2.2.jpg` are two samples, `00000.input.jpg` with `00000.prompt.txt` is one.
 
-    Every sample can be asked for by its number, as the trainer does: the headers of each shard are read once, and the places
-    of its members kept in `NAME.tar.index.json` beside it, or in memory where nothing can be written. What lacks an
-    image or a caption, and what is damaged, is left out and counted in `broken` with its shard.
+    Samples can be accessed by index: the headers of each shard are read once, and the offsets of its members are stored in
+    `NAME.tar.index.json` beside it, or in memory if it cannot be written. Samples without an image or a caption, and damaged ones, are
+    skipped and listed in `broken` with their shard.
 
     Args:
-        shards: a folder of .tar files, nested as you like, a pattern (`laion/*.tar`), or webdataset's braces (`laion/{00000..00041}.tar`);
-            folders and files that are there may have brackets and braces in their names.
+        shards: a folder of .tar files, also nested, a pattern (`laion/*.tar`), or webdataset's braces (`laion/{00000..00041}.tar`);
+            existing folders and files may have brackets and braces in their names.
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
         give: "caption", and "label" from a `cls` member.
         split: "all", or "train" / "validation" by a hash of shard and key.
         held_out: share of the samples in "validation".
-        cache: keep the index beside the shards.
+        cache: store the index beside the shards.
 
     Raises:
         MissingFile: no such shard or folder.
-        UserError: compressed shards (nothing in them can be found without reading all), or no usable sample.
+        UserError: compressed shards (which do not support random access), or no valid sample.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class WebShards(Annotated):
         chosen = (split == "all" or (split == "validation") == (name in held) for name in names)
         keep = np.flatnonzero(np.fromiter(chosen, bool, len(names)))
         if not len(keep):
-            raise UserError(f"{self.what}: none of its {len(names)} samples is left for the split {split!r}")
+            raise UserError(f"{self.what}: none of its {len(names)} samples is in the split {split!r}")
         # One row per sample: shard, then offset and length of image, caption and class; caption's suffix as a number.
         self.names, self.places = names, np.frombuffer(places, np.int64).reshape(len(names), -1)[keep]
         names.keep(keep)
@@ -122,7 +122,7 @@ class WebShards(Annotated):
     def picture(self, record: Annotation) -> Picture:
         try:
             data = self._member(int(record.path.name), 0)
-        except OSError as error:  # a shard that went away
+        except OSError as error:  # a shard that was removed
             raise UnreadableImage(f"cannot be read ({error})") from error
         return read_image(io.BytesIO(data), self.channels)
 
@@ -134,7 +134,7 @@ class WebShards(Annotated):
 
 
 def is_image(suffix: str) -> bool:
-    """Whether members with a suffix (without its dot) are pictures."""
+    """Whether members with a suffix (without its dot) are images."""
     return f".{suffix}" in suffixes()
 
 
@@ -155,10 +155,10 @@ def samples(index: ShardIndex) -> Iterator[tuple[str, Members]]:
 
 
 def shard_paths(shards: str) -> list[Path]:
-    """The shards that a folder, a pattern or braces stand for, sorted.
+    """The shards of a folder, a pattern or braces, sorted.
 
     Raises:
-        MissingFile: none, or one of them is not there.
+        MissingFile: there is none, or one of them is missing.
         UserError: they are compressed.
     """
     folder = Path(shards)
@@ -166,17 +166,17 @@ def shard_paths(shards: str) -> list[Path]:
     if not paths:
         raise MissingFile(f"shards {shards!r}: no .tar file there; put them there or set the path")
     if absent := [path for path in paths if not path.is_file()]:
-        there = beside(absent[0]) if len(paths) == 1 else ""  # of numbered files, others are always there
-        raise MissingFile(f"shards {shards!r}: {absent[0]} is not there{there} ({len(absent)} of {len(paths)} lack)")
+        there = beside(absent[0]) if len(paths) == 1 else ""  # for numbered files, similar names always exist
+        raise MissingFile(f"shards {shards!r}: {absent[0]} does not exist{there} ({len(absent)} of {len(paths)} are missing)")
     if packed := [path for path in paths if path.suffix != ".tar"]:
-        raise UserError(f"{packed[0]}: expected .tar: a compressed shard cannot be read from the middle; unpack it with gunzip")
+        raise UserError(f"{packed[0]}: expected .tar: a compressed shard does not support random access; unpack it with gunzip")
     return paths
 
 
 def matching(path: Path) -> list[Path]:
-    """The files that a path with a pattern or braces stands for.
+    """The files of a path with a pattern or braces.
 
-    As far as it is there it is taken as it is written, whatever characters it has; a pattern begins behind that.
+    The longest existing prefix is taken literally, whatever characters it has; the pattern starts after it.
     """
     parts = path.parts
     known = next(i for i in range(len(parts), -1, -1) if Path(*parts[:i]).exists())
@@ -185,7 +185,7 @@ def matching(path: Path) -> list[Path]:
         return [base]
     found: list[Path] = []
     for one in expand_urls(rest) if "{" in rest else [rest]:
-        # Brackets that match nothing as a set of characters are meant as they are.
+        # Brackets that match nothing as a set of characters are literal.
         names = glob.glob(one, root_dir=base, recursive=True) or glob.glob(one.replace("[", "[[]"), root_dir=base, recursive=True)
         found += sorted(base / name for name in names) if names or "*" in one or "?" in one else [base / one]
     return found

@@ -1,4 +1,4 @@
-"""Data sets for inpainting and super-resolution: any images, with masks or reductions that are made as they are read."""
+"""Data sets for inpainting and super-resolution: any images, with masks or low-resolution versions computed on the fly."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
@@ -20,15 +20,14 @@ Degradation = Literal["bicubic", "bsr", "bsr_light"]
 
 
 class WithTask(Dataset[Sample], ABC):
-    """Images to whose samples something random is added.
+    """Images whose samples are extended by random data.
 
-    In training, what is added is a function of (seed, place in the run's order, sample id), and the images vary as they do
-    by themselves. A sample that is asked for by its index alone always has the same, which depends on its id only: a
-    validation set is the same for every run, length and order.
+    In training, it is a function of (seed, position in the run's order, sample id), and the images are augmented as usual. For a sample
+    accessed by index only, it depends on its id only: a validation set is the same for every run, length and order.
 
     Args:
-        images: any data set whose samples have `image` and `id`; `--check` puts none where the files are missing.
-        seed: of what is added outside training.
+        images: any data set whose samples have `image` and `id`; None in `--check` if its files are missing.
+        seed: seed outside training.
     """
 
     purpose: str  # names the randomness
@@ -49,11 +48,11 @@ class WithTask(Dataset[Sample], ABC):
         return {**sample, **self.added(sample, generator(self.seed, self.purpose, "fixed", sample["id"]))}
 
     def kinds(self) -> Sequence[Hashable]:
-        """What the images are of: see `ldm.data.order.spread`."""
+        """Kinds of the images, see `ldm.data.order.spread`."""
         return kinds(self.images)
 
     def varied(self, index: int, seed: int, place: int) -> Sample:
-        """Sample `index` as it is at a place in the run's order."""
+        """Sample `index` at a position in the run's order."""
         images: Any = self.images
         sample = images.varied(index, seed, place) if hasattr(images, "varied") else images[index]
         return {**sample, **self.added(sample, generator(seed, self.purpose, place, sample["id"]))}
@@ -62,13 +61,13 @@ class WithTask(Dataset[Sample], ABC):
 class Inpainting(WithTask):
     """Images with masks (Sec. 4.5): adds `mask` `(1, H, W)`, 1 = to be filled, and `masked_image` `(C, H, W)`.
 
-    The hole of the masked image is -1 (black), because the original multiplies the image in [0, 1] by 1 - mask before it maps
-    it to [-1, 1]; the known pixels are those of the image, to the bit.
+    Inside the mask, the masked image is -1 (black), because the original multiplies the image in [0, 1] by 1 - mask before it maps
+    it to [-1, 1]; the known pixels are exactly those of the image.
 
     Args:
         images: any data set of images of at least 8x8 pixels.
         masks: "thin", "medium", "thick", "training" or "mixed" of LaMa's generator, or "box" or "half": `ldm.data.masks`.
-        seed: of the masks outside training.
+        seed: seed of the masks outside training.
 
     Raises:
         ValueError: an unknown kind of masks; from a sample, an image that is too small.
@@ -95,11 +94,11 @@ class SuperResolution(WithTask):
     """Images with low-resolution versions (Sec. 4.4): adds `low_res` `(C, H / factor, W / factor)` in [-1, 1].
 
     Args:
-        images: any data set of 8-bit images whose sides the factor divides.
-        factor: of the reduction.
+        images: any data set of 8-bit images whose sides are divisible by the factor.
+        factor: downsampling factor.
         degradation: "bicubic" (antialiased), or "bsr" or "bsr_light", the blind degradation of LDM-BSR in both strengths:
             `ldm.data.degrade`.
-        seed: of the blind degradation outside training.
+        seed: seed of the blind degradation outside training.
 
     Raises:
         ValueError: a factor below 2 or an unknown degradation; from a sample, an image whose sides the factor does not divide.

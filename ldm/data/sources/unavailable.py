@@ -1,4 +1,4 @@
-"""Data that a config names and nobody can open: never released, or not said."""
+"""Placeholder for data of a config that is not available: never released, or not specified."""
 
 from torch.utils.data import Dataset
 
@@ -7,11 +7,11 @@ from ldm.errors import MissingFile
 
 
 class Unavailable(Dataset[Sample]):
-    """Stands where data should; building it says what is missing.
+    """Placeholder for unavailable data; building it raises an error that says what is missing.
 
     Args:
         reason: what is missing, and what to do.
-        size: side of the images that it would give.
+        size: side of the images that it would have.
 
     Raises:
         MissingFile: always.

@@ -144,6 +144,6 @@ def _of_today(module: str, name: str) -> str:
 
 
 def write_state(path: Path, state: Mapping[str, Tensor], step: int) -> None:
-    """A checkpoint as their scripts load it: `state_dict` and `global_step`, whole or not at all."""
+    """Write a checkpoint as their scripts load it, `state_dict` and `global_step`, atomically."""
     content = {"state_dict": {name: value.contiguous() for name, value in state.items()}, "global_step": step}
     save_pickled(path, content)

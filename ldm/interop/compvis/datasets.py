@@ -87,7 +87,7 @@ def _custom(p: Parameters) -> Node:
 
 
 def _faces(p: Parameters, split_name: str) -> Node:
-    """taming's CelebA-HQ and FFHQ together, cut out at random where a crop is asked for."""
+    """taming's CelebA-HQ and FFHQ together, cropped at random if a crop is requested."""
     size, crop = int(p.require("size")), p.take("crop_size")
     p.expect("coord", False, None)
     p.take("keys")

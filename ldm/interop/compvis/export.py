@@ -173,7 +173,7 @@ def _tokens(node: Node) -> Node:
 def _clip(node: Node) -> Node:
     p = node["params"]
     if not p.get("stored"):
-        raise refuse("a text encoder that lies elsewhere (theirs is in the checkpoint: stored: true)")
+        raise refuse("a text encoder in another file (theirs is in the checkpoint: stored: true)")
     if p.get("layers") is not None or p.get("pad") is not None:
         raise refuse("a text encoder with layers or pad")
     made = _learned("FrozenCLIPEmbedder", {"version": p["source"], "max_length": p.get("length", 77)}, "caption", "crossattn")
@@ -190,7 +190,7 @@ def _label_map(node: Node) -> Node:
 def _image(node: Node) -> Node:
     p = node["params"]
     if p.get("fill"):
-        raise refuse(f"a {p['key']} whose hole is filled (theirs stays black)")
+        raise refuse(f"a {p['key']} whose masked region is filled (theirs stays black)")
     if p.get("encode"):
         if p.get("scaled", True):
             raise refuse("a condition through the first stage whose latent is scaled (scaled: false is theirs)")
@@ -217,7 +217,7 @@ def latent_diffusion(node: Node, objective: Node | None, ema: bool, size: int) -
 
     Args:
         node: of `LatentDiffusion`, with the plain node of its first stage.
-        objective: of `DiffusionObjective`; none is its defaults.
+        objective: arguments of `DiffusionObjective`; None means its defaults.
         ema: whether the checkpoint holds averages.
         size: of the latent in training.
     """

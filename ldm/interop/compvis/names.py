@@ -87,7 +87,7 @@ def _attention(module: nn.Module, ours: str, theirs: str) -> Iterator[Prefixes]:
 
 
 def _join(module: nn.Module, ours: str, theirs: str) -> Iterator[Prefixes]:
-    """The step between two levels: a residual block, or a convolution (which pooling lacks)."""
+    """The step between two levels: a residual block, or a convolution (pooling has none)."""
     if isinstance(module, ResBlock):
         yield from _below(ours + ".", theirs + ".", RES)
     else:

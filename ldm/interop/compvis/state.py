@@ -50,7 +50,7 @@ class Weights:
 
 
 def choose(tensors: Mapping[str, Tensor], raw: bool = False) -> dict[str, Tensor]:
-    """Plain names only, with the values below `raw.` in their place if asked for; without the loss."""
+    """Plain names only, optionally with the values below `raw.` in their place; without the loss."""
     plain = {name: value for name, value in tensors.items() if not name.startswith((RAW, LOSS, "objective."))}
     return plain | {name.removeprefix(RAW): value for name, value in tensors.items() if raw and name.startswith(RAW)}
 
@@ -120,7 +120,7 @@ def from_state(
         model: the architecture (on any device, the meta device too).
         state: theirs.
         source: for messages.
-        ema, log_variance: whether its config says that it holds averages, and learned log variances; none is not known.
+        ema, log_variance: whether its config says that it contains averages, and learned log variances; None means unknown.
 
     Raises:
         UserError: keys that are missing, or left over and not among those that are known to have no place here; a tensor of

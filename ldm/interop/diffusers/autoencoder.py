@@ -44,7 +44,7 @@ def write_autoencoder(node: Node, scale: float | None, sample_size: int | None) 
 
     Args:
         node: of the first stage, unwrapped.
-        scale: of the latents; none for a first stage alone.
+        scale: scale of latents; None for a first stage alone.
         sample_size: side of the images.
 
     Raises:

@@ -31,7 +31,7 @@ def write_conditioner(conditioner: Conditioner, node: Node, folder: Path, with_b
 
 
 def read_conditioner(folder: Path, index: Mapping[str, Any], extra_channels: int, context: bool) -> tuple[Node | None, dict[str, Tensor]]:
-    """Node and weights (bare names) of what conditions the model; none if nothing does.
+    """Node and weights (bare names) of the conditioner; None if there is none.
 
     Args:
         folder: of the whole model.
@@ -60,7 +60,7 @@ def read_conditioner(folder: Path, index: Mapping[str, Any], extra_channels: int
     if context or extra_channels:
         inlet = "tokens" if context else f"{extra_channels} further channels"
         raise MissingFile(
-            f"{folder / FILE}: not there, and nothing else says what the network's {inlet} are; expected the conditioner as this "
+            f"{folder / FILE}: missing, and nothing else says what the network's {inlet} are; expected the conditioner as this "
             f"project writes it, or bert/ of an LDMTextToImagePipeline"
         )
     return None, {}

@@ -1,4 +1,4 @@
-"""The files of a diffusers folder: JSON beside safetensors, each whole or not there."""
+"""The files of a diffusers folder: JSON beside safetensors, written atomically."""
 
 import json
 import struct
@@ -28,11 +28,11 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     """A JSON file that holds a mapping; `what` says in messages what it is for.
 
     Raises:
-        MissingFile: not there.
+        MissingFile: no such file.
         UserError: not JSON, or not a mapping.
     """
     if not path.is_file():
-        raise MissingFile(f"{path}: not there; expected {what}")
+        raise MissingFile(f"{path}: does not exist; expected {what}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -75,7 +75,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         pickled = sorted(file.name for file in path.parent.glob("*.bin"))
         instead = f"; {pickled[0]} is pickled, and pickles can run code: convert it" if pickled else ""
-        raise MissingFile(f"{path}: not there; expected the weights as safetensors{instead}")
+        raise MissingFile(f"{path}: does not exist; expected the weights as safetensors{instead}")
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, struct.error) as error:

@@ -9,7 +9,7 @@ from ldm.networks.unet import UNet
 TARGETS = {"ldm.networks.UNet": UNet}
 GROUPS = 32  # of every norm there; ours has fewer where 32 does not divide the channels
 OURS_ONLY = ("checkpointing", "heads_first")  # the second is undone where weights are renamed
-# (attends, residual join) -> block without and with context; none where there is no such block
+# (attends, residual join) -> block without and with context; None if there is no such block
 DOWN = {
     (False, False): ("DownBlock2D", "DownBlock2D"),
     (True, False): ("AttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -113,7 +113,7 @@ def _without_context(p: dict[str, Any], widths: list[int], attends: list[bool]) 
 
 
 def _head_channels(p: dict[str, Any], widths: list[int], attends: list[bool]) -> int | None:
-    """One width of heads for all levels; none means one head at every level."""
+    """One width of heads for all levels; None means one head at every level."""
     if p["head_channels"]:
         return int(p["head_channels"])
     if p["heads"] == 1:

@@ -7,7 +7,7 @@ from ldm.interop.diffusers.settings import Node, Settings
 from ldm.interop.diffusers.unet import GROUPS, OURS_ONLY
 
 PLAIN, CONDITIONED = "UNet2DModel", "UNet2DConditionModel"
-# block -> (attends, residual join); none where another setting decides
+# block -> (attends, residual join); None if another setting decides
 DOWN = {
     "DownBlock2D": (False, False),
     "AttnDownBlock2D": (True, None),

@@ -1,4 +1,4 @@
-"""Weights in and out under diffusers' names: numbers are moved, none is computed, so both directions are exact."""
+"""Convert weights to and from diffusers' names: values are moved, never computed, so both directions are exact."""
 
 import logging
 from collections.abc import Mapping

@@ -57,7 +57,7 @@ def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, 
         UserError: something that diffusers cannot express; says what and why.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is there already; expected a new or an empty folder")
+        raise UserError(f"{folder}: already exists; expected a new or an empty folder")
     if isinstance(model, FirstStage):
         _first_stage(model, unwrapped(node), None, size).write(folder)
         return []
@@ -126,7 +126,7 @@ def _write_text(model: LatentDiffusion, folder: Path) -> list[str]:
 
 
 def _pipeline(model: LatentDiffusion) -> str | None:
-    """The pipeline class that does with the parts what we do; none if there is none."""
+    """The pipeline class for these parts; None if there is none."""
     if isinstance(model.conditioner, Unconditional):
         return PLAIN
     if is_ldm_bert(model.conditioner) and model.first_stage.factor == TEXT_FACTOR:
