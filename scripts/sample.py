@@ -23,7 +23,7 @@ examples
   python scripts/sample.py logs/<run> --n 50000 --classes balanced --npz --outdir outputs/50k        on all GPUs
   python scripts/sample.py logs/<run> --from-file captions.txt --device cpu --processes 4            a caption per line
   python scripts/sample.py logs/<run> --from-file metadata.jsonl --device cuda:0,cuda:2              captions, labels, boxes, maps
-  python scripts/sample.py logs/<run> --height 512 --width 1024 --window 256       larger than trained, in windows
+  python scripts/sample.py logs/<run> --height 512 --width 1024 --window 256       larger than in training, in tiles
   python scripts/sample.py logs/<run> --init photo.jpg --strength 0.6              begin with a noised photograph
   python scripts/sample.py logs/<run> --height 512 --width 512 --guide small.png   samples that look like small.png when reduced
   python scripts/sample.py logs/<run> --classes 3 --classifier logs/<classifier run> --classifier-scale 10

@@ -15,12 +15,12 @@ Every image is enlarged by the factor that the model was trained for; what has t
 A result has the name of its image, below the folder that was named; as .png, with a number behind it where --n asks for several.
 Of a folder in which --outdir lies, the images in --outdir are left out: they are results.
 Images are read upright, as 8 bit, with white behind what is transparent, and keep their colour profile. Those of one size that
-follow one another are enlarged together, --batch at a time; with --window, one at a time, --batch windows of it.
+follow one another are enlarged together, --batch at a time; with --window, one at a time, --batch tiles of it.
 
 examples
   python scripts/superres.py logs/<run> small.png --steps 100
   python scripts/superres.py logs/<run> a.jpg b.jpg --n 3 --outdir outputs/large
-  python scripts/superres.py logs/<run> large.jpg --window 512 --batch 4          memory for a window at a time
+  python scripts/superres.py logs/<run> large.jpg --window 512 --batch 4          memory for a tile at a time
   python scripts/superres.py logs/<run> small.png --guide-scale 1 --guider l2     results that reduce to the input (App. C)
 """
 

@@ -81,4 +81,4 @@ def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str], error
         raise error
 
     assert run_script(main, []) == 2
-    assert capsys.readouterr().err == "error: out of memory: lower --batch, or where there is --window, sample in windows\n"
+    assert capsys.readouterr().err == "error: out of memory: lower --batch, or where there is --window, sample in tiles\n"

@@ -52,17 +52,15 @@ def test_large_images_go_in_windows_and_it_is_said(models: dict[str, Path], scri
         return tmp_path / out / shown, done.stdout
 
     by_itself, said = made("default")
-    assert (
-        "larger than the 16 pixels of training: in windows of 16 that overlap by 4 (--whole" in said and "in windows of 16" in caplog.text
-    )
+    assert "larger than the 16 pixels of training: in tiles of 16 that overlap by 4 (--whole" in said and "in tiles of 16" in caplog.text
     record = text_of(by_itself)
     assert (record["window"], record["overlap"]) == (16, 4)
     named, said = made("named", "--window", 16, "--overlap", 4)
     assert np.array_equal(pixels(named), pixels(by_itself)) and "--whole" not in said
     whole, said = made("whole", "--whole")
-    assert not np.array_equal(pixels(whole), pixels(by_itself)) and "windows" not in said and "window" not in text_of(whole)
+    assert not np.array_equal(pixels(whole), pixels(by_itself)) and "tiles" not in said and "window" not in text_of(whole)
     small, said = made("small", width=16, height=16)
-    assert "windows" not in said and "window" not in text_of(small)
+    assert "tiles" not in said and "window" not in text_of(small)
 
 
 def test_sizes_are_told_apart_in_one_command(models: dict[str, Path], script, tmp_path: Path) -> None:  # noqa: F811
@@ -75,7 +73,7 @@ def test_sizes_are_told_apart_in_one_command(models: dict[str, Path], script, tm
     assert alone.returncode == 0 and np.abs(pixels(tmp_path / "alone" / "0.png") - pixels(tmp_path / "out" / "0.png")).max() <= 1
     how_made([text_of(tmp_path / "out" / f"{i}.png") for i in range(3)], ["0", "1", "2"], "out")  # one set
     done = script("scripts/superres.py", models["superres"], tmp_path / "in", *FAST, "--whole", "--window", 16, "--outdir", tmp_path / "x")
-    assert done.returncode == 2 and "--whole is against windows" in done.stderr
+    assert done.returncode == 2 and "--whole disables tiles" in done.stderr
 
 
 def test_tiles_tell_how_many_are_done() -> None:

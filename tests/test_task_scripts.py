@@ -718,7 +718,7 @@ def test_layouts_are_not_cut_into_windows(models: dict[str, Path], script, tmp_p
     (tmp_path / "layout.json").write_text('{"boxes": [{"label": 3, "box": [0, 0, 1, 1]}]}')
     words = [tmp_path / "layout.json", "--H", 32, "--W", 32, "--n", 1, *FAST, "--outdir", tmp_path / "out"]
     done = script("scripts/layout2img.py", models["layout"], *words, "--window", 16)
-    assert done.returncode == 2 and "each window would show them all" in done.stderr, done.stderr
+    assert done.returncode == 2 and "each tile would show them all" in done.stderr, done.stderr
     done = script("scripts/layout2img.py", models["layout"], *words)
     assert done.returncode == 0 and Image.open(tmp_path / "out" / "00000.png").size == (32, 32), done.stderr
 

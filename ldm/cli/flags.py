@@ -83,7 +83,7 @@ def script_parser(description: str | None, examples: str, scale: float = 1.0) ->
         "--autoguide", metavar="MODEL", help="guide away from this smaller or earlier model of the same latents, by --scale (autoguidance)"
     )
     p.add_argument("--plms", action="store_const", const="plms", dest="sampler", help="the same as --sampler plms")
-    p.add_argument("--batch", type=int, default=16, help="images, or windows of them, at a time (default: 16)")
+    p.add_argument("--batch", type=int, default=16, help="images, or tiles of them, at a time (default: 16)")
     p.add_argument("--precision", default="fp32", help="fp32, bf16, fp16, auto: what the device multiplies fastest (default: fp32)")
     p.add_argument("--seed", type=seed, default=0, help="of the set of images: image i depends on (seed, i) alone (default: 0)")
     add_model_flags(parser)
@@ -109,19 +109,19 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_size_flags(p: argparse.ArgumentParser, default: str = "as trained", whole: bool = False) -> None:
-    """Height and width, and windows for sizes that memory cannot hold at once."""
+    """Height and width, and tiles for sizes that do not fit into memory."""
     p.add_argument("--height", "--H", type=pixels, help=f"of the images, in pixels (default: {default})")
     p.add_argument("--width", "--W", type=pixels, help=f"of the images, in pixels (default: {default})")
     add_window_flags(p, whole)
 
 
 def add_window_flags(p: argparse.ArgumentParser, whole: bool = True) -> None:
-    """Overlapping windows; with `whole`, `Job.at_size` takes them for large images by itself, and there is a flag against that."""
+    """Overlapping tiles; with `whole`, `Job.for_sizes` uses them for large images by default, and `--whole` disables that."""
     default = " (default: the size in training, for images that are larger)" if whole else ""
-    p.add_argument("--window", type=pixels, metavar="PIXELS", help=f"sample in overlapping windows of this side: little memory{default}")
+    p.add_argument("--window", type=pixels, metavar="PIXELS", help=f"sample in overlapping tiles of this side: little memory{default}")
     if whole:
-        p.add_argument("--whole", action="store_true", help="sample large images at once, not in windows: slower, and more memory")
-    p.add_argument("--overlap", type=pixels, metavar="PIXELS", help="of windows (default: half a window)")
+        p.add_argument("--whole", action="store_true", help="sample large images at once, not in tiles: slower, and more memory")
+    p.add_argument("--overlap", type=pixels, metavar="PIXELS", help="of tiles (default: half a tile)")
 
 
 def add_condition_flags(p: argparse.ArgumentParser, more: str = "") -> None:
@@ -196,5 +196,5 @@ def outcome(main: Callable[[list[str] | None], int], arguments: list[str] | None
         sys.stderr.write("stopped; what is written is whole\n")
         return 130
     except Exception as error:
-        sys.stderr.write(f"error: {unexpected(error, 'lower --batch, or where there is --window, sample in windows')}\n")
+        sys.stderr.write(f"error: {unexpected(error, 'lower --batch, or where there is --window, sample in tiles')}\n")
         return 2

@@ -13,7 +13,7 @@ from ldm.sampling.generate import SamplerSettings, sampler_named, takes_eta
 
 
 def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
-    """The model of the first argument, on the asked device."""
+    """The model of the first argument, on the requested device."""
     if flags.batch < 1:
         raise UserError(f"--batch {flags.batch}: expected at least 1")
     if flags.config is not None and not Path(flags.config).is_file():

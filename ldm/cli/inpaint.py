@@ -1,4 +1,4 @@
-"""What `scripts/inpaint.py` does: fill the holes of the images of a folder."""
+"""What `scripts/inpaint.py` does: fill the masked regions of the images of a folder."""
 
 import argparse
 import sys
@@ -71,14 +71,14 @@ def fill(job: Job, results: list[Result], pairs: list[Read], asked: list[Request
     """Results for images of one size, and generated masks."""
     flags, multiple = job.flags, job.model.size_multiple
     given = {place: pairs[place]() for place, _ in results}
-    # holes are mirrored like the images: what is to go would otherwise come back as known beside them
+    # masks are mirrored like the images: masked content would otherwise reappear as known beside them
     holes = {place: pad_to(torch.from_numpy(pair.hole).float()[None, None], multiple) for place, pair in given.items()}
     images = {place: pad_to(to_tensor(pair.image)[None], multiple) for place, pair in given.items()}
     hole, image = (torch.cat([found[place] for place, _ in results]) for found in (holes, images))
     if flags.known:
         steering = replace(steering, known=image, mask=hole)
     numbers = [number_of(result, job.flags.n) for result in results]
-    # the hole of the masked image is black, as the original makes it
+    # the masked image is black inside the mask, as in the original
     batch = together([asked[number % len(asked)] for number in numbers]) | {
         "mask": hole,
         "masked_image": torch.where(hole > 0, -1.0, image),

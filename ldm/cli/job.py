@@ -33,9 +33,9 @@ from ldm.system.progress import Steps
 
 Steer = Callable[[Batch], SamplingOptions]  # for the conditions of one batch
 log = logging.getLogger(__name__)
-UNKNOWN_SIZE = 256  # of images, in pixels, where the data of a model's config does not say it: the paper's
-UNKNOWN_WINDOW = 512  # the same, where larger images go in windows: one that most of the paper's models have seen
-OVERLAP = 0.25  # of windows that nobody asked for, as a share: a quarter of it is context, and half of a window would cost 3 times more
+UNKNOWN_SIZE = 256  # of images in pixels, if the config's data does not give it, as in the paper
+UNKNOWN_WINDOW = 512  # the same for tiles of larger images: a size on which most of the paper's models work
+OVERLAP = 0.25  # default overlap of automatic tiles, as a share: a quarter of it is context, and half a tile would cost 3 times more
 ALWAYS = (
     "seed",
     "precision",
@@ -115,11 +115,11 @@ class Job:
         return height, width
 
     def for_sizes(self, sizes: Sequence[tuple[int, int]]) -> "Job":
-        """This job for images of these heights and widths: in windows if one is larger than in training, unless the flags say otherwise."""
+        """This job for images of these heights and widths: in tiles if one is larger than in training, unless the flags say otherwise."""
         flags, unit = self.flags, self.model.size_multiple
         window = max(-(-self.trained_side() // unit), 2) * unit
         if flags.whole and (flags.window, flags.overlap) != (None, None):
-            raise UserError("--whole is against windows: leave out --window and --overlap")
+            raise UserError("--whole disables tiles: leave out --window and --overlap")
         chosen = flags.whole or flags.window is not None or flags.overlap is not None
         if chosen or max(map(max, sizes)) <= window or "boxes" in self.model.conditioner.reads:
             return self
@@ -127,38 +127,38 @@ class Job:
         return replace(self, flags=argparse.Namespace(**{**vars(flags), "window": window, "overlap": overlap, "by_itself": True}))
 
     def trained_side(self) -> int:
-        """Of the images in training, in pixels."""
+        """Side of the training images, in pixels."""
         return trained_size(self.loaded.config) or UNKNOWN_WINDOW
 
     def windows_at(self, size: tuple[int, int]) -> Tiles | None:
-        """The windows for images of a height and width; none for those that one window holds."""
+        """The tiles for images of a height and width; None if one tile is enough."""
         windows = self.windows()
         return None if windows is None or max(size) <= self.flags.window else windows
 
     def in_windows(self, sizes: Sequence[tuple[int, int]]) -> str:
-        """What the user should know of images that go in windows without having been asked for it."""
+        """Note for the user on images that are sampled in tiles automatically."""
         if not getattr(self.flags, "by_itself", False):
             return ""
         count = sum(max(size) > self.flags.window for size in sizes)
         text = (
             f"{count} of {len(sizes)} {'is' if count == 1 else 'are'} larger than the {self.trained_side()} pixels of training: "
-            f"in windows of {self.flags.window} that overlap by {self.flags.overlap} (--whole: at once, with more memory)"
+            f"in tiles of {self.flags.window} that overlap by {self.flags.overlap} (--whole: at once, with more memory)"
         )
         log.info("%s", text)  # now, for they take long, and with the result
         return f"; {text}"
 
     def windows(self) -> Tiles | None:
-        """What `--window` and `--overlap` ask for.
+        """The tiles of `--window` and `--overlap`.
 
         Raises:
-            UserError: sizes that the model cannot do.
+            UserError: sizes that the model does not support.
         """
         if self.flags.window is None:
             if self.flags.overlap is not None:
                 raise UserError("--overlap goes with --window")
             return None
-        if "boxes" in self.model.conditioner.reads:  # a window would be asked for the whole layout, all boxes at their places in it
-            raise UserError("--window: boxes are places in the whole image, and each window would show them all: leave it out")
+        if "boxes" in self.model.conditioner.reads:  # every tile would be conditioned on the whole layout
+            raise UserError("--window: boxes are positions in the whole image, and each tile would show them all: leave it out")
         f, unit = self.model.first_stage.factor, self.model.size_multiple
         if self.flags.window < 2 * unit and self.flags.overlap is None:
             raise UserError(f"--window {self.flags.window}: expected at least {2 * unit}, so that half of it can overlap")

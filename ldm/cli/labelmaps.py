@@ -1,4 +1,4 @@
-"""Label maps: PNGs of class indices, at the size that is asked for, and shown in colours."""
+"""Label maps: PNGs of class indices, at the requested size, and shown in colours."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def read_label_map(path: str, classes: int) -> np.ndarray:
 
 
 def asked_map(path: str, classes: int, height: int | None = None, width: int | None = None) -> Request:
-    """A label map as the condition of one image, at its own size or the one asked for (nearest neighbour).
+    """A label map as the condition of one image, at its own size or the requested one (nearest neighbour).
 
     Raises:
         MissingFile, UserError: as `read_label_map`, or a size below 1.

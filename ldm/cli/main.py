@@ -1,4 +1,4 @@
-"""From the words of the command line to the one thing that was asked for."""
+"""From the command line to the requested action."""
 
 import argparse
 import sys
@@ -65,7 +65,7 @@ def gpus(flags: argparse.Namespace) -> list[str]:
 
 
 def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int:
-    """Load the config, then do the one thing that was asked for. What is to be held until the end goes into `held`."""
+    """Load the config, then run the requested action. Resources to keep until the end are added to `held`."""
     if flags.json and not flags.check:
         raise UserError("--json goes with --check")
     if not (flags.resume or flags.base):

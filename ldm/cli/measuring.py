@@ -21,7 +21,7 @@ def wanted(flags: argparse.Namespace) -> list[str]:
     """The measures of `--metrics`.
 
     Raises:
-        UserError: an unknown one, one that lacks its reference, a flag out of its range, or a folder as --out.
+        UserError: an unknown one, one whose reference is missing, a flag out of its range, or a folder as --out.
     """
     names = [name.strip() for name in flags.metrics.split(",") if name.strip()]
     if unknown := [name for name in names if name not in METRICS]:
@@ -29,7 +29,7 @@ def wanted(flags: argparse.Namespace) -> list[str]:
     if not names:
         raise UserError(f"--metrics is empty; there are {', '.join(METRICS)}")
     if flags.reference is None and (lacking := [name for name in names if name not in ALONE]):
-        raise UserError(f"{lacking[0]} holds samples against a reference: name a folder, an .npz or a config behind the samples")
+        raise UserError(f"{lacking[0]} compares samples with a reference: name a folder, an .npz or a config behind the samples")
     least = {"n": 1, "batch": 1, "workers": 0, "groups": 0, "splits": 1, "k": 1, "kid_size": 2, "kid_subsets": 1, "neighbours": 1}
     for flag, value in ((flag, getattr(flags, flag)) for flag in least):
         if value is not None and value < least[flag]:
@@ -65,7 +65,7 @@ def devices(text: str) -> list[str]:
     """ "auto" or "cuda:0,cuda:1" -> names of devices, one process each.
 
     Raises:
-        UserError: one that is not there.
+        UserError: it is not available.
     """
     if text == "auto":
         return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [str(pick_device())]
@@ -152,7 +152,7 @@ def is_path(value: Any) -> bool:
 
 
 def refuse_generated(flags: argparse.Namespace, samples: Scan, reference: Scan | None) -> None:
-    """Too few samples, a reference that is not one, or another than was asked for.
+    """Too few samples, a reference that is not one, or another than requested.
 
     Raises:
         UserError: says which.

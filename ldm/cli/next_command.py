@@ -21,12 +21,12 @@ SOME = 4  # classes that are named
 
 
 def sampling_command(model: LatentDiffusion, run: Path, sample: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
-    """What to type next, none where no script gives what a model reads.
+    """The next command, None if no script can give what the model reads.
 
     Args:
         model: of the run.
         run: its folder; conditions that are files are written to `examples/` in it, out of the sample.
-        sample: of the data, with what the model reads; where it lacks something, a placeholder stands for it.
+        sample: of the data, with what the model reads; where something is missing, there is a placeholder.
         more: further flags.
     """
     reads = set(model.conditioner.reads)

@@ -1,4 +1,4 @@
-"""From flags to steering: starting images, image guides, classifier guidance."""
+"""From flags to sampling options: starting images, image guidance, classifier guidance."""
 
 import argparse
 import math
@@ -47,7 +47,7 @@ def steering_from_flags(job: Job, size: tuple[int, int], classifier: NoisyClassi
 
 
 def picture_of(job: Job, flag: str) -> Image.Image | None:
-    """The picture that a flag names, in the model's channels; none without the flag."""
+    """The picture that a flag names, in the model's channels; None without the flag."""
     path = getattr(job.flags, flag, None)
     return None if path is None else read_picture(path, job.model.first_stage.image_channels)
 
@@ -76,7 +76,7 @@ def image_guide(job: Job, target: Tensor, windows: Tiles | None = None) -> Guide
     """The guider of `--guider` and `--guide-scale` towards targets `(B or 1, C, h, w)`, to which samples are reduced.
 
     Raises:
-        MissingFile: LPIPS lacks its weights.
+        MissingFile: the weights of LPIPS are missing.
         UserError: a negative scale, or a target too small for LPIPS.
     """
     flags, model = job.flags, job.model

@@ -1,4 +1,4 @@
-"""Images with holes: pairs of files, or images with generated masks."""
+"""Images with masks: pairs of files, or images with generated masks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from ldm.rng import generator
 from ldm.system.image_files import is_picture
 
 SUFFIX = "_mask"  # of a mask's name
-HALF_WHITE = 128  # of 255: from here on a pixel belongs to the hole
+HALF_WHITE = 128  # of 255: from here on a pixel is inside the mask
 
 
 @dataclass
 class MaskedImage:
-    """An image and its hole, `(H, W)` bool; `note` names the files and their content."""
+    """An image and its mask, `(H, W)` bool; `note` names the files and their content."""
 
     name: str
     image: Image.Image
@@ -33,7 +33,7 @@ Read = Callable[[], MaskedImage]  # a folder may be larger than memory: pairs ar
 
 
 def pasted(pair: MaskedImage, sampled: Image.Image) -> Image.Image:
-    """The sampled pixels inside the hole, the given ones outside, at the given size."""
+    """The sampled pixels inside the mask, the given ones outside, at the given size."""
     known, new = np.asarray(pair.image), np.asarray(sampled)[: pair.image.height, : pair.image.width]
     hole = pair.hole if known.ndim == 2 else pair.hole[..., None]
     return Image.fromarray(np.where(hole, new, known))
@@ -56,7 +56,7 @@ def make_pair(path: Path, channels: int, kind: Kind, seed: int) -> MaskedImage:
     """One image and a generated mask.
 
     Raises:
-        UserError: an image that is too small for a hole.
+        UserError: an image that is too small for a mask.
     """
     picture = read_picture(path, channels)
     try:
@@ -105,7 +105,7 @@ def read_pair(name: str, image: Path, mask: Path, channels: int) -> MaskedImage:
     """One image and its mask.
 
     Raises:
-        UserError: sizes that differ, or a mask without a hole.
+        UserError: sizes that differ, or an empty mask.
     """
     picture, white = read_picture(image, channels), read_mask(mask)
     if white.shape != (picture.height, picture.width):

@@ -76,7 +76,7 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
 
 
 def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any] | None, like: Image.Image | None = None) -> None:
-    """A PNG that knows how it was made (text chunk "ldm"; none for what was not sampled), whole or not at all.
+    """A PNG that knows how it was made (text chunk "ldm"; none for what was not sampled), written atomically.
 
     In the colours of another picture if asked to.
 
@@ -92,7 +92,7 @@ def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any] 
 
 
 def colours(picture: Image.Image | None) -> bytes | None:
-    """The ICC profile that says which colours a picture's numbers mean; none where it is one of another mode (of a CMYK file)."""
+    """The ICC profile that says which colours a picture's numbers mean; None if it is one of another mode (of a CMYK file)."""
     profile = picture.info.get("icc_profile") if picture is not None else None
     return profile if profile and picture and profile[16:20] == {"L": b"GRAY", "RGB": b"RGB "}.get(picture.mode) else None
 
@@ -103,7 +103,7 @@ def _save_array(path: Path, x: Tensor) -> None:
 
 
 def settings_of(path: Path) -> Any:
-    """How a picture was made, none for a file that does not say so."""
+    """The settings stored in an image; None if there are none."""
     try:
         with open_image(path, ["PNG"]) as opened:
             return json.loads(opened.text["ldm"])  # type: ignore[attr-defined]

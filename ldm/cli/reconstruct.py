@@ -38,7 +38,7 @@ def reconstruct(flags: argparse.Namespace) -> int:
     settings |= {"seed": flags.seed} if flags.sample else {}
     outdir = Path(flags.outdir)
     if finished(outdir, images, settings):
-        sys.stdout.write(f"{len(images)} pairs are there already, in {outdir}\n")
+        sys.stdout.write(f"{len(images)} pairs already exist, in {outdir}\n")
         return 0
     beside = outdir / ".unfinished"  # a run that is killed leaves no set that is short
     shutil.rmtree(beside, ignore_errors=True)
@@ -58,7 +58,7 @@ def reconstruct(flags: argparse.Namespace) -> int:
 
 
 def finished(outdir: Path, images: Scan, settings: dict[str, object]) -> bool:
-    """Whether the very pairs are there already.
+    """Whether the same pairs already exist.
 
     Raises:
         UserError: others are; pairs of two runs would be measured as one set.

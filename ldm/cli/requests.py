@@ -151,7 +151,7 @@ def check_captions(model: LatentDiffusion, captions: Sequence[str], flag: str) -
     """Whether a model can read captions whole; says which are too long for it, and how much of them it reads.
 
     Raises:
-        UserError: no text, or words that a closed vocabulary lacks.
+        UserError: no text, or words that are not in a closed vocabulary.
     """
     part = part_reading(model, "caption")
     if broken := [text for text in captions if any("\ud800" <= letter <= "\udfff" for letter in text)]:  # bytes that are no UTF-8

@@ -1,7 +1,7 @@
 """A set of images: as many as asked, over the devices there are, and continued where a killed command stopped.
 
 Image i depends on the settings and i alone. Batches lie on a fixed grid (numbers 0 to B-1, B to 2B-1, ...) and are made as wholes,
-even where some of their images are there already, so that at an equal batch size a set has the same pixels however often it was
+even if some of their images already exist, so that at an equal batch size a set has the same pixels however often it was
 stopped and on however many devices of a kind it was made (on CPUs: with as many threads per process, else rounding may differ).
 """
 
@@ -143,7 +143,7 @@ def bytes_of(key: str, value: Any) -> bytes:
 
 
 def begin(images: ImageSet, job: Job, processes: int) -> set[int]:
-    """Settle what the folder holds from now on; returns the numbers of the images that are there.
+    """Settle what the folder holds from now on; returns the numbers of the existing images.
 
     Raises:
         UserError: it holds another set, or pictures of which it does not say how they were made.
@@ -208,7 +208,7 @@ def make_share(packed: bytes, firsts: Sequence[int], device: str, threads: int, 
 
 
 def finish(job: Job, plan: Plan, before: int) -> None:
-    """Hold the set against its count, and write what is made of all images.
+    """Check that the set is complete, and write what is computed from all images.
 
     Raises:
         UserError: images are missing, or cannot be read.

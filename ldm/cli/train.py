@@ -131,7 +131,7 @@ def record_base(folder: Path, flags: argparse.Namespace) -> None:
 
 
 def first_stage_of(module: Any, folder: Path, state: dict[str, Any] | None, flags: argparse.Namespace) -> dict[str, str] | None:
-    """The record of the frozen first stage, held against that of the run that is resumed."""
+    """The record of the frozen first stage, compared with that of the run that is resumed."""
     record = first_stage_record(module.stage(), folder)
     before = ((state or {}).get("first_stage") or {}).get("sha256")
     if record is not None and before not in (None, record["sha256"]) and not flags.allow_other_first_stage:

@@ -28,7 +28,7 @@ def typed_entries(words: Sequence[str], model: LatentDiffusion) -> list[dict[str
     """What `--condition` says, as entries of a batch; a key that is given several times is gone through in turn.
 
     Raises:
-        MissingFile: a .npy file that is not there.
+        MissingFile: a missing .npy file.
         UserError: a key that the model does not read, one that is missing, or a value of another kind.
     """
     keys, given = typed_keys(model), dict[str, list[Any]]()
@@ -63,7 +63,7 @@ def entry(name: str, key: Key, value: Any, where: str, folder: Path = Path()) ->
     """One value as an entry for one image: a number, a text or a tensor.
 
     Raises:
-        MissingFile, UserError: a file that is not there, or another kind of value than the model reads.
+        MissingFile, UserError: a missing file, or another kind of value than the model reads.
     """
     if key.dtype is str:
         return str(value)
@@ -79,7 +79,7 @@ def entry(name: str, key: Key, value: Any, where: str, folder: Path = Path()) ->
     if not key.shape and found.numel() == 1:
         found = found.reshape(())
     if not key.dtype.is_floating_point and not torch.equal(found, found.round()):
-        raise UserError(f"{where}: expected whole numbers")
+        raise UserError(f"{where}: expected integers")
     made = found.to(key.dtype)
     if wrong := key.problems(name, [made] if key.listed else made[None], "this model"):
         raise UserError(f"{where}: {wrong[0]}")

@@ -115,7 +115,7 @@ def test_pairs(script, sets, tmp_path: Path) -> None:
         (["--metrics", "clip"], 3, "CLIP ViT-B/16 is missing"),
         (["--extractor", "inception", "--weights", "nowhere.pth"], 3, "SHA-256 begins with 6726825d"),
         (["--device", "cuda:99"], 2, "device 'cuda:99' cannot be used"),
-        (["ALONE"], 2, "fid holds samples against a reference"),
+        (["ALONE"], 2, "fid compares samples with a reference"),
         (["NOWHERE"], 3, "nowhere: no such folder"),
         (["kid"], 2, "'kid' would change a config, and "),
         (["--workers", "-1"], 2, "--workers -1: expected at least 0"),
@@ -205,7 +205,7 @@ def test_reconstructions_for_the_r_fid(script, tmp_path: Path) -> None:
     assert told == {"posterior": "mode", "resize": "none", "crop": "none"}
     again = [tmp_path / "stage1.safetensors", reference, "--outdir", tmp_path / "out", "--device", "cpu"]
     done = script("scripts/reconstruct.py", *again)
-    assert done.returncode == 0 and "5 pairs are there already" in done.stdout and not (tmp_path / "out" / ".unfinished").exists()
+    assert done.returncode == 0 and "5 pairs already exist" in done.stdout and not (tmp_path / "out" / ".unfinished").exists()
     done = script("scripts/reconstruct.py", *again, "--n", 2)
     assert done.returncode == 2 and "two runs must not mix" in done.stderr
     done = script("scripts/reconstruct.py", tmp_path / "stage1.safetensors", reference, "--resize", 15, "--outdir", tmp_path / "odd")

@@ -99,7 +99,7 @@ def test_pairs_are_needed_where_the_name_says_so(subject: Subject) -> None:
             measure(subject, [name])
     alone = Subject(subject.samples, None, subject.options)
     assert measure(alone, ["is"])[0].value == measure(subject, ["is"])[0].value
-    with pytest.raises(UserError, match="holds samples against a reference"):
+    with pytest.raises(UserError, match="compares samples with a reference"):
         measure(alone, ["fid"])
 
 
