@@ -8,16 +8,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ldm.checkpoint.load import load_model, pick_device, pretrained
+from ldm.checkpoint.load import first_stage_source, frozen, load_model, pick_device
 from ldm.checkpoint.source import read_source, trained_size
-from ldm.cli.requests import Request, together
+from ldm.cli.requests import Request, check_captions, together
 from ldm.cli.typed import entry
-from ldm.config import AllowedTargets
+from ldm.config import AllowedTargets, trust_packages
 from ldm.data.images import to_image, to_tensor
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.model import LatentDiffusion
 from ldm.precision import sampling_context
+from ldm.ranges import integer, integers
 from ldm.sampling.generate import SamplerSettings, generate
 from ldm.sampling.options import SamplingOptions
 
@@ -52,17 +53,23 @@ class Autoencoder:
         return self._output(self.first_stage.decode(latents.to(self.device)), output)
 
     def _tensor(self, images: Pictures) -> Tensor:
+        channels = self.first_stage.image_channels
+        several = [images] if isinstance(images, Image.Image) else list(images)
+        if not several or (isinstance(images, Tensor) and (images.ndim != 4 or images.shape[1] != channels)):
+            got = tuple(images.shape) if isinstance(images, Tensor) else "none"
+            raise UserError(f"images must be (n, {channels}, H, W), got {got}")
         if isinstance(images, Tensor):
             return images.to(self.device)
-        mode = {1: "L", 3: "RGB"}.get(self.first_stage.image_channels)
+        mode = {1: "L", 3: "RGB"}.get(channels)
         if mode is None:
-            raise UserError(f"this model's images have {self.first_stage.image_channels} channels: give a tensor (n, C, H, W)")
-        several = [images] if isinstance(images, Image.Image) else list(images)
+            raise UserError(f"this model's images have {channels} channels: give a tensor (n, C, H, W)")
         if len({image.size for image in several}) > 1:
             raise UserError(f"images differ in size: {sorted({image.size for image in several})}")
         return torch.stack([to_tensor(image.convert(mode)) for image in several]).to(self.device)
 
     def _output(self, images: Tensor, output: str) -> list[Image.Image] | Tensor:
+        if output not in ("pil", "tensor"):
+            raise UserError(f"output {output!r} is unknown; there are pil, tensor")
         images = images.float().clamp(-1, 1)
         return images if output == "tensor" else [to_image(image) for image in images]
 
@@ -130,7 +137,15 @@ class Pipeline(Autoencoder):
         Raises:
             UserError: a condition that the model does not read or that is missing, or an unsupported setting.
         """
-        wanted = SamplerSettings(**{**self.settings.__dict__, **(settings or {})})
+        known = self.settings.__dict__
+        if unknown := [key for key in settings or {} if key not in known]:
+            raise UserError(f"settings: {unknown[0]!r} is unknown; there are {', '.join(known)}")
+        wanted = SamplerSettings(**{**known, **(settings or {})})
+        try:
+            integer(n=n, batch=batch)
+            integers(0, size=size)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         asked = self._conditions(n, prompt, label, conditions)
         parts = []
         for first in range(0, n, batch):
@@ -139,6 +154,7 @@ class Pipeline(Autoencoder):
             if negative is not None:
                 if "caption" not in here:
                     raise UserError("negative: this model reads no captions")
+                check_captions(self.model, [negative], "negative")
                 options = SamplingOptions(**{**(options or SamplingOptions()).__dict__, "negative": {"caption": [negative] * len(numbers)}})
             with sampling_context(precision, self.device):
                 parts.append(generate(self.model, here, numbers, size or self.size, wanted, seed, options).cpu())
@@ -155,29 +171,38 @@ class Pipeline(Autoencoder):
         if missing := [name for name in keys if name not in given]:
             raise UserError(f"this model reads {', '.join(missing)}: give {', '.join(f'{name}=...' for name in missing)}")
         values = {name: self._values(name, value) for name, value in given.items()}
+        check_captions(self.model, values.get("caption", []), "prompt")
         return [Request({name: several[i % len(several)] for name, several in values.items()}) for i in range(n)]
 
     def _values(self, name: str, value: Any) -> list[Any]:
         """The value given for a key, as a list of entries."""
         key = self.model.conditioner.keys[name]
+        if isinstance(value, Tensor) and value.ndim == len(key.shape) + 1 and key.dtype is not str:
+            value = list(value)
         single = not isinstance(value, list | tuple) or (key.shape != () and value and isinstance(value[0], int | float))
+        if not single and not value:
+            raise UserError(f"{'prompt' if name == 'caption' else name}: the list is empty")
         return [self._entry(name, one) for one in ([value] if single else value)]
 
     def _entry(self, name: str, value: Any) -> Any:
         if isinstance(value, Image.Image):
             return self._tensor(value)[0].cpu()
-        if isinstance(value, Tensor):
-            return value.cpu()
-        return entry(name, self.model.conditioner.keys[name], value, name)
+        key = self.model.conditioner.keys[name]
+        if not isinstance(value, Tensor):
+            return entry(name, key, value, name)
+        made = value.cpu()
+        if wrong := key.problems(name, [made] if key.listed else made[None], "this model"):
+            raise UserError(wrong[0])
+        return made
 
 
-def load(path: str | Path, device: str = "auto", trust: Sequence[str] = (), **options: Any) -> Pipeline | Autoencoder:
+def load(path: str | Path, device: str = "auto", trust: str | Sequence[str] = (), **options: Any) -> Pipeline | Autoencoder:
     """A model from a run folder, weights, a CompVis checkpoint or a diffusers folder.
 
     Args:
         path: path of the model.
         device: "auto", "cpu", "cuda", "mps", ...
-        trust: your own packages that its config may name.
+        trust: your own package, or several, that its config may name.
         options: arguments of `ldm.checkpoint.load.load_model`: first_stage, raw, config, tokenizer, ...
 
     Returns:
@@ -186,8 +211,9 @@ def load(path: str | Path, device: str = "auto", trust: Sequence[str] = (), **op
     Raises:
         MissingFile, UserError: with the file and what was expected.
     """
-    where = pick_device(device)
+    where, packages = pick_device(device), (trust,) if isinstance(trust, str) else tuple(trust)
+    trust_packages(packages, also=True)  # for the sampler that its config may name
     if not options and not read_source(str(path)).stage_two:
-        return Autoencoder(pretrained(str(path)), where)
-    loaded = load_model(str(path), trust=AllowedTargets(tuple(trust)), **options)
+        return Autoencoder(frozen(first_stage_source(str(path)), AllowedTargets(packages).for_model()), where)
+    loaded = load_model(str(path), trust=AllowedTargets(packages), **options)
     return Pipeline(loaded.model, loaded.config, where)

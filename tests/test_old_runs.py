@@ -52,6 +52,16 @@ def test_a_run_that_does_not_say_what_its_first_stage_was_finds_it_beside(runs: 
     assert main(["--resume", str(runs / "classifier"), "trainer.params.steps=5"]) == 0
 
 
+def test_a_run_without_its_first_stage_does_not_take_its_own_weights_for_it(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They have the name that the first stage's had."""
+    shutil.rmtree(runs / "kl")
+    monkeypatch.chdir("/")
+    assert main(["--resume", str(runs / "classifier"), "trainer.params.steps=5"]) == 3
+    assert "kl/checkpoints/step-4.safetensors: no such file" in capsys.readouterr().err
+
+
 def test_narrower_numbers_that_this_device_lacks_are_named(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The precision of such a run may say 32-true: what Muon computes in is its own."""
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")

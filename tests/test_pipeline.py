@@ -70,17 +70,45 @@ def test_encode_and_decode_are_inverse_as_far_as_the_first_stage_is(text) -> Non
         ({"prompt": "a", "hour": 3}, "hour: this model reads caption"),
         ({"prompt": "a", "settings": {"sampler": "dimm"}}, "dimm"),
         ({"prompt": "a", "size": (7, 7)}, "image size 7x7"),
+        ({"prompt": "a", "size": 16}, "size must be"),
+        ({"prompt": "a", "n": 0}, "n must be at least 1"),
+        ({"prompt": "a", "n": 1.5}, "n must be"),
+        ({"prompt": "a", "batch": 0}, "batch must be at least 1"),
+        ({"prompt": []}, "prompt: the list is empty"),
+        ({"prompt": torch.zeros(2)}, "must be text"),
+        ({"prompt": "a", "settings": {"step": 3}}, "settings: 'step' is unknown; there are sampler, steps"),
+        ({"prompt": "a", "output": "np"}, "output 'np' is unknown; there are pil, tensor"),
     ],
 )
 def test_what_cannot_be_is_one_line(text, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        text.sample(n=1, **options)
+        text.sample(**{"n": 1, **options})
+
+
+def test_a_word_that_a_closed_vocabulary_lacks_is_named() -> None:
+    words = TextTransformer(WordTokenizer(["red", "blue"]), 4, 8, 1, 2, 4, uncond_prob=0.1)
+    network = UNet(1, 1, 32, [1], 1, [1], heads=2, context_channels=8)
+    model = Pipeline(LatentDiffusion(IdentityFirstStage(1), network, cosine(), words, "v"), {}, torch.device("cpu"))
+    for captions in ({"prompt": "green"}, {"prompt": "red", "negative": "green"}):
+        with pytest.raises(UserError, match="vocabulary lacks green"):
+            model.sample(n=1, size=(8, 8), **captions)
+
+
+@pytest.mark.parametrize("images", [torch.zeros(2, 7, 16, 16), torch.zeros(1, 16, 16), []], ids=["channels", "3d", "none"])
+def test_images_that_the_first_stage_does_not_take_are_one_line(text, images) -> None:
+    with pytest.raises(UserError, match=r"images must be \(n, 3, H, W\)"):
+        text.encode(images)
 
 
 def test_classes_are_gone_through() -> None:
     model = ldm.load(RUNS / "class", device="cpu")
     assert len(model.sample(n=4, settings={"steps": 1})) == 4
     assert len(model.sample(n=2, label=1, settings={"steps": 1})) == 2
+    two = [model.sample(n=2, label=label, settings={"steps": 1}, output="tensor") for label in ([0, 1], torch.tensor([0, 1]))]
+    assert torch.equal(*two)
+    for wrong in (torch.tensor([0, 10**6]), torch.tensor([0.5])):
+        with pytest.raises(UserError, match="label"):
+            model.sample(n=2, label=wrong, settings={"steps": 1})
     with pytest.raises(UserError, match="label"):
         model.sample(n=1, label=10**6, settings={"steps": 1})
 

@@ -67,7 +67,11 @@ def find_first_stage(file: Path, record: Mapping[str, Any], node: Mapping[str, A
         raise MissingFile(f"{file}: its first stage is not recorded: give it with --first-stage")
     expected, first = str(record.get("sha256") or ""), None
     for path in _there(chain(_places(file, named, str(record.get("relative") or "")), _siblings(file, named))):
-        if not expected or _hash(path, node, trust) == expected:
+        beside = os.path.samefile(path.parent, file.parent)
+        found = _hash(path, node, trust) if expected or beside else ""
+        if beside and not found:
+            continue  # the run's own weights, which may have the name of its first stage's
+        if not expected or found == expected:
             return str(path)
         first = first or path
     if first is None:
@@ -161,6 +165,9 @@ def _hash(path: Path, node: Mapping[str, Any], trust: AllowedTargets | None) -> 
             architecture = (
                 build(named, (trust or AllowedTargets()).for_model(), "first_stage") if named and path.suffix in PICKLES else None
             )
-        return fingerprint(stage_of(read_source(str(path), stage=architecture)).weights.chosen())
+        source = stage_of(read_source(str(path), stage=architecture))
+        if source.config:
+            source.node  # noqa: B018  (an error for other models, such as classifiers)
+        return fingerprint(source.weights.chosen())
     except UserError:
         return ""

@@ -45,7 +45,7 @@ def numbered_lines(path: str) -> list[tuple[int, str]]:
 
 
 def read_rows(path: str) -> list[Row]:
-    """What a file says of each image: objects of a `.jsonl` or of a `.json` list, rows of a `metadata.csv`, else lines of text.
+    """What a file says of each image: objects of a `.jsonl` or of a `.json` list, rows of a `.csv`, else lines of text.
 
     Raises:
         MissingFile: nothing there.
@@ -57,8 +57,8 @@ def read_rows(path: str) -> list[Row]:
         rows = content if isinstance(content, list) else [content]
     elif path.endswith(".jsonl"):
         rows = [_object(line, f"--from-file {path}, line {i}") for i, line in numbered_lines(path)]
-    elif Path(path).name == METADATA[1] and Path(path).is_file():
-        rows = [_usable(row, f"--from-file {path}, line {i}") for i, row in rows_of(Path(path))]
+    elif path.lower().endswith(".csv") and Path(path).is_file():
+        rows = [_usable(row, f"--from-file {path}, line {i}") for i, row in rows_of(Path(path), images=False)]
     else:
         rows = list(read_lines(path))
     if not rows:

@@ -53,10 +53,15 @@ KINDS = {  # package -> dotted names of base classes, one of which its classes m
 _trusted: tuple[str, ...] = ()
 
 
-def trust_packages(names: Sequence[str]) -> None:
-    """Set the packages (`--trust`) whose functions may be named by plain settings (such as a sampler) in this process."""
+def trust_packages(names: Sequence[str], also: bool = False) -> None:
+    """Set the packages (`--trust`) whose functions may be named by plain settings (such as a sampler) in this process.
+
+    Args:
+        names: of the packages.
+        also: keep those that were set before.
+    """
     global _trusted
-    _trusted = tuple(names)
+    _trusted = (*(_trusted if also else ()), *names)
 
 
 def trusted_function(name: str) -> Callable[..., Any]:
@@ -102,7 +107,9 @@ class AllowedTargets:
         if any(part.startswith("_") for part in parts):
             raise ValueError(f"{target!r} is private")
         if self.only and not any(f"{target}.".startswith(f"{name}.") for name in (*self.only, *self.packages)):
-            raise ValueError(f"{target!r} is not needed for this: of a checkpoint's config, only {', '.join(self.only)} are built")
+            ours = any(parts[0] == package.split(".")[0] for package in ("ldm", *KINDS))
+            advice = "" if ours else f"; --trust {parts[0]} allows it"
+            raise ValueError(f"{target!r} is not needed for this: of a checkpoint's config, only {', '.join(self.only)} are built{advice}")
         for packages, resolve in ((self.packages, _anything), (("ldm",), _ours), (tuple(KINDS), _kind)):
             if any(target.startswith(package + ".") for package in packages):
                 return resolve(target, packages)

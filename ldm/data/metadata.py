@@ -83,15 +83,19 @@ def read_metadata(
     return records, broken
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
+def rows(path: Path, images: bool = True) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
     """Line numbers and content of the lines of a file: the cells of a .csv by column, else JSON objects.
+
+    Args:
+        path: path of the file.
+        images: whether a .csv must have a column `file_name`.
 
     Raises:
         UserError: not text, or not a table.
     """
     text = read_text(path)
     if path.suffix.lower() == ".csv":
-        yield from _cells(path, text)
+        yield from _cells(path, text, images)
         return
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -106,13 +110,13 @@ def _object(line: str) -> dict[str, Any] | BadLine:
     return row if isinstance(row, dict) else BadLine(f"expected an object, got {type(row).__name__}")
 
 
-def _cells(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
+def _cells(path: Path, text: str, images: bool) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     spaced = ", " in text.partition("\n")[0]  # as typed by hand; otherwise a space may be part of a name
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=spaced)
     try:
         table.fieldnames = head = [name.strip() for name in table.fieldnames or ()]
-        if "file_name" not in head:
+        if images and "file_name" not in head:
             raise UserError(f"{path}: no column 'file_name' in its first line, separated by commas (it has {', '.join(map(repr, head))})")
         for row in table:
             cells = [cell for value in row.values() for cell in (value if isinstance(value, list) else [value])]

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ldm
 import main as program
+from ldm.config import targets
+from ldm.errors import UserError
 
 HERE = Path(__file__).resolve().parent
+RUNS = HERE.parent / "fixtures" / "runs"
 CONFIG, PARTS = HERE / "sky.yaml", sorted((HERE / "mylab").glob("[a-z]*.py"))
 TRUST = ["--trust", "mylab"]
 
@@ -55,6 +59,24 @@ def test_without_trust_none_of_it_is_imported(capsys) -> None:
 def test_it_resumes(run_folder: Path) -> None:
     assert program.main(["--resume", str(run_folder), "trainer.params.steps=310", *TRUST]) == 0
     assert (run_folder / "checkpoints" / "step-310.ckpt").is_file()
+
+
+@pytest.mark.parametrize("trust", ["mylab", ["mylab"]], ids=["text", "list"])
+def test_it_loads_in_one_line_with_its_own_sampler(run_folder: Path, trust, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "_trusted", ())
+    model = ldm.load(run_folder, device="cpu", trust=trust)
+    assert model.settings.sampler == "mylab.sampler.midpoint"
+    ldm.load(RUNS / "class", device="cpu")  # takes nothing from the first
+    assert len(model.sample(n=2, hour=[0, 12])) == 2
+    with pytest.raises(UserError, match="'mylab.first_stage.Squares' is not needed for this.*; --trust mylab allows it"):
+        ldm.load(run_folder, device="cpu")
+
+
+def test_a_table_of_any_name_gives_its_conditions(run_folder: Path, script, tmp_path: Path) -> None:
+    (tmp_path / "hours.csv").write_text("hour\n0\n12\n")
+    done = script("scripts/sample.py", run_folder, "--from-file", tmp_path / "hours.csv", "--outdir", tmp_path / "out", *TRUST)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(Image.open(tmp_path / "out" / "00001.png").text["ldm"])["condition"] == {"hour": 12}
 
 
 def test_scripts_sample_by_its_own_condition(run_folder: Path, script, tmp_path: Path) -> None:
