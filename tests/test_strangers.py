@@ -170,7 +170,7 @@ ADDRESSES = ["sqlite:////tmp/x.db", "sqlite:///x.db", "http://server:5000", "htt
 @pytest.mark.parametrize("key", ["tracking_uri", "artifact_location", "run_name"])
 def test_servers_and_databases_of_a_stranger_are_refused_until_they_are_said(tmp_path: Path, key: str, address: str) -> None:
     folder, extra = tmp_path / "run", {"loggers": {"x": {"target": MLFLOW, "params": {key: address}}}}
-    with pytest.raises(UserError, match=f"loggers.x.params.{key}: '{address}' could lead out of the run folder.*say it as an override"):
+    with pytest.raises(UserError, match=f"loggers.x.params.{key}: '{address}' could lead out of the run folder.*pass it as an override"):
         kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())
     own = resumed(tmp_path, folder, extra, f"loggers.x.params.{key}={address}")
     assert kept_inside(own, folder, AllowedTargets())["loggers"]["x"]["params"][key] == address
