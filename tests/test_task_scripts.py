@@ -647,7 +647,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("sample", "label", ["--autoguide", "{worse}"], 2, "--autoguide works through guidance: give a --scale other than 1"),
     ("sample", "label", ["--autoguide", "nowhere", "--scale", 2], 3, "nowhere"),
     ("sample", "label", ["--autoguide", "{classifier}", "--scale", 2], 2, "holds a classifier, expected"),
-    ("sample", "label", ["--autoguide", "{other_process}", "--scale", 2], 2, "trained with another process than the model's"),
+    ("sample", "label", ["--autoguide", "{other_process}", "--scale", 2], 2, "trained with another process than the model"),
     ("sample", "label", ["--autoguide", "{scaled}", "--scale", 2], 2, "its latents have scale 0.5, 1, the model's 1"),
     ("sample", "label", ["--autoguide", "{five}", "--scale", 2], 2, "trained on another first stage's latents"),
     ("sample", "reads_nothing", ["--autoguide", "{label}", "--scale", 2], 2, "it reads label, the model no condition"),
@@ -729,7 +729,7 @@ def test_wrong_label_maps(models: dict[str, Path], script, tmp_path: Path) -> No
     Image.fromarray(np.zeros((16, 16), dtype=np.uint8)).save(tmp_path / "right.png")
     for words, message in (
         (["four.png"], "class 4, expected 0 to 3 (255: unlabelled)"),
-        (["odd.png"], "16x18 is no multiple"),
+        (["odd.png"], "16x18 is not a multiple"),
         (["right.png", "--height", "0"], "image size 0x16: expected at least 1"),
         (["odd.png", "right.png"], "differ in size (18x16, 16x16)"),
     ):

@@ -166,4 +166,4 @@ def test_a_process_that_waits_for_a_killed_one_says_so_and_ends(monkeypatch, cap
     assert said.startswith("error: step 5: another process of this run ended without a message")
     assert "; continue from step 4 with\n  python main.py --resume RUN\n" in said and said.count("error: ") == 1
     (incident,) = (tmp_path / "incidents.jsonl").read_text().splitlines()
-    assert json.loads(incident)["kind"] == "ended" and "without a word" in incident
+    assert json.loads(incident)["kind"] == "ended" and "without a message" in incident

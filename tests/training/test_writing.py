@@ -128,7 +128,7 @@ def test_what_is_beside_training_is_told_once_and_training_goes_on(tmp_path: Pat
     code, run = train(tmp_path, f"loggers.csv={{target: pytorch_lightning.loggers.CSVLogger, params: {{save_dir: {tmp_path}}}}}")
     told = capsys.readouterr().err
     assert code == 0 and "Traceback" not in told and "Exception in thread" not in told
-    warnings = sorted(what for kind, what in incidents(run) if kind == "warning" and "training goes on" in what)
+    warnings = sorted(what for kind, what in incidents(run) if kind == "warning" and "training continues" in what)
     assert len(warnings) == 4, warnings
     assert warnings[0].startswith("CSVLogger: OSError: [Errno 28]") and FULL in warnings[1] and "images/step-000002" in warnings[2]
     assert warnings[3].startswith("validation: KeyError: 'psnr' (") and "test_writing.py, line" in warnings[3]
