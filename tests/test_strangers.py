@@ -255,7 +255,7 @@ STATE: dict[str, Any] = {
     [
         ("step", "x", "'step' is a str"),
         ("model", [1], "'model' is a list"),
-        ("model", {"w": 5}, "'w' of its model is no tensor"),
+        ("model", {"w": 5}, "'w' of its model is not a tensor"),
         ("source", 5, "'source' is a int"),
         ("interval", 5, "'interval' is a int"),
         ("seconds", "x", "'seconds' is a str"),
