@@ -101,7 +101,7 @@ def test_other_sizes_than_in_training_and_impossible_ones() -> None:
     model = make()
     images = generate(model, {"label": torch.tensor([1])}, [0], (16, 32), SamplerSettings(steps=2))
     assert images.shape == (1, 3, 16, 32)
-    with pytest.raises(UserError, match="no multiple"):
+    with pytest.raises(UserError, match="not a multiple"):
         generate(model, {"label": torch.tensor([1])}, [0], (15, 32), SamplerSettings(steps=2))
     with pytest.raises(UserError, match="between 1 and 1000"):
         generate(model, {"label": torch.tensor([1])}, [0], (16, 16), SamplerSettings(steps=1001))

@@ -103,7 +103,7 @@ def test_other_right_flags(digits: Path, script, tmp_path: Path, more: list[str]
         (["--prompts", "a red circle"], 2, "this model reads label, not captions"),
         (["--device", "cuda:99"], 2, "device 'cuda:99' cannot be used"),
         (["--precision", "fp8"], 2, "precision 'fp8' is unknown"),
-        (["--height", "30"], 2, "no multiple"),
+        (["--height", "30"], 2, "not a multiple"),
         (["--height", "36"], 2, "not a multiple of 8, which this model needs"),
         (["--height", "0"], 2, "expected at least 1"),
         (["--classes", "\u00b2"], 2, "expected numbers like"),

@@ -679,7 +679,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("inpaint", "inpaint", ["--indir", "configs"], 3, "expected pairs x.png and x_mask.png"),
     ("inpaint", "unconditional", ["--indir", "configs"], 2, "--known inpaints with a model"),
     ("rescale_effect", "unconditional", ["--indir", "configs", "--size", 16], 3, "no folder with images"),
-    ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 17], 2, "no multiple"),
+    ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 17], 2, "not a multiple"),
     ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 0], 2, "--size 0 --large 0: expected at least 1"),
     ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 16, "--n", 0], 2, "--n 0"),
 ]
