@@ -8,7 +8,6 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from demos.run import load_run, runs_of, sample, setting, train
 from ldm.checkpoint.load import LoadedModel
@@ -16,7 +15,7 @@ from ldm.config import literal
 from ldm.data.sources.scenes import Scenes
 from ldm.evaluation.distances import frechet
 from ldm.evaluation.extractors import load_demo
-from ldm.evaluation.features import of_batch
+from ldm.evaluation.features import of_images
 from ldm.evaluation.scenes import share_right
 from ldm.system.files import write_text
 
@@ -64,12 +63,7 @@ class Bench:
         scenes = Scenes(2 * count, split="validation", seed=1)
         samples = [scenes[i] for i in range(2 * count)]
         self.size, self.captions = scenes.size, [one["caption"] for one in samples[:count]]
-        self.reference = self.features(torch.stack([one["image"] for one in samples[count:]]))
-
-    def features(self, images: Tensor) -> Tensor:
-        """Features `(N, d)` of images `(N, 3, H, W)` in [-1, 1], as 8-bit pictures."""
-        pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return torch.cat([of_batch(self.extractor, part, torch.device("cpu"))[self.extractor.features] for part in pixels.split(256)])
+        self.reference = of_images(self.extractor, torch.stack([one["image"] for one in samples[count:]]))
 
     def measure(self, loaded: LoadedModel, sampler: str, steps: int) -> dict[str, Any]:
         """Share right and Frechet distance over the sampling seeds: their means and standard deviations."""
@@ -78,7 +72,7 @@ class Bench:
         for seed in SEEDS:
             images = sample(replace(loaded, config=config), {"caption": self.captions}, len(self.captions), self.size, seed)
             right.append(share_right(images, self.captions)["all"])
-            distance.append(frechet(self.features(images), self.reference, few=True).value)
+            distance.append(frechet(of_images(self.extractor, images), self.reference, few=True).value)
         return {
             "sampler": sampler,
             "right": mean(right),

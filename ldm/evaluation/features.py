@@ -27,6 +27,12 @@ Features = dict[str, Tensor]  # by layer, (N, d) float32, a row per image that c
 
 
 @torch.no_grad()
+def of_images(extractor: Extractor, images: Tensor) -> Tensor:
+    """Features `(N, d)` of images `(N, 3, H, W)` in [-1, 1], as 8-bit pictures, on the CPU."""
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return torch.cat([of_batch(extractor, part, torch.device("cpu"))[extractor.features] for part in pixels.split(256)])
+
+
 def of_batch(extractor: Extractor, x: Tensor, device: torch.device) -> Features:
     """Features of `(B, 3, H, W)` uint8 on the CPU, in full float32."""
     with exact(device):

@@ -19,7 +19,7 @@ from ldm.data.grid import save_grid
 from ldm.data.sources.scenes import PLACED, Scenes
 from ldm.evaluation.distances import frechet
 from ldm.evaluation.extractors import load_demo
-from ldm.evaluation.features import of_batch
+from ldm.evaluation.features import of_images
 from ldm.evaluation.restoration import psnr
 from ldm.evaluation.scenes import share_right
 from ldm.precision import for_sampling
@@ -53,17 +53,11 @@ class Bench:
         self.outdir, self.samples = outdir, samples
         self.extractor = load_demo(outdir / "demo-extractor.safetensors")
 
-    def features(self, images: Tensor) -> Tensor:
-        """Features `(N, d)` of images `(N, 3, H, W)` in [-1, 1], as 8-bit pictures."""
-        pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        parts = [of_batch(self.extractor, part, torch.device("cpu"))[self.extractor.features] for part in pixels.split(256)]
-        return torch.cat(parts)
-
     @cached_property
     def reference(self) -> Tensor:
         """Features of the held-out scenes."""
         scenes = held_out(REFERENCE, REFERENCE_SEED)
-        return self.features(torch.stack([scenes[i]["image"] for i in range(REFERENCE)]))
+        return of_images(self.extractor, torch.stack([scenes[i]["image"] for i in range(REFERENCE)]))
 
     @cached_property
     def others(self) -> tuple[Tensor, list[str]]:
@@ -74,7 +68,7 @@ class Bench:
 
     def quality(self, images: Tensor, captions: list[str]) -> dict[str, Any]:
         """FD (demo features) with its standard error, and what the checker says."""
-        found = frechet(self.features(images), self.reference, GROUPS, few=True)
+        found = frechet(of_images(self.extractor, images), self.reference, GROUPS, few=True)
         shares = share_right(images, captions)
         return {
             "fd": found.value,
