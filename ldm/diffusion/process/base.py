@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm.diffusion.process.times import TimeDistribution, Uniform
-from ldm.ranges import number, positive
+from ldm.ranges import positive
 from ldm.rng import StepRNG
 
 Spacing = Callable[[int], Sequence[float]]  # number of steps -> times of a sampler in decreasing order, the final time included
@@ -149,11 +149,9 @@ class Process(nn.Module, ABC):
 
 
 class ContinuousProcess(Process):
-    """A process with real times, so that alpha and sigma have derivatives and the velocity is defined.
+    """A process with real times from 0 to `first`, so that alpha and sigma have derivatives and the velocity is defined.
 
     Args:
-        first: the noisiest time.
-        clean: the time of clean data.
         times: distribution of times in training; uniform if None.
         shift: shift of the sampling steps towards noise, for large images (Esser et al., 2024, Eq. 23); 1 disables it.
         time_scale: the time input of the network is `time_scale * t`.
@@ -163,24 +161,17 @@ class ContinuousProcess(Process):
         ValueError: numbers out of range, or `times` outside the process.
     """
 
+    first: float = 1.0
+    clean: float = 0.0
     ode_divides_by_alpha = False
     beyond_first = False  # whether training may use noisier times than sampling starts with
 
     def __init__(
-        self,
-        first: float = 1.0,
-        clean: float = 0.0,
-        times: TimeDistribution | None = None,
-        shift: float = 1.0,
-        time_scale: float = 1000.0,
-        time_reversed: bool = False,
+        self, times: TimeDistribution | None = None, shift: float = 1.0, time_scale: float = 1000.0, time_reversed: bool = False
     ) -> None:
         super().__init__()
-        number(first=first, clean=clean)
         positive(shift=shift, time_scale=time_scale)
-        if not clean < first:
-            raise ValueError(f"time grows with noise: clean must be less than first, got clean={clean}, first={first}")
-        self.first, self.clean, self.shift = float(first), float(clean), float(shift)
+        first, clean, self.shift = self.first, self.clean, float(shift)
         self.times = times if times is not None else Uniform(clean, first)
         least, most = self.times(torch.tensor([0.0, 1.0 - 1e-7], dtype=torch.float64, device="cpu")).tolist()
         if least < clean or (most > first and not self.beyond_first):

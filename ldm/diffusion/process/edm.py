@@ -34,7 +34,8 @@ class EDM(ContinuousProcess):
         positive(sigma_data=sigma_data, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
         if not sigma_min < sigma_max:
             raise ValueError(f"sigma_min must be less than sigma_max, got {sigma_min} and {sigma_max}")
-        super().__init__(first=sigma_max, times=times if times is not None else LogNormal())
+        self.first = float(sigma_max)
+        super().__init__(times if times is not None else LogNormal())
         self.sigma_data, self.sigma_min, self.rho = sigma_data, sigma_min, rho
 
     def path(self, t: Tensor) -> Level:
@@ -76,7 +77,9 @@ class VarianceExploding(ContinuousProcess):
     """
 
     def __init__(self, sigma_min: float = 0.02, sigma_max: float = 100.0) -> None:
-        super().__init__(first=sigma_max, times=LogUniform(sigma_min, sigma_max))
+        times = LogUniform(sigma_min, sigma_max)
+        self.first = float(sigma_max)
+        super().__init__(times)
         self.sigma_min = sigma_min
 
     def path(self, t: Tensor) -> Level:

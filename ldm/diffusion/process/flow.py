@@ -13,11 +13,6 @@ from ldm.ranges import positive
 class RectifiedFlow(ContinuousProcess):
     """alpha = 1 - t, sigma = t: straight lines from data to noise (Liu et al., 2023; Lipman et al., 2023). Arguments as in the base."""
 
-    def __init__(
-        self, times: TimeDistribution | None = None, shift: float = 1.0, time_scale: float = 1000.0, time_reversed: bool = False
-    ) -> None:
-        super().__init__(times=times, shift=shift, time_scale=time_scale, time_reversed=time_reversed)
-
     def path(self, t: Tensor) -> Level:
         one = torch.ones_like(t)
         return Level(1.0 - t, t, -one, one)
@@ -25,11 +20,6 @@ class RectifiedFlow(ContinuousProcess):
 
 class Trigonometric(ContinuousProcess):
     """alpha = cos(pi t / 2), sigma = sin(pi t / 2): variance is preserved (GVP; Albergo et al., 2023). Arguments as in the base."""
-
-    def __init__(
-        self, times: TimeDistribution | None = None, shift: float = 1.0, time_scale: float = 1000.0, time_reversed: bool = False
-    ) -> None:
-        super().__init__(times=times, shift=shift, time_scale=time_scale, time_reversed=time_reversed)
 
     def path(self, t: Tensor) -> Level:
         # cos(pi / 2) is not 0 in floating point; the sine of its complement is.
