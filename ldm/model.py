@@ -17,7 +17,7 @@ from ldm.diffusion.tiling import Tiles
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.networks.base import Network
-from ldm.ranges import finite
+from ldm.ranges import finite, share
 from ldm.rng import StepRNG
 
 
@@ -71,6 +71,7 @@ class LatentDiffusion(nn.Module):
         self._check_shapes()
 
     def _check_shapes(self) -> None:
+        share(uncond_prob=self.conditioner.uncond_prob)
         c, extra = self.first_stage.channels, self.conditioner.concat_channels
         if self.network.in_channels != c + extra:
             raise ValueError(
@@ -233,8 +234,13 @@ class LatentDiffusion(nn.Module):
             batch: "image" `(B, C, H, W)` in [-1, 1] and the keys that the conditioner reads.
             objective: L2 if None.
             random: step RNG; torch's global generator if None.
+
+        Raises:
+            ValueError: the batch lacks a key.
         """
         objective = objective if objective is not None else DiffusionObjective()
+        if missing := [key for key in ("image", *self.conditioner.keys) if key not in batch]:
+            raise ValueError(f"the batch has no {', '.join(missing)}; it has {', '.join(batch) or 'nothing'}")
         if random is None:
             seed = int(torch.randint(2**62, ()))
             random = StepRNG(seed, 0, [str(i) for i in range(len(batch["image"]))])

@@ -140,6 +140,11 @@ def test_the_loss_of_a_model_trains_it_in_a_loop_of_ones_own(text) -> None:
     assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
 
 
+def test_a_batch_without_what_the_model_reads_is_named(text) -> None:
+    with pytest.raises(ValueError, match="the batch has no caption; it has image"):
+        text.model.loss({"image": torch.zeros(1, text.first_stage.image_channels, *text.size)})
+
+
 def test_importing_models_and_samplers_imports_no_more_than_torch() -> None:
     modules = "ldm.model, ldm.sampling.generate, ldm.networks, ldm.diffusion.sampling, ldm.first_stage, ldm.conditioning, ldm.pipeline"
     code = (

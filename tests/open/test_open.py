@@ -47,6 +47,8 @@ def test_the_check_knows_what_does_not_fit(capsys) -> None:
     wrong = "model.params.model.params.conditioner.params.width=4"
     assert program.main(["--base", str(CONFIG), "--check", *TRUST, wrong]) == 2
     assert "network.vector_channels is 8, but the conditioner gives 4" in capsys.readouterr().out
+    assert program.main(["--base", str(CONFIG), "--check", *TRUST, "model.params.model.params.conditioner.params.uncond_prob=2"]) == 2
+    assert "uncond_prob must be a number from 0 to 1" in capsys.readouterr().out
     assert program.main(["--base", str(CONFIG), "--check", *TRUST, "sampling.sampler=plms"]) == 2
     assert "plms" in capsys.readouterr().out
 
