@@ -184,6 +184,10 @@ def _ours(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> L
     if not isinstance(metadata.get("config"), dict):
         raise UserError(f"{path}: no config of this project in its header; expected {KINDS}")
     config = require_shape(metadata["config"], str(path))
+    for part in nodes_of(config.get("model"), ("ldm.conditioning.BertTokenizer",)):  # of a published folder, which has its vocabulary
+        params = part.get("params")
+        if isinstance(params, dict) and isinstance(params.get("source"), str) and (path.parent / params["source"] / "vocab.txt").is_file():
+            params["source"] = str(path.parent / params["source"])
     step, ema, trained_with = metadata.get("step", -1), metadata.get("ema") or {}, metadata.get("first_stage") or {}
     for key, value, kind in (("step", step, int), ("ema", ema, dict), ("first_stage", trained_with, dict)):
         if not isinstance(value, kind):

@@ -28,6 +28,7 @@ from torch import Tensor
 from ldm.errors import MissingFile, UserError, WriteError
 
 DAY = 86400.0  # seconds
+WEIGHTS = "model.safetensors"  # in a published folder
 COPIED = 1 << 29  # bytes: enough for the weights of a first stage
 STATE: dict[str, tuple[type, ...]] = {  # required and optional keys of a full training state
     **dict.fromkeys(("step", "seed"), (int,)),
@@ -374,7 +375,7 @@ def followed(path: Path) -> Path:
 
 
 def newest_weights(path: Path) -> Path:
-    """The weights of a run folder, or the file itself.
+    """The weights of a run folder or of a published one, or the file itself.
 
     Raises:
         MissingFile: no such file; the message says what was expected.
@@ -386,6 +387,8 @@ def newest_weights(path: Path) -> Path:
     found = sorted((path / "checkpoints").glob("step-*.safetensors"), key=step_of)
     last = step_of(followed(path / "checkpoints" / "last"))
     found = [file for file in found if step_of(file) == last] or found
+    if not found and (path / WEIGHTS).is_file():
+        return path / WEIGHTS
     if not found:
         raise MissingFile(f"{path}: a folder without checkpoints/step-*.safetensors; expected a run folder or a weights file")
     return found[-1]
