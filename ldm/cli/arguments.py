@@ -3,6 +3,7 @@
 import argparse
 
 from ldm.config.overrides import home
+from ldm.system.shell import as_installed, program_name
 
 DESCRIPTION = "Train a latent diffusion model from YAML, or check a config before any device starts."
 EXAMPLES = """
@@ -29,7 +30,11 @@ LOGS = "logs"
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
-        description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=program_name(),
+        description=DESCRIPTION,
+        epilog=as_installed(EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     p.add_argument("-b", "--base", nargs="+", type=home, action="extend", default=[], metavar="YAML", help="configs, merged left to right")
     p.add_argument("-t", "--train", action="store_true", help="train")

@@ -11,6 +11,7 @@ from ldm.cli.numbers import integer, number, pixels, seed
 from ldm.config import allow_environment
 from ldm.config.overrides import home
 from ldm.errors import UserError, unexpected
+from ldm.system.shell import as_installed, program_name
 from ldm.system.signals import interrupting
 from ldm.system.terminal import flushed, log_to_terminal, spelled_output
 from ldm.system.threads import choose_waiting
@@ -22,7 +23,13 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line; the usage, a screen long here, is left to --help, which keeps the lines of its texts."""
 
     def __init__(self, description: str | None, epilog: str | None = None) -> None:
-        super().__init__(description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        super().__init__(
+            prog=program_name(),
+            description=as_installed(description or ""),
+            epilog=as_installed(epilog or ""),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
         self.register("type", int, integer())
         self.register("type", float, number)
         self.add_argument("--allow-env", action="append", default=[], metavar="NAME", help="let configs read this environment variable")
@@ -187,7 +194,7 @@ def outcome(main: Callable[[list[str] | None], int], arguments: list[str] | None
         with interrupting(), spelled_output():
             return main(arguments)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {as_installed(str(error))}\n")
         return error.exit_code
     except OSError as error:  # no permission, disk full, a file where a folder should be
         sys.stderr.write(f"error: {error}\n")

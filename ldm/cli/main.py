@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ldm.cli.arguments import LOGS, gpu_list, parser
 from ldm.errors import UserError, unexpected
+from ldm.system.shell import as_installed
 from ldm.system.signals import interrupting
 from ldm.system.terminal import flushed, log_to_terminal, spelled_output
 from ldm.system.threads import choose_waiting
@@ -15,17 +16,18 @@ FIRST_STAGE = "model.params.model.params.first_stage.params.checkpoint"
 CLASSIFIERS_FIRST_STAGE = "model.params.first_stage.params.checkpoint"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+def main(arguments: list[str] | None = None, default: str | None = None) -> int:
+    """Run the command line; returns the exit code. `default` is the action without --check, --print-config and --resume."""
     choose_waiting()  # before anything imports torch, which waits until the words make sense
-    return flushed(outcome(arguments))
+    return flushed(outcome(arguments, default))
 
 
-def outcome(arguments: list[str] | None) -> int:
+def outcome(arguments: list[str] | None, default: str | None = None) -> int:
     """The exit code of a command line, with one line for what went wrong."""
     log_to_terminal()
     words = sys.argv[1:] if arguments is None else arguments
     flags = parser().parse_intermixed_args(words)
+    flags.train |= default == "train" and not (flags.check or flags.print_config or flags.resume)
     # `--base a.yaml key=value`: what follows --base is only a file if it does not look like an override.
     overrides = [w for w in flags.base if "=" in w and not Path(w).is_file()] + flags.overrides
     flags.base = [w for w in flags.base if w not in overrides]
@@ -36,7 +38,7 @@ def outcome(arguments: list[str] | None) -> int:
         with interrupting(), spelled_output(), ExitStack() as held:
             return run(flags, overrides, held)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {as_installed(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt as error:
         sys.stderr.write(f"{str(error) or 'stopped'}\n")

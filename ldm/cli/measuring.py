@@ -13,6 +13,7 @@ from ldm.evaluation.comparison import Options
 from ldm.evaluation.images import DataOfConfig, EvaluationSet, FolderSet, NpzSet, Prepare
 from ldm.evaluation.measures import ALONE, METRICS
 from ldm.evaluation.scan import Scan
+from ldm.system.shipped import config_file
 
 DRAWN = ("images", "examples")  # folders in a run folder
 
@@ -79,7 +80,7 @@ def open_images(path: str, flags: argparse.Namespace, prepare: Prepare, what: st
         MissingFile: nothing there.
         UserError: something else is.
     """
-    place = Path(path)
+    place = config_file(Path(path))
     if is_run(place) or (place.name in DRAWN and is_run(place.parent)):
         place = of_run(place, flags, what)
         path = str(place)

@@ -14,7 +14,8 @@ from ldm.config import AllowedTargets, Config, build, literal, load
 from ldm.config.load import read
 from ldm.errors import UserError
 from ldm.interop.compvis import FOREIGN
-from ldm.system.shell import ROOT, as_argument, command, quoted
+from ldm.system.shell import as_argument, as_installed, command, quoted
+from ldm.system.shipped import INSTALLED, ROOT, config_file
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule
 from ldm.training.resuming import at, differences
 
@@ -37,7 +38,8 @@ def farewell(folder: Path, module: Any, data: DataModule, config: Config, flags:
     where = f"done. Weights: {folder}/checkpoints, pictures: {folder}/images, numbers: {folder}/metrics.csv"
     if isinstance(module, ClassifierTraining):
         return (
-            f"{where}\nguide the model of its first stage with it; in scripts/sample.py:\n  {quoted('--classifier', as_argument(folder))}"
+            f"{where}\nguide the model of its first stage with it; in {as_installed('scripts/sample.py')}:\n"
+            f"  {quoted('--classifier', as_argument(folder))}"
         )
     if isinstance(module, AutoencoderTraining):
         return f"{where}\nnext, stage two on it:\n  {stage_two_command(folder, config, flags, overrides)}"
@@ -70,7 +72,7 @@ def stage_two_command(folder: Path, config: Config, flags: argparse.Namespace, o
     typed = overrides if flags.base else typed_before(folder, config)
     words += [word for word in typed if same_data(word, config.data, theirs)]
     words += other_stage(config.data, theirs, AllowedTargets(tuple(flags.trust)))
-    base = following.relative_to(ROOT) if Path.cwd() == ROOT else following
+    base = following.relative_to(ROOT) if INSTALLED or Path.cwd() == ROOT else following
     place = Path(flags.logdir) if flags.base else folder.parent
     logs = [] if place == Path("logs") else ["--logdir", as_argument(place)]
     return command("main.py", "--base", base, "--train", *logs, *kept(flags, "trust"), *words)
@@ -79,7 +81,9 @@ def stage_two_command(folder: Path, config: Config, flags: argparse.Namespace, o
 def bases_of(folder: Path, flags: argparse.Namespace) -> list[Path]:
     """The configs of a run; of one that was resumed, the shipped one that its folder has its name from."""
     name = folder.resolve().name.partition("_")[2]
-    return [Path(base) for base in flags.base] or [file for file in sorted((ROOT / "configs").rglob("*.yaml")) if file.stem == name]
+    return [config_file(Path(base)) for base in flags.base] or [
+        file for file in sorted((ROOT / "configs").rglob("*.yaml")) if file.stem == name
+    ]
 
 
 def typed_before(folder: Path, config: Config) -> list[str]:

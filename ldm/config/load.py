@@ -17,6 +17,7 @@ from ldm.config.renamed import renamed, renamed_path, renamed_references
 from ldm.config.targets import AllowedTargets
 from ldm.config.yaml_text import parse
 from ldm.errors import UserError
+from ldm.system.shipped import config_file
 
 Path_ = tuple[str, ...]
 
@@ -111,7 +112,7 @@ def _loaded(
         sources.clear()
 
     for file in files:
-        for content, source in _with_bases(Path(file), ()):
+        for content, source in _with_bases(config_file(Path(file)), ()):
             if foreign is not None and foreign.recognises(content):
                 _merge(theirs, content, source, {}, ())
                 sources.append(source)
