@@ -15,9 +15,9 @@ from demos.text import measure_text
 from ldm.checkpoint.load import LoadedModel
 from ldm.data.batch import collate
 from ldm.data.sources.scenes import PLACED, Scenes
-from ldm.evaluation.agreement import everything_found, found_map, layout_iou, object_agreement, pixel_agreement
 from ldm.evaluation.draw import sheet
-from ldm.evaluation.scenes import share_right
+from ldm.evaluation.scene_conditions import found_map, layout_iou, object_agreement, pixel_agreement
+from ldm.evaluation.scenes import find_all, share_right
 from ldm.system.files import save_png
 
 SHOWN = 24
@@ -90,7 +90,7 @@ def measure_layout(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
     images = sample(loaded, batch, count, scenes.size, seed=0)
 
     def overlaps(images: Tensor, order: Tensor, by_class: bool = True) -> Tensor:
-        every = everything_found(images)
+        every = find_all(images)
         return torch.tensor(
             [layout_iou(batch["boxes"][j], batch["box_labels"][j], found, by_class) for found, j in zip(every, order.tolist(), strict=True)]
         )
@@ -120,7 +120,7 @@ def measure_semantic(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
     images = sample(loaded, batch, count, scenes.size, seed=0)
 
     def maps(images: Tensor) -> Tensor:
-        return torch.stack([found_map(found, tuple(asked.shape[1:])) for found in everything_found(images)])
+        return torch.stack([found_map(found, tuple(asked.shape[1:])) for found in find_all(images)])
 
     found, other = maps(images), asked[against_another(count)]
     agreement = pixel_agreement(asked, found)

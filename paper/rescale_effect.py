@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,8 +18,8 @@ from ldm.cli.pictures import cover, read_picture
 from ldm.data.grid import save_grid
 from ldm.data.images import to_tensor
 from ldm.data.listing import Listing
+from ldm.diffusion.process import DiscreteProcess, Process
 from ldm.errors import MissingFile, UserError
-from ldm.evaluation.signal import coarse_variance, share_before
 from ldm.model import LatentDiffusion
 from ldm.rng import generator, normal
 from ldm.system.files import write_text
@@ -88,6 +89,26 @@ def numbers(model: LatentDiffusion, z: Tensor, block: int) -> list[dict[str, Any
             {"latents": name, "variance": float(latents.var()), "coarse": coarse, "share_before": share_before(model.process, coarse)}
         )
     return rows
+
+
+def coarse_variance(z: Tensor, block: int) -> float:
+    """Variance of the content of latents `(B, c, h, w)` at the scale of `block` cells, in units of the noise at that scale.
+
+    Averaging over block x block cells divides the variance of white noise by block^2, and that of coarse content hardly at
+    all: so the larger the image, the earlier its layout stands out of the noise. A block of 1 gives Var(z).
+    """
+    coarse = F.avg_pool2d(z.float(), block) if block > 1 else z.float()
+    return float(coarse.var()) * block**2
+
+
+def share_before(process: Process, variance: float) -> float:
+    """Share of the reverse process, counted from pure noise, that is over when the signal alpha_t^2 Var(z) begins to outweigh the noise.
+
+    0: content is visible from the first step on; 1: it never is.
+    """
+    steps = process.T if isinstance(process, DiscreteProcess) else 1000
+    levels = (process.at(t, torch.zeros(1, 1)) for t in process.spacings()["uniform"](steps)[:-1])
+    return sum(float(level.alpha**2 * variance) < float(level.sigma**2) for level in levels) / steps
 
 
 @torch.no_grad()

@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_intermixed_args(arguments)
     from ldm.cli.measuring import open_images, options_from_flags, refuse_generated, wanted
-    from ldm.evaluation.comparison import Subject
+    from ldm.evaluation.context import Context
     from ldm.evaluation.images import Prepare
     from ldm.evaluation.measures import measure
     from ldm.evaluation.record import write_records
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
             open_images(flags.reference, flags, Prepare(flags.resize, flags.filter, flags.crop_first), "REFERENCE"), flags.workers
         )
     refuse_generated(flags, samples, reference)
-    records = measure(Subject(samples, reference, options), names, keep=lambda some: write_records(Path(flags.out), some))
+    records = measure(Context(samples, reference, options), names, keep=lambda some: write_records(Path(flags.out), some))
     sys.stdout.writelines(f"{record}\n" for record in records)
     for note in dict.fromkeys(note for record in records for note in record.notes):
         sys.stdout.write(f"note: {note}\n")

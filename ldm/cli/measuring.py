@@ -9,9 +9,9 @@ import torch
 from ldm.checkpoint.load import pick_device
 from ldm.config import AllowedTargets
 from ldm.errors import MissingFile, UserError
-from ldm.evaluation.comparison import Options
+from ldm.evaluation.context import Options
 from ldm.evaluation.images import DataOfConfig, EvaluationSet, FolderSet, NpzSet, Prepare
-from ldm.evaluation.measures import ALONE, METRICS
+from ldm.evaluation.measures import METRICS
 from ldm.evaluation.scan import Scan
 from ldm.system.shipped import config_file
 
@@ -29,7 +29,7 @@ def wanted(flags: argparse.Namespace) -> list[str]:
         raise UserError(f"--metrics {unknown[0]!r} is unknown; there are {', '.join(METRICS)}")
     if not names:
         raise UserError(f"--metrics is empty; there are {', '.join(METRICS)}")
-    if flags.reference is None and (lacking := [name for name in names if name not in ALONE]):
+    if flags.reference is None and (lacking := [name for name in names if METRICS[name].reference]):
         raise UserError(f"{lacking[0]} compares samples with a reference: name a folder, an .npz or a config behind the samples")
     least = {"n": 1, "batch": 1, "workers": 0, "groups": 0, "splits": 1, "k": 1, "kid_size": 2, "kid_subsets": 1, "neighbours": 1}
     for flag, value in ((flag, getattr(flags, flag)) for flag in least):

@@ -1,7 +1,7 @@
-"""Distances between two sets of features, and what a set of logits says about itself: torch-fidelity's functions, in float64.
+"""Distances between two sets of features, and the Inception Score of a set of logits: torch-fidelity's functions, in float64.
 
-torch-fidelity keeps features in float32, where the mean over many images and the sums of kernels lose digits; its functions do
-the same in float64 when they are given float64.
+torch-fidelity keeps features in float32, where the mean over many images and the sums of kernels lose digits; its functions
+compute in float64 when they are given float64.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ PER_SPLIT = 100  # images that a split of the Inception Score needs: it can neve
 
 @dataclass(frozen=True)
 class Value:
-    """A number, how far it spreads, what the spread is, and what the number depends on beside the features."""
+    """A number, its spread, which kind of spread it is, and what the number depends on beside the images."""
 
     value: float
     spread: float | None = None
@@ -32,15 +32,21 @@ class Value:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
+def mean_of(values: Tensor, over: str = "images", standard_error: bool = False, **parameters: Any) -> Value:
+    """Mean of one number per image `(N,)` float64; its spread is their standard deviation or the standard error of the mean."""
+    spread = None if len(values) < 2 else float(values.std()) / (len(values) ** 0.5 if standard_error else 1)
+    return Value(float(values.mean()), spread, f"standard {'error' if standard_error else 'deviation'} over {over}", parameters)
+
+
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Frechet distance between two sets of features `(N, d)` and `(M, d)`, as normal distributions, in float64; 0 at least."""
-    return between(statistics(a), statistics(b))
+    """Frechet distance between two sets of features `(N, d)` and `(M, d)`, as normal distributions, in float64; at least 0."""
+    return frechet_of(statistics(a), statistics(b))
 
 
 def statistics(features: Tensor, rows: int = 1 << 14) -> dict[str, np.ndarray]:
     """Mean and covariance (over N - 1) of features `(N, d)`, in float64.
 
-    By blocks of rows: torch-fidelity's takes several copies of everything, which a reference of a million images has no memory for.
+    By blocks of rows: torch-fidelity's takes several copies of all features, too much memory for a reference of a million images.
     """
     blocks = features.detach().cpu().split(rows)
     mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(features)
@@ -51,18 +57,18 @@ def statistics(features: Tensor, rows: int = 1 << 14) -> dict[str, np.ndarray]:
     return {"mu": mean.numpy(), "sigma": (products / (len(features) - 1)).numpy()}
 
 
-def between(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
+def frechet_of(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:
     """Frechet distance between two statistics; rounding below 0 counts as 0."""
     return max(float(fid_statistics_to_metric(a, b, verbose=False)[KEY_METRIC_FID]), 0.0)
 
 
-def left_out_in_turn(measure: Callable[[Tensor], float], features: Tensor, groups: int) -> tuple[float | None, str]:
-    """Standard error of a measure of samples `(N, d)`: a jackknife over groups of them (Efron & Tibshirani, 1993, ch. 11).
+def jackknife(measure: Callable[[Tensor], float], features: Tensor, groups: int) -> tuple[float | None, str]:
+    """Standard error of a measure of samples `(N, d)`, leaving out groups of them in turn (Efron & Tibshirani, 1993, ch. 11).
 
-    Smaller subsets or draws with repetition would lift a Frechet distance itself; leaving a tenth out moves it little.
+    Smaller subsets or draws with repetition would raise a Frechet distance itself; leaving a tenth out changes it little.
     """
     groups = min(groups, len(features))
-    if groups < 2 or len(features) < 3:  # what is left has to have a spread itself
+    if groups < 2 or len(features) < 3:  # the rest needs a covariance
         return None, ""
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(SEED))
     values = np.array([measure(features[order[torch.arange(len(order)) % groups != k]]) for k in range(groups)])
@@ -75,7 +81,7 @@ def frechet(samples: Tensor, reference: Tensor, groups: int = 0, few: bool = Fal
 
     Args:
         samples, reference: `(N, d)` and `(M, d)`.
-        groups: groups of the jackknife; below 2 there is none.
+        groups: of the jackknife; below 2 disables it.
         few: accept fewer images than there are dimensions.
 
     Raises:
@@ -83,12 +89,12 @@ def frechet(samples: Tensor, reference: Tensor, groups: int = 0, few: bool = Fal
     """
     lacking = enough(samples, reference, samples.shape[1], "a Frechet distance over these features", few)
     theirs = statistics(reference)
-    spread, meaning = left_out_in_turn(lambda some: between(statistics(some), theirs), samples, groups)
-    return Value(between(statistics(samples), theirs), spread, meaning, lacking)
+    spread, meaning = jackknife(lambda some: frechet_of(statistics(some), theirs), samples, groups)
+    return Value(frechet_of(statistics(samples), theirs), spread, meaning, lacking)
 
 
 def enough(samples: Tensor, reference: Tensor, least: int, what: str, few: bool) -> dict[str, Any]:
-    """Whether both sets have `least` images; too few that were accepted are written down.
+    """Check that both sets have `least` images; returns the parameter that records accepted smaller sets.
 
     Raises:
         UserError: too few.
@@ -141,8 +147,8 @@ def kernel_distance(samples: Tensor, reference: Tensor, subsets: int = 100, size
 def precision_recall(samples: Tensor, reference: Tensor, k: int = 3, few: bool = False, device: str = "cpu") -> tuple[Value, Value]:
     """Precision and recall (Kynkaanniemi et al., 2019): shares inside the other set's balls of the k-th neighbour's radius.
 
-    Which features decides which variant it is: VGG16's for torch-fidelity's, Inception's for that of ADM's script (which has the same
-    k = 3 and the same definition, and measures distances in half precision where they fit; here they are float64).
+    The features decide the variant: VGG16's for torch-fidelity's, Inception's for that of ADM's script (which has the same k = 3
+    and the same definition, and computes distances in half precision where they fit; here they are float64).
 
     Raises:
         UserError: too few images.

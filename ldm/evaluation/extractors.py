@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ldm.data.sources.scenes import Scenes
 from ldm.errors import MissingFile, UserError
-from ldm.evaluation.extractor import SmallExtractor, train_extractor
+from ldm.evaluation.small_extractor import SmallExtractor, train_extractor
 from ldm.evaluation.weightfiles import DINOV2, FOLDER, INCEPTION, OTHER, VGG16, folder_sha256, in_memory, read_state
 from ldm.system.files import fingerprint, read_weights, save_weights
 

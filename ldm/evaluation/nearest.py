@@ -1,4 +1,4 @@
-"""The training images next to each sample, in a feature space: what figures 32-34 show for VGG16's."""
+"""The nearest training images of each sample in a feature space, as in figures 32-34 for VGG16."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ def nearest(samples: Tensor, among: Tensor, k: int = 10, block: int = 4096, devi
     Args:
         samples, among: features `(N, d)` and `(M, d)`.
         k: at most M.
-        block: rows of either at a time, which bounds the memory.
-        device: that computes.
+        block: rows of either at a time, which limits the memory.
+        device: where it is computed.
 
     Returns:
         `(N, k)` float64, nearest first, and `(N, k)` int64.
@@ -46,13 +46,8 @@ def nearest(samples: Tensor, among: Tensor, k: int = 10, block: int = 4096, devi
 
 
 def draw_nearest(samples: Scan, reference: Scan, indices: Tensor, path: Path, rows: int = 8) -> None:
-    """A PNG: a sample to the left of each row, its nearest images beside it, nearest first."""
+    """A PNG with a row per sample: the sample on the left, then its nearest images, nearest first."""
     shown = torch.linspace(0, len(samples) - 1, min(rows, len(samples))).round().long().unique().tolist()
-    (w, h), (x, y) = samples.size, reference.size
-    sheet = Image.new("RGB", (w + 4 + indices.shape[1] * x, len(shown) * max(h, y)), "white")
-    for row, i in enumerate(shown):
-        top = row * max(h, y)
-        sheet.paste(Image.fromarray(samples.batch([i])[0].permute(1, 2, 0).numpy()), (0, top))
-        for column, image in enumerate(reference.batch(indices[i].tolist())):
-            sheet.paste(Image.fromarray(image.permute(1, 2, 0).numpy()), (w + 4 + column * x, top))
-    save_png(path, sheet)
+    gap = torch.full((3, samples.size[1], 4), 255, dtype=torch.uint8)
+    lines = [torch.cat([*samples.batch([i]), gap, *reference.batch(indices[i].tolist())], dim=2) for i in shown]
+    save_png(path, Image.fromarray(torch.cat(lines, dim=1).permute(1, 2, 0).numpy()))

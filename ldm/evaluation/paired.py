@@ -1,23 +1,48 @@
-"""Measures of pairs: an image and what it should be. Reconstructions against originals, restorations against the truth."""
+"""Measures of pairs: an image and its target. Reconstructions and originals, restorations and the true image."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from tqdm import tqdm
 
 from ldm.errors import UserError
-from ldm.evaluation.distances import Value
-from ldm.evaluation.restoration import BORDER, psnr, ssim
+from ldm.evaluation.distances import Value, mean_of
 from ldm.evaluation.scan import Scan
 from ldm.precision import exact
 
 PairMeasure = Callable[[Tensor, Tensor], Tensor]  # (B, 3, H, W) in [-1, 1] twice -> (B,)
+RANGE = 2.0  # of values in [-1, 1]
+BORDER = 5  # half of SSIM's window
+
+
+def psnr(x: Tensor, y: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB, per image `(B,)`, of `(B, C, H, W)` in [-1, 1]."""
+    return peak_signal_noise_ratio(x, y, data_range=RANGE, reduction="none", dim=(1, 2, 3))
+
+
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Structural similarity (Wang et al., 2004: a Gaussian window of sigma 1.5, 11 pixels), per image `(B,)`, of [-1, 1].
+
+    Computed as published: of brightness from 0 on, because its first factor compares means; and over windows inside the image
+    only. torchmetrics by itself adds reflected borders, which are a large part of small images.
+
+    Raises:
+        UserError: images smaller than a window.
+    """
+    if min(x.shape[2:]) <= 2 * BORDER:
+        raise UserError(
+            f"SSIM needs images of at least {2 * BORDER + 1} pixels, the size of its window; these are {x.shape[3]}x{x.shape[2]}"
+        )
+    x, y = ((image + 1) / RANGE for image in (x, y))
+    _, full = structural_similarity_index_measure(x, y, data_range=1.0, reduction="none", return_full_image=True)
+    return full[..., BORDER:-BORDER, BORDER:-BORDER].mean((1, 2, 3))
 
 
 def pairs(samples: Scan, reference: Scan) -> list[tuple[int, int]]:
-    """Which image of the reference belongs to which sample: the one of the same name, whatever its ending.
+    """Which image of the reference belongs to which sample: the one of the same name apart from its suffix.
 
     Raises:
         UserError: names without a partner, two images of a name, or sizes that differ.
@@ -34,7 +59,7 @@ def pairs(samples: Scan, reference: Scan) -> list[tuple[int, int]]:
 
 
 def by_name(one: Scan) -> dict[str, int]:
-    """Name without its ending -> place.
+    """Name without its suffix -> number.
 
     Raises:
         UserError: two images of a name.
@@ -42,15 +67,15 @@ def by_name(one: Scan) -> dict[str, int]:
     stems = [str(PurePosixPath(name).with_suffix("")) for name in one.names]
     found = {stem: i for i, stem in enumerate(stems)}
     if len(found) < len(stems):
-        raise UserError(f"{one.images.what}: two images share a name apart from their ending")
+        raise UserError(f"{one.images.what}: two images share a name apart from their suffix")
     return found
 
 
 def same_size(samples: Scan, reference: Scan) -> None:
-    """Whether samples and reference have one size.
+    """Check that samples and reference have the same size.
 
     Raises:
-        UserError: they have not; samples are never resized, and the reference only by name.
+        UserError: they differ; samples are never resized, and the reference only as the user says.
     """
     if samples.size != reference.size:
         (w, h), (x, y) = samples.size, reference.size
@@ -74,10 +99,10 @@ def scaled(one: Scan, numbers: Sequence[int]) -> Tensor:
 
 
 def over_pairs(samples: Scan, reference: Scan, measure: PairMeasure, device: str = "cpu", batch: int = 16) -> Value:
-    """Mean over pairs, spread as the standard deviation over them: what table 8 prints.
+    """Mean over pairs, with the standard deviation that table 8 prints.
 
     Raises:
-        UserError: images that do not pair, or a pair of identical images where that has no finite value.
+        UserError: images that do not pair, or a pair of identical images where the measure is infinite.
     """
     with exact(torch.device(device)):
         parts = [measure(x.to(device), y.to(device)).double().cpu() for x, y in batches(samples, reference, batch)]
@@ -85,21 +110,4 @@ def over_pairs(samples: Scan, reference: Scan, measure: PairMeasure, device: str
     if not torch.isfinite(values).all():
         at = int((~torch.isfinite(values)).nonzero()[0])
         raise UserError(f"{samples.names[at]} equals its partner in every pixel: is {reference.images.what} the reference?")
-    spread = float(values.std()) if len(values) > 1 else None
-    return Value(float(values.mean()), spread, "standard deviation over images", {"range": "0 to 255, 8 bit"})
-
-
-def psnr_of(samples: Scan, reference: Scan, device: str = "cpu") -> Value:
-    """PSNR in dB, the mean over images of each one's own."""
-    return over_pairs(samples, reference, psnr, device)
-
-
-def ssim_of(samples: Scan, reference: Scan, device: str = "cpu") -> Value:
-    """SSIM, windows that lie inside the image.
-
-    Raises:
-        UserError: images smaller than a window.
-    """
-    if min(samples.size) <= 2 * BORDER:
-        raise UserError(f"SSIM looks through windows of {2 * BORDER + 1} pixels; the images are {samples.size[0]}x{samples.size[1]}")
-    return over_pairs(samples, reference, ssim, device)
+    return mean_of(values, range="0 to 255, 8 bit")

@@ -86,6 +86,11 @@ def find(image: Tensor, min_share: float = 0.012, min_fit: float = 0.6) -> list[
     return found
 
 
+def find_all(images: Tensor) -> list[list[Found]]:
+    """The objects of each image of `(B, 3, H, W)` in [-1, 1]."""
+    return [find(image) for image in tqdm(images.cpu(), desc="checking", unit="image", disable=None, leave=False)]
+
+
 def _describe(mask: np.ndarray, pixels: np.ndarray, size: int) -> Found:
     core = ndimage.binary_erosion(mask) if ndimage.binary_erosion(mask).sum() >= 4 else mask
     colour = np.median(pixels[core], axis=0)

@@ -20,7 +20,7 @@ from ldm.data.sources.scenes import PLACED, Scenes
 from ldm.evaluation.distances import frechet
 from ldm.evaluation.extractors import load_demo
 from ldm.evaluation.features import of_images
-from ldm.evaluation.restoration import psnr
+from ldm.evaluation.paired import psnr
 from ldm.evaluation.scenes import share_right
 from ldm.precision import for_sampling
 from ldm.system.files import fingerprint, read_metadata, step_of, write_text

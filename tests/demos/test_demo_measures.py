@@ -11,13 +11,12 @@ import torch
 
 from demos import conditions, restoration, run, text
 from demos.measured import against_another, rounded, standard_error
+from demos.restoration import enlarge, fill_mean
 from demos.tasks import LONGER, TASKS
 from ldm.config.load import load
 from ldm.data.sources.scenes import PLACED, Scenes
-from ldm.evaluation.agreement import everything_found
-from ldm.evaluation.extractor import SmallExtractor, Trained, train_extractor
-from ldm.evaluation.restoration import enlarge, fill_mean
-from ldm.evaluation.scenes import share_right
+from ldm.evaluation.scenes import find_all, share_right
+from ldm.evaluation.small_extractor import SmallExtractor, Trained, train_extractor
 
 N = 48
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "demo"
@@ -105,7 +104,7 @@ def test_sampling_and_measuring_show_how_far_they_are(monkeypatch) -> None:
     for name, long in {
         "sampling": lambda: run.sample(SimpleNamespace(model=model, config={"sampling": {}}), {}, 2, 32, 0),  # type: ignore[arg-type]
         "checking": lambda: share_right(images, ["a red cross at top"] * 2),
-        "checking ": lambda: everything_found(images),
+        "checking ": lambda: find_all(images),
         "extractor": lambda: train_extractor(images, torch.tensor([0, 1]), images, torch.tensor([0, 1]), steps=1),
     }.items():
         terminal = io.StringIO()

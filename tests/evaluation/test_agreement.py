@@ -4,8 +4,8 @@ import torch
 from demos.conditions import caption_of
 from ldm.data.sources.scenes import CLASSES, PLACED, Scenes
 from ldm.errors import UserError
-from ldm.evaluation.agreement import everything_found, found_map, layout_iou, object_agreement, pixel_agreement
-from ldm.evaluation.scenes import find, judge
+from ldm.evaluation.scene_conditions import found_map, layout_iou, object_agreement, pixel_agreement
+from ldm.evaluation.scenes import find, find_all, judge
 
 N = 24
 
@@ -17,7 +17,7 @@ def scenes() -> Scenes:
 
 def test_real_scenes_agree_with_themselves_and_not_with_others(scenes: Scenes) -> None:
     samples = [scenes[i] for i in range(N)]
-    found = everything_found(torch.stack([s["image"] for s in samples]))
+    found = find_all(torch.stack([s["image"] for s in samples]))
     own = [layout_iou(s["boxes"], s["box_labels"], f) for s, f in zip(samples, found, strict=True)]
     other = [layout_iou(s["boxes"], s["box_labels"], f) for s, f in zip(samples, found[1:] + found[:1], strict=True)]
     assert min(own) > 0.7 and sum(own) / N > 0.9 and sum(other) / N < 0.15
@@ -31,7 +31,7 @@ def test_real_scenes_agree_with_themselves_and_not_with_others(scenes: Scenes) -
 
 def test_layout_overlap_against_its_definition() -> None:
     scene = Scenes(1, two_objects=0.0, boxes="drawn")[0]
-    found = everything_found(scene["image"][None])[0]
+    found = find_all(scene["image"][None])[0]
     x0, y0, x1, y1 = found[0].box
     assert layout_iou(torch.tensor([found[0].box]), torch.tensor([found[0].label]), found) == pytest.approx(1.0)
     half = torch.tensor([[x0, y0, (x0 + x1) / 2, y1]])

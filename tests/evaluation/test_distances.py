@@ -10,8 +10,8 @@ from ldm.evaluation.distances import (
     frechet,
     frechet_distance,
     inception_score,
+    jackknife,
     kernel_distance,
-    left_out_in_turn,
     precision_recall,
     statistics,
 )
@@ -54,7 +54,7 @@ def test_the_spread_is_that_of_fresh_draws() -> None:
     claimed = np.mean([frechet(features(240, seed, 0.4, 0.6), B, groups=10).spread for seed in range(10, 16)])
     seen = np.std([frechet_distance(features(240, seed, 0.4, 0.6), B) for seed in range(10, 50)])
     assert 0.6 * seen < claimed < 1.6 * seen
-    mean_of = left_out_in_turn(lambda some: float(some[:, 0].double().mean()), A, 240)[0]  # of a mean, one by one: exact
+    mean_of = jackknife(lambda some: float(some[:, 0].double().mean()), A, 240)[0]  # of a mean, one by one: exact
     assert mean_of == pytest.approx(float(A[:, 0].double().std()) / 240**0.5, rel=1e-9)
 
 

@@ -103,7 +103,7 @@ def test_pairs(script, sets, tmp_path: Path) -> None:
     ("words", "code", "message"),
     [
         (["SWAPPED"], 2, "are SAMPLES and REFERENCE swapped?"),
-        (["SAME", "--allow-generated-reference"], 2, "holds the very images of the samples"),
+        (["SAME", "--allow-generated-reference"], 2, "holds the same images as the samples"),
         (["--reference-sha256", "0123456789"], 2, "its fingerprint is"),
         (["--resize", "12"], 2, "the samples are 16x16, the images of folder"),
         (["--n", "50000"], 2, "--n 50000: there are 48 images"),

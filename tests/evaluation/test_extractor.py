@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ldm.evaluation.distances import frechet_distance
-from ldm.evaluation.extractor import perceptual_distance, train_extractor
+from ldm.evaluation.small_extractor import perceptual_distance, train_extractor
 
 
 def textures(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ldm.errors import MissingFile, UserError
-from ldm.evaluation.captions import ClipScorer
+from ldm.evaluation.clip import ClipScorer
 from ldm.evaluation.extractors import VGG, Demo, DinoV2, Inception, load_extractor, train_demo
 from ldm.evaluation.weightfiles import INCEPTION
 from ldm.system.files import file_sha256, save_weights

@@ -10,7 +10,7 @@ from imagesets import arrays, folder
 from torch import Tensor, nn
 
 from ldm.errors import MissingFile, UserError
-from ldm.evaluation.comparison import Options, Subject
+from ldm.evaluation.context import Context, Options
 from ldm.evaluation.distances import frechet_distance, inception_score, kernel_distance, precision_recall
 from ldm.evaluation.extractors import Extractor
 from ldm.evaluation.images import FolderSet
@@ -39,22 +39,22 @@ class StandIn(Extractor):
 
 
 @pytest.fixture
-def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     nets = {"inception": StandIn(1, "FID"), "vgg16": StandIn(2, "FD (VGG16)"), "dinov2": StandIn(3, "FD-DINOv2")}
     nets["dinov2"].software = ("transformers",)
-    monkeypatch.setattr("ldm.evaluation.comparison.load_extractor", lambda name, given, place: nets[name])
+    monkeypatch.setattr("ldm.evaluation.context.load_extractor", lambda name, given, place: nets[name])
     samples, reference = folder(tmp_path / "a", arrays(330, 1), caption="a dog"), folder(tmp_path / "b", arrays(310, 2), settings=None)
     options = Options(folder=tmp_path, groups=0, splits=3, kid_size=100, kid_subsets=5, neighbours=2)
-    return Subject(scan(FolderSet(samples)), scan(FolderSet(reference)), options)
+    return Context(scan(FolderSet(samples)), scan(FolderSet(reference)), options)
 
 
-def test_each_measure_looks_at_the_features_its_name_promises(subject: Subject) -> None:
-    records = {r.metric: r for r in measure(subject, ["fid", "is", "kid", "prec_recall", "prec_recall_adm", "fd_dinov2", "nearest"])}
-    (a, b), (v, w), (d, e) = (subject.layers(name) for name in ("inception", "vgg16", "dinov2"))
+def test_each_measure_looks_at_the_features_its_name_promises(context: Context) -> None:
+    records = {r.metric: r for r in measure(context, ["fid", "is", "kid", "prec_recall", "prec_recall_adm", "fd_dinov2", "nearest"])}
+    (a, b), (v, w), (d, e) = (context.both_features(name) for name in ("inception", "vgg16", "dinov2"))
     adm, tf = precision_recall(a, b), precision_recall(v, w)
     wanted = {
         "FID": frechet_distance(a, b),
-        "IS": inception_score(subject.features(subject.samples)["logits_unbiased"], 3).value,
+        "IS": inception_score(context.features(context.samples)["logits_unbiased"], 3).value,
         "KID": kernel_distance(a, b, 5, 100).value,
         "precision, torch-fidelity (VGG16)": tf[0].value,
         "recall, torch-fidelity (VGG16)": tf[1].value,
@@ -70,40 +70,40 @@ def test_each_measure_looks_at_the_features_its_name_promises(subject: Subject) 
     assert records["KID"].class_balance.startswith("4 classes, 82 to 83 of each")
 
 
-def test_networks_are_looked_for_first_and_what_is_measured_is_kept(subject: Subject, tmp_path: Path) -> None:
+def test_networks_are_looked_for_first_and_what_is_measured_is_kept(context: Context, tmp_path: Path) -> None:
     kept: list[list[str]] = []
 
     def keep(records: list[Record]) -> None:
         kept.append([record.metric for record in records])
 
     with pytest.raises(MissingFile, match="vgg16"):
-        measure(subject, ["fid", "lpips"], keep)
-    assert kept == [] and subject.known == {}, "features were extracted before a missing file was named"
+        measure(context, ["fid", "lpips"], keep)
+    assert kept == [] and context.cached == {}, "features were extracted before a missing file was named"
     with pytest.raises(UserError, match="subsets of 500"):
-        measure(replace(subject, options=replace(subject.options, kid_size=500)), ["fid", "kid"], keep)
+        measure(replace(context, options=replace(context.options, kid_size=500)), ["fid", "kid"], keep)
     assert kept == [["FID"]]
 
 
-def test_shares_over_other_weights_say_so(subject: Subject) -> None:
-    subject.extractor("vgg16").genuine = False
-    names = [record.metric for record in measure(subject, ["prec_recall", "prec_recall_adm"])]
+def test_shares_over_other_weights_say_so(context: Context) -> None:
+    context.extractor("vgg16").genuine = False
+    names = [record.metric for record in measure(context, ["prec_recall", "prec_recall_adm"])]
     other = " with weights that are not the published file"
     assert names == [f"{what}, torch-fidelity (VGG16){other}" for what in ("precision", "recall")] + [
         f"{what}, ADM (Inception)" for what in ("precision", "recall")
     ]
 
 
-def test_pairs_are_needed_where_the_name_says_so(subject: Subject) -> None:
+def test_pairs_are_needed_where_the_name_says_so(context: Context) -> None:
     for name in ("rfid", "psnr", "ssim"):
         with pytest.raises(UserError, match="has no partner"):
-            measure(subject, [name])
-    alone = Subject(subject.samples, None, subject.options)
-    assert measure(alone, ["is"])[0].value == measure(subject, ["is"])[0].value
+            measure(context, [name])
+    alone = Context(context.samples, None, context.options)
+    assert measure(alone, ["is"])[0].value == measure(context, ["is"])[0].value
     with pytest.raises(UserError, match="compares samples with a reference"):
         measure(alone, ["fid"])
 
 
-def test_lpips_and_clip_take_their_weights_from_the_folder(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lpips_and_clip_take_their_weights_from_the_folder(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vgg16-397923af.pth").write_bytes(b"weights")
 
     class Distance(nn.Module):
@@ -116,7 +116,7 @@ def test_lpips_and_clip_take_their_weights_from_the_folder(subject: Subject, tmp
 
     monkeypatch.setattr("ldm.evaluation.measures.LPIPS", Distance)
     truth = folder(tmp_path / "truth", arrays(330, 3), settings=None)
-    pair = Subject(subject.samples, scan(FolderSet(truth)), subject.options)
+    pair = Context(context.samples, scan(FolderSet(truth)), context.options)
     lpips, psim = measure(pair, ["lpips", "psim"])
     wanted = (torch.from_numpy(arrays(330, 1)).double() - torch.from_numpy(arrays(330, 3)).double()).abs().mean() / 127.5
     assert lpips.value == psim.value == pytest.approx(float(wanted), rel=1e-4)
@@ -127,7 +127,7 @@ def test_lpips_and_clip_take_their_weights_from_the_folder(subject: Subject, tmp
     assert [record.metric for record in measure(pair, ["lpips", "psim", "lpips"])] == ["LPIPS (VGG16)", "PSIM: LPIPS (VGG16)"]
     small = [scan(FolderSet(folder(tmp_path / f"small{i}", arrays(2, i, size=15), settings=None))) for i in range(2)]
     with pytest.raises(UserError, match="LPIPS takes images of 16 pixels and more, these are 15x15"):
-        measure(Subject(*small, subject.options), ["lpips"])
+        measure(Context(*small, context.options), ["lpips"])
 
     class Scorer(nn.Module):
         name, resize, sha256 = "scorer", "none", "9"
@@ -141,16 +141,16 @@ def test_lpips_and_clip_take_their_weights_from_the_folder(subject: Subject, tmp
 
     (tmp_path / "clip-vit-base-patch16").mkdir()
     monkeypatch.setattr("ldm.evaluation.measures.ClipScorer", Scorer)
-    own = measure(subject, ["clip"])[0]
+    own = measure(context, ["clip"])[0]
     assert own.value == len("a dog")
-    rows = [{"file_name": name, "caption": "cat" if i else "bird"} for i, name in enumerate(subject.samples.names)]
+    rows = [{"file_name": name, "caption": "cat" if i else "bird"} for i, name in enumerate(context.samples.names)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     captions = tmp_path / "a" / "metadata.jsonl"
     captions.write_text(lines)
-    told = Subject(subject.samples, None, Options(folder=tmp_path, captions=captions))
+    told = Context(context.samples, None, Options(folder=tmp_path, captions=captions))
     others = measure(told, ["clip"])[0]
     assert others.value == pytest.approx((4 + 3 * 329) / 330)
-    with pytest.raises(UserError, match="parameters: scale=100, captions_sha256="):  # the same images, held against other captions
+    with pytest.raises(UserError, match="parameters: scale=100, captions_sha256="):  # the same images with other captions
         compare(own, others)
     with pytest.raises(UserError, match="CLIP score: 00000.png has no caption"):
         captions.write_text(lines.split("\n", 1)[1])

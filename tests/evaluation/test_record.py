@@ -117,9 +117,9 @@ def test_a_set_says_how_it_was_made_or_is_refused() -> None:
     names = [f"{i}.png" for i in range(6)]
     told = [{**SETTINGS, "number": i, "label": i % 3, "spacing": "uniform"} for i in range(6)]
     made = how_made(told, names, "set")
-    assert (made.seed, made.sampler, made.steps, made.eta, made.scale, made.training_step) == (3, "ddim", 25, 0.0, 1.5, 7)
-    assert made.checkpoint == "ab" * 32 and made.others == {"spacing": "uniform"} and made.class_balance == "3 classes, 2 of each"
-    assert how_made([None] * 6, names, "set").steps is None
+    sampling = {"seed": 3, "sampler": "ddim", "steps": 25, "eta": 0.0, "scale": 1.5, "sampling": {"spacing": "uniform"}}
+    assert made == {**sampling, "checkpoint": "ab" * 32, "training_step": 7, "class_balance": "3 classes, 2 of each"}
+    assert how_made([None] * 6, names, "set") == {}
     for at, change, message in (
         (4, {"steps": 50}, "mixed settings: steps is 25 in 0.png and 50 in 4.png"),
         (2, {"seed": 4}, "seed is 3 in 0.png and 4 in 2.png"),
@@ -138,7 +138,7 @@ def test_a_set_says_how_it_was_made_or_is_refused() -> None:
 def test_another_balance_has_other_words() -> None:
     def words(key: str, asked: list) -> str | None:
         settings = [{"number": i, **({} if value is None else {key: value})} for i, value in enumerate(asked)]
-        return how_made(settings, [str(i) for i in range(len(asked))], "set").class_balance
+        return how_made(settings, [str(i) for i in range(len(asked))], "set")["class_balance"]
 
     assert words("label", [0, 1, 2, 2, 1, 0]) == "3 classes, 2 of each"
     balances = [[0, 1, 2, 0, 1, 2], [0, 1, 3, 0, 1, 3], [7, 8, 9, 7, 8, 9], [0, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, None]]

@@ -4,8 +4,9 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ldm.evaluation.extractor import SmallExtractor, mean_where, perceptual_distance
-from ldm.evaluation.restoration import enlarge, error_inside, fill_blur, fill_mean, psnr, ssim
+from demos.restoration import enlarge, error_inside, fill_blur, fill_mean
+from ldm.evaluation.paired import psnr, ssim
+from ldm.evaluation.small_extractor import SmallExtractor, mean_where, perceptual_distance
 
 g = torch.Generator().manual_seed(0)
 X = torch.nn.functional.interpolate(torch.rand(3, 3, 8, 8, generator=g) * 2 - 1, size=32, mode="bicubic").clamp(-1, 1)

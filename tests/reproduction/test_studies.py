@@ -11,8 +11,8 @@ from PIL import Image
 from ldm.check import Report, build_on_meta, without_checkpoints
 from ldm.config import AllowedTargets, load
 from ldm.errors import UserError
-from ldm.evaluation.extractor import SmallExtractor
 from ldm.evaluation.extractors import Demo
+from ldm.evaluation.small_extractor import SmallExtractor
 from paper.chart import Axis, draw_chart
 from paper.studies import compression
 from paper.studies.distortion import shares

@@ -1,7 +1,7 @@
 import torch
 
 from ldm.diffusion import EDM, RectifiedFlow, cosine
-from ldm.evaluation.signal import coarse_variance, share_before
+from paper.rescale_effect import coarse_variance, share_before
 
 
 def test_coarse_content_stands_out_of_the_noise_of_large_images() -> None:

@@ -1,4 +1,4 @@
-"""CLIP score: how well images fit the captions they were made from (Hessel et al., 2021, as torchmetrics scales it)."""
+"""CLIP score: how well images match their captions (Hessel et al., 2021, with the scale of torchmetrics)."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ldm.data.metadata import read_metadata
 from ldm.errors import UserError
-from ldm.evaluation.distances import Value
+from ldm.evaluation.distances import Value, mean_of
 from ldm.evaluation.extractors import transformer
 from ldm.evaluation.images import Prepare
 from ldm.evaluation.provenance import digest
@@ -29,7 +29,7 @@ class ClipScorer(nn.Module):
         folder: a local model folder with weights as safetensors, tokenizer and image processor.
 
     Raises:
-        UserError: another model.
+        UserError: a folder of another model.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,7 +67,7 @@ class ClipScorer(nn.Module):
 
 
 def captions_of(samples: Scan, file: Path | None) -> list[str]:
-    """The caption of each sample: from `metadata.jsonl`, or from what the samples say.
+    """The caption of each sample, from `metadata.jsonl` or as stored in the samples.
 
     Raises:
         UserError: one without a caption.
@@ -77,17 +77,17 @@ def captions_of(samples: Scan, file: Path | None) -> list[str]:
     for name, settings in zip(samples.names, samples.settings, strict=True):
         caption = known.get(name) if file is not None else (settings or {}).get("caption")
         if not isinstance(caption, str):
-            where = f"{file} has no line for it" if file is not None else "it does not say which; --captions FILE names metadata.jsonl"
+            where = f"{file} has no line for it" if file is not None else "none is stored in it; --captions FILE names metadata.jsonl"
             raise UserError(f"CLIP score: {name} has no caption: {where}")
         found.append(caption)
     return found
 
 
 def clip_score(samples: Scan, captions: list[str], scorer: ClipScorer, batch: int = 16) -> Value:
-    """Mean over images, with its standard error; its parameters tell which captions, and how often."""
-    firsts = range(0, len(samples), batch)
-    numbers = [range(first, min(first + batch, len(samples))) for first in firsts]
+    """Mean over images, with its standard error; its parameters identify the captions and their counts."""
+    parts = []
     with exact(next(scorer.parameters(), torch.empty(0)).device):
-        scores = torch.cat([scorer(samples.batch(some), [captions[i] for i in some]) for some in numbers]).double()
-    spread = float(scores.std() / len(scores) ** 0.5) if len(scores) > 1 else None
-    return Value(float(scores.mean()), spread, "standard error over images", {"scale": 100, "captions_sha256": digest(Counter(captions))})
+        for first in range(0, len(samples), batch):
+            some = captions[first : first + batch]
+            parts.append(scorer(samples.batch(range(first, first + len(some))), some))
+    return mean_of(torch.cat(parts).double(), standard_error=True, scale=100, captions_sha256=digest(Counter(captions)))

@@ -7,9 +7,9 @@ from PIL import Image
 from ldm.cli.pictures import write_png
 from ldm.data.sources.scenes import CLASSES, Scenes
 from ldm.errors import UserError
-from ldm.evaluation.answers import layout_agreement, map_agreement
 from ldm.evaluation.images import FolderSet
 from ldm.evaluation.scan import Scan, scan
+from ldm.evaluation.scene_conditions import layout_agreement, map_agreement
 
 
 def asked(tmp_path: Path, turn: int) -> Scan:
@@ -39,5 +39,5 @@ def test_samples_that_say_nothing_are_refused(tmp_path: Path) -> None:
     samples = scan(FolderSet(tmp_path))
     with pytest.raises(UserError, match="a.png does not say which segmentation"):
         map_agreement(samples)
-    with pytest.raises(UserError, match="'dog' is none of the demo scenes'"):
+    with pytest.raises(UserError, match="'dog' is not one of the demo scenes'"):
         layout_agreement(samples)
