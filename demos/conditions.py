@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from demos.caption_checker import share_right
 from demos.measured import Measured, against_another, mean, standard_error
 from demos.run import reconstructed, sample
 from demos.text import measure_text
@@ -17,7 +18,7 @@ from ldm.data.batch import collate
 from ldm.data.sources.scenes import PLACED, Scenes
 from ldm.evaluation.draw import sheet
 from ldm.evaluation.scene_conditions import found_map, layout_iou, object_agreement, pixel_agreement
-from ldm.evaluation.scenes import find_all, share_right
+from ldm.evaluation.scenes import find_all
 from ldm.system.files import save_png
 
 SHOWN = 24

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from demos.caption_checker import share_right
 from demos.run import load_run, runs_of, sample, setting, train
 from ldm.checkpoint.load import LoadedModel
 from ldm.config import literal
@@ -16,7 +17,6 @@ from ldm.data.sources.scenes import Scenes
 from ldm.evaluation.distances import frechet
 from ldm.evaluation.extractors import load_demo
 from ldm.evaluation.features import of_images
-from ldm.evaluation.scenes import share_right
 from ldm.system.files import write_text
 
 FORMS = {"text": "UNet, v", "text-flow": "UNet, flow", "text-dit": "DiT, flow"}

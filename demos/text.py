@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from demos.caption_checker import share_right
 from demos.run import reconstructed, sample
 from ldm.checkpoint.load import LoadedModel
 from ldm.data.grid import save_grid
 from ldm.data.sources.scenes import Scenes
-from ldm.evaluation.scenes import share_right
 from ldm.system.files import write_text
 
 Rows = list[tuple[str, str, str]]

@@ -26,7 +26,7 @@ document.getElementById('page').onload = async (event) => {{
     const root = page.documentElement;
     found.overflow = root.scrollWidth - root.clientWidth;
     found.images = [...page.images].map((i) => [i.naturalWidth, i.getBoundingClientRect().width]);
-    found.curves = [...page.querySelectorAll('svg[role=img]')].map((s) => s.getBoundingClientRect().height);
+    found.curves = [...page.querySelectorAll('img.curve')].map((s) => s.getBoundingClientRect().height);
     found.text = page.body.innerText;
     found.title = page.title;
   }} catch (error) {{ found.error = String(error); }}

@@ -10,8 +10,9 @@ from ldm.checkpoint.load import pick_device
 from ldm.config import AllowedTargets
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.context import Options
-from ldm.evaluation.images import DataOfConfig, EvaluationSet, FolderSet, NpzSet, Prepare
+from ldm.evaluation.images import DataOfConfig, EvaluationSet, FolderSet, Prepare
 from ldm.evaluation.measures import METRICS
+from ldm.evaluation.npz import NpzSet
 from ldm.evaluation.scan import Scan
 from ldm.system.shipped import config_file
 

@@ -1,21 +1,24 @@
 """Networks that turn images into features: each with its name, the hash of its weights, and its own resize.
 
-An extractor takes 8-bit images of any size `(B, 3, H, W)`; how it resizes them belongs to the measure and is written down with it.
+An extractor takes 8-bit images of any size `(B, 3, H, W)`; its resize is part of the measure and of the record.
 """
 
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
 from ldm.data.sources.scenes import Scenes
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.small_extractor import SmallExtractor, train_extractor
-from ldm.evaluation.weightfiles import DINOV2, FOLDER, INCEPTION, OTHER, VGG16, folder_sha256, in_memory, read_state
+from ldm.evaluation.weightfiles import DINOV2, FOLDER, INCEPTION, OTHER, VGG16, WeightFile, folder_sha256, in_memory, read_state
 from ldm.system.files import fingerprint, read_weights, save_weights
 
 TF1 = "bilinear as in TensorFlow 1 (corners not aligned, no antialiasing)"
@@ -25,14 +28,14 @@ class Extractor(nn.Module):
     """Images `(B, 3, H, W)` uint8 -> features by the name of their layer, each `(B, d)` float32.
 
     Attributes:
-        name: of network and weights, as records name it.
-        resize: what it does to its input.
+        name: of network and weights, in records.
+        resize: of its input.
         sha256: of its weights.
         features: the layer for distances.
-        logits: the layer for the Inception Score, if there is one.
-        frechet: what a Frechet distance over its features is called; "FID" belongs to one network with one set of weights.
+        logits: the layer for the Inception Score; None if it has no classes.
+        frechet: name of a Frechet distance over its features; "FID" belongs to one network with one set of weights.
         software: libraries that its features depend on.
-        genuine: False where the weights are known to be others than those that its measures are named after.
+        genuine: False if the weights are not the published ones that its measures are named after.
     """
 
     name: str
@@ -53,73 +56,59 @@ class Extractor(nn.Module):
         return f"{metric} ({inside[1]})" if inside else metric
 
 
-class Inception(Extractor):
-    """torch-fidelity's Inception V3, the network of FID, IS and KID, and of ADM's precision and recall.
+class TorchFidelity(Extractor):
+    """A network of torch-fidelity with weights that are read without executing anything.
 
     Args:
-        file: its weights, .pth or .safetensors.
+        file: .pth or .safetensors.
 
     Raises:
         UserError: the file holds something else.
     """
 
-    features, logits, software = "2048", "logits_unbiased", ("torch-fidelity",)
-    resize = f"{TF1} to 299x299"
+    software = ("torch-fidelity",)
+    kind: Callable[..., nn.Module]
+    network: str  # torch-fidelity's name
+    published: WeightFile
 
     def __init__(self, file: Path) -> None:
         super().__init__()
-        state, self.sha256 = read_state(file, INCEPTION.what)
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        state, self.sha256 = read_state(file, self.published.what)
+        self.genuine = self.published.genuine(self.sha256)
+        self.layers = [self.features] if self.logits is None else [self.features, self.logits]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.net = type(self).kind(self.network, self.layers, feature_extractor_weights_path=in_memory(state))
+        except RuntimeError as error:
+            raise UserError(f"{file}: not the weights of {self.network}: {str(error).splitlines()[-1].strip()[:150]}") from error
 
-        self.net = fidelity(FeatureExtractorInceptionV3, "inception-v3-compat", [self.features, self.logits], state, file)
-        self.name = "Inception V3 (torch-fidelity)"
-        self.genuine = INCEPTION.genuine(self.sha256)
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.layers, self.net(x), strict=True))
+
+
+class Inception(TorchFidelity):
+    """Inception V3, the network of FID, IS and KID, and of ADM's precision and recall."""
+
+    kind, network, published = FeatureExtractorInceptionV3, "inception-v3-compat", INCEPTION
+    features, logits = "2048", "logits_unbiased"
+    name, resize = "Inception V3 (torch-fidelity)", f"{TF1} to 299x299"
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file)
         self.frechet = "FID" if self.genuine else f"FD (Inception {OTHER})"
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return dict(zip(("2048", "logits_unbiased"), self.net(x), strict=True))
 
+class VGG(TorchFidelity):
+    """torchvision's VGG16, the network of torch-fidelity's precision and recall; here also of nearest training images (figures 32-34)."""
 
-class VGG(Extractor):
-    """torch-fidelity's VGG16, the network of its precision and recall; here also of nearest training images (figures 32-34).
-
-    Args:
-        file: torchvision's weights.
-
-    Raises:
-        UserError: the file holds something else.
-    """
-
-    features, software = "fc2_relu", ("torch-fidelity",)
-    resize = f"{TF1} to 224x224"
+    kind, network, published = FeatureExtractorVGG16, "vgg16", VGG16
+    features = "fc2_relu"
+    name, resize = "VGG16 (torch-fidelity)", f"{TF1} to 224x224"
 
     def __init__(self, file: Path) -> None:
-        super().__init__()
-        state, self.sha256 = read_state(file, VGG16.what)
-        from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
-
-        self.net = fidelity(FeatureExtractorVGG16, "vgg16", [self.features], state, file)
-        self.name = "VGG16 (torch-fidelity)"
-        self.genuine = VGG16.genuine(self.sha256)
+        super().__init__(file)
         self.frechet = "FD (VGG16)" if self.genuine else f"FD (VGG16 {OTHER})"
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {self.features: self.net(x)[0]}
-
-
-def fidelity(kind: Any, name: str, layers: list[str], state: dict[str, Tensor], file: Path) -> nn.Module:
-    """One of torch-fidelity's networks with weights that were read safely.
-
-    Raises:
-        UserError: the weights are another network's.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            net: nn.Module = kind(name, layers, feature_extractor_weights_path=in_memory(state))
-    except RuntimeError as error:
-        raise UserError(f"{file}: not the weights of {name}: {str(error).splitlines()[-1].strip()[:150]}") from error
-    return net
 
 
 class DinoV2(Extractor):
@@ -155,7 +144,7 @@ class DinoV2(Extractor):
 
 
 def transformer(kind: Any, folder: Path, what: str) -> Any:
-    """A frozen model of transformers from a local folder; formats that can hold code are not read.
+    """A frozen model of transformers from a local folder, from safetensors only: other formats can contain code.
 
     Raises:
         UserError: it cannot be read.
@@ -171,8 +160,8 @@ class Demo(Extractor):
     """A small network trained here on procedural scenes, for machines without other weights. Distances over it are not FID.
 
     Args:
-        net: with 3 channels.
-        ability: how well it does what it was trained for, in words.
+        net: for images of 3 channels.
+        ability: its accuracy in training, in words.
     """
 
     features = "coarsest map"
@@ -191,13 +180,13 @@ class Demo(Extractor):
         return {self.features: self.net.features(x.float() / 127.5 - 1)}
 
 
-CLASSES, SIZE, SIDE, STEPS = 64, 32, 12, 400  # scenes, their side, the side of patches
+CLASSES, SIZE, SIDE = 64, 32, 12  # number of scenes, their side, the side of patches
 
 
-def train_demo(steps: int = STEPS) -> Demo:
-    """Trained to tell which of 64 scenes a patch is from; always the same scenes and seed.
+def train_demo(steps: int = 400) -> Demo:
+    """Train to classify which of 64 scenes a patch is from; always the same scenes and seed.
 
-    Training patches lie in the columns 0 to 19, held-out ones in 20 to 31, so they share no pixel.
+    Training patches are from columns 0 to 19, held-out ones from 20 to 31, so they share no pixel.
     """
     scenes = Scenes(CLASSES, SIZE, "train", seed=7, give=[])
     images = torch.stack([scenes[k]["image"] for k in range(CLASSES)])
@@ -213,7 +202,7 @@ def train_demo(steps: int = STEPS) -> Demo:
 
 
 def load_demo(file: Path) -> Demo:
-    """The demo extractor from a file, trained and written there if there is none: so its hash stays the same.
+    """The demo extractor from a file, trained and saved there if it does not exist: so its hash stays the same.
 
     Raises:
         UserError: the file holds something else.
@@ -222,17 +211,21 @@ def load_demo(file: Path) -> Demo:
         demo = train_demo()
         save_weights(file, demo.net.state_dict(), {"ability": demo.ability})
     state, metadata = read_weights(file)
-    if "head.weight" not in state or "stages.0.0.weight" not in state:
-        raise UserError(f"{file}: not the weights of the small extractor; without --weights it is trained")
-    net = SmallExtractor(len(state["head.weight"]), width=len(state["stages.0.0.weight"]))
     try:
+        net = SmallExtractor(len(state["head.weight"]), width=len(state["stages.0.0.weight"]))
         net.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{file}: not the weights of the small extractor ({str(error).splitlines()[-1].strip()[:150]})") from error
+    except (KeyError, RuntimeError) as error:
+        why = str(error).splitlines()[-1].strip()[:150]
+        raise UserError(f"{file}: not the weights of the small extractor ({why}); without --weights it is trained") from error
     return Demo(net, str(metadata.get("ability", "")))
 
 
-EXTRACTORS = ("inception", "vgg16", "dinov2", "demo")
+PUBLISHED: dict[str, tuple[Callable[[Path], Extractor], WeightFile]] = {
+    "inception": (Inception, INCEPTION),
+    "vgg16": (VGG, VGG16),
+    "dinov2": (DinoV2, DINOV2),
+}
+EXTRACTORS = (*PUBLISHED, "demo")
 
 
 def load_extractor(name: str, given: str | None = None, folder: Path = FOLDER) -> Extractor:
@@ -240,21 +233,18 @@ def load_extractor(name: str, given: str | None = None, folder: Path = FOLDER) -
 
     Args:
         name: one of EXTRACTORS.
-        given: its file or folder; without it, the published name in `folder`.
+        given: its file or folder; None is the published name in `folder`.
         folder: of weight files.
 
     Raises:
         UserError: an unknown name, or a file that holds something else.
-        MissingFile: no such file; says which, its checksum and where it goes.
+        MissingFile: no such file; names it, its checksum and its source.
     """
-    if name == "inception":
-        return Inception(INCEPTION.find(given, folder))
-    if name == "vgg16":
-        return VGG(VGG16.find(given, folder))
-    if name == "dinov2":
-        return DinoV2(DINOV2.find(given, folder))
+    if name in PUBLISHED:
+        network, published = PUBLISHED[name]
+        return network(published.find(given, folder))
     if name == "demo":
-        if given and not Path(given).is_file():  # a mistyped name must not make another network there
+        if given and not Path(given).is_file():  # a mistyped name must not train another network there
             raise MissingFile(f"{given}: no such file with weights of the small extractor; without --weights it is trained")
         return load_demo(Path(given) if given else folder / "demo-extractor.safetensors")
     raise UserError(f"extractor {name!r} is unknown; there are {', '.join(EXTRACTORS)}")

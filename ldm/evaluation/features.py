@@ -1,6 +1,6 @@
-"""Features of a set of images: extracted over any number of devices, and kept on disk for the next measure.
+"""Features of a set of images: extracted on any number of devices, and cached on disk.
 
-Rows depend on the images alone: not on the batch, the number of processes, or the order in which the set lists them.
+They depend on the images only, not on the batch size, the number of processes or the order of the set.
 """
 
 import logging
@@ -23,12 +23,12 @@ from ldm.system.files import read_weights, save_tensors, save_weights
 from ldm.system.processes import side_by_side
 
 log = logging.getLogger(__name__)
-Features = dict[str, Tensor]  # by layer, (N, d) float32, a row per image that counts
+Features = dict[str, Tensor]  # by layer, (N, d) float32
 
 
 @torch.no_grad()
 def of_images(extractor: Extractor, images: Tensor) -> Tensor:
-    """Features `(N, d)` of images `(N, 3, H, W)` in [-1, 1], as 8-bit pictures, on the CPU."""
+    """Features `(N, d)` of images `(N, 3, H, W)` in [-1, 1], rounded to 8 bit, on the CPU."""
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return torch.cat([of_batch(extractor, part, torch.device("cpu"))[extractor.features] for part in pixels.split(256)])
 
@@ -63,14 +63,14 @@ def shard(
     workers: int,
     folder: str,
 ) -> None:
-    """What one process does: every len(devices)-th image, into a file of its own."""
+    """The work of one process: features of every len(devices)-th image, saved in a file of its own."""
     torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
     found = of_numbers(images, kept[rank :: len(devices)], extractor, devices[rank], batch, workers, show=rank == 0)
     save_tensors(Path(folder) / f"{rank}.safetensors", found)
 
 
 def over_devices(scan: Scan, extractor: Extractor, devices: Sequence[str], batch: int, workers: int) -> Features:
-    """Features with one process per device, put together in the order of the set."""
+    """Features from one process per device, in the order of the set."""
     devices = devices[: len(scan)]
     if len(devices) == 1:
         return of_numbers(scan.images, scan.kept, extractor, devices[0], batch, workers, show=True)
@@ -78,26 +78,25 @@ def over_devices(scan: Scan, extractor: Extractor, devices: Sequence[str], batch
         work = (devices, scan.images, scan.kept, extractor.cpu(), batch, workers, folder)
         side_by_side(shard, [(rank, *work) for rank in range(len(devices))])
         parts = [load_file(Path(folder) / f"{rank}.safetensors") for rank in range(len(devices))]
-    whole = {}
-    for name, first in parts[0].items():
-        whole[name] = torch.empty(len(scan), first.shape[1])
-        for rank, part in enumerate(parts):
-            whole[name][rank :: len(devices)] = part[name]
-    return whole
+    features = {name: torch.empty(len(scan), part.shape[1]) for name, part in parts[0].items()}
+    for rank, part in enumerate(parts):
+        for name, rows in part.items():
+            features[name][rank :: len(devices)] = rows
+    return features
 
 
 def extract(
     scan: Scan, extractor: Extractor, devices: Sequence[str] = ("cpu",), batch: int = 64, workers: int = 0, cache: Path | None = None
 ) -> Features:
-    """Features of every image that counts, in the order of the set.
+    """Features of a set, in its order.
 
     Args:
         scan: the set.
         extractor: on the CPU.
-        devices: one process each; "cpu" may be named several times.
+        devices: one process each; "cpu" may be given several times.
         batch: images at a time on a device.
         workers: reading processes per device.
-        cache: folder; a file there holds what this extractor found in these very images.
+        cache: folder with a file per extractor and set of images; None disables it.
 
     Raises:
         UserError: a batch below 1, or features that are not finite.
@@ -105,33 +104,31 @@ def extract(
     if batch < 1 or workers < 0 or not devices:
         raise UserError(f"batch {batch}, workers {workers}: expected at least 1 and 0, and one device")
     file = None if cache is None else cache / f"{scan.fingerprint[:24]}-{extractor.sha256[:24]}.safetensors"
-    if file is not None and file.is_file():
-        found = from_cache(file, scan, extractor)
-        if found is not None:
-            return found
+    metadata = protocol(scan, extractor)
+    if file is not None and file.is_file() and (cached := from_cache(file, scan, metadata)) is not None:
+        return cached
     found = over_devices(scan, extractor, devices, batch, workers)
     for name, value in found.items():
         if not torch.isfinite(value).all():
             raise UserError(f"{scan.images.what}: {extractor.name} gives features ({name}) that are not finite")
     if file is not None:
-        metadata = {"images": scan.fingerprint, "extractor": extractor.sha256, **about(extractor)}
         try:
             save_weights(file, {**found, "digests": scan.digests}, metadata)
-        except WriteError as error:  # the next measure extracts them again
+        except WriteError as error:  # the next measurement extracts them again
             log.warning("the features cannot be kept: %s", error)
     return found
 
 
-def about(extractor: Extractor) -> dict[str, str]:
-    """What else features depend on, beside images and weights."""
+def protocol(scan: Scan, extractor: Extractor) -> dict[str, str]:
+    """Everything that features depend on."""
     software = ", ".join(f"{name} {version(name)}" for name in extractor.software)
-    return {"name": extractor.name, "resize": extractor.resize, "software": software}
+    weights = {"extractor": extractor.sha256, "name": extractor.name, "resize": extractor.resize}
+    return {"images": scan.fingerprint, **weights, "software": software}
 
 
-def from_cache(file: Path, scan: Scan, extractor: Extractor) -> Features | None:
-    """Stored features, in the order of this set; None if the file is of something else."""
+def from_cache(file: Path, scan: Scan, expected: dict[str, str]) -> Features | None:
+    """Stored features, in the order of this set; None if they depend on something else."""
     stored, metadata = read_weights(file)
-    expected = {"images": scan.fingerprint, "extractor": extractor.sha256, **about(extractor)}
     if metadata != expected or "digests" not in stored:
         return None
     row_of = {row.tobytes(): i for i, row in enumerate(stored.pop("digests").numpy())}

@@ -1,8 +1,6 @@
-"""Sets of images for measures: 8 bit, RGB, all of one size, and never resized unless requested by name."""
+"""Sets of images for measures: 8 bit, RGB, all of one size, and never resized unless requested."""
 
 import json
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +19,18 @@ from ldm.system.image_files import counted, open_image
 
 Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
 FILTERS: dict[str, Image.Resampling] = {name: Image.Resampling[name.upper()] for name in ("bicubic", "bilinear", "lanczos", "box")}
-GRID = "grid.png"  # the sampling scripts write this overview beside the images; it is none of them
+GRID = "grid.png"  # the overview that sampling scripts write beside their images
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """What is done to an image before it is measured; nothing unless a size is given.
+    """Resize and crop of an image before it is measured; none without a size.
 
     Attributes:
-        size: side of the square that comes out.
+        size: side of the resulting square.
         filter: of Pillow, antialiased.
-        crop_first: cut the centre square at native size, then scale (LSUN); else scale the shorter side, then cut (ImageNet).
+        crop_first: crop the centre square at native size, then resize (LSUN); else resize the shorter side, then crop (ImageNet).
     """
 
     size: int | None = None
@@ -43,7 +41,7 @@ class Prepare:
         if self.size is not None and self.size < 1:
             raise UserError(f"resize to {self.size}: expected at least 1 pixel")
         if self.crop_first and self.size is None:
-            raise UserError("--crop-first says when to crop in a resize: name its size (--resize PIXELS)")
+            raise UserError("--crop-first is the order of crop and resize: name its size (--resize PIXELS)")
         if self.filter not in FILTERS:
             raise UserError(f"resize filter {self.filter!r} is unknown; there are {', '.join(FILTERS)}")
 
@@ -80,14 +78,15 @@ def centre(image: Image.Image, side: int) -> Image.Image:
 
 
 class EvaluationSet(Dataset[Any], ABC):
-    """Images by number: `(H, W, 3)` uint8, or a string that says why an entry is left out.
+    """Images by number: `(H, W, 3)` uint8, or the reason why one cannot be read.
 
     Attributes:
-        what: the set, as messages and records name it.
+        what: the set, in messages and records.
         names: of the images; pairs are found by them.
         format: how they are stored.
-        resize, crop: what has been done to the stored pictures, for the record.
+        resize, crop: of the stored pictures, for the record.
         settings: sampling settings stored in each image; None if it has none.
+        skips: whether images that cannot be read are left out instead of raising an error.
     """
 
     what: str
@@ -96,6 +95,7 @@ class EvaluationSet(Dataset[Any], ABC):
     resize: str = "none"
     crop: str = "none"
     settings: list[dict[str, Any] | None]
+    skips = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -105,7 +105,7 @@ class EvaluationSet(Dataset[Any], ABC):
 
 
 class FolderSet(EvaluationSet):
-    """Image files below a folder, in the order of their names.
+    """Image files below a folder, sorted by name.
 
     Args:
         root: the folder.
@@ -150,7 +150,7 @@ class FolderSet(EvaluationSet):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says before its pixels: width and height, format, and the text chunk "ldm" of our PNGs."""
+    """Width and height, format, and the text chunk "ldm" of PNGs of the sampling scripts."""
 
     size: tuple[int, int]
     format: str
@@ -161,7 +161,7 @@ def read_header(path: Path) -> Header:
     """Without decoding pixels.
 
     Raises:
-        UserError: no image, or a text chunk of ours that is no JSON.
+        UserError: not an image, or a text chunk "ldm" that is not JSON.
     """
     try:
         with open_image(path) as opened:
@@ -174,98 +174,22 @@ def read_header(path: Path) -> Header:
     try:
         settings = None if text is None else json.loads(text)
     except ValueError as error:
-        raise UserError(f"{path}: its text chunk 'ldm' is no JSON ({error})") from error
+        raise UserError(f"{path}: its text chunk 'ldm' is not JSON ({error})") from error
     return Header((height, width) if turned else (width, height), kind, settings if isinstance(settings, dict) else None)
-
-
-class NpzSet(EvaluationSet):
-    """The layout of ADM's evaluation script: an .npz with `arr_0`, `(N, H, W, 3)` uint8, and maybe labels in `arr_1`.
-
-    A file that was saved uncompressed (np.savez) is read from disk image by image, never as a whole. How the images were made may
-    stand in a file of the same name with the ending .json.
-
-    Raises:
-        MissingFile: no such file.
-        UserError: another layout.
-    """
-
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise MissingFile(f"{path}: no such .npz of images")
-        self.path, self.what, self.format = path, f"file {path}", "npz, uint8"
-        self.array: np.ndarray | None = None
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                members = set(stored.files)
-                labels = stored["arr_1"] if "arr_1" in members else None
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: not a whole .npz ({error})") from error
-        if "arr_0" not in members:
-            raise UserError(f"{path}: has no arr_0 (uint8, N x H x W x 3); it has {', '.join(sorted(members)) or 'nothing'}")
-        try:
-            array = self._open()
-        except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: its arr_0 cannot be read ({error})") from error
-        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3) or not len(array):
-            raise UserError(f"{path}: arr_0 is {array.dtype} {array.shape}, expected uint8 N x H x W x 3")
-        self.names = [f"{i:05d}" for i in range(len(array))]
-        self.settings = self._settings(labels)
-
-    def _settings(self, labels: np.ndarray | None) -> list[dict[str, Any] | None]:
-        beside = self.path.with_suffix(".json")
-        if not beside.is_file():
-            return [None] * len(self.names)
-        try:
-            shared = json.loads(beside.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{beside}: no JSON ({error})") from error
-        if not isinstance(shared, dict):
-            raise UserError(f"{beside}: expected an object with the settings of {self.path.name}")
-        whole = labels is not None and labels.shape == (len(self.names),)
-        return [{**shared, **({"label": int(labels[i])} if whole else {})} for i in range(len(self.names))]  # type: ignore[index]
-
-    def _open(self) -> np.ndarray:
-        array = stored_array(self.path, "arr_0") if self.array is None else self.array
-        self.array = array
-        return array
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "array": None}  # other processes open the file themselves
-
-    def __getitem__(self, index: int) -> np.ndarray | str:
-        image = np.array(self._open()[index])
-        return image.repeat(3, axis=2) if image.shape[2] == 1 else image
-
-
-def stored_array(path: Path, member: str) -> np.ndarray:
-    """An array of an .npz, mapped from disk where it is not compressed."""
-    with zipfile.ZipFile(path) as archive:
-        info = archive.getinfo(f"{member}.npy")
-        with archive.open(info) as head:
-            version = np.lib.format.read_magic(head)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(head)
-            offset = head.tell()
-    if info.compress_type != zipfile.ZIP_STORED or fortran or dtype.hasobject:
-        with np.load(path, allow_pickle=False) as stored:
-            return np.asarray(stored[member])
-    with open(path, "rb") as file:  # a local header is 30 bytes, then the name, then an extra field of its own length
-        file.seek(info.header_offset + 26)
-        lengths = np.frombuffer(file.read(4), dtype="<u2")
-    start = info.header_offset + 30 + int(lengths.sum()) + offset
-    return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape)
 
 
 class DataOfConfig(EvaluationSet):
     """The images of a data set as a model is trained on them: its own resize and crop, rounded to 8 bit.
 
-    What it cannot read, or skips on purpose, is left out instead of being stood in for.
+    What it cannot read or skips on purpose is left out, not replaced by another image as in training.
 
     Args:
         dataset: yields samples with `image` in [-1, 1].
         what: for messages and the record.
-        recipe: how it was built, for the record: the params of its config.
+        recipe: the params of its config, for the record.
     """
+
+    skips = True
 
     def __init__(self, dataset: Dataset[Sample], what: str, recipe: str) -> None:
         self.dataset, self.what, self.format = dataset, what, f"data set {type(dataset).__name__}, 8 bit"

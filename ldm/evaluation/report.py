@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment
-from markupsafe import Markup
 from PIL import Image
 
 from ldm.errors import UserError
@@ -35,12 +34,12 @@ body, td:last-child { overflow-wrap: anywhere } td, th { overflow-wrap: break-wo
 table { border-collapse: collapse } th { text-align: left } td, th { padding: .15rem .8rem .15rem 0; vertical-align: top }
 figure { margin: 0 0 1rem } figcaption { color: #555; font-size: .9rem }
 img { max-width: 100%; border: 1px solid #ccc } img.small { image-rendering: pixelated; width: 100% }
-svg { width: 100%; height: auto; background: #fafafa } svg text { font: 11px system-ui, sans-serif; fill: #555 }
-pre { white-space: pre-wrap; font-size: .85rem } .dot { display: inline-block; width: .8em; height: .8em; border-radius: 50% }
+img.curve { width: 100%; border: 0 }
+pre { white-space: pre-wrap; font-size: .85rem }
 </style></head><body>
 <h1>{{ title }}</h1>
-<p>{% for run in runs %}<svg class="dot" style="width:.8em;height:.8em" viewBox="0 0 2 2" aria-hidden="true"><circle cx="1" cy="1" r="1"
- fill="{{ colours[loop.index0 % colours | length] }}"/></svg> {{ run.name }}{{ ", " if not loop.last }}{% endfor %}</p>
+<p>{% for run in runs %}<span style="color:{{ colours[loop.index0 % colours | length] }}">●</span>
+ {{ run.name }}{{ ", " if not loop.last }}{% endfor %}</p>
 {% macro table(head, rows) %}<div class="scroll"><table><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table></div>{% endmacro %}
 <h2>In short</h2>{{ table([""] + names, summary) }}
@@ -65,7 +64,8 @@ in 8-bit levels.</p><div class="side">{% for run, head, rows in channels %}<sect
 {% if left_out %}<p>{{ left_out }} steps in between are left out.</p>{% endif %}</section>{% endfor %}</div>
 {% else %}<p>None were drawn.</p>{% endfor %}
 <h2>Curves</h2><p>Over training steps. Where there are many points, a line is their mean and the band their range.</p>
-<div class="side">{% for name, svg in curves %}<figure><figcaption>{{ name }}</figcaption>{{ svg }}</figure>{% endfor %}</div>
+<div class="side">{% for name, source in curves %}<figure><figcaption>{{ name }}</figcaption><img class="curve" alt="{{ name }}"
+ src="{{ source }}"></figure>{% endfor %}</div>
 <h2>Configs</h2>{% for run, text in configs %}<details><summary>{{ run.name }}</summary><pre>{{ text }}</pre></details>{% endfor %}
 </body></html>
 """
@@ -189,23 +189,23 @@ def embed(path: Path) -> tuple[str, str, bool]:
             opened.load()
             picture = opened.copy()
     except OSError as error:
-        raise UserError(f"{path}: not a whole picture ({error})") from error
+        raise UserError(f"{path}: not a complete picture ({error})") from error
     if picture.width <= WIDEST:
-        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(), "", picture.width <= 400
+        return data_uri("png", path.read_bytes()), "", picture.width <= 400
     size, buffer = picture.size, io.BytesIO()
     picture.convert("RGB").resize((WIDEST, round(picture.height * WIDEST / picture.width)), Image.Resampling.LANCZOS).save(
         buffer, "WEBP", quality=85
     )
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode(), f", reduced from {size[0]} x {size[1]} pixels", False
+    return data_uri("webp", buffer.getvalue()), f", reduced from {size[0]} x {size[1]} pixels", False
 
 
-def curves(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
-    """A chart per number, with all runs in it; numbers of single channels are in their table."""
+def curves(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """A chart per number, with all runs in it, as data URI; numbers of single channels are in their table."""
     names = dict.fromkeys(name for run in runs for name in run.series if not CHANNEL.fullmatch(name))
-    found = []
-    for name in names:
-        lines = {run.name: run.series.get(name, []) for run in runs}
-        # ElementTree has escaped what is inside.
-        if any(map(drawable, lines.values())):
-            found.append((name, Markup(curve(lines, name))))
-    return found
+    lines = {name: {run.name: run.series.get(name, []) for run in runs} for name in names}
+    return [(name, data_uri("svg+xml", curve(some).encode())) for name, some in lines.items() if any(map(drawable, some.values()))]
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A picture inside a page."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,7 +1,7 @@
 """A small feature extractor trained here, for machines without Inception or VGG weights. Its distances are not FID or LPIPS.
 
-It learns to tell which image a patch was cut from, under noise and changes of brightness and colour: that takes texture and
-edges, which is what the distances are to see.
+It learns to classify which image a patch was cut from, under noise and changes of brightness and colour, which takes texture and
+edges: what the distances should depend on.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class SmallExtractor(nn.Module):
         return found
 
     def features(self, x: Tensor, where: Tensor | None = None) -> Tensor:
-        """One vector per image, `(B, 4 width)`: the mean of the coarsest map, over the part that `where` `(B, 1, H, W)` marks."""
+        """One vector per image, `(B, 4 width)`: the mean of the coarsest map, over `where` `(B, 1, H, W)` if given."""
         coarse = self.maps(x)[-1]
         return coarse.mean((2, 3)) if where is None else mean_where(coarse, where)
 
@@ -53,15 +53,15 @@ class SmallExtractor(nn.Module):
 
 @dataclass(frozen=True)
 class Trained:
-    """An extractor, and how well it does what it was trained for on patches it never saw."""
+    """An extractor, and its accuracy on held-out patches beside chance."""
 
     net: SmallExtractor
     accuracy: float
     chance: float
 
 
-def disturbed(x: Tensor, g: torch.Generator) -> Tensor:
-    """Patches `(B, C, H, W)` with brightness shifted, channels mixed (each new one an average with random weights), a little noise."""
+def augmented(x: Tensor, g: torch.Generator) -> Tensor:
+    """Augmented patches `(B, C, H, W)`: channels mixed by averages with random weights, brightness shifted, a little noise added."""
     mixing = torch.rand(len(x), x.shape[1], x.shape[1], generator=g)
     x = torch.einsum("bij,bjhw->bihw", mixing / mixing.sum(2, keepdim=True), x)
     shift = 0.2 * torch.randn(len(x), 1, 1, 1, generator=g)
@@ -71,11 +71,11 @@ def disturbed(x: Tensor, g: torch.Generator) -> Tensor:
 def train_extractor(
     patches: Tensor, sources: Tensor, held_out: Tensor, held_out_sources: Tensor, steps: int = 400, seed: int = 0
 ) -> Trained:
-    """Train to name the source of a patch.
+    """Train to classify the source of a patch.
 
     Args:
         patches: `(N, C, H, W)` in [-1, 1]; sources `(N,)` int64 from 0.
-        held_out, held_out_sources: of places that no training patch shows.
+        held_out, held_out_sources: of parts of the images that no training patch covers.
         steps: of Adam, batch 64.
         seed: of weights and order.
     """
@@ -87,7 +87,7 @@ def train_extractor(
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     for _ in tqdm(range(steps), desc="extractor", unit="step", disable=None, leave=False):
         chosen = torch.randint(len(patches), (64,), generator=g)
-        loss = F.cross_entropy(net(disturbed(patches[chosen], g)), sources[chosen])
+        loss = F.cross_entropy(net(augmented(patches[chosen], g)), sources[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -101,9 +101,9 @@ def perceptual_distance(net: SmallExtractor, x: Tensor, y: Tensor, where: Tensor
     """Mean squared distance of normalised feature maps over all scales, `(B,)`.
 
     Args:
-        net: trained here.
+        net: the extractor.
         x, y: `(B, C, H, W)` in [-1, 1].
-        where: `(B, 1, H, W)`, 1 where the distance counts; everywhere without it.
+        where: `(B, 1, H, W)`, 1 where the distance counts; None is everywhere.
     """
     total = torch.zeros(len(x))
     for a, b in zip(net.maps(x), net.maps(y), strict=True):
@@ -114,6 +114,6 @@ def perceptual_distance(net: SmallExtractor, x: Tensor, y: Tensor, where: Tensor
 
 
 def mean_where(x: Tensor, where: Tensor) -> Tensor:
-    """Mean over the part of maps `(B, C, h, w)` that a mask `(B, 1, H, W)` marks, cells by the share of them in it: `(B, C)`."""
+    """Mean of maps `(B, C, h, w)` over a mask `(B, 1, H, W)`, cells weighted by their share in it: `(B, C)`."""
     weight = F.interpolate(where, size=x.shape[2:], mode="area")
     return (x * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-8)

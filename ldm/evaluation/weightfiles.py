@@ -1,4 +1,4 @@
-"""Weight files of the networks that measure: found in one folder, read without executing anything, known by their checksum."""
+"""Weight files of the networks of measures: found in one folder, read without executing anything, identified by their checksum."""
 
 import hashlib
 import io
@@ -20,14 +20,14 @@ OTHER = "with weights that are not the published file"
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A published file.
+    """A published file or folder.
 
     Attributes:
-        name: of the file, or of the folder in which it lies.
-        what: that it holds.
-        source: where it comes from.
-        sha256: how its SHA-256 begins; empty where its publisher names none.
-        instead: what can be done without it.
+        name: of the file or folder.
+        what: its content.
+        source: its address.
+        sha256: the beginning of its SHA-256; empty if none is published.
+        instead: advice for a user without it.
     """
 
     name: str
@@ -37,10 +37,10 @@ class WeightFile:
     instead: str = ""
 
     def find(self, given: str | None, folder: Path = FOLDER, flag: str = "--weights") -> Path:
-        """The file that was given, or the one in the folder.
+        """The given file, or the one in the folder.
 
         Raises:
-            MissingFile: says which, its checksum, where it comes from and where it goes.
+            MissingFile: it does not exist; names it, its checksum and its source.
         """
         path = Path(given) if given else folder / self.name
         if path.exists():
@@ -51,7 +51,7 @@ class WeightFile:
         )
 
     def genuine(self, sha256: str) -> bool:
-        """Whether a checksum is the published one; unknown counts as no."""
+        """Whether a checksum is the published one; False if none is published."""
         return bool(self.sha256) and sha256.startswith(self.sha256)
 
 
@@ -73,19 +73,19 @@ def read_state(path: Path, what: str) -> tuple[dict[str, Tensor], str]:
     """Tensors of a .safetensors or .pth file, and its SHA-256; nothing in the file is executed.
 
     Raises:
-        UserError: damaged, or something else than tensors by name.
+        UserError: a damaged file, or one of something else.
     """
     try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else read_pickle(path, f"not a whole file of {what}")
+        state: Any = load_file(path) if path.suffix == ".safetensors" else read_pickle(path, f"not a complete file of {what}")
     except SafetensorError as error:
-        raise UserError(f"{path}: not a whole file of {what} ({error})") from error
+        raise UserError(f"{path}: not a complete file of {what} ({error})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: expected {what} as tensors by name")
     return state, file_sha256(path)
 
 
 def in_memory(state: dict[str, Tensor]) -> io.BytesIO:
-    """A state as the file that torch-fidelity's constructors load, which they do without `weights_only`: so it is one of our making."""
+    """A state as a file for torch-fidelity's constructors, which load without `weights_only` and therefore get no file of a user."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)
@@ -98,7 +98,7 @@ def folder_sha256(folder: Path) -> str:
     The same weights under another config.json (its number of heads, say) are another network, with other features.
 
     Raises:
-        UserError: no safetensors in it; other formats can hold code and are not read.
+        UserError: no safetensors in it; other formats can contain code and are not read.
     """
     files = sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".json", ".txt"))
     if not any(path.suffix == ".safetensors" for path in files):

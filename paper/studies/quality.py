@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from demos.caption_checker import share_right
 from demos.conditions import caption_of
 from demos.measured import rounded
 from demos.run import BATCH, load_run, reconstructed, sample, setting
@@ -21,7 +22,6 @@ from ldm.evaluation.distances import frechet
 from ldm.evaluation.extractors import load_demo
 from ldm.evaluation.features import of_images
 from ldm.evaluation.paired import psnr
-from ldm.evaluation.scenes import share_right
 from ldm.precision import for_sampling
 from ldm.system.files import fingerprint, read_metadata, step_of, write_text
 from paper.studies.settings import REFERENCE, SPEEDS, STEPS, Study

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from demos import conditions, restoration, run, text
+from demos.caption_checker import share_right
 from demos.measured import against_another, rounded, standard_error
 from demos.restoration import enlarge, fill_mean
 from demos.tasks import LONGER, TASKS
 from ldm.config.load import load
 from ldm.data.sources.scenes import PLACED, Scenes
-from ldm.evaluation.scenes import find_all, share_right
+from ldm.evaluation.scenes import find_all
 from ldm.evaluation.small_extractor import SmallExtractor, Trained, train_extractor
 
 N = 48

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from demos.caption_checker import judge
 from demos.conditions import caption_of
 from ldm.data.sources.scenes import CLASSES, PLACED, Scenes
 from ldm.errors import UserError
 from ldm.evaluation.scene_conditions import found_map, layout_iou, object_agreement, pixel_agreement
-from ldm.evaluation.scenes import find, find_all, judge
+from ldm.evaluation.scenes import find, find_all
 
 N = 24
 

@@ -1,9 +1,10 @@
 import torch
 
+from demos.caption_checker import SceneObject, judge, parse, share_right
 from demos.digits_measures import DigitReader, diversity, measure, nearest
 from ldm.data import Digits, Scenes
 from ldm.data.sources.scenes import COLOURS, PLACES, SHAPES
-from ldm.evaluation.scenes import SceneObject, find, judge, parse, share_right
+from ldm.evaluation.scenes import find
 
 
 def scenes(n: int, split: str = "validation", seed: int = 5) -> tuple[torch.Tensor, list[str]]:

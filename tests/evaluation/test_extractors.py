@@ -64,11 +64,11 @@ class Evil:
 
 def test_weight_files_are_read_safely_and_named_when_wrong(inception: tuple[nn.Module, Path], tmp_path: Path) -> None:
     torch.save({"a": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match="evil.pth: not a whole file of torch-fidelity's Inception"):
+    with pytest.raises(UserError, match="evil.pth: not a complete file of torch-fidelity's Inception"):
         Inception(tmp_path / "evil.pth")
     half = inception[1].read_bytes()[:100_000]
     (tmp_path / "half.pth").write_bytes(half)
-    with pytest.raises(UserError, match="half.pth: not a whole file"):
+    with pytest.raises(UserError, match="half.pth: not a complete file"):
         Inception(tmp_path / "half.pth")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="other.pth: not the weights of inception-v3-compat"):

@@ -11,7 +11,8 @@ from ldm.errors import UserError
 from ldm.evaluation.distances import frechet_distance
 from ldm.evaluation.extractors import Demo
 from ldm.evaluation.features import extract
-from ldm.evaluation.images import FolderSet, NpzSet
+from ldm.evaluation.images import FolderSet
+from ldm.evaluation.npz import NpzSet
 from ldm.evaluation.paired import over_pairs
 from ldm.evaluation.scan import Scan, scan
 

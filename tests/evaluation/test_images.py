@@ -8,7 +8,8 @@ from PIL import Image
 
 from ldm.cli.pictures import cover
 from ldm.errors import MissingFile, UserError
-from ldm.evaluation.images import DataOfConfig, FolderSet, NpzSet, Prepare
+from ldm.evaluation.images import DataOfConfig, FolderSet, Prepare
+from ldm.evaluation.npz import NpzSet
 from ldm.evaluation.scan import scan
 
 X = arrays(6)
@@ -21,7 +22,7 @@ def test_the_fingerprint_is_that_of_the_pixels(tmp_path: Path) -> None:
     for name in ("a.npz", "b.npz"):
         stored = scan(NpzSet(tmp_path / name))
         assert stored.fingerprint == pngs.fingerprint and len(stored) == 6 and stored.size == (16, 16)
-    assert isinstance(NpzSet(tmp_path / "a.npz")._open(), np.memmap)  # 50k images are not read as a whole
+    assert isinstance(NpzSet(tmp_path / "a.npz").array, np.memmap)  # 50k images are not read as a whole
     assert torch.equal(scan(NpzSet(tmp_path / "a.npz")).batch([2, 5]), torch.from_numpy(X[[2, 5]]).permute(0, 3, 1, 2))
     other = X.copy()
     other[3, 0, 0, 0] ^= 1
@@ -48,7 +49,7 @@ def test_resizes_are_what_their_names_say() -> None:
     assert len(texts) == 5 and ("none", "none") in texts
     with pytest.raises(UserError, match="filter 'cubic' is unknown; there are bicubic"):
         Prepare(20, "cubic")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="--crop-first says when to crop in a resize: name its size"):
+    with pytest.raises(UserError, match="--crop-first is the order of crop and resize: name its size"):
         Prepare(crop_first=True)
 
 
@@ -84,7 +85,7 @@ def test_another_layout_of_npz_is_refused(tmp_path: Path, stored: dict, message:
     with pytest.raises(UserError, match=message):
         NpzSet(tmp_path / "a.npz")
     (tmp_path / "b.npz").write_bytes(b"PK half")
-    with pytest.raises(UserError, match="not a whole .npz"):
+    with pytest.raises(UserError, match="not a complete .npz"):
         NpzSet(tmp_path / "b.npz")
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ldm.evaluation.curves import curve, log_ticks, thinned, ticks
+from ldm.evaluation.curves import COLOURS, curve, thinned
 from ldm.evaluation.record import Record, write_records
 from ldm.evaluation.runs import ABSENT, differences, read_lines
 
@@ -62,7 +62,7 @@ def test_a_report_says_what_the_run_folder_holds(script, tmp_path: Path) -> None
         "3 steps in between are left out",
     ):
         assert said in text, said
-    assert page.count("<img ") == 6 and page.count('role="img"') == 4  # curves of all but the channels
+    assert page.count('<img class="curve"') == 4 and page.count("<img ") == 4 + 6  # curves of all but the channels
     outside = re.findall(r'(?:src|href)="(?!data:)[^"]*"', page)
     assert not outside and "<script" not in page and "onerror=alert(1)&gt;" in page
 
@@ -105,7 +105,7 @@ def test_wrong_runs_are_one_clear_line(script, tmp_path: Path) -> None:
         done = script("scripts/report.py", *words)
         assert done.returncode == code and message in done.stderr, done.stderr
     for name, content, message in (
-        ("images/step-000900-samples.png", "no picture", "step-000900-samples.png: not a whole picture"),
+        ("images/step-000900-samples.png", "no picture", "step-000900-samples.png: not a complete picture"),
         ("metrics.csv", "step,loss\n1,two\n", "metrics.csv, line 2"),
         ("metrics.csv", b"step,loss\n1,\xff\n", "metrics.csv, line 2"),
         ("fd.record.json", "[1]", "fd.record.json: not a file of records"),
@@ -125,7 +125,7 @@ def test_a_run_that_is_being_written_or_was_cut_off_is_read_as_far_as_it_goes(sc
     assert done.returncode == 0, done.stderr
     page = (run / "report.html").read_text()
     assert "1 x warning, 1 x unreadable line" in page
-    charts = re.findall('aria-label="([^"]*)"', page)
+    charts = re.findall('class="curve" alt="([^"]*)"', page)
     assert charts == ["loss", "gradient_norm_1", "lr_1"]  # numbers of optimizers are no channels
 
 
@@ -135,20 +135,26 @@ def test_parts(tmp_path: Path) -> None:
         ("d", [ABSENT, None]),
     ]
     assert read_lines(tmp_path / "none") == ([], [])
-    assert ticks(0, 10) == [0, 2, 4, 6, 8, 10] and log_ticks(-2.5, 1.2) == [0.01, 0.1, 1.0, 10.0]
-    middle, below, above = thinned([(i, float(i % 2)) for i in range(1000)], 100)
-    assert len(middle) == 100 and {v for _, v in middle} == {0.5} and {v for _, v in below} == {0.0} and {v for _, v in above} == {1.0}
-    assert curve({"a": [(1, 1e308), (2, -1e308), (3, 1e38), (4, -1e38), (5, 0.0)]}, "loss").count("<circle") == 3
+    steps, mean, low, high = thinned([(i, float(i % 2)) for i in range(1000)], 100)
+    assert steps.tolist() == list(range(5, 1000, 10)) and set(mean) == {0.5} and set(low) == {0.0} and set(high) == {1.0}
+    assert thinned([(1, 2.0), (3, 5.0)]).tolist() == [[1, 3], [2, 5], [2, 5], [2, 5]]
     with pytest.raises(ValueError, match="no finite"):
-        curve({"a": [(1, math.nan)]}, "loss")
+        curve({"a": [(1, math.nan)]})
 
 
-def test_a_curve_lies_where_its_numbers_are() -> None:
-    svg = ElementTree.fromstring(curve({"a": [(0, 0.0), (5, 10.0), (10, 0.0)], NASTY: []}, NASTY))
-    line = [p for p in svg.iter("polyline") if p.get("stroke-width") == "2"][0]
-    (x0, y0), (x1, y1), (x2, y2) = (map(float, pair.split(",")) for pair in line.get("points").split())
+def line_of(points: list[tuple[int, float]]) -> list[tuple[float, float]]:
+    """Where a curve is drawn."""
+    svg = ElementTree.fromstring(curve({"a": points, NASTY: []}))
+    line = next(path for path in svg.iter() if f"fill: none; stroke: {COLOURS[0]}" in path.get("style", ""))
+    return [(float(x), float(y)) for x, y in re.findall(r"[ML] ([\d.]+) ([\d.]+)", line.get("d"))]
+
+
+def test_a_curve_is_drawn_where_its_numbers_are() -> None:
+    (x0, y0), (x1, y1), (x2, y2) = line_of([(0, 0.0), (5, 10.0), (10, 0.0)])
     assert x0 < x1 < x2 and abs(x1 - (x0 + x2) / 2) < 0.2 and y0 == y2 > y1  # a peak in the middle, drawn upwards
-    assert svg.get("aria-label") == NASTY
+    (_, y0), (_, y1), (_, y2) = line_of([(0, 1.0), (1, 100.0), (2, 10.0)])
+    assert abs(y2 - (y0 + y1) / 2) < 0.2  # a logarithmic axis
+    assert len(line_of([(1, 1e308), (2, -1e308), (3, 1e38), (4, -1e38), (5, 0.0)])) == 3
 
 
 @needs_browser
@@ -157,7 +163,7 @@ def test_the_report_in_a_browser_as_wide_as_a_phone(script, tmp_path: Path) -> N
     assert script("scripts/report.py", *runs, "--out", tmp_path / "report.html").returncode == 0
     found = visit(tmp_path, "report.html")
     assert found["console"] == [] and found["overflow"] == 0, found
-    assert len(found["images"]) == 12 and all(natural > 0 and 0 < width <= 390 for natural, width in found["images"])
+    assert len(found["images"]) == 12 + 4 and all(natural > 0 and 0 < width <= 390 for natural, width in found["images"])
     assert len(found["curves"]) == 4 and all(height > 100 for height in found["curves"])
 
 
