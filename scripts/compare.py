@@ -1,4 +1,4 @@
-"""Show two measurements side by side; refuse if they were taken by different protocols."""
+"""Show two measurements side by side; measurements with different protocols are refused."""
 
 import argparse
 import sys
@@ -20,8 +20,8 @@ examples
   one measure of several
     python scripts/compare.py outputs/a.json outputs/b.json --metrics FID KID
 
-what is compared: all measures that both files hold (scripts/evaluate.py --out writes them)
-what has to be the same, and can be ignored: {", ".join(PROTOCOL)}
+compared: all measures that are in both files (scripts/evaluate.py --out writes them)
+fields that have to be the same, and can be ignored: {", ".join(PROTOCOL)}
 exit codes: 0 shown; 2 the protocols differ, or a wrong file or flag; 3 a file is missing
 """
 
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     ours, theirs = (by_metric(path) for path in (flags.a, flags.b))
     names = flags.metrics or sorted(ours.keys() & theirs.keys())
     if not names:
-        raise UserError(f"{flags.a} holds {', '.join(ours)}; {flags.b} holds {', '.join(theirs)}: no measure is in both")
+        raise UserError(f"no measure is in both files: {flags.a} has {', '.join(ours)}; {flags.b} has {', '.join(theirs)}")
     for path, known in ((flags.a, ours), (flags.b, theirs)):
         if missing := [name for name in names if name not in known]:
             raise UserError(f"{path}: has no {missing[0]!r}; it has {', '.join(known)}")
@@ -55,12 +55,12 @@ def by_metric(path: str) -> dict[str, Record]:
     """Records of a file by their measure.
 
     Raises:
-        UserError: none in it, or two of one measure.
+        UserError: no record, or two of the same measure.
     """
     records = read_records(Path(path))
     found = {record.metric: record for record in records}
     if not records or len(found) < len(records):
-        raise UserError(f"{path}: expected one record of each measure, and one at least")
+        raise UserError(f"{path}: expected at least one record, and one of each measure")
     return found
 
 

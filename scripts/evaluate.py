@@ -1,7 +1,7 @@
 """Measure images: FID, Inception Score, KID, precision and recall, FD-DINOv2, R-FID, PSNR, SSIM, LPIPS, CLIP score, nearest images.
 
-Every number is written with all that it depends on: how the samples were made (they say it themselves), what was done to the
-reference, which network with which weights, and fingerprints of both sets. Nothing is resized unless it is asked for by name.
+Every number is stored with everything that it depends on: the sampling settings in the samples, the resize of the reference, the
+network and its weights, and fingerprints of both sets. Nothing is resized unless requested.
 """
 
 import argparse
@@ -17,16 +17,16 @@ from ldm.cli.numbers import pixels, workers  # noqa: E402
 
 EXAMPLES = """
 examples
-  a folder of samples against the images that the model was trained on, as its config reads them
+  a folder of samples and the images that the model was trained on, as its config reads them
     python scripts/evaluate.py outputs/samples configs/ldm/celebahq-ldm4.yaml --metrics fid,is,prec_recall_adm --n 50000
     python scripts/evaluate.py outputs/samples logs/RUN --metrics fid
-  against a folder, whose images go through a resize and crop that the record names
+  a folder as the reference; the record names its resize and crop
     python scripts/evaluate.py outputs/samples my/photos --resize 256 --metrics fid --weights inception.pth
-  without any weights: a small extractor that is trained here; its distance is not FID and is not called so
+  without published weights: a small extractor that is trained here; its distance is not FID and has another name
     python scripts/evaluate.py outputs/samples configs/demo/digits.yaml --extractor demo --metrics fid,kid,prec_recall --kid-size 100
-  pairs of equal name: reconstructions and their originals
+  pairs of the same name: reconstructions and their originals
     python scripts/evaluate.py outputs/reconstructions my/photos --resize 256 --metrics rfid,psnr,ssim,psim
-  the layout of ADM's script on either side
+  two files in the layout of ADM's script
     python scripts/evaluate.py samples.npz VIRTUAL_imagenet256_labeled.npz --metrics fid,prec_recall_adm
 
 measures
@@ -37,10 +37,10 @@ measures
   prec_recall_adm     over Inception features, as ADM's script and the paper
   fd_dinov2           Frechet distance over DINOv2 features
   psnr, ssim          of pairs
-  lpips, psim         of pairs: LPIPS over VGG16, which is what the paper's code calls PSIM
-  clip                how well samples fit their captions; without a reference
+  lpips, psim         of pairs: LPIPS over VGG16, which the paper's code calls PSIM
+  clip                how well samples match their captions; without a reference
   nearest             the nearest images of the reference, as a picture beside --out
-  layout, label_map   whether the demo scenes' objects lie where the samples say they were asked; without a reference
+  layout, label_map   whether samples of the demo scenes show the boxes or label maps stored in them; without a reference
 
 exit codes: 0 done; 2 wrong images, flags or files; 3 a weight file or image folder is missing
 """
@@ -57,22 +57,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--extractor", default="inception", choices=EXTRACTORS, help="whose features fid, rfid and kid are over")
     p.add_argument("--weights", metavar="FILE", help="of --extractor: a .pth or .safetensors file, a folder for dinov2")
     p.add_argument("--weights-folder", default=METRIC_WEIGHTS, metavar="DIR", help=f"of all other weight files (default: {METRIC_WEIGHTS})")
-    p.add_argument("--n", type=int, help="how many samples there have to be; fewer are an error, of more the first are measured")
+    p.add_argument("--n", type=int, help="number of samples: fewer are an error, of more the first are measured")
     p.add_argument("--split", default="train", choices=("train", "validation"), help="of a config's data (default: train)")
     p.add_argument(
-        "--resize", type=pixels, metavar="PIXELS", help="side of the square that reference images are brought to (default: as is)"
+        "--resize", type=pixels, metavar="PIXELS", help="side of the square that reference images are resized to (default: not resized)"
     )
     p.add_argument("--filter", default="bicubic", choices=FILTERS, help="of --resize (default: bicubic)")
-    p.add_argument("--crop-first", action="store_true", help="cut the centre square before --resize instead of after it")
-    p.add_argument("--reference-sha256", metavar="HEX", help="the reference's fingerprint as a record names it; another one is an error")
-    p.add_argument("--allow-generated-reference", action="store_true", help="accept a reference that says it was sampled from a model")
+    p.add_argument("--crop-first", action="store_true", help="crop the centre square before --resize instead of after it")
+    p.add_argument("--reference-sha256", metavar="HEX", help="fingerprint of the reference, as in a record; another one is an error")
+    p.add_argument("--allow-generated-reference", action="store_true", help="accept a reference that was sampled from a model")
     p.add_argument("--allow-few", action="store_true", help="measure with too few images; the record says so")
-    p.add_argument("--groups", type=int, default=10, help="of samples, left out in turn for the spread of fid; 0: none (default: 10)")
+    p.add_argument("--groups", type=int, default=10, help="of samples, left out in turn for the spread of fid; 0 disables it (default: 10)")
     p.add_argument("--splits", type=int, default=10, help="of the Inception Score (default: 10)")
     p.add_argument("--kid-size", type=int, default=1000, help="images in a subset of KID (default: 1000)")
     p.add_argument("--kid-subsets", type=int, default=100, help="subsets of KID (default: 100)")
     p.add_argument("--k", type=int, default=3, help="neighbours of precision and recall (default: 3)")
-    p.add_argument("--captions", metavar="JSONL", help="metadata.jsonl with the samples' captions (default: the samples say)")
+    p.add_argument("--captions", metavar="JSONL", help="metadata.jsonl with the samples' captions (default: those stored in the samples)")
     p.add_argument("--neighbours", type=int, default=10, help="nearest images that are shown of each sample (default: 10)")
     p.add_argument(
         "--device", "--devices", default="auto", help="one process each: auto (all GPUs, else the CPU), or as cuda:0,cuda:1 or cpu,cpu"
@@ -80,9 +80,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--batch", type=int, default=64, help="images at a time on a device (default: 64)")
     p.add_argument("--workers", type=workers, default=0, help="processes that read images, per device (default: 0)")
     p.add_argument(
-        "--cache", default="outputs/features", metavar="DIR", help="of extracted features; '' keeps none (default: outputs/features)"
+        "--cache", default="outputs/features", metavar="DIR", help="of extracted features; '' disables it (default: outputs/features)"
     )
-    p.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="let the config name classes of this package too")
+    p.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="allow classes of this package in the config")
     return p
 
 

@@ -1,4 +1,4 @@
-"""Write what happened in one or several runs into one HTML file that needs nothing else: config, curves, pictures, incidents."""
+"""Write a report of one or several runs into one self-contained HTML file: configs, curves, pictures, metrics, incidents."""
 
 import sys
 from pathlib import Path
@@ -20,9 +20,9 @@ examples
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     p = Parser(__doc__, EXAMPLES)
-    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; one that still trains is read as far as it is")
+    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; of one that still trains, what it has so far")
     p.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/report.html, or outputs/report.html)")
-    p.add_argument("--base", metavar="YAML", help="compare configs with this one (default: what each run was started from)")
+    p.add_argument("--base", metavar="YAML", help="compare configs with this one (default: the config that each run was started with)")
     p.add_argument("--grids", type=int, default=6, help="pictures of each kind, spread over time (default: 6)")
     flags = p.parse_args(arguments)
     if flags.grids < 1:

@@ -15,7 +15,7 @@ from test_task_scripts import FAST, models, photo, pixels, text_of  # noqa: F401
 from tqdm import tqdm
 
 from ldm.diffusion import Tiles
-from ldm.evaluation.provenance import how_made
+from ldm.evaluation.provenance import provenance_of
 from ldm.system.progress import QUIET, Steps
 from ldm.system.terminal import BesideBars
 from ldm.training.callbacks.metrics import MetricLogger, Progress
@@ -71,7 +71,7 @@ def test_sizes_are_told_apart_in_one_command(models: dict[str, Path], script, tm
     assert done.returncode == 0 and "3 images in" in done.stdout and "1 of 3 is larger than" in done.stdout, done.stderr
     alone = script("scripts/superres.py", models["superres"], tmp_path / "in" / "0.png", *FAST, "--outdir", tmp_path / "alone")
     assert alone.returncode == 0 and np.abs(pixels(tmp_path / "alone" / "0.png") - pixels(tmp_path / "out" / "0.png")).max() <= 1
-    how_made([text_of(tmp_path / "out" / f"{i}.png") for i in range(3)], ["0", "1", "2"], "out")  # one set
+    provenance_of([text_of(tmp_path / "out" / f"{i}.png") for i in range(3)], ["0", "1", "2"], "out")  # one set
     done = script("scripts/superres.py", models["superres"], tmp_path / "in", *FAST, "--whole", "--window", 16, "--outdir", tmp_path / "x")
     assert done.returncode == 2 and "--whole disables tiles" in done.stderr
 

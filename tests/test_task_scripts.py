@@ -17,7 +17,7 @@ from ldm.cli.options import in_proportion
 from ldm.cli.requests import refuse_others
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
-from ldm.evaluation.provenance import how_made
+from ldm.evaluation.provenance import provenance_of
 from ldm.system.files import read_weights, save_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -477,7 +477,7 @@ def test_results_in_the_folder_of_the_images_are_not_enlarged_again(models: dict
     names = {p.relative_to(tmp_path / "in").as_posix() for p in (tmp_path / "in").rglob("*.png")}
     assert names == {"b.png", "out-takes/a.png", "out/b.png", "out/out-takes/a.png"}
     found = [text_of(tmp_path / "in" / "out" / name) for name in ("b.png", "out-takes/a.png")]
-    assert [one["noise"] for one in found] == [0, 1] and how_made(found, ["b", "a"], "out")["seed"] == 0  # settings of one set
+    assert [one["noise"] for one in found] == [0, 1] and provenance_of(found, ["b", "a"], "out")["seed"] == 0  # settings of one set
 
 
 def test_a_result_with_other_noise_or_of_another_image_is_another(models: dict[str, Path], script, tmp_path: Path) -> None:
@@ -534,7 +534,7 @@ def test_known_pixels_come_out_as_they_went_in(models: dict[str, Path], script, 
             assert np.any(result[hole] != before[hole])
         assert np.any(results[0] != results[1])
     made = sorted((tmp_path / "out").iterdir())
-    assert len(made) == 9 and how_made([text_of(path) for path in made], [path.name for path in made], "out")["seed"] == 0
+    assert len(made) == 9 and provenance_of([text_of(path) for path in made], [path.name for path in made], "out")["seed"] == 0
 
 
 @pytest.mark.parametrize("name,more", [("inpaint", []), ("unconditional", ["--known"])])

@@ -13,7 +13,7 @@ from ldm.evaluation.distances import Value
 from ldm.evaluation.extractors import Extractor, load_extractor
 from ldm.evaluation.features import Features, extract
 from ldm.evaluation.paired import same_size
-from ldm.evaluation.provenance import how_made
+from ldm.evaluation.provenance import provenance_of
 from ldm.evaluation.record import Record
 from ldm.evaluation.scan import Scan
 from ldm.evaluation.weightfiles import FOLDER
@@ -80,7 +80,7 @@ class Context:
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        self.provenance = how_made(self.samples.settings, self.samples.names, self.samples.images.what)
+        self.provenance = provenance_of(self.samples.settings, self.samples.names, self.samples.images.what)
         self.extractors: dict[str, Extractor] = {}
         self.cached: dict[tuple[str, str], Features] = {}
         if self.reference is None:

@@ -1,4 +1,4 @@
-"""Samples as pictures, with what belongs to them drawn on and beside them."""
+"""Samples as pictures, with their boxes, masks, label maps, classes and captions."""
 
 import colorsys
 import textwrap
@@ -17,19 +17,19 @@ LINE = 14  # height of a line of text
 
 
 def colour(index: int) -> tuple[int, int, int]:
-    """One of endlessly many colours; neighbours differ."""
+    """The colour of a class; consecutive numbers have different ones."""
     r, g, b = colorsys.hsv_to_rgb(index * 0.618034 % 1.0, 0.75 - 0.25 * (index // 7 % 2), 1.0)
     return round(r * 255), round(g * 255), round(b * 255)
 
 
 def class_name(names: ClassNames, key: str, index: int) -> str:
-    """The class's name where it is known, else its number."""
+    """The name of a class if it is known, else its number."""
     known = names.get(key, ())
     return known[index] if 0 <= index < len(known) else str(index)
 
 
 def panel(image: Tensor, side: int) -> Image.Image:
-    """An image at `side` pixels: small ones in visible pixels."""
+    """An image resized to `side` pixels; a smaller one keeps sharp pixels."""
     picture = to_image(image).convert("RGB")
     return picture.resize((side, side), Image.Resampling.NEAREST if picture.width <= side else Image.Resampling.LANCZOS)
 
@@ -78,13 +78,13 @@ def card(sample: Sample, names: ClassNames, side: int) -> Image.Image:
     text = [class_name(names, "label", sample["label"])] if "label" in sample else []
     text += textwrap.wrap(sample["caption"], side * len(parts) // 7)[:4] if "caption" in sample else []
     text += textwrap.wrap(sample["id"], side * len(parts) // 7)[:1]
-    made = Image.new("RGB", (side * len(parts), side + LINE * len(text) + 4), "white")
+    drawn = Image.new("RGB", (side * len(parts), side + LINE * len(text) + 4), "white")
     for i, part in enumerate(parts):
-        made.paste(part, (i * side, 0))
-    pen, font = ImageDraw.Draw(made), ImageFont.load_default(11)
+        drawn.paste(part, (i * side, 0))
+    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(11)
     for i, line in enumerate(text):
         pen.text((2, side + i * LINE), line, fill=(0, 0, 0) if i + 1 < len(text) else (120, 120, 120), font=font)
-    return made
+    return drawn
 
 
 def sheet(samples: Sequence[Sample], names: ClassNames, columns: int = 4, side: int = 256) -> Image.Image:
@@ -92,12 +92,12 @@ def sheet(samples: Sequence[Sample], names: ClassNames, columns: int = 4, side: 
     cards = [card(sample, names, side) for sample in samples]
     rows = [cards[i : i + columns] for i in range(0, len(cards), columns)]
     width = max(sum(one.width + 8 for one in row) for row in rows)
-    made = Image.new("RGB", (width, sum(max(one.height for one in row) + 8 for row in rows)), "white")
+    drawn = Image.new("RGB", (width, sum(max(one.height for one in row) + 8 for row in rows)), "white")
     y = 0
     for row in rows:
         x = 0
         for one in row:
-            made.paste(one, (x, y))
+            drawn.paste(one, (x, y))
             x += one.width + 8
         y += max(one.height for one in row) + 8
-    return made
+    return drawn

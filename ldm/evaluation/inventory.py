@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers: sizes, classes, captions, boxes, label maps, and what cannot be read."""
+"""Statistics of a data set: sizes, classes, captions, boxes, label maps, and what cannot be read."""
 
 import statistics
 from collections import Counter
@@ -34,7 +34,7 @@ class Inventory:
     high: float = -1.0
 
     def add(self, sample: Sample, stored: tuple[int, int] | None = None) -> None:
-        """Count a sample. What stands in for an unreadable one counts only as that."""
+        """Count a sample; one that replaces an unreadable one only counts as broken."""
         if "skipped" in sample:
             self.broken.append(sample["skipped"][0])
             return
@@ -59,7 +59,7 @@ class Inventory:
             self.holes.append(float(sample["mask"].mean()))
 
     def lines(self, names: ClassNames) -> list[str]:
-        """For people, without the broken files."""
+        """As text, without the broken files."""
         found = [("image", f"{_sizes(self.shapes)}, values {self.low:.3g} to {self.high:.3g}")] if self.read else []
         if self.stored:
             shorter = [min(size) for size in self.stored.elements()]

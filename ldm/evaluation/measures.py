@@ -1,4 +1,4 @@
-"""Every measure by its name: what it needs, and the records it makes of two sets of images."""
+"""Every measure by its name: what it needs, and the records of it for two sets of images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -171,7 +171,7 @@ METRICS = {
 
 
 def measure(context: Context, names: Sequence[str], keep: Callable[[list[Record]], None] | None = None) -> list[Record]:
-    """All records of some measures, each once: two names may mean one measure, as lpips and psim over the demo features do.
+    """All records of some measures, each once: over the demo features, lpips and psim are the same measure.
 
     The networks of all measures are found before anything is measured.
 

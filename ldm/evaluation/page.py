@@ -1,4 +1,4 @@
-"""A small self-contained HTML page: numbers with a word on how each was measured, and pictures."""
+"""A small self-contained HTML page: numbers, how each was measured, and pictures."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ table { border-collapse: collapse } td { padding: .15rem .8rem .15rem 0; vertica
 
 
 def write_page(path: Path, title: str, intro: str, numbers: Sequence[tuple[str, str, str]], pictures: Mapping[str, Path]) -> None:
-    """Write the page; `pictures` maps captions to PNG files, which are put inside it. All text is escaped."""
+    """Write the page; `pictures` maps captions to PNG files, which are embedded. All text is escaped."""
     inside = [(caption, base64.b64encode(file.read_bytes()).decode()) for caption, file in pictures.items()]
     template = Environment(autoescape=True).from_string(TEMPLATE)
     write_text(path, template.render(title=title, intro=intro, numbers=numbers, pictures=inside))

@@ -1,4 +1,4 @@
-"""How a set of samples was made, as stored in its images: the text chunk "ldm" of each PNG."""
+"""How a set was sampled, as stored in its images: the text chunk "ldm" of each PNG."""
 
 import hashlib
 import json
@@ -22,8 +22,8 @@ FIELDS = {  # of a record, by the key of a setting; other settings are its `samp
 }
 
 
-def how_made(settings: Sequence[Mapping[str, Any] | None], names: Sequence[str], what: str) -> dict[str, Any]:
-    """The fields of a record that a set says about itself; none if its images have no settings.
+def provenance_of(settings: Sequence[Mapping[str, Any] | None], names: Sequence[str], what: str) -> dict[str, Any]:
+    """The fields of a record that are stored in a set; none if its images have no settings.
 
     Args:
         settings: of each image.
@@ -38,7 +38,7 @@ def how_made(settings: Sequence[Mapping[str, Any] | None], names: Sequence[str],
         return {}
     if len(known) < len(settings):
         at = list(settings).index(None)
-        raise UserError(f"{what}: {names[at]} does not say how it was made, others do: is it one of the samples?")
+        raise UserError(f"{what}: {names[at]} stores no sampling settings, others do: is it one of the samples?")
     first = shared(known[0])
     for name, one in zip(names, known, strict=True):
         if (other := shared(one)) != first:
@@ -65,7 +65,7 @@ def check_numbers(numbers: Sequence[int], what: str) -> None:
     """
     counts = Counter(numbers)
     if repeated := [number for number, count in counts.items() if count > 1]:
-        raise UserError(f"{what}: two images say that they are number {repeated[0]} of their set")
+        raise UserError(f"{what}: two images are number {repeated[0]} of the set")
     if counts and (gaps := set(range(min(counts), max(counts) + 1)) - counts.keys()):
         raise UserError(f"{what}: image number {min(gaps)} of the set is missing ({len(gaps)} of {max(counts) - min(counts) + 1} are)")
 

@@ -1,7 +1,7 @@
-"""A measure is a record: its value together with all that the value depends on; and two records side by side.
+"""A measured value with everything that it depends on, and two of them side by side.
 
-A number without its protocol cannot be compared: another resize, reference, sampler or number of samples moves an FID by more
-than most improvements do. So a record holds the protocol, and a comparison refuses records whose protocols differ.
+Another resize, reference, sampler or number of samples changes an FID by more than most improvements do. So a record holds the
+protocol, and a comparison refuses records whose protocols differ.
 """
 
 import difflib
@@ -14,32 +14,31 @@ from typing import Any
 
 from ldm.errors import MissingFile, UserError
 
-# What may differ between two numbers that are compared: the numbers, the model that is judged, and the draw of its samples.
+# What may differ between two compared records: the numbers, the model, and the draw of its samples.
 FREE = ("value", "spread", "seed", "checkpoint", "training_step", "samples_sha256", "reference", "notes")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One measured number. None stands for what is not known, "" and "none" for what there is not.
+    """One measured value. None stands for unknown, "" and "none" for not applicable.
 
     Attributes:
         metric: its name; "FID" only for torch-fidelity's Inception with its published weights.
         value: the number.
-        spread, spread_is: how far it spreads, and over what.
-        samples: how many images were measured.
-        samples_sha256: fingerprint of them.
+        spread, spread_is: its spread, and which kind of spread it is.
+        samples, samples_sha256: number of measured images, and their fingerprint.
         seed: of the set of samples.
-        checkpoint, training_step: SHA-256 of the weights that made them, and how long they were trained.
+        checkpoint, training_step: SHA-256 of the weights that were sampled from, and their training step.
         sampler, steps, eta, scale: of sampling; scale 1 is no guidance.
-        sampling: what else the samples say about how they were made.
+        sampling: other settings stored in the samples.
         class_balance: how often each class was requested.
         image_format, image_size: of the samples.
-        resize, crop: what was done to the images of the reference; samples are never resized.
-        extractor, extractor_resize, extractor_sha256: the network, what it does to its input, and its weights.
-        reference, reference_images, reference_sha256: where the reference came from, its number of images and its fingerprint.
-        parameters: numbers of the measure itself (splits, subsets, neighbours).
-        software: libraries that computed it.
-        notes: what a reader should know.
+        resize, crop: of the images of the reference; samples are never resized.
+        extractor, extractor_resize, extractor_sha256: the network, the resize of its input, and its weights.
+        reference, reference_images, reference_sha256: source of the reference, its number of images and its fingerprint.
+        parameters: of the measure itself (splits, subsets, neighbours).
+        software: versions of the libraries that computed it.
+        notes: for the reader.
     """
 
     metric: str
@@ -73,7 +72,7 @@ class Record:
 
     @property
     def number(self) -> str:
-        """The value with its number of samples: of few, a Frechet distance is mostly bias."""
+        """The value with its number of samples: a Frechet distance of few samples is mostly bias."""
         return f"{self.value:.6g} ({self.samples} samples)"
 
     def __str__(self) -> str:
@@ -87,7 +86,7 @@ PROTOCOL = tuple(name for name in NAMES if name not in FREE)
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """Write as JSON, atomically."""
-    from ldm.system.files import write_text  # imports torch, which reading and comparing records do without
+    from ldm.system.files import write_text  # imports torch, which reading and comparing do not need
 
     write_text(path, json.dumps({"records": [asdict(record) for record in records]}, indent=2, allow_nan=False) + "\n")
 
@@ -97,7 +96,7 @@ def read_records(path: Path) -> list[Record]:
 
     Raises:
         MissingFile: no such file.
-        UserError: another file; names the record and the field.
+        UserError: not a file of records; names the record and the field.
     """
     if not path.is_file():
         raise MissingFile(f"{path}: no such file of records; scripts/evaluate.py --out writes one")
@@ -115,7 +114,7 @@ def checked(row: Any, where: str) -> Record:
     """A record from JSON.
 
     Raises:
-        UserError: an unknown or missing field, or a value that is no number.
+        UserError: an unknown or missing field, or a value of the wrong type.
     """
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected an object, got {type(row).__name__}")
@@ -140,8 +139,8 @@ class Comparison:
 
     Attributes:
         a, b: the records.
-        ignored: fields that differ, and were allowed to.
-        unknown: fields that neither record knows.
+        ignored: fields that differ and may.
+        unknown: fields that are unknown in both.
     """
 
     a: Record
@@ -158,24 +157,26 @@ class Comparison:
         rows = [("", *names), (self.a.metric, self.a.number, self.b.number)]
         rows += [("spread", shown(self.a.spread), shown(self.b.spread))] if self.a.spread_is or self.b.spread_is else []
         differing = [name for name in NAMES if name not in ("metric", "value", "spread") and getattr(self.a, name) != getattr(self.b, name)]
-        rows += [(name + (" (ignored)" if name in self.ignored else ""), *both(self.a, self.b, name)) for name in differing]
+        for name in differing:
+            title = name + (" (ignored)" if name in self.ignored else "")
+            rows.append((title, shown(getattr(self.a, name)), shown(getattr(self.b, name))))
         width = [max(len(row[i]) for row in rows) for i in range(2)]
         text = [f"{row[0]:<{width[0]}}  {row[1]:<{width[1]}}  {row[2]}" for row in rows]
         text.append(f"{names[1]} - {names[0]} = {self.gap:+.6g}" + (f"  ({self.a.spread_is})" if self.a.spread_is else ""))
         same = [name for name in PROTOCOL if name not in differing and name not in self.unknown and name not in ("metric", "spread_is")]
         text.append("the same in both: " + "; ".join(f"{name} {shown(getattr(self.a, name))}" for name in same if given(self.a, name)))
         if self.unknown:
-            text.append("not known of either: " + ", ".join(self.unknown))
+            text.append("unknown in both: " + ", ".join(self.unknown))
         return text
 
 
 def given(record: Record, name: str) -> bool:
-    """Whether a field says anything."""
+    """Whether a field has a value."""
     return getattr(record, name) not in (None, "", {}, ())
 
 
 def shown(value: Any) -> str:
-    """A field as text; hashes short, unknown as a question mark."""
+    """A field as text; hashes are shortened, unknown is a question mark."""
     if value is None:
         return "?"
     if isinstance(value, float):
@@ -188,11 +189,6 @@ def shown(value: Any) -> str:
     return text[:12] + "..." if len(text) == 64 and set(text) <= set("0123456789abcdef") else text or "none"
 
 
-def both(a: Record, b: Record, name: str) -> tuple[str, str]:
-    """A field of both as text."""
-    return shown(getattr(a, name)), shown(getattr(b, name))
-
-
 def compare(a: Record, b: Record, ignore: Sequence[str] = ()) -> Comparison:
     """Two records side by side.
 
@@ -201,7 +197,7 @@ def compare(a: Record, b: Record, ignore: Sequence[str] = ()) -> Comparison:
         ignore: fields in which the protocols may differ.
 
     Raises:
-        UserError: a field that does not exist; protocols that differ elsewhere, with every such field and both values.
+        UserError: an unknown field to ignore; protocols that differ in other fields, with both values of each.
     """
     for name in ignore:
         if name not in PROTOCOL:
@@ -210,7 +206,7 @@ def compare(a: Record, b: Record, ignore: Sequence[str] = ()) -> Comparison:
             raise UserError(f"--ignore {name}: {known}" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(PROTOCOL)}"))
     unlike = [name for name in PROTOCOL if getattr(a, name) != getattr(b, name)]
     if refused := [name for name in unlike if name not in ignore]:
-        text = "; ".join("{}: {} against {}".format(name, *both(a, b, name)) for name in refused)
+        text = "; ".join(f"{name}: {shown(getattr(a, name))} and {shown(getattr(b, name))}" for name in refused)
         raise UserError(f"{a.metric} and {b.metric} were measured differently: {text} (allow it with --ignore {' '.join(refused)})")
     unknown = tuple(name for name in PROTOCOL if getattr(a, name) is None and getattr(b, name) is None)
     return Comparison(a, b, tuple(name for name in unlike if name in ignore), unknown)

@@ -1,4 +1,4 @@
-"""The report of one or several runs: one HTML file without scripts and without anything from outside."""
+"""The report of one or several runs: one self-contained HTML file without scripts."""
 
 import base64
 import io
@@ -69,24 +69,24 @@ in 8-bit levels.</p><div class="side">{% for run, head, rows in channels %}<sect
 <h2>Configs</h2>{% for run, text in configs %}<details><summary>{{ run.name }}</summary><pre>{{ text }}</pre></details>{% endfor %}
 </body></html>
 """
-CHANNEL = re.compile(r"validation_(.*)_(\d+)")  # of training, such names are of an optimizer or a group of its parameters
+CHANNEL = re.compile(r"validation_(.*)_(\d+)")  # other names that end in a number are of optimizers or their parameter groups
 WIDEST = 1040  # pixels of a picture in the report; larger ones are reduced
 INCIDENTS = 100  # shown per run
 
 
 def render(runs: Sequence[Run], base: dict[str, Any] | None = None, grids: int = 6) -> str:
-    """The report as HTML. All text that comes from the runs is escaped.
+    """The report as HTML; all text from the runs is escaped.
 
     Args:
         runs: shown side by side.
-        base: config to compare with instead of each run's own base.
-        grids: pictures of each kind and run, spread over time.
+        base: config to compare with; None is each run's own base.
+        grids: number of pictures of each kind and run, spread over time.
 
     Raises:
         UserError: a picture that cannot be read.
     """
     if len({run.name for run in runs}) < len(runs):
-        raise UserError(f"runs must have names of their own, got {', '.join(run.name for run in runs)}")
+        raise UserError(f"runs must have different names, got {', '.join(run.name for run in runs)}")
     bases = [(run, base if base is not None else run.base) for run in runs]
     return (
         Environment(autoescape=True)
@@ -110,12 +110,12 @@ def render(runs: Sequence[Run], base: dict[str, Any] | None = None, grids: int =
 
 
 def shown(value: Any) -> str:
-    """A value of a config as it would be written."""
+    """A value of a config as text."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def summary(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """How far each run is, how fast and how large, and its last validation numbers."""
+    """Steps, speed, memory and the last validation numbers of each run."""
 
     def row(name: str, key: str, digits: str, fold: Any = last) -> tuple[str, ...]:
         return (name, *(format(fold(run.series[key]), digits) if run.series.get(key) else "-" for run in runs))
@@ -136,17 +136,17 @@ def summary(runs: Sequence[Run]) -> list[tuple[str, ...]]:
 
 
 def metric(file: str, record: Record) -> dict[str, Any]:
-    """A record: its number ahead, the rest is how it was measured."""
+    """A record: its value as the head, its protocol as rows."""
     spread = "" if record.spread is None else f" ± {field(record.spread)}"
     head = f"{record.metric}: {field(record.value)}{spread} ({record.samples} samples)"
     known = [name for name in NAMES if name not in ("metric", "value", "spread") and given(record, name)]
     unknown = [name for name in NAMES if name != "spread" and getattr(record, name) is None]
     rows = [("file", file), *((name, field(getattr(record, name))) for name in known)]
-    return {"head": head, "rows": [*rows, ("not known", ", ".join(unknown))] if unknown else rows}
+    return {"head": head, "rows": [*rows, ("unknown", ", ".join(unknown))] if unknown else rows}
 
 
 def channels(run: Run) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a table of the numbers per channel, by channel."""
+    """Head and rows of the table of numbers per channel."""
     found: dict[str, dict[int, float]] = {}
     for name, points in run.series.items():
         if hit := CHANNEL.fullmatch(name):
@@ -157,33 +157,33 @@ def channels(run: Run) -> tuple[list[str], list[list[str]]]:
 
 
 def incidents(run: Run) -> tuple[list[tuple[str, int]], list[tuple[str, str, str]], int]:
-    """Counts by kind, the incidents themselves, and how many are not shown."""
+    """Counts by kind, the incidents themselves, and how many are left out."""
     counts = Counter(str(one.get("kind", "?")) for one in run.incidents)
     rows = [tuple(shown(one.get(key, "?")) for key in ("step", "kind", "what")) for one in run.incidents]
-    # A thousand broken files say less than the one warning after them.
+    # rare kinds first: a thousand unreadable files must not hide one warning
     rare = sorted(range(len(rows)), key=lambda i: (counts[rows[i][1]], i))[:INCIDENTS]
     return counts.most_common(), [rows[i] for i in sorted(rare)], max(0, len(rows) - INCIDENTS)  # type: ignore[misc]
 
 
 def pictures(runs: Sequence[Run], grids: int) -> list[tuple[str, list[tuple[Run, list[tuple[int, str, str, bool]], int]]]]:
-    """By what they show and run: (step, data URI, note, whether pixels are to be seen), and how many are left out."""
-    shows = dict.fromkeys(what for run in runs for what in run.pictures)
+    """By kind and run: (step, data URI, note, whether it is small), and how many are left out."""
+    kinds = dict.fromkeys(kind for run in runs for kind in run.pictures)
     found = []
-    for what in shows:
+    for kind in kinds:
         columns = []
         for run in runs:
-            files = run.pictures.get(what, [])
+            files = run.pictures.get(kind, [])
             count = min(grids, len(files))
             chosen = [files[round(i * (len(files) - 1) / max(count - 1, 1))] for i in range(count)]
             if count == 1:
                 chosen = files[-1:]
             columns.append((run, [(step, *embed(path)) for step, path in chosen], len(files) - count))
-        found.append((what, columns))
+        found.append((kind, columns))
     return found
 
 
 def embed(path: Path) -> tuple[str, str, bool]:
-    """A picture as data URI, a note where it was reduced, and whether it is small."""
+    """A picture as data URI, a note if it was reduced, and whether it is small."""
     try:
         with open_image(path, ["PNG"]) as opened:
             opened.load()
@@ -200,7 +200,7 @@ def embed(path: Path) -> tuple[str, str, bool]:
 
 
 def curves(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """A chart per number, with all runs in it, as data URI; numbers of single channels are in their table."""
+    """A chart of all runs per number, as data URI; numbers of single channels have a table."""
     names = dict.fromkeys(name for run in runs for name in run.series if not CHANNEL.fullmatch(name))
     lines = {name: {run.name: run.series.get(name, []) for run in runs} for name in names}
     return [(name, data_uri("svg+xml", curve(some).encode())) for name, some in lines.items() if any(map(drawable, some.values()))]

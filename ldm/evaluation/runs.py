@@ -1,4 +1,4 @@
-"""What a run folder holds, read back: config, numbers over time, pictures, incidents and metric records."""
+"""Reads a run folder: config, numbers over time, pictures, incidents and metric records."""
 
 import csv
 import json
@@ -20,10 +20,10 @@ class Run:
     Attributes:
         name: of the folder.
         config: resolved.
-        base: the config without the command line's changes, resolved; None if it is not recorded.
+        base: the config without the command line's changes, resolved; None if it was not recorded.
         series: by name, (step, value) in order; values may be NaN.
-        pictures: by what they show, (step, file) in order.
-        incidents: as written: `step`, `kind`, `what`.
+        pictures: by kind, (step, file) in order.
+        incidents: as stored: `step`, `kind`, `what`.
         records: of metrics (`*record*.json`), each with its file.
     """
 
@@ -37,19 +37,19 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """The last step that left a number."""
+        """The last step with a number."""
         return max((points[-1][0] for points in self.series.values()), default=0)
 
 
 def read_run(folder: Path) -> Run:
-    """A run folder as `main.py` writes it; one that is still being written is read as far as it goes.
+    """A run folder of `main.py`; what it has so far if the run is still training.
 
     Raises:
         MissingFile: no such folder, or no config in it.
-        UserError: a file in it cannot be read; names it.
+        UserError: a file in it that cannot be read.
     """
     if not (folder / "config.yaml").is_file():
-        raise MissingFile(f"{folder}: no run folder (expected {folder / 'config.yaml'})")
+        raise MissingFile(f"{folder}: not a run folder (expected {folder / 'config.yaml'})")
     base = folder / "base.yaml"
     incidents, damaged = read_lines(folder / "incidents.jsonl")
     incidents += [{"step": "?", "kind": "unreadable line", "what": f"incidents.jsonl, line {number}"} for number in damaged]
@@ -68,7 +68,7 @@ def read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
     """`metrics.csv` by column; empty without the file.
 
     Raises:
-        UserError: a cell that is no number.
+        UserError: a cell that is not a number.
     """
     series: dict[str, list[tuple[int, float]]] = {}
     if not path.is_file():
@@ -86,7 +86,7 @@ def read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def find_pictures(folder: Path) -> dict[str, list[tuple[int, Path]]]:
-    """`step-<n>-<what>.png` by what they show."""
+    """`step-<n>-<kind>.png` by kind."""
     found: dict[str, list[tuple[int, Path]]] = {}
     for path in sorted(folder.glob("step-*-*.png")):
         digits, _, what = path.stem.removeprefix("step-").partition("-")
@@ -96,7 +96,7 @@ def find_pictures(folder: Path) -> dict[str, list[tuple[int, Path]]]:
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """JSON objects, one per line, and the numbers of lines that are none: a kill cuts lines off. Nothing without the file."""
+    """JSON objects, one per line, and the numbers of other lines: a killed run may leave half a line. Both empty without the file."""
     found: list[dict[str, Any]] = []
     damaged = []
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
@@ -113,10 +113,10 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def find_records(folder: Path) -> list[tuple[str, Record]]:
-    """Every record in the files of a run folder that `scripts/evaluate.py` wrote, with the file's name.
+    """Every record of `scripts/evaluate.py` in a run folder, with the name of its file.
 
     Raises:
-        UserError: another file of such a name.
+        UserError: a file of such a name that is not a file of records.
     """
     found = sorted(folder.rglob("*record*.json"))
     return [(str(path.relative_to(folder)), record) for path in found for record in read_records(path)]
@@ -124,17 +124,14 @@ def find_records(folder: Path) -> list[tuple[str, Record]]:
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
     """Nested mappings and lists of mappings -> leaves by dotted path; other lists are leaves."""
-    nested = value.items() if isinstance(value, dict) else enumerate(value) if _has_mappings(value) else None
-    if nested is None or not value:
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict) or not value:
         return {path: value}
     leaves: dict[str, Any] = {}
-    for key, item in nested:
+    for key, item in value.items():
         leaves |= flat(item, f"{path}.{key}" if path else str(key))
     return leaves
-
-
-def _has_mappings(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
 ABSENT = "(absent)"
@@ -149,5 +146,5 @@ def differences(*configs: dict[str, Any]) -> list[tuple[str, list[Any]]]:
 
 
 def last(points: list[tuple[int, float]]) -> float:
-    """The last value that is a number, NaN without one."""
+    """The last finite value, NaN without one."""
     return next((value for _, value in reversed(points) if math.isfinite(value)), math.nan)

@@ -62,7 +62,7 @@ def layout_agreement(samples: Scan) -> list[tuple[str, Value]]:
     """Mean overlap of the requested boxes with found objects of their class.
 
     Raises:
-        UserError: a sample that does not say which boxes were requested.
+        UserError: a sample without stored boxes.
     """
     values = []
     for i in range(len(samples)):
@@ -78,7 +78,7 @@ def map_agreement(samples: Scan) -> list[tuple[str, Value]]:
     Maps are those of `Scenes(map_classes="shape_colour")`: 0 background, else 1 + shape and colour.
 
     Raises:
-        UserError: a sample that does not say which map was requested, or a map that cannot be read.
+        UserError: a sample without a stored map, or a map that cannot be read.
     """
     maps, found = [], []
     for i in range(len(samples)):
@@ -103,7 +103,7 @@ def requested(samples: Scan, i: int, key: str, kind: type) -> Any:
     """
     value = (samples.settings[i] or {}).get(key)
     if not isinstance(value, kind):
-        raise UserError(f"{samples.names[i]} does not say which {key} it was sampled from")
+        raise UserError(f"{samples.names[i]}: no {key} is stored in this sample")
     return value
 
 

@@ -158,7 +158,7 @@ def test_compare_shows_and_refuses(script, sets, tmp_path: Path) -> None:
     done = script("scripts/compare.py", a, b)
     assert done.returncode == 0 and "checkpoint" in done.stdout and "b - a = " in done.stdout and "abababababab..." in done.stdout
     done = script("scripts/compare.py", a, c)
-    assert done.returncode == 2 and "steps: 25 against 50" in done.stderr and done.stdout == ""
+    assert done.returncode == 2 and "steps: 25 and 50" in done.stderr and done.stdout == ""
     done = script("scripts/compare.py", a, c, "--ignore", "steps")
     assert done.returncode == 0 and "steps (ignored)" in done.stdout
     assert script("scripts/compare.py", a, tmp_path / "nowhere.json").returncode == 3

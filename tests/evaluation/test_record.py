@@ -6,7 +6,7 @@ import pytest
 from imagesets import SETTINGS
 
 from ldm.errors import MissingFile, UserError
-from ldm.evaluation.provenance import how_made
+from ldm.evaluation.provenance import provenance_of
 from ldm.evaluation.record import FREE, PROTOCOL, Record, compare, read_records, write_records
 
 A = Record(
@@ -83,7 +83,7 @@ def test_json_out_and_in(tmp_path: Path) -> None:
 )
 def test_unlike_protocols_are_refused_unless_told_what_to_ignore(changes: dict) -> None:
     name = next(iter(changes))
-    with pytest.raises(UserError, match=f"measured differently: {name}: .* against .*--ignore {name}"):
+    with pytest.raises(UserError, match=f"measured differently: {name}: .* and .*--ignore {name}"):
         compare(A, replace(A, **changes))
     found = compare(A, replace(A, value=4.0, **changes), ignore=[name])
     assert found.ignored == (name,) and found.gap == pytest.approx(-1.11)
@@ -101,10 +101,10 @@ def test_two_models_side_by_side() -> None:
         and "two - one = +2.39" in text
         and "dddddddddddd..." in text
     )
-    assert "steps 200" in text and "not known of either" not in text
+    assert "steps 200" in text and "unknown in both" not in text
     unknown = compare(replace(A, steps=None), replace(b, steps=None))
-    assert unknown.unknown == ("steps",) and "not known of either: steps" in unknown.lines()[-1]
-    with pytest.raises(UserError, match="steps and extractor_sha256|steps: 200 against 50; extractor_sha256: 6+... against 7+..."):
+    assert unknown.unknown == ("steps",) and "unknown in both: steps" in unknown.lines()[-1]
+    with pytest.raises(UserError, match="steps and extractor_sha256|steps: 200 and 50; extractor_sha256: 6+... and 7+..."):
         compare(A, replace(b, steps=50, extractor_sha256="7" * 64))
     with pytest.raises(UserError, match="is not a field of a record; did you mean steps"):
         compare(A, b, ["step"])
@@ -116,29 +116,29 @@ def test_two_models_side_by_side() -> None:
 def test_a_set_says_how_it_was_made_or_is_refused() -> None:
     names = [f"{i}.png" for i in range(6)]
     told = [{**SETTINGS, "number": i, "label": i % 3, "spacing": "uniform"} for i in range(6)]
-    made = how_made(told, names, "set")
+    made = provenance_of(told, names, "set")
     sampling = {"seed": 3, "sampler": "ddim", "steps": 25, "eta": 0.0, "scale": 1.5, "sampling": {"spacing": "uniform"}}
     assert made == {**sampling, "checkpoint": "ab" * 32, "training_step": 7, "class_balance": "3 classes, 2 of each"}
-    assert how_made([None] * 6, names, "set") == {}
+    assert provenance_of([None] * 6, names, "set") == {}
     for at, change, message in (
         (4, {"steps": 50}, "mixed settings: steps is 25 in 0.png and 50 in 4.png"),
         (2, {"seed": 4}, "seed is 3 in 0.png and 4 in 2.png"),
         (3, {"sha256": "cd"}, "sha256"),
         (5, {"window": 64}, "window is None in 0.png and 64 in 5.png"),
-        (5, {"number": 1}, "two images say that they are number 1"),
+        (5, {"number": 1}, "two images are number 1 of the set"),
         (5, {"number": 9}, "image number 5 of the set is missing"),
     ):
         mixed = [{**one, **change} if i == at else one for i, one in enumerate(told)]
         with pytest.raises(UserError, match=message):
-            how_made(mixed, names, "set")
-    with pytest.raises(UserError, match="3.png does not say how it was made"):
-        how_made([*told[:3], None, *told[4:]], names, "set")
+            provenance_of(mixed, names, "set")
+    with pytest.raises(UserError, match="3.png stores no sampling settings"):
+        provenance_of([*told[:3], None, *told[4:]], names, "set")
 
 
 def test_another_balance_has_other_words() -> None:
     def words(key: str, asked: list) -> str | None:
         settings = [{"number": i, **({} if value is None else {key: value})} for i, value in enumerate(asked)]
-        return how_made(settings, [str(i) for i in range(len(asked))], "set")["class_balance"]
+        return provenance_of(settings, [str(i) for i in range(len(asked))], "set")["class_balance"]
 
     assert words("label", [0, 1, 2, 2, 1, 0]) == "3 classes, 2 of each"
     balances = [[0, 1, 2, 0, 1, 2], [0, 1, 3, 0, 1, 3], [7, 8, 9, 7, 8, 9], [0, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, None]]

@@ -82,7 +82,7 @@ def test_what_evaluate_measures_is_in_the_report(script, tmp_path: Path) -> None
     text = " ".join(re.sub(r"<[^>]*>", " ", (run / "report.html").read_text()).split())
     measured = {record["metric"]: record["value"] for record in json.loads((run / "record.json").read_text())["records"]}
     assert len(measured) == 2 and all(f"{metric}: {value:.6g} " in text for metric, value in measured.items()), text
-    assert "protocol file record.json samples 2" in text and "not known" in text
+    assert "protocol file record.json samples 2" in text and " unknown seed" in text
 
 
 def test_several_runs_side_by_side(script, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_several_runs_side_by_side(script, tmp_path: Path) -> None:
 
 def test_wrong_runs_are_one_clear_line(script, tmp_path: Path) -> None:
     run = make_run(tmp_path / "one")
-    cases = [([tmp_path], 3, "no run folder"), ([run, run], 2, "names of their own"), ([run, "--grids", 0], 2, "--grids 0")]
+    cases = [([tmp_path], 3, "not a run folder"), ([run, run], 2, "different names"), ([run, "--grids", 0], 2, "--grids 0")]
     for words, code, message in cases:
         done = script("scripts/report.py", *words)
         assert done.returncode == code and message in done.stderr, done.stderr

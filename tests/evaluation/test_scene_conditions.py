@@ -37,7 +37,7 @@ def test_scenes_agree_with_their_own_conditions_and_not_with_others(tmp_path: Pa
 def test_samples_that_say_nothing_are_refused(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", Scenes(1, 32)[0]["image"], {"number": 0, "boxes": [{"label": "dog", "box": [0, 0, 1, 1]}]})
     samples = scan(FolderSet(tmp_path))
-    with pytest.raises(UserError, match="a.png does not say which segmentation"):
+    with pytest.raises(UserError, match="a.png: no segmentation is stored"):
         map_agreement(samples)
     with pytest.raises(UserError, match="'dog' is not one of the demo scenes'"):
         layout_agreement(samples)
