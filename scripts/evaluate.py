@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_intermixed_args(arguments)
-    from ldm.cli.measuring import open_images, options_from_flags, refuse_generated, wanted
+    from ldm.cli.measuring import check_sets, open_images, options_from_flags, wanted
     from ldm.evaluation.context import Context
     from ldm.evaluation.images import Prepare
     from ldm.evaluation.measures import measure
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         reference = scan(
             open_images(flags.reference, flags, Prepare(flags.resize, flags.filter, flags.crop_first), "REFERENCE"), flags.workers
         )
-    refuse_generated(flags, samples, reference)
+    check_sets(flags, samples, reference)
     records = measure(Context(samples, reference, options), names, keep=lambda some: write_records(Path(flags.out), some))
     sys.stdout.writelines(f"{record}\n" for record in records)
     for note in dict.fromkeys(note for record in records for note in record.notes):

@@ -36,7 +36,7 @@ def wanted(flags: argparse.Namespace) -> list[str]:
     for flag, value in ((flag, getattr(flags, flag)) for flag in least):
         if value is not None and value < least[flag]:
             raise UserError(f"--{flag.replace('_', '-')} {value}: expected at least {least[flag]}")
-    if Path(flags.out).is_dir():  # said now, not after everything has been measured
+    if Path(flags.out).is_dir():  # before anything is measured
         raise UserError(f"--out {flags.out}: a folder; expected the name of a file")
     return names
 
@@ -78,8 +78,8 @@ def open_images(path: str, flags: argparse.Namespace, prepare: Prepare, what: st
     """A folder, an .npz or the data set of a config.
 
     Raises:
-        MissingFile: nothing there.
-        UserError: something else is.
+        MissingFile: it does not exist.
+        UserError: it is something else.
     """
     place = config_file(Path(path))
     if is_run(place) or (place.name in DRAWN and is_run(place.parent)):
@@ -93,33 +93,33 @@ def open_images(path: str, flags: argparse.Namespace, prepare: Prepare, what: st
         raise MissingFile(f"{what} {path}: no such folder, .npz or config")
     if place.suffix == ".npz":
         if prepare.size is not None:
-            raise UserError(f"--resize: the images of {path} have been resized already, by whoever wrote it")
+            raise UserError(f"--resize: the images of {path} are already resized")
         return NpzSet(place)
     if place.suffix in (".yaml", ".yml") and what == "REFERENCE":
         if prepare.size is not None:
-            raise UserError(f"--resize: {path} says itself how its images are resized: change it there")
+            raise UserError(f"--resize: {path} defines how its images are resized: change it there")
         return of_config(path, flags)
     expected = "a folder, an .npz or a config" if what == "REFERENCE" else "a folder or an .npz"
     raise UserError(f"{what} {path}: expected {expected}")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether main.py wrote a folder."""
+    """Whether it is a run folder of `main.py`."""
     return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
 
 
 def of_run(place: Path, flags: argparse.Namespace, what: str) -> Path:
-    """The config of a run folder, whose data a reference means; the pictures that a run draws are grids, which nothing measures.
+    """The config of a run folder, whose data is the reference; the pictures of a run are grids, which cannot be measured.
 
     Raises:
-        UserError: a run as samples, its pictures, or an override that the run's config, which is resolved, has no use for.
+        UserError: a run as samples, its pictures, or an override without effect on a resolved config.
     """
     if what != "REFERENCE":
         raise UserError(
             f"{what} {place}: pictures of a run are grids: sample from it first (scripts/sample.py), and measure what comes out"
         )
     if not is_run(place):
-        raise UserError(f"{what} {place}: pictures of a run are grids: name {place.parent} itself, which means the data of its config")
+        raise UserError(f"{what} {place}: pictures of a run are grids: name {place.parent} itself for the data of its config")
     if wrong := [word for word in flags.overrides if not word.startswith("data.")]:
         raise UserError(f"{wrong[0]!r}: the config of a run is resolved, so that only data.params... changes its data")
     return place / "config.yaml"
@@ -141,7 +141,7 @@ def of_config(path: str, flags: argparse.Namespace) -> DataOfConfig:
 
 
 def recipe(node: Any) -> str:
-    """A data set's class and arguments on one line, without where its files lie."""
+    """A data set's class and arguments on one line, without paths."""
     if isinstance(node, dict) and "target" in node:
         inside = ", ".join(f"{k}={recipe(v)}" for k, v in (node.get("params") or {}).items() if not is_path(v))
         return f"{str(node['target']).rpartition('.')[2]}({inside})"
@@ -153,11 +153,11 @@ def is_path(value: Any) -> bool:
     return isinstance(value, str) and ("/" in value or "\\" in value)
 
 
-def refuse_generated(flags: argparse.Namespace, samples: Scan, reference: Scan | None) -> None:
-    """Too few samples, a reference that is not one, or another than requested.
+def check_sets(flags: argparse.Namespace, samples: Scan, reference: Scan | None) -> None:
+    """Check the number of samples, and that the reference is not generated and has the requested fingerprint.
 
     Raises:
-        UserError: says which.
+        UserError: too few samples, or another reference.
     """
     if flags.n is not None and len(samples) < flags.n:
         raise UserError(f"--n {flags.n}: there are {len(samples)} images in {flags.samples}")
@@ -165,7 +165,7 @@ def refuse_generated(flags: argparse.Namespace, samples: Scan, reference: Scan |
         return
     if any(reference.settings) and not flags.allow_generated_reference:
         raise UserError(
-            f"REFERENCE {flags.reference}: its images say that they were sampled from a model; are SAMPLES and REFERENCE swapped? "
+            f"REFERENCE {flags.reference}: its images were sampled from a model; are SAMPLES and REFERENCE swapped? "
             "(--allow-generated-reference accepts it)"
         )
     asked = flags.reference_sha256

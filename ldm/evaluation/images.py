@@ -4,7 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.system.image_files import counted, open_image
 
 Filter = Literal["bicubic", "bilinear", "lanczos", "box"]
-FILTERS: dict[str, Image.Resampling] = {name: Image.Resampling[name.upper()] for name in ("bicubic", "bilinear", "lanczos", "box")}
+FILTERS: dict[str, Image.Resampling] = {name: Image.Resampling[name.upper()] for name in get_args(Filter)}
 GRID = "grid.png"  # the overview that sampling scripts write beside their images
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 

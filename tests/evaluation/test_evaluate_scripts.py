@@ -175,7 +175,7 @@ def test_the_data_set_of_a_config_as_the_reference(script, sets, root: Path, tmp
     record = by_name(tmp_path / "a.json")["FD (demo features)"]
     assert record.reference_images == 360 and record.resize == "the data set's own: Digits(split=validation, size=32)"
     done = script("scripts/evaluate.py", samples, root / "configs/demo/digits.yaml", *sets[2], "--resize", 32)
-    assert done.returncode == 2 and "says itself how its images are resized" in done.stderr
+    assert done.returncode == 2 and "defines how its images are resized" in done.stderr
 
 
 def test_reconstructions_for_the_r_fid(script, tmp_path: Path) -> None:
