@@ -5,11 +5,12 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import yaml
 from jinja2 import Environment
 from PIL import Image
@@ -117,19 +118,14 @@ def shown(value: Any) -> str:
 def summary(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """Steps, speed, memory and the last validation numbers of each run."""
 
-    def row(name: str, key: str, digits: str, fold: Any = last) -> tuple[str, ...]:
-        return (name, *(format(fold(run.series[key]), digits) if run.series.get(key) else "-" for run in runs))
-
-    def middle(points: list[tuple[int, float]]) -> float:
-        return median(value for _, value in points)
-
-    def largest(points: list[tuple[int, float]]) -> float:
-        return max(value for _, value in points)
+    def row(name: str, key: str, digits: str, fold: Callable[[list[float]], float] = last) -> tuple[str, ...]:
+        series = [run.values(key) for run in runs]
+        return (name, *(format(fold(values), digits) if values else "-" for values in series))
 
     rows = [("steps", *(f"{run.steps}" for run in runs)), row("loss, last", "loss", ".4g")]
-    rows.append(row("images/s, median", "images_per_second", ".4g", middle))
-    rows.append(row("peak memory of the device, GiB", "device_memory_gib", ".2f", largest))
-    rows.append(row("peak memory of the process, GiB", "process_memory_gib", ".2f", largest))
+    rows.append(row("images/s, median", "images_per_second", ".4g", median))
+    rows.append(row("peak memory of the device, GiB", "device_memory_gib", ".2f", max))
+    rows.append(row("peak memory of the process, GiB", "process_memory_gib", ".2f", max))
     names = dict.fromkeys(name for run in runs for name in run.series if name.startswith("validation_") and not CHANNEL.fullmatch(name))
     rows += [row(f"{name.removeprefix('validation_')}, last validation", name, ".4g") for name in names]
     return [one for one in rows if set(one[1:]) != {"-"}]
@@ -148,9 +144,9 @@ def metric(file: str, record: Record) -> dict[str, Any]:
 def channels(run: Run) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table of numbers per channel."""
     found: dict[str, dict[int, float]] = {}
-    for name, points in run.series.items():
+    for name in run.series:
         if hit := CHANNEL.fullmatch(name):
-            found.setdefault(hit[1], {})[int(hit[2])] = last(points)
+            found.setdefault(hit[1], {})[int(hit[2])] = last(run.values(name))
     count = max((max(values) + 1 for values in found.values()), default=0)
     rows = [[str(i), *(f"{values[i]:.3g}" if i in values else "" for values in found.values())] for i in range(count)]
     return ["channel", *found], rows
@@ -173,11 +169,9 @@ def pictures(runs: Sequence[Run], grids: int) -> list[tuple[str, list[tuple[Run,
         columns = []
         for run in runs:
             files = run.pictures.get(kind, [])
-            count = min(grids, len(files))
-            chosen = [files[round(i * (len(files) - 1) / max(count - 1, 1))] for i in range(count)]
-            if count == 1:
-                chosen = files[-1:]
-            columns.append((run, [(step, *embed(path)) for step, path in chosen], len(files) - count))
+            spread = np.linspace(len(files) - 1, 0, min(grids, len(files))).round()[::-1]  # one is the last
+            chosen = [files[int(i)] for i in spread]
+            columns.append((run, [(step, *embed(path)) for step, path in chosen], len(files) - len(chosen)))
         found.append((kind, columns))
     return found
 

@@ -40,6 +40,10 @@ class Run:
         """The last step with a number."""
         return max((points[-1][0] for points in self.series.values()), default=0)
 
+    def values(self, name: str) -> list[float]:
+        """The numbers of a series without their steps; empty if there is none."""
+        return [value for _, value in self.series.get(name, [])]
+
 
 def read_run(folder: Path) -> Run:
     """A run folder of `main.py`; what it has so far if the run is still training.
@@ -145,6 +149,6 @@ def differences(*configs: dict[str, Any]) -> list[tuple[str, list[Any]]]:
     return [(path, values) for path, values in rows if any(value != values[0] for value in values)]
 
 
-def last(points: list[tuple[int, float]]) -> float:
+def last(values: list[float]) -> float:
     """The last finite value, NaN without one."""
-    return next((value for _, value in reversed(points) if math.isfinite(value)), math.nan)
+    return next(filter(math.isfinite, reversed(values)), math.nan)
