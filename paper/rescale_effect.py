@@ -62,7 +62,7 @@ def images_in(folder: Path) -> list[Path]:
         MissingFile: no folder, or none in it.
     """
     broken: list[str] = []
-    files = Listing(folder, broken).said() if folder.is_dir() else []
+    files = Listing(folder, broken).log_pictures() if folder.is_dir() else []
     if not files:
         raise MissingFile(f"--indir {folder}: no folder with images" + "".join(f"; {one}" for one in broken[:1]))
     return [folder / file for file in files]

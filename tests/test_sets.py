@@ -21,6 +21,8 @@ from PIL import Image
 from test_task_scripts import config_of, made, photo
 
 from ldm.cli.conditions import read_rows
+from ldm.cli.typed import entry
+from ldm.data.batch import Key
 from ldm.errors import UserError
 from ldm.sampling.image_set import ImageSet, write_adm
 from ldm.system import processes
@@ -283,6 +285,19 @@ def test_only_the_ends_of_lines_end_a_condition(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"caption": "one\u2028line"}\n\n{\n', encoding="utf-8")
     with pytest.raises(UserError, match="line 3: not JSON"):
         read_rows(str(tmp_path / "a.jsonl"))
+
+
+def test_cells_of_a_table_stay_as_typed_until_the_model_says_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('label,price,numbers,empty\n3,1.50,"[1, 2.5]",\n4,007,"1,2.5",\n')
+    rows: Any = read_rows(str(tmp_path / "a.csv"))
+    text, numbers = Key(str), Key(shape=(2,))
+    assert [row["label"] for row in rows] == [3, 4] and rows[0]["empty"] is None
+    assert [entry("price", text, row["price"], "") for row in rows] == ["1.50", "007"]
+    assert [entry("numbers", numbers, row["numbers"], "").tolist() for row in rows] == [[1, 2.5]] * 2
+    assert entry("price", Key(), rows[0]["price"], "") == 1.5
+    (tmp_path / "a.csv").write_text('label,price\n3,"1"50\n')
+    with pytest.raises(UserError, match="line 2: not a row of a CSV table"):
+        read_rows(str(tmp_path / "a.csv"))
 
 
 def test_layouts_and_label_maps_from_a_file(models: dict[str, Path], script, tmp_path: Path) -> None:

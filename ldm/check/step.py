@@ -74,7 +74,7 @@ def made_up(module: TrainingModule, size: int, count: int = 2) -> Batch:
     stage = module.stage()
     latent = max(1, size // stage.factor)
     sizes = {"C": stage.image_channels, "H": size, "W": size, "h": latent, "w": latent}
-    batch: Batch = {name: key.made_up(count, sizes) for name, key in module.keys().items()}
+    batch: Batch = {name: key.placeholder(count, sizes) for name, key in module.keys().items()}
     batch["image"] = torch.rand(count, stage.image_channels, size, size) * 2 - 1
     return batch | {"id": [f"made-up-{i}" for i in range(count)]}
 

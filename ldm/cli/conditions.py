@@ -11,9 +11,9 @@ from ldm.cli.layouts import asked_layout, checked_boxes, read_json
 from ldm.cli.requests import Request, check_captions, part_reading, reads, refuse_others
 from ldm.cli.typed import noted, row_entries, typed_keys
 from ldm.data.captions import CAPTION, BadLine, captions, draw_caption
+from ldm.data.files import decoded
 from ldm.data.listing import METADATA, inside
-from ldm.data.metadata import rows as rows_of
-from ldm.data.reading import decoded
+from ldm.data.metadata import read_rows as rows_of_table
 from ldm.errors import MissingFile, UserError
 
 KNOWN = ("label", "caption", "boxes", "box_labels", "segmentation")
@@ -58,7 +58,7 @@ def read_rows(path: str) -> list[Row]:
     elif path.endswith(".jsonl"):
         rows = [_object(line, f"--from-file {path}, line {i}") for i, line in numbered_lines(path)]
     elif path.lower().endswith(".csv") and Path(path).is_file():
-        rows = [_usable(row, f"--from-file {path}, line {i}") for i, row in rows_of(Path(path), images=False)]
+        rows = [_usable(row, f"--from-file {path}, line {i}") for i, row in rows_of_table(Path(path), images=False)]
     else:
         rows = list(read_lines(path))
     if not rows:

@@ -93,7 +93,7 @@ def files_of(words: list[str], outdir: Path) -> dict[str, str]:
 def images_below(folder: Path, outdir: Path, broken: list[str]) -> list[str]:
     """Names of the images below a folder, without those in `outdir`, unless that is the folder itself."""
     below = outdir.resolve().relative_to(folder.resolve()).as_posix() if folder.resolve() in outdir.resolve().parents else None
-    return [name for name in Listing(folder, broken).said() if below is None or not name.startswith(f"{below}/")]
+    return [name for name in Listing(folder, broken).log_pictures() if below is None or not name.startswith(f"{below}/")]
 
 
 def enlarge(

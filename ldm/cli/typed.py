@@ -1,5 +1,6 @@
 """Conditions that have no flag of their own: whatever keys a conditioner declares, as `--condition hour=7` or in a file's rows."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,11 @@ def entry(name: str, key: Key, value: Any, where: str, folder: Path = Path()) ->
     if isinstance(value, str) and value.endswith(".npy"):
         found = _array(folder / value, where)
     else:
-        numbers = value.split(",") if isinstance(value, str) else value
         try:
-            found = torch.tensor(np.array(numbers, dtype=np.float64))
-        except (ValueError, TypeError) as error:
+            if isinstance(value, str):
+                value = json.loads(value) if value.startswith("[") else value.split(",")
+            found = torch.tensor(np.array(value, dtype=np.float64))
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{where}: expected {key}, got {str(value)[:60]!r}") from error
     if not key.shape and found.numel() == 1:
         found = found.reshape(())

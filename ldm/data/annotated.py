@@ -25,6 +25,7 @@ from ldm.system.image_files import open_image
 
 Give = Literal["label", "caption", "boxes", "segmentation", "mask"]
 Picture = Image.Image | np.ndarray
+NO_BOXES, NO_LABELS = np.zeros((0, 4)), np.zeros(0, dtype=np.int64)  # shared, because a set may have millions of records
 T = TypeVar("T")
 
 
@@ -48,8 +49,8 @@ class Annotation:
     path: Path
     label: int | None = None
     captions: Sequence[str] = ()
-    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
-    box_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    boxes: np.ndarray = field(default_factory=lambda: NO_BOXES)
+    box_labels: np.ndarray = field(default_factory=lambda: NO_LABELS)
     segmentation: Path | None = None
     mask: Path | None = None
     origin: str = ""
@@ -151,21 +152,21 @@ class Annotated(Reading):
         square = self.view(size_of(picture), (x, y), mirror < self.flip, growth)
         sample: Sample = {"image": cut(picture, square), "id": record.name}
         if "label" in self.give:
-            sample["label"] = present(record.label, "label")
+            sample["label"] = required(record.label, "label")
         if "caption" in self.give:
             sample["caption"] = draw_caption(record.captions, record.name, seed, place)
         if "boxes" in self.give:
-            boxes, stays = square.boxes(record.boxes, self.min_box)
-            order = torch.arange(len(stays))
+            boxes, kept = square.boxes(record.boxes, self.min_box)
+            order = torch.arange(len(kept))
             if self.shuffled_boxes:
-                order = torch.randperm(len(stays), generator=generator(seed, "boxes", place, record.name))
+                order = torch.randperm(len(kept), generator=generator(seed, "boxes", place, record.name))
             sample["boxes"] = boxes[order]
-            sample["box_labels"] = torch.from_numpy(record.box_labels.astype(np.int64))[stays[order]]
+            sample["box_labels"] = torch.from_numpy(record.box_labels.astype(np.int64))[kept[order]]
         if "segmentation" in self.give:
-            path = present(record.segmentation, "segmentation")
+            path = required(record.segmentation, "segmentation")
             sample["segmentation"] = square.labels(read_map(path, size_of(picture), self.map_classes))
         if "mask" in self.give:
-            sample["mask"] = square.labels(read_mask(present(record.mask, "mask"), size_of(picture))).float()[None]
+            sample["mask"] = square.labels(read_mask(required(record.mask, "mask"), size_of(picture))).float()[None]
         return sample | {name: column(value, name) for name, value in record.more.items()}
 
 
@@ -198,7 +199,7 @@ def column(value: Any, name: str) -> Any:
     return value
 
 
-def present(value: T | None, key: str) -> T:
+def required(value: T | None, key: str) -> T:
     """A value that must not be None.
 
     Raises:

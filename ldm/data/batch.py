@@ -72,8 +72,8 @@ class Key:
         gone = torch.as_tensor(where, device=values.device).view(-1, *[1] * (values.ndim - 1))
         return torch.where(gone, torch.full_like(values, float(self.null or 0.0)), values)
 
-    def made_up(self, count: int, sizes: Mapping[str, int]) -> Any:
-        """Random values for a step without data: `sizes` has "C", "H", "W", "h" and "w"."""
+    def placeholder(self, count: int, sizes: Mapping[str, int]) -> Any:
+        """Values for a step without data: `sizes` has "C", "H", "W", "h" and "w"."""
         if not isinstance(self.dtype, torch.dtype):
             return [""] * count
         shape = [entry if isinstance(entry, int) else _size(entry, sizes) for entry in self.shape]
@@ -169,7 +169,7 @@ def _check_range(value: Any, key: str, source: str) -> None:
         raise ValueError(f"{source}: {key!r} must be {KEYS[key]}, got {got}")
     low, high = RANGES[key]
     if value.numel() and not (low - 1e-4 <= float(value.min()) and float(value.max()) <= high + 1e-4):
-        raise ValueError(f"{source}: {key!r} must lie in [{low:g}, {high:g}], got [{value.min():.3g}, {value.max():.3g}]")
+        raise ValueError(f"{source}: {key!r} must be in [{low:g}, {high:g}], got [{value.min():.3g}, {value.max():.3g}]")
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-NARROWEST = 0.01  # pixels^2: with this variance, the weight of neighbours is zero
+MIN_VARIANCE = 0.01  # pixels^2: with this variance, the weight of neighbours is zero
 
 
 def gaussian(size: int, covariance: np.ndarray, shift: float = 0.0) -> np.ndarray:
@@ -15,21 +15,21 @@ def gaussian(size: int, covariance: np.ndarray, shift: float = 0.0) -> np.ndarra
         shift: offset of the Gaussian from the centre in pixels, down and right.
     """
     axis = np.arange(size) - size // 2 - shift
-    places = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
-    distance = np.einsum("yxi,ij,yxj->yx", places, np.linalg.inv(covariance), places)
+    offsets = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
+    distance = np.einsum("yxi,ij,yxj->yx", offsets, np.linalg.inv(covariance), offsets)
     kernel = np.exp(-0.5 * (distance - distance.min()))  # maximum 1, whatever the shift
     return kernel / kernel.sum()
 
 
-def round_kernel(size: int, sigma: float, shift: float = 0.0) -> np.ndarray:
+def isotropic_kernel(size: int, sigma: float, shift: float = 0.0) -> np.ndarray:
     """An isotropic Gaussian with a standard deviation of `sigma` pixels, see `gaussian`."""
-    return gaussian(size, np.eye(2) * max(sigma**2, NARROWEST), shift)
+    return gaussian(size, np.eye(2) * max(sigma**2, MIN_VARIANCE), shift)
 
 
-def oblong_kernel(size: int, variances: tuple[float, float], angle: float) -> np.ndarray:
+def anisotropic_kernel(size: int, variances: tuple[float, float], angle: float) -> np.ndarray:
     """A Gaussian with two variances (pixels^2) along axes rotated by `angle` radians."""
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return gaussian(size, turn @ np.diag(np.maximum(variances, NARROWEST)) @ turn.T)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return gaussian(size, rotation @ np.diag(np.maximum(variances, MIN_VARIANCE)) @ rotation.T)
 
 
 def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
     The weight `kernel[centre + d]` is that of the pixel at offset d. Border pixels are not repeated.
     """
-    from scipy.signal import fftconvolve  # here, for it takes most of a second, and few models need it
+    from scipy.signal import fftconvolve  # here, because it takes most of a second and few models need it
 
     before, after = kernel.shape[0] // 2, (kernel.shape[0] - 1) // 2
     padded = np.pad(image, ((before, after), (before, after), (0, 0)), mode="reflect")

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ldm.data.reading import is_text
+from ldm.data.files import is_text
 from ldm.data.transforms import UnreadableImage
 from ldm.rng import generator
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ldm.data.blur import blur, oblong_kernel, round_kernel
+from ldm.data.blur import anisotropic_kernel, blur, isotropic_kernel
 from ldm.data.resize import Method, resize
-from ldm.ranges import integer, positive, share, span
+from ldm.ranges import integer
 from ldm.rng import as_numpy
 from ldm.system.image_files import open_image
 
@@ -26,39 +26,28 @@ class Strength:
 
     Args:
         blurs: number of blurs.
-        oblong_sizes, round_sizes: sizes of anisotropic and isotropic kernels: first, last and step.
-        narrower: divisor of the largest variances (4 + factor) and the largest sigma (2 + 0.2 factor).
-        plain: probability of downsampling by resizing instead of blurring and subsampling.
+        anisotropic_sizes, isotropic_sizes: kernel sizes: first, last and step.
+        divisor: divisor of the largest variances (4 + factor) and the largest sigma (2 + 0.2 factor).
+        resize_probability: probability of downsampling by resizing instead of blurring and subsampling.
         noise: range of the standard deviation, of 255.
         quality: range of the JPEG quality.
     """
 
     blurs: int
-    oblong_sizes: tuple[int, int, int]
-    round_sizes: tuple[int, int, int]
-    narrower: float
-    plain: float
+    anisotropic_sizes: tuple[int, int, int]
+    isotropic_sizes: tuple[int, int, int]
+    divisor: float
+    resize_probability: float
     noise: tuple[int, int]
     quality: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        integer(0, blurs=self.blurs)
-        for name, (first, last, step) in (("oblong_sizes", self.oblong_sizes), ("round_sizes", self.round_sizes)):
-            integer(**{f"{name}[0]": first, f"{name}[2]": step})
-            integer(first, **{f"{name}[1]": last})
-        positive(narrower=self.narrower)
-        share(plain=self.plain)
-        span(noise=self.noise, quality=self.quality)
-        integer(0, 255, noise=self.noise[0], **{"noise[1]": self.noise[1]})
-        integer(1, 100, quality=self.quality[0], **{"quality[1]": self.quality[1]})
 
 
 STRENGTHS = {
     "full": Strength(2, (7, 25, 2), (7, 25, 2), 1, 0.75, (2, 25), (30, 95)),
     "light": Strength(1, (5, 14, 1), (5, 7, 1), 4, 0.8, (1, 2), (80, 95)),
 }
-HALVED_FIRST = 0.25  # probability, at a factor of 4
-SLOT_JPEG = 0.9  # probability of a first JPEG before the final one
+HALVING_PROBABILITY = 0.25  # probability, at a factor of 4
+FIRST_JPEG_PROBABILITY = 0.9  # probability of a first JPEG before the final one
 
 
 def reduced_size(image: np.ndarray, factor: int) -> tuple[int, int]:
@@ -128,76 +117,76 @@ def bsr(image: np.ndarray, generator: torch.Generator, factor: int = 4, strength
         raise ValueError(f"the blind degradation supports images of 1 or 3 channels (because of JPEG), got {image.shape[2]}")
     if strength not in STRENGTHS:
         raise ValueError(f"strength {strength!r} is unknown: expected one of {', '.join(STRENGTHS)}")
-    rng, how = as_numpy(generator), STRENGTHS[strength]
+    rng, settings = as_numpy(generator), STRENGTHS[strength]
     x = image.astype(np.float32) / 255
-    if factor == 4 and rng.random() < HALVED_FIRST:
+    if factor == 4 and rng.random() < HALVING_PROBABILITY:
         method: Method = METHODS[rng.integers(len(METHODS))] if rng.random() < 0.5 else "antialiased"
         x, factor = resize(x, (x.shape[0] // 2, x.shape[1] // 2), method).clip(0, 1), 2
-    for step in order(how, rng):
+    for step in random_steps(settings, rng):
         if step == "blur":
-            x = random_blur(x, factor, how, rng)
+            x = random_blur(x, factor, settings, rng)
         elif step == "reduce":
-            x = random_reduction(x, factor, how, rng)
+            x = random_reduction(x, factor, settings, rng)
         elif step == "fit":
             x = resize(x, size, METHODS[rng.integers(len(METHODS))])
         elif step == "noise":
-            x = add_noise(x, how, rng)
-        elif rng.random() < SLOT_JPEG:
-            x = jpeg(to_uint8(x), quality(how, rng)).astype(np.float32) / 255
+            x = add_noise(x, settings, rng)
+        elif rng.random() < FIRST_JPEG_PROBABILITY:
+            x = jpeg(to_uint8(x), random_quality(settings, rng)).astype(np.float32) / 255
         x = x.clip(0, 1)
-    return jpeg(to_uint8(x), quality(how, rng))
+    return jpeg(to_uint8(x), random_quality(settings, rng))
 
 
-def order(how: Strength, rng: np.random.Generator) -> list[str]:
+def random_steps(strength: Strength, rng: np.random.Generator) -> list[str]:
     """The steps in random order, "fit" after "reduce"."""
-    steps = [str(step) for step in rng.permutation(["blur"] * how.blurs + ["reduce", "fit", "noise", "jpeg"])]
+    steps = [str(step) for step in rng.permutation(["blur"] * strength.blurs + ["reduce", "fit", "noise", "jpeg"])]
     first, second = sorted((steps.index("reduce"), steps.index("fit")))
     steps[first], steps[second] = "reduce", "fit"
     return steps
 
 
-def random_blur(x: np.ndarray, factor: int, how: Strength, rng: np.random.Generator) -> np.ndarray:
+def random_blur(x: np.ndarray, factor: int, strength: Strength, rng: np.random.Generator) -> np.ndarray:
     """Blur by an anisotropic or an isotropic Gaussian, with equal probability."""
     if rng.random() < 0.5:
-        first, second = rng.random(2) * (4 + factor) / how.narrower
-        return blur(x, oblong_kernel(drawn_size(how.oblong_sizes, rng), (first, second), rng.random() * np.pi))
-    sigma = rng.random() * (2 + 0.2 * factor) / how.narrower
-    return blur(x, round_kernel(drawn_size(how.round_sizes, rng), sigma))
+        first, second = rng.random(2) * (4 + factor) / strength.divisor
+        return blur(x, anisotropic_kernel(random_size(strength.anisotropic_sizes, rng), (first, second), rng.random() * np.pi))
+    sigma = rng.random() * (2 + 0.2 * factor) / strength.divisor
+    return blur(x, isotropic_kernel(random_size(strength.isotropic_sizes, rng), sigma))
 
 
-def drawn_size(sizes: tuple[int, int, int], rng: np.random.Generator) -> int:
+def random_size(sizes: tuple[int, int, int], rng: np.random.Generator) -> int:
     """A random size from (first, last, step)."""
     first, last, step = sizes
     return int(rng.choice(np.arange(first, last + 1, step)))
 
 
-def random_reduction(x: np.ndarray, factor: int, how: Strength, rng: np.random.Generator) -> np.ndarray:
+def random_reduction(x: np.ndarray, factor: int, strength: Strength, rng: np.random.Generator) -> np.ndarray:
     """Resize by 1 to twice the factor, or blur and take every `factor`-th pixel."""
     height, width = x.shape[:2]
-    if rng.random() < how.plain:
+    if rng.random() < strength.resize_probability:
         by = rng.uniform(1, 2 * factor)
         return resize(x, (max(1, int(height / by)), max(1, int(width / by))), METHODS[rng.integers(len(METHODS))])
     # The shift centres the sampled first pixel of a block on the block.
-    return blur(x, round_kernel(25, rng.uniform(0.1, 0.6 * factor), shift=(factor - 1) / 2))[::factor, ::factor]
+    return blur(x, isotropic_kernel(25, rng.uniform(0.1, 0.6 * factor), shift=(factor - 1) / 2))[::factor, ::factor]
 
 
-def add_noise(x: np.ndarray, how: Strength, rng: np.random.Generator) -> np.ndarray:
+def add_noise(x: np.ndarray, strength: Strength, rng: np.random.Generator) -> np.ndarray:
     """Add Gaussian noise: independent per channel (0.4), grey (0.4), or with random correlation of channels (0.2)."""
     channels, kind = x.shape[2], rng.random()
-    level = rng.integers(how.noise[0], how.noise[1] + 1) / 255
+    level = rng.integers(strength.noise[0], strength.noise[1] + 1) / 255
     if kind < 0.4:
         noise = level * rng.standard_normal((*x.shape[:2], 1))
     elif kind < 0.8:
         noise = level * rng.standard_normal(x.shape)
     else:  # variances U(0, 1) along random axes, of the highest level
         axes = np.linalg.qr(rng.random((channels, channels)))[0]
-        noise = how.noise[1] / 255 * rng.standard_normal(x.shape) * np.sqrt(rng.random(channels)) @ axes
+        noise = strength.noise[1] / 255 * rng.standard_normal(x.shape) * np.sqrt(rng.random(channels)) @ axes
     return (x + noise).astype(np.float32)
 
 
-def quality(how: Strength, rng: np.random.Generator) -> int:
+def random_quality(strength: Strength, rng: np.random.Generator) -> int:
     """A random JPEG quality."""
-    return int(rng.integers(how.quality[0], how.quality[1] + 1))
+    return int(rng.integers(strength.quality[0], strength.quality[1] + 1))
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:

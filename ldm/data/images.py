@@ -43,8 +43,8 @@ def read_image(path: Path | BinaryIO, channels: int) -> Image.Image:
         raise UnreadableImage(f"a {image.mode} image: {error}") from error
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """8-bit grey or RGB image -> `(C, H, W)` float32 in [-1, 1]."""
+def to_tensor(image: Image.Image | np.ndarray) -> Tensor:
+    """8-bit image, or `(H, W, C)` uint8 -> `(C, H, W)` float32 in [-1, 1]."""
     array = np.asarray(image, dtype=np.float32) / 127.5 - 1.0
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
 
@@ -54,7 +54,13 @@ def visible(x: Tensor) -> Tensor:
     return x[:3] if len(x) >= 3 else x[:1]
 
 
+def to_pixels(x: Tensor) -> np.ndarray:
+    """`(C, H, W)` in [-1, 1] -> `(H, W, C)` uint8, rounded to the nearest value."""
+    pixels = ((x.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.permute(1, 2, 0).contiguous().numpy()
+
+
 def to_image(x: Tensor) -> Image.Image:
-    """`(C, H, W)` in [-1, 1] -> 8-bit grey or RGB image of what is visible, rounded to the nearest value."""
-    array = ((visible(x).detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-    return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0))
+    """`(C, H, W)` in [-1, 1] -> 8-bit grey or RGB image of the visible channels."""
+    pixels = to_pixels(visible(x))
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

@@ -4,18 +4,18 @@ import logging
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from ldm.data.reading import files_below, is_text, near, plainly
+from ldm.data.files import hint, is_text, normalized
 from ldm.system.image_files import counted, is_picture
 from ldm.system.terminal import printable
 
 log = logging.getLogger(__name__)
 METADATA = ("metadata.jsonl", "metadata.csv")
 SIDECARS = (".txt", ".caption")
-GUESSED = 50  # maximum number of names for which similar names are searched, which is slow in a large folder
+MAX_HINTS = 50  # names for which similar ones are searched, which is slow in a large folder
 
 
 class NoSuchName(ValueError):
@@ -25,17 +25,45 @@ class NoSuchName(ValueError):
 class Listing:
     """The files below a folder, listed once.
 
+    Links are followed, except those that lead back to a parent folder. Hidden files and folders (`.ipynb_checkpoints`, `._a.jpg`) are
+    skipped.
+
     Args:
         root: the folder.
-        broken: list to which unreadable entries are added: see `ldm.data.reading.files_below`.
+        broken: list to which unreadable folders and names that are not UTF-8 are added.
 
     Attributes:
         files: names relative to the folder, with forward slashes.
     """
 
     def __init__(self, root: Path, broken: list[str]) -> None:
-        self.root, self.files = root, files_below(root, (), broken)
-        self.guessed = 0
+        self.root, self.broken, self.hints = root, broken, 0
+        self.files: set[str] = set()
+        waiting: list[tuple[str, tuple[Path, ...]]] = [("", ())]  # folders, with the resolved folders of the links that lead there
+        while waiting:
+            prefix, links = waiting.pop()
+            try:
+                entries = sorted(os.scandir(root / prefix), key=lambda entry: entry.name)
+            except OSError as error:
+                broken.append(f"{printable(str(root / prefix))}: cannot be read ({error.strerror})")
+                continue
+            for entry in entries:
+                if entry.name[0] == ".":
+                    continue
+                if not _is_folder(entry):
+                    self._add(prefix + entry.name, entry)
+                elif not entry.is_symlink():
+                    waiting.append((prefix + entry.name + "/", links))
+                elif not _leads_back(entry, passed := (*links, Path(entry.path).parent.resolve())):
+                    waiting.append((prefix + entry.name + "/", passed))
+
+    def _add(self, name: str, entry: os.DirEntry[str]) -> None:
+        if not _is_file(entry):
+            return
+        if is_text(name):
+            self.files.add(name)
+        else:
+            self.broken.append(f"{self.root}/{printable(name)}: a name that is not UTF-8")
 
     @cached_property
     def pictures(self) -> list[str]:
@@ -55,7 +83,7 @@ class Listing:
         names = self.files.difference(self.pictures if read is None else read)
         return Counter(Path(name).suffix.lower() for name in names if not name.lower().endswith(known))
 
-    def said(self) -> list[str]:
+    def log_pictures(self) -> list[str]:
         """The images; logs their number and other files."""
         others = counted(self.others())
         log.info("%s: %d pictures%s", printable(self.root), len(self.pictures), f" (also there: {others})" if others else "")
@@ -92,13 +120,13 @@ class Listing:
                 continue
             if path in self.files or self._hidden(path):
                 return path
-            like = self._plain.get(plainly(path))
-            if like is not None and plainly(like, capitals=True) == plainly(path, capitals=True):
-                return like
+            similar = self._normalized.get(normalized(path))
+            if similar is not None and normalized(similar, fold_case=False) == normalized(path, fold_case=False):
+                return similar
         wanted = inside(self.root, name.replace("\\", "/"), folder)
         if wanted is None:
-            raise NoSuchName(f"{printable(name[:200])} is outside of {printable(self.root)}{self.like(posixpath.basename(name))}")
-        raise NoSuchName(f"no such file: {printable(name[:200])}{self.like(wanted)}")
+            raise NoSuchName(f"{printable(name[:200])} is outside of {printable(self.root)}{self.hint(posixpath.basename(name))}")
+        raise NoSuchName(f"no such file: {printable(name[:200])}{self.hint(wanted)}")
 
     def _hidden(self, path: str) -> bool:
         """Whether a hidden file exists."""
@@ -108,25 +136,33 @@ class Listing:
             return False
 
     @cached_property
-    def _plain(self) -> dict[str, str]:
-        return {plainly(name): name for name in self.files}
+    def _normalized(self) -> dict[str, str]:
+        return {normalized(name): name for name in self.files}
 
-    @cached_property
-    def _by_stem(self) -> dict[str, str]:
-        """Files by their path without suffix, and by their name without suffix."""
-        names = sorted(self.files, reverse=True)
-        short = {plainly(PurePosixPath(name).stem): name for name in names}
-        return short | {plainly(name.removesuffix(PurePosixPath(name).suffix)): name for name in names}
+    def hint(self, path: str) -> str:
+        """A similar existing file, for messages: see `ldm.data.files.hint`."""
+        self.hints += 1
+        return hint(path, self.files) if self.hints <= MAX_HINTS else ""
 
-    def like(self, path: str) -> str:
-        """A similar existing file, for messages."""
-        stem = path.removesuffix(PurePosixPath(path).suffix)
-        hits = (self._plain.get(plainly(path)), self._by_stem.get(plainly(stem)), self._by_stem.get(plainly(posixpath.basename(stem))))
-        hit = next(filter(None, hits), None)
-        if hit:
-            return f" ({printable(hit)} exists)"
-        self.guessed += 1
-        return near(path, self.files) if self.guessed <= GUESSED else ""
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file or a broken link; reading others (a pipe, a device) might not end."""
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        return True
+    return entry.is_file()
+
+
+def _leads_back(entry: os.DirEntry[str], passed: Sequence[Path]) -> bool:
+    """Whether a link leads to a folder that contains one of these folders."""
+    target = Path(entry.path).resolve()
+    return any(folder.is_relative_to(target) for folder in passed)
 
 
 def inside(root: Path, name: str, folder: str = "") -> str | None:

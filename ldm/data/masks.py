@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ldm.ranges import integer, number, positive, share, span
+from ldm.ranges import integer
 from ldm.rng import as_numpy
 
 Kind = Literal["thin", "medium", "thick", "training", "mixed", "box", "half"]
-SMALLEST = 8  # pixels: a smaller image has no space for a mask and its surroundings
-PIECES = 5  # maximum number of pieces of a stroke
+MIN_SIZE = 8  # pixels: a smaller image has no space for a mask and its surroundings
+MAX_PIECES = 5  # maximum number of pieces of a stroke
 DIRECTIONS = 4
-THINNEST = 1.5  # pixels: a narrower line could pass between the centres of pixels
+MIN_WIDTH = 1.5  # pixels: a narrower line could pass between the centres of pixels
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Settings:
     """Parameters of one kind of masks for images of one size; lengths in pixels of that size.
 
     Args:
@@ -36,7 +36,7 @@ class Recipe:
         side: minimum and maximum side of a box.
         margin: distance of boxes from the border of the image.
         box_share: share of the masks with boxes instead of strokes.
-        most: masks that cover a larger share of the image are drawn again.
+        max_area: masks that cover a larger share of the image are drawn again.
     """
 
     strokes: tuple[int, int]
@@ -46,30 +46,23 @@ class Recipe:
     side: tuple[float, float] = (0, 0)
     margin: float = 0
     box_share: float = 0.0
-    most: float = 0.5
-
-    def __post_init__(self) -> None:
-        integer(0, **{f"{name}[{i}]": getattr(self, name)[i] for name in ("strokes", "boxes") for i in range(2)})
-        span(strokes=self.strokes, boxes=self.boxes, side=self.side)
-        number(0, width=self.width, length=self.length, margin=self.margin, side=self.side[0])
-        share(box_share=self.box_share, most=self.most)
-        positive(most=self.most)
+    max_area: float = 0.5
 
 
 BOTH = 0.3 / 1.3  # weights of 0.3 for boxes and 1 for strokes
 # By kind, then by the side in pixels of the images: LaMa's random_{thin,medium,thick}_{256,512}, and the
 # masks that LaMa itself is trained with.
-RECIPES: dict[str, dict[int, Recipe]] = {
-    "thin": {256: Recipe((4, 50), 10, 40), 512: Recipe((4, 70), 20, 100)},
+SETTINGS: dict[str, dict[int, Settings]] = {
+    "thin": {256: Settings((4, 50), 10, 40), 512: Settings((4, 70), 20, 100)},
     "medium": {
-        256: Recipe((4, 5), 50, 100, (1, 5), (10, 50), 0, BOTH),
-        512: Recipe((4, 10), 100, 200, (1, 5), (30, 150), 0, BOTH),
+        256: Settings((4, 5), 50, 100, (1, 5), (10, 50), 0, BOTH),
+        512: Settings((4, 10), 100, 200, (1, 5), (30, 150), 0, BOTH),
     },
     "thick": {
-        256: Recipe((1, 5), 100, 200, (1, 3), (30, 150), 10, BOTH),
-        512: Recipe((1, 5), 250, 450, (1, 4), (30, 300), 10, BOTH),
+        256: Settings((1, 5), 100, 200, (1, 3), (30, 150), 10, BOTH),
+        512: Settings((1, 5), 250, 450, (1, 4), (30, 300), 10, BOTH),
     },
-    "training": {256: Recipe((1, 5), 100, 200, (1, 4), (30, 150), 10, 0.5, most=1.0)},
+    "training": {256: Settings((1, 5), 100, 200, (1, 4), (30, 150), 10, 0.5, max_area=1.0)},
 }
 MIXED: tuple[Kind, ...] = ("thin", "medium", "thick")
 
@@ -106,72 +99,72 @@ def mask(kind: Kind, size: tuple[int, int], generator: torch.Generator) -> Tenso
     """
     height, width = size
     integer(height=height, width=width)
-    if min(size) < SMALLEST:
-        raise ValueError(f"a mask needs an image of at least {SMALLEST}x{SMALLEST} pixels, got {height}x{width}")
+    if min(size) < MIN_SIZE:
+        raise ValueError(f"a mask needs an image of at least {MIN_SIZE}x{MIN_SIZE} pixels, got {height}x{width}")
     rng = as_numpy(generator)
     if kind == "mixed":
         kind = MIXED[rng.integers(len(MIXED))]
-    hole = np.zeros(size, dtype=bool)
+    drawn = np.zeros(size, dtype=bool)
     if kind == "box":
-        hole[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+        drawn[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
     elif kind == "half":
-        hole[:, width // 2 :] = True
-    elif kind in RECIPES:
-        hole = draw(kind, size, rng)
+        drawn[:, width // 2 :] = True
+    elif kind in SETTINGS:
+        drawn = draw(kind, size, rng)
     else:
-        raise ValueError(f"masks {kind!r} are unknown: expected one of {', '.join((*RECIPES, 'mixed', 'box', 'half'))}")
-    return torch.from_numpy(hole.astype(np.float32))[None]
+        raise ValueError(f"masks {kind!r} are unknown: expected one of {', '.join((*SETTINGS, 'mixed', 'box', 'half'))}")
+    return torch.from_numpy(drawn.astype(np.float32))[None]
 
 
 def draw(kind: str, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Strokes or boxes with the parameters of a kind: `(H, W)` bool, neither empty nor full, within the recipe's limit."""
-    reference = min(RECIPES[kind], key=lambda side: abs(math.log(min(size) / side)))
-    recipe, scale = RECIPES[kind][reference], min(size) / reference
+    """Strokes or boxes with the parameters of a kind: `(H, W)` bool, neither empty nor full, within the limit of its area."""
+    reference = min(SETTINGS[kind], key=lambda side: abs(math.log(min(size) / side)))
+    settings, scale = SETTINGS[kind][reference], min(size) / reference
     while True:
-        hole = np.zeros(size, dtype=bool)
-        if rng.random() < recipe.box_share:
-            add_boxes(hole, recipe, scale, rng)
+        mask = np.zeros(size, dtype=bool)
+        if rng.random() < settings.box_share:
+            add_boxes(mask, settings, scale, rng)
         else:
-            for number in range(rng.integers(recipe.strokes[0], recipe.strokes[1] + 2)):
-                for start, end, width in stroke(size, recipe, scale, mirrored=number % 2 == 0, rng=rng):
-                    add_piece(hole, start, end, max(THINNEST, width))
-        if hole.any() and not hole.all() and hole.mean() <= recipe.most:
-            return hole
+            for number in range(rng.integers(settings.strokes[0], settings.strokes[1] + 2)):
+                for start, end, width in stroke(size, settings, scale, mirrored=number % 2 == 0, rng=rng):
+                    add_piece(mask, start, end, max(MIN_WIDTH, width))
+        if mask.any() and not mask.all() and mask.mean() <= settings.max_area:
+            return mask
 
 
 def stroke(
-    size: tuple[int, int], recipe: Recipe, scale: float, mirrored: bool, rng: np.random.Generator
+    size: tuple[int, int], settings: Settings, scale: float, mirrored: bool, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
     """The pieces of one stroke: start and end as (y, x), and the width."""
     border = np.array(size, dtype=float)
     point = rng.random(2) * border
-    for _ in range(rng.integers(1, PIECES + 1)):
+    for _ in range(rng.integers(1, MAX_PIECES + 1)):
         angle = (0.01 + rng.integers(DIRECTIONS)) * (-1 if mirrored else 1)
-        length, width = scale * (10 + rng.random() * recipe.length), scale * (5 + rng.random() * recipe.width)
+        length, width = scale * (10 + rng.random() * settings.length), scale * (5 + rng.random() * settings.width)
         end = np.clip(point + length * np.array([math.cos(angle), math.sin(angle)]), 0, border)
         yield point, end, width
         point = end
 
 
-def add_piece(hole: np.ndarray, start: np.ndarray, end: np.ndarray, width: float) -> None:
-    """Add to `hole` `(H, W)` every pixel whose centre is within half the width of the line from start to end."""
+def add_piece(mask: np.ndarray, start: np.ndarray, end: np.ndarray, width: float) -> None:
+    """Add to `mask` `(H, W)` every pixel whose centre is within half the width of the line from start to end."""
     low = np.maximum(np.floor(np.minimum(start, end) - width / 2), 0).astype(int)
-    high = np.minimum(np.ceil(np.maximum(start, end) + width / 2), hole.shape).astype(int)
+    high = np.minimum(np.ceil(np.maximum(start, end) + width / 2), mask.shape).astype(int)
     window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     y, x = (np.arange(a, b) + 0.5 - s for a, b, s in zip(low, high, start, strict=True))
     dy, dx = end - start
     along = np.clip((y[:, None] * dy + x[None] * dx) / max(dy**2 + dx**2, 1e-9), 0, 1)  # foot of the perpendicular
-    hole[window] |= (y[:, None] - along * dy) ** 2 + (x[None] - along * dx) ** 2 <= (width / 2) ** 2
+    mask[window] |= (y[:, None] - along * dy) ** 2 + (x[None] - along * dx) ** 2 <= (width / 2) ** 2
 
 
-def add_boxes(hole: np.ndarray, recipe: Recipe, scale: float, rng: np.random.Generator) -> None:
-    """Add boxes that keep the recipe's margin to the border to `hole` `(H, W)`."""
-    margin = recipe.margin * scale
-    shortest, longest = (scale * side for side in recipe.side)
-    for _ in range(rng.integers(recipe.boxes[0], recipe.boxes[1] + 1)):
+def add_boxes(mask: np.ndarray, settings: Settings, scale: float, rng: np.random.Generator) -> None:
+    """Add boxes that keep the margin to the border to `mask` `(H, W)`."""
+    margin = settings.margin * scale
+    shortest, longest = (scale * side for side in settings.side)
+    for _ in range(rng.integers(settings.boxes[0], settings.boxes[1] + 1)):
         spans = []
-        for extent in hole.shape:
-            side = rng.uniform(shortest, max(shortest, min(longest, *(n - 2 * margin for n in hole.shape))))
+        for extent in mask.shape:
+            side = rng.uniform(shortest, max(shortest, min(longest, *(n - 2 * margin for n in mask.shape))))
             first = rng.uniform(margin, extent - margin - side)
             spans.append(slice(round(first), max(round(first) + 1, round(first + side))))
-        hole[tuple(spans)] = True
+        mask[tuple(spans)] = True

@@ -1,93 +1,73 @@
 """`metadata.jsonl` and `metadata.csv`: one line per image with its caption, class, boxes, label map and mask."""
 
 import csv
-import io
 import json
 import math
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from ldm.data.annotated import Annotation, Give
 from ldm.data.batch import MOST_CLASSES
 from ldm.data.captions import CAPTION, BadLine, captions
-from ldm.data.listing import METADATA, Listing, NoSuchName
-from ldm.data.reading import beside, read_text
-from ldm.errors import MissingFile, UserError
+from ldm.data.files import read_text
+from ldm.data.listing import Listing, NoSuchName
+from ldm.errors import UserError
 from ldm.system.terminal import printable
 
 EDGE = 1e-6  # tolerance for boxes that leave the image by rounding
-
-
-def read_all(listing: Listing, give: Collection[str], classes: Mapping[str, int]) -> tuple[list[Annotation], list[str]]:
-    """The records of all metadata files in and below a folder, see `read_metadata`.
-
-    Raises:
-        MissingFile: there is no metadata file.
-        UserError: a file that is not text, or not a table.
-    """
-    files = listing.metadata()
-    if not files:
-        there = " (metadata.parquet is, which is not read: save it as .csv)" if "metadata.parquet" in listing.files else ""
-        there = there or beside(listing.root / METADATA[0])
-        raise MissingFile(f"list of images: no {' and no '.join(METADATA)} in {str(listing.root)!r}{there}; put it there or set its path")
-    records: list[Annotation] = []
-    broken: list[str] = []
-    taken: set[str] = set()
-    for name in files:
-        found, wrong = read_metadata(listing.root / name, give, classes, listing, taken)
-        records += found
-        broken += wrong
-    return records, broken
+JSON_CELLS = ("label", "boxes", "box_labels")  # columns of a .csv whose cells are not text
+Row = dict[str, Any]
 
 
 def read_metadata(
-    path: Path, give: Collection[str], classes: Mapping[str, int], listing: Listing | None = None, taken: set[str] | None = None
-) -> tuple[list[Annotation], list[str]]:
-    """The valid lines of a file as records, and the problems of the others as "file:line: reason".
+    listing: Listing, files: Iterable[str], give: Collection[str], classes: Mapping[str, int], texts: Collection[str] = ()
+) -> list[Annotation]:
+    """The valid lines of metadata files; the others are added to the listing's `broken` as "file:line: reason".
 
     Paths in a line are relative to the file, or absolute, and inside the folder, see `ldm.data.listing.Listing.find`. If a file is named
     again, the line number is appended to its id.
 
     Args:
-        path: .csv, or else JSON lines.
+        listing: the folder that contains the files.
+        files: names in the listing: .csv, or else JSON lines.
         give: keys that every line must have; others are ignored.
         classes: number of classes by key ("label", "boxes"); unchecked if missing.
-        listing: listing of the folder that contains the file; None lists the file's folder.
-        taken: ids of other records; those of this file are added.
+        texts: other keys whose cells in a .csv are text, even those that look like numbers.
 
     Raises:
-        UserError: not text, or not a table.
+        UserError: a file that is not text, or not a table.
     """
-    listing = Listing(path.parent, []) if listing is None else listing
-    folder = path.parent.relative_to(listing.root).as_posix()
+    numeric = {*JSON_CELLS, *(key for key in give if key not in get_args(Give) and key not in texts)}
     records: list[Annotation] = []
-    broken: list[str] = []
-    seen = set() if taken is None else taken
-    for number, row in rows(path):
-        try:
-            if isinstance(row, BadLine):
-                raise row
-            record = parse(row, listing, folder, give, classes)
-        except BadLine as error:
-            broken.append(f"{path}:{number}: {error}")
-            continue
-        again = f"{record.name}#{number}" if folder == "." else f"{record.name}#{folder}/{number}"
-        name = again if record.name in seen else record.name
-        records.append(replace(record, name=name, file=record.name, origin=f"{path}:{number}"))
-        seen.add(name)
-    return records, broken
+    names: set[str] = set()
+    for file in files:
+        path, (folder, _, _) = listing.root / file, file.rpartition("/")
+        for number, row in read_rows(path, numeric):
+            try:
+                if isinstance(row, BadLine):
+                    raise row
+                record = parse(row, listing, folder, give, classes)
+            except BadLine as error:
+                listing.broken.append(f"{path}:{number}: {error}")
+                continue
+            again = f"{record.name}#{folder}/{number}" if folder else f"{record.name}#{number}"
+            name = again if record.name in names else record.name
+            records.append(replace(record, name=name, file=record.name, origin=f"{path}:{number}"))
+            names.add(name)
+    return records
 
 
-def rows(path: Path, images: bool = True) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
+def read_rows(path: Path, numeric: Collection[str] = JSON_CELLS, images: bool = True) -> Iterator[tuple[int, Row | BadLine]]:
     """Line numbers and content of the lines of a file: the cells of a .csv by column, else JSON objects.
 
     Args:
         path: path of the file.
+        numeric: columns of a .csv whose cells are JSON if they are valid JSON; others are text.
         images: whether a .csv must have a column `file_name`.
 
     Raises:
@@ -95,14 +75,14 @@ def rows(path: Path, images: bool = True) -> Iterator[tuple[int, dict[str, Any] 
     """
     text = read_text(path)
     if path.suffix.lower() == ".csv":
-        yield from _cells(path, text, images)
+        yield from _read_table(path, text, numeric, images)
         return
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, _object(line)
 
 
-def _object(line: str) -> dict[str, Any] | BadLine:
+def _object(line: str) -> Row | BadLine:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -110,30 +90,45 @@ def _object(line: str) -> dict[str, Any] | BadLine:
     return row if isinstance(row, dict) else BadLine(f"expected an object, got {type(row).__name__}")
 
 
-def _cells(path: Path, text: str, images: bool) -> Iterator[tuple[int, dict[str, Any] | BadLine]]:
+def _read_table(path: Path, text: str, numeric: Collection[str], images: bool) -> Iterator[tuple[int, Row | BadLine]]:
+    rows = _split_table(text)
+    number, first = next(rows)
+    if isinstance(first, BadLine):
+        raise UserError(f"{path}:{number}: {first}")
+    head = [name.strip() for name in first]
+    if images and "file_name" not in head:
+        raise UserError(f"{path}: no column 'file_name' in its first line, separated by commas (it has {', '.join(map(repr, head))})")
+    for number, cells in rows:
+        if isinstance(cells, BadLine):
+            yield number, cells
+        elif not any(cell.strip() for cell in cells):
+            continue  # separators only, as at the end of exported spreadsheets
+        elif len(cells) != len(head):
+            yield number, BadLine(f"not as many cells as the first line's {len(head)}: put quotes around text with a comma")
+        else:
+            yield number, {key: _value(cell, key in numeric, key in CAPTION) for key, cell in zip(head, cells, strict=True)}
+
+
+def _split_table(text: str) -> Iterator[tuple[int, list[str] | BadLine]]:
+    """Line numbers and cells of a CSV table; reading continues on the line after one with wrong quotes."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     spaced = ", " in text.partition("\n")[0]  # as typed by hand; otherwise a space may be part of a name
-    table = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=spaced)
-    try:
-        table.fieldnames = head = [name.strip() for name in table.fieldnames or ()]
-        if images and "file_name" not in head:
-            raise UserError(f"{path}: no column 'file_name' in its first line, separated by commas (it has {', '.join(map(repr, head))})")
-        for row in table:
-            cells = [cell for value in row.values() for cell in (value if isinstance(value, list) else [value])]
-            if not any(cell and cell.strip() for cell in cells):
-                continue  # separators only, as at the end of exported spreadsheets
-            if None in row or None in row.values():
-                yield table.line_num, BadLine(f"not as many cells as the first line's {len(head)}: put quotes around text with a comma")
-            else:
-                yield table.line_num, {key: _value(key, cell) for key, cell in row.items()}
-    except csv.Error as error:
-        raise UserError(f"{path}:{table.line_num}: not a CSV table ({error})") from error
+    lines, end = [line + "\n" for line in text.split("\n")], 0
+    while end < len(lines):
+        start = end
+        table = csv.reader((lines[i] for i in range(start, len(lines))), strict=True, skipinitialspace=spaced)
+        try:
+            for cells in table:
+                end = start + table.line_num
+                yield end, cells
+        except csv.Error as error:
+            end += 1
+            yield end, BadLine(f"not a row of a CSV table ({error}): a quote inside quotes is written twice")
 
 
-def _value(key: str, cell: str) -> Any:
-    """Value of a cell: text for text and files, else JSON if valid, else text."""
-    if key in ("file_name", *CAPTION, "segmentation", "mask"):
-        return cell
+def _value(cell: str, numeric: bool, may_be_empty: bool) -> Any:
+    if not numeric:
+        return cell if cell or may_be_empty else None
     try:
         return json.loads(cell)
     except (ValueError, RecursionError):
@@ -151,7 +146,7 @@ def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collectio
         if row.get(key) is None:
             other = f" and no {CAPTION[1]!r}" if key == "caption" else ""
             raise BadLine(f"has no {key!r}{other} (it has {printable(', '.join(map(str, row)))[:200] or 'nothing'})")
-    name = _name(row, "file_name", listing, folder)
+    name = _path(row, "file_name", listing, folder)
     boxes, box_labels = parse_boxes(row["boxes"], classes.get("boxes")) if "boxes" in give else (np.zeros((0, 4)), np.zeros(0, np.int64))
     return Annotation(
         name=name,
@@ -160,9 +155,9 @@ def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collectio
         captions=captions(row[str(wanted["caption"])], str(wanted["caption"])) if "caption" in give else (),
         boxes=boxes,
         box_labels=box_labels,
-        segmentation=listing.root / _name(row, "segmentation", listing, folder) if "segmentation" in give else None,
-        mask=listing.root / _name(row, "mask", listing, folder) if "mask" in give else None,
-        more={key: _column(row, key, listing, folder) for key in give if key not in Give.__args__},  # type: ignore[attr-defined]
+        segmentation=listing.root / _path(row, "segmentation", listing, folder) if "segmentation" in give else None,
+        mask=listing.root / _path(row, "mask", listing, folder) if "mask" in give else None,
+        more={key: _column(row, key, listing, folder) for key in give if key not in get_args(Give)},
     )
 
 
@@ -170,7 +165,7 @@ def _column(row: Mapping[str, Any], key: str, listing: Listing, folder: str) -> 
     """Any other column: a number, a text, a list of numbers, or the path of a .npy file."""
     value = row[key]
     if isinstance(value, str):
-        return listing.root / _name(row, key, listing, folder) if value.endswith(".npy") else value
+        return listing.root / _path(row, key, listing, folder) if value.endswith(".npy") else value
     if _number(value) or (isinstance(value, list) and value and all(map(_number, value))):
         return value
     raise BadLine(f"{key}: expected a number, a text, a list of numbers or a .npy file, got {value!r}")
@@ -209,7 +204,7 @@ def _class(value: Any, key: str, classes: int | None) -> int:
     return value
 
 
-def _name(row: Mapping[str, Any], key: str, listing: Listing, folder: str) -> str:
+def _path(row: Mapping[str, Any], key: str, listing: Listing, folder: str) -> str:
     """Path of a file named in a line, relative to the listing's folder."""
     if not isinstance(row[key], str) or not row[key]:
         raise BadLine(f"{key}: expected a string, got {row[key]!r}")

@@ -10,7 +10,7 @@ from webdataset.tariterators import base_plus_ext
 
 from ldm.data.batch import MOST_CLASSES
 from ldm.data.captions import CAPTION, captions
-from ldm.data.reading import decoded, is_text
+from ldm.data.files import decoded, is_text
 from ldm.errors import WriteError
 from ldm.system.files import write_text
 from ldm.system.terminal import printable
@@ -81,7 +81,7 @@ def read_headers(path: Path) -> ShardIndex:
                     broken.append(f"{path}/{name}: a second one of this name")
                 else:
                     samples.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
-            damage = _after(path, tar.offset, size)
+            damage = _problem_after(path, tar.offset, size)
     except (tarfile.TarError, OSError, EOFError) as error:
         damage = f"not a readable tar ({error})"
     if damage and not broken:
@@ -89,7 +89,7 @@ def read_headers(path: Path) -> ShardIndex:
     return ShardIndex(samples, broken)
 
 
-def _after(path: Path, end: int, size: int) -> str:
+def _problem_after(path: Path, end: int, size: int) -> str:
     """Problem after the last member: Python's tarfile treats a damaged header as the end."""
     if end >= size:
         return ""

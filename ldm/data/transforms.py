@@ -11,8 +11,8 @@ from torch import Tensor
 from ldm.data.resize import resize as resample
 
 Crop = Literal["center", "random"]
-ENLARGED = 4  # maximum factor; smaller images would be blurred
-ELONGATED = 40  # maximum ratio of sides; longer images would exhaust the memory after scaling
+MAX_ENLARGEMENT = 4  # maximum factor; smaller images would be blurred
+MAX_ASPECT_RATIO = 40  # maximum ratio of sides; longer images would exhaust the memory after scaling
 
 
 class UnreadableImage(ValueError):
@@ -56,11 +56,11 @@ class View:
         cut = np.asarray(scaled)[self.top : self.top + self.size, self.left : self.left + self.size].astype(np.int64)
         return torch.from_numpy(np.ascontiguousarray(cut[:, ::-1] if self.mirrored else cut))
 
-    def boxes(self, boxes: np.ndarray, min_left: float = 0.0) -> tuple[Tensor, Tensor]:
+    def boxes(self, boxes: np.ndarray, min_share: float = 0.0) -> tuple[Tensor, Tensor]:
         """Boxes `(n, 4)`, fractions of the image, as fractions of the square, clipped to it.
 
         Args:
-            min_left: boxes with less than this share of their area inside are dropped; 0 drops only boxes that are completely
+            min_share: boxes with less than this share of their area inside are dropped; 0 drops only boxes that are completely
                 outside, as in the data code of taming-transformers.
 
         Returns:
@@ -71,9 +71,9 @@ class View:
         if self.mirrored:
             moved = np.stack([1 - moved[:, 2], moved[:, 1], 1 - moved[:, 0], moved[:, 3]], 1)
         inside = moved.clip(0, 1)
-        left = _area(inside)
-        stays = np.flatnonzero((left > 0) & (left >= min_left * _area(moved)))
-        return torch.from_numpy(inside[stays].astype(np.float32)), torch.from_numpy(stays)
+        area = _area(inside)
+        kept = np.flatnonzero((area > 0) & (area >= min_share * _area(moved)))
+        return torch.from_numpy(inside[kept].astype(np.float32)), torch.from_numpy(kept)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
@@ -94,10 +94,10 @@ def view(
     """
     short, long = min(picture), max(picture)
     shown = f"{picture[0]}x{picture[1]} pixels"
-    if short * ENLARGED < resize:
-        raise UnreadableImage(f"only {shown}, would be enlarged more than {ENLARGED} times to {resize}")
-    if long > ELONGATED * short:
-        raise UnreadableImage(f"{shown}: more than {ELONGATED} times as long as wide")
+    if short * MAX_ENLARGEMENT < resize:
+        raise UnreadableImage(f"only {shown}, would be enlarged more than {MAX_ENLARGEMENT} times to {resize}")
+    if long > MAX_ASPECT_RATIO * short:
+        raise UnreadableImage(f"{shown}: more than {MAX_ASPECT_RATIO} times as long as wide")
     scale = resize / short
     width, height = (max(size, round(side * scale)) for side in picture)
     if crop == "center":
@@ -116,9 +116,9 @@ def zoomed(picture: tuple[int, int], size: int, share: float, random: tuple[floa
         UnreadableImage: a square that would be enlarged more than four times.
     """
     side = int(min(picture) * share)
-    if side * ENLARGED < size:
+    if side * MAX_ENLARGEMENT < size:
         shown = f"{picture[0]}x{picture[1]} pixels"
-        raise UnreadableImage(f"a square of {side} of its {shown} would be enlarged more than {ENLARGED} times to {size}")
+        raise UnreadableImage(f"a square of {side} of its {shown} would be enlarged more than {MAX_ENLARGEMENT} times to {size}")
     left, top = (round(share * (length - side)) for share, length in zip(random, picture, strict=True))
     return View(*picture, left, top, size, mirrored, side)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from ldm.data.listing import Listing
 from ldm.data.metadata import read_metadata
 from ldm.errors import UserError
 from ldm.evaluation.distances import Value, mean_of
@@ -72,7 +73,8 @@ def captions_of(samples: Scan, file: Path | None) -> list[str]:
     Raises:
         UserError: one without a caption.
     """
-    known = {} if file is None else {record.name: record.captions[0] for record in read_metadata(file, ["caption"], {})[0]}
+    records = [] if file is None else read_metadata(Listing(file.parent, []), [file.name], ["caption"], {})
+    known = {record.name: record.captions[0] for record in records}
     found = []
     for name, settings in zip(samples.names, samples.settings, strict=True):
         caption = known.get(name) if file is not None else (settings or {}).get("caption")

@@ -125,7 +125,7 @@ class FolderSet(EvaluationSet):
         listing = Listing(root, broken)
         if broken:
             raise UserError(f"{broken[0]}; a set is measured completely or not at all")
-        headers = {name: read_header(root / name) for name in listing.said()}
+        headers = {name: read_header(root / name) for name in listing.log_pictures()}
         if any(header.settings for header in headers.values()) and GRID in headers and not headers[GRID].settings:
             del headers[GRID]
         if not headers:

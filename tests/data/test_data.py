@@ -39,7 +39,7 @@ def test_scenes_are_functions_of_seed_split_and_number() -> None:
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"image": torch.zeros(3, 4, 4) + 2}, r"must lie in \[-1, 1\]"),
+        ({"image": torch.zeros(3, 4, 4) + 2}, r"must be in \[-1, 1\]"),
         ({"image": torch.zeros(3, 4, 4, dtype=torch.float64)}, "float32"),
         ({"image": torch.zeros(4, 4)}, "float32"),
         ({"label": 1.5}, "class index"),

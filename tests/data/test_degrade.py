@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm.data.blur import blur, gaussian, oblong_kernel, round_kernel
-from ldm.data.degrade import STRENGTHS, bicubic, bsr, order
+from ldm.data.blur import anisotropic_kernel, blur, gaussian, isotropic_kernel
+from ldm.data.degrade import STRENGTHS, bicubic, bsr, random_steps
 from ldm.data.resize import coverage, resize
 
 
@@ -61,7 +61,7 @@ def test_nothing_moves_the_picture() -> None:
 
 def test_the_steps_come_in_any_order_but_fit_after_reduce() -> None:
     generator = np.random.default_rng(0)
-    orders = {tuple(order(STRENGTHS["full"], generator)) for _ in range(2000)}
+    orders = {tuple(random_steps(STRENGTHS["full"], generator)) for _ in range(2000)}
     assert len(orders) == 180  # 6! / 2! for the two blurs / 2 for the pair
     assert all(steps.index("reduce") < steps.index("fit") for steps in orders)
 
@@ -90,13 +90,18 @@ def test_area_averages_exactly(old: int, new: int) -> None:
 
 
 def test_kernels_sum_to_one_and_blurring_keeps_a_flat_image() -> None:
-    kernels = [round_kernel(6, 1.0), round_kernel(25, 2.4, shift=1.5), oblong_kernel(9, (8.0, 0.0), 0.7), gaussian(5, np.eye(2))]
+    kernels = [
+        isotropic_kernel(6, 1.0),
+        isotropic_kernel(25, 2.4, shift=1.5),
+        anisotropic_kernel(9, (8.0, 0.0), 0.7),
+        gaussian(5, np.eye(2)),
+    ]
     for kernel in kernels:
         assert kernel.sum() == pytest.approx(1) and (kernel >= 0).all()
         assert np.allclose(blur(np.full((11, 13, 3), 0.3, np.float32), kernel), 0.3, atol=1e-6)
     dot = np.zeros((15, 15, 1), np.float32)
     dot[7, 7] = 1
     for size in (5, 6):  # an even window moves nothing
-        spread = blur(dot, round_kernel(size, 0.8))[..., 0]
+        spread = blur(dot, isotropic_kernel(size, 0.8))[..., 0]
         assert np.unravel_index(spread.argmax(), spread.shape) == (7, 7)
         assert spread[7, 6] == pytest.approx(spread[7, 8], abs=1e-6)

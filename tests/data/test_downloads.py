@@ -10,7 +10,7 @@ from miniatures import coco, openimages, picture
 
 from ldm.data import Coco, OpenImages
 from ldm.data.batch import check_sample, collate
-from ldm.data.reading import is_text
+from ldm.data.files import is_text
 from ldm.errors import MissingFile, UserError
 
 

@@ -8,7 +8,7 @@ import pytest
 from miniatures import picture
 
 from ldm.data import FFHQ, LSUN, AnnotatedFolder, ImageFolder, ListedImages
-from ldm.data.reading import files_below
+from ldm.data.listing import Listing
 from ldm.errors import UserError
 
 
@@ -77,7 +77,7 @@ def test_folders_that_cannot_be_read_are_counted(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "scandir", refusing)
     broken: list[str] = []
-    assert files_below(tmp_path, {".png"}, broken) == {"a.png"}
+    assert Listing(tmp_path, broken).ending({".png"}) == ["a.png"]
     assert broken == [f"{tmp_path / 'lost+found'}: cannot be read (Permission denied)"]
 
 

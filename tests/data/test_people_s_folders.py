@@ -168,6 +168,35 @@ def test_tables_that_are_none_are_named(tmp_path: Path) -> None:
     assert len(data.broken) == 1 and "metadata.csv:2: not as many cells as the first line's 3: put quotes" in data.broken[0]
 
 
+@pytest.mark.parametrize(
+    "row,last,reason",
+    [
+        ('1.png,"say "hi" now",2', "b", "expected after"),
+        ('1.png,"a quote that does not end,2', "b", "expected after"),
+        ('1.png,"a quote that does not end,2', '"b"', "expected after"),
+    ],
+)
+def test_a_row_with_wrong_quotes_is_skipped_and_counted(tmp_path: Path, row: str, last: str, reason: str) -> None:
+    table = pictures(tmp_path) / "metadata.csv"
+    table.write_text(f'file_name,text,label\n0.png,"two\nlines",1\n{row}\n2.png,"says ""hi""",3\nsub/0.png,{last},4\n')
+    data = AnnotatedFolder(str(tmp_path), 32, ["caption", "label"])
+    assert [data[i]["caption"] for i in range(len(data))] == ["two\nlines", 'says "hi"', "b"]
+    assert len(data.broken) == 1 and "metadata.csv:4: not a row of a CSV table" in data.broken[0] and reason in data.broken[0]
+    table.write_text('file_name,text,label\n0.png,a,1\n1.png,"an open end,2\n2.png,c,3\n')
+    data = AnnotatedFolder(str(tmp_path), 32, ["caption", "label"])
+    assert len(data) == 2 and len(data.broken) == 1 and "metadata.csv:3: not a row of a CSV table (unexpected end" in data.broken[0]
+    table.write_text('file_name,"te"xt\n0.png,a\n')
+    with pytest.raises(UserError, match="metadata.csv:1: not a row of a CSV table"):
+        AnnotatedFolder(str(tmp_path), 32)
+
+
+def test_columns_of_text_keep_what_looks_like_a_number(tmp_path: Path) -> None:
+    table = pictures(tmp_path) / "metadata.csv"
+    table.write_text("file_name,price,hour,code\n0.png,1.50,1.50,7\n1.png,2.00,3,007\n")
+    data = AnnotatedFolder(str(tmp_path), 32, ["price", "hour", "code"], texts=["price", "code"])
+    assert [(data[i]["price"], data[i]["hour"], data[i]["code"]) for i in range(2)] == [("1.50", 1.5, "7"), ("2.00", 3, "007")]
+
+
 def test_spaces_in_the_head_of_a_table_and_blank_lines_say_nothing(tmp_path: Path) -> None:
     table = pictures(tmp_path) / "metadata.csv"
     first, second = NAMES[:2]

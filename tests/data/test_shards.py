@@ -7,7 +7,6 @@ import shutil
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from miniatures import encoded, shard
@@ -15,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from ldm.data import StepBatches, WebShards
 from ldm.data.batch import check_sample, collate
-from ldm.data.shardnames import ShardNames
 from ldm.data.tarindex import index_shard
 from ldm.errors import MissingFile, UserError
 from ldm.training.datamodule import Varied
@@ -185,17 +183,13 @@ def test_shards_of_one_name_in_several_folders(tmp_path: Path) -> None:
 
 
 def test_names_take_few_bytes_and_come_back(tmp_path: Path) -> None:
-    names = ShardNames([tmp_path / "0.tar", tmp_path / "1.tar", tmp_path / "2.tar"])
-    for keys in (["000", "\u00fc/x"], [], ["\u6f22"]):
-        names.add(keys)
-    assert names[:] == ["0/000", "0/\u00fc/x", "2/\u6f22"] and names[-1:] == ["2/\u6f22"] and "0/000" in names
-    names.keep(np.array([0, 2]))
-    assert list(names) == ["0/000", "2/\u6f22"] and names.key(1) == (2, "\u6f22")
-    with pytest.raises(IndexError):
-        names[2]
-    names = ShardNames([tmp_path / "0.tar"])
-    names.add([f"{i:09}" for i in range(1000)])
-    assert len(pickle.dumps(names)) < 10 * 1000 + 1000
+    keys = [["000", "\u00fc/x"], [], ["\u6f22"]]
+    for number, some in enumerate(keys):
+        shard(tmp_path / f"{number}.tar", {f"{key}.{kind}": b"x" for key in some for kind in ("jpg", "txt")})
+    data = WebShards(str(tmp_path), 32)
+    assert data.names == ["0/000", "0/\u00fc/x", "2/\u6f22"] and data.where(2) == f"{tmp_path}/2.tar/\u6f22"
+    shard(tmp_path / "many.tar", {f"{i:09}.{kind}": b"" for i in range(1000) for kind in ("jpg", "txt")})
+    assert len(pickle.dumps(WebShards(str(tmp_path / "many.tar"), 32).keys)) < 10 * 1000 + 1000
 
 
 def test_every_sample_once_an_epoch_with_more_workers_than_shards(tmp_path: Path) -> None:

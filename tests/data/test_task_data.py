@@ -8,7 +8,8 @@ from PIL import Image
 from ldm.data import Digits, ImageFolder, Inpainting, Scenes, SuperResolution
 from ldm.data.batch import check_sample, collate
 from ldm.data.degrade import bicubic
-from ldm.data.sources.tasks import WithTask, from_pixels, to_pixels
+from ldm.data.images import to_pixels, to_tensor
+from ldm.data.sources.tasks import WithTask
 from ldm.data.transforms import UnreadableImage, zoomed
 from ldm.errors import UserError
 
@@ -101,7 +102,7 @@ def test_holes_are_black_and_known_pixels_untouched() -> None:
 
 def test_low_resolutions_are_those_of_eight_bit_files() -> None:
     image = Scenes(1)[0]["image"]
-    assert torch.equal(from_pixels(to_pixels(image)), image)
+    assert torch.equal(to_tensor(to_pixels(image)), image)
     assert np.array_equal(to_pixels(SuperResolution(Scenes(1))[0]["low_res"]), bicubic(to_pixels(image)))
 
 

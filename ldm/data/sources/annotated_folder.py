@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ldm.data.annotated import Annotated, Annotation
+from ldm.data.files import path_hint, require
 from ldm.data.listing import METADATA, Listing
-from ldm.data.metadata import read_all
-from ldm.data.reading import Split, files_below, in_split, no_words, of_split, require
+from ldm.data.metadata import read_metadata
+from ldm.data.reading import Split
 from ldm.data.sources.arrays import ARRAYS, TIFFS
 from ldm.data.transforms import Crop
-from ldm.errors import UserError
+from ldm.errors import MissingFile, UserError
 from ldm.ranges import share
 from ldm.system.image_files import counted
 
@@ -29,19 +30,16 @@ class RecordList(Annotated):
         return [record.name.rpartition("/")[0] if record.label is None else record.label for record in self.records]
 
     def choose(self, split: Split, held_out: float) -> None:
-        """Report skipped entries, then keep the records of a split, by a hash of each file's name.
+        """Keep the records of a split, and report what was found.
 
         Raises:
             UserError: the split is empty.
         """
         total = len(self.records)
-        if total:
-            chosen = set(of_split([record.file or record.name for record in self.records], split, held_out))
-            self.records = [record for record in self.records if (record.file or record.name) in chosen]
-            if not self.records:
-                raise UserError(f"{self.what}: none of its {total} images is in the split {split!r}")
-        words = no_words(record.captions for record in self.records) if "caption" in self.give else ""
-        self.report_found(len(self.records), total + len(self.broken), in_split(split, total) + words)
+        chosen = self.in_split((record.file or record.name for record in self.records), split, held_out)
+        self.records = [self.records[i] for i in chosen]
+        captions = (record.captions for record in self.records) if "caption" in self.give else ()
+        self.report_found(len(self.records), total + len(self.broken), split, total, captions)
 
 
 class AnnotatedFolder(RecordList):
@@ -60,6 +58,7 @@ class AnnotatedFolder(RecordList):
         give: keys of a sample beside image and id: those above, and any other column that a conditioner reads (numbers, texts, lists
             of numbers, names of .npy files).
         classes: number of classes of "label", "boxes" and "segmentation", by key; None disables the check.
+        texts: other columns in `give` that are text, even where a cell of a .csv looks like a number.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
 
@@ -84,6 +83,7 @@ class AnnotatedFolder(RecordList):
         classes: Mapping[str, int] | None = None,
         split: Split = "all",
         held_out: float = 0.05,
+        texts: Sequence[str] = (),
     ) -> None:
         share(held_out=held_out)
         known = classes or {}
@@ -92,8 +92,12 @@ class AnnotatedFolder(RecordList):
         if stray := known.keys() - {"label", "boxes", "segmentation"}:
             raise UserError(f"{what}: classes: unknown key {min(stray)!r} (known: label, boxes, segmentation)")
         listing = Listing(require(Path(root), "annotated folder"), self.broken)
-        self.records, wrong = read_all(listing, self.give, known)
-        self.broken += wrong
+        files = listing.metadata()
+        if not files:
+            parquet = "metadata.parquet" in listing.files
+            advice = " (metadata.parquet is, which is not read: save it as .csv)" if parquet else path_hint(listing.root / METADATA[0])
+            raise MissingFile(f"list of images: no {' and no '.join(METADATA)} in {root!r}{advice}; put it there or set its path")
+        self.records = read_metadata(listing, files, self.give, known, texts)
         self.others = listing.others(*METADATA)
         self.choose(split, held_out)
 
@@ -131,11 +135,15 @@ class PairedFolders(RecordList):
         share(held_out=held_out)
         super().__init__(f"image folder {root!r}", ["segmentation"], size, resize, crop, flip, map_classes=classes)
         listing = Listing(require(Path(root), "image folder"), self.broken)
-        images, self.others = listing.pictures, listing.others()
-        there = files_below(require(Path(maps), "folder of label maps"), {".png"}, self.broken)
-        pairs = [(name, str(Path(name).with_suffix(".png").as_posix())) for name in images]
-        self.records = [Annotation(name, Path(root) / name, segmentation=Path(maps) / label) for name, label in pairs if label in there]
-        self.broken += [f"{Path(root) / name}: no label map {label} in {maps}" for name, label in pairs if label not in there]
+        self.others = listing.others()
+        label_maps = Listing(require(Path(maps), "folder of label maps"), self.broken).files
+        self.records = []
+        for name in listing.pictures:
+            label_map = Path(name).with_suffix(".png").as_posix()
+            if label_map in label_maps:
+                self.records.append(Annotation(name, Path(root) / name, segmentation=Path(maps) / label_map))
+            else:
+                self.broken.append(f"{Path(root) / name}: no label map {label_map} in {maps}")
         self.choose(split, held_out)
 
 
@@ -175,7 +183,7 @@ class ArrayFolder(RecordList):
         names = listing.ending(ARRAYS | TIFFS)
         self.others = listing.others(read=names)
         if not names:
-            there = f", there are {counted(self.others)}" if self.others else ""
-            raise UserError(f"{self.what}: no array in it (looked for {', '.join(sorted(ARRAYS | TIFFS))}{there})")
+            others = f", there are {counted(self.others)}" if self.others else ""
+            raise UserError(f"{self.what}: no array in it (looked for {', '.join(sorted(ARRAYS | TIFFS))}{others})")
         self.records = [Annotation(name, Path(root) / name) for name in names]
         self.choose(split, held_out)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ldm.data.annotated import Annotated, Annotation, Give
 from ldm.data.boxtable import BoxTable
-from ldm.data.reading import files_below, first_of, is_text, require
+from ldm.data.files import first_of, is_text, require
+from ldm.data.listing import Listing
 from ldm.data.transforms import Crop
 from ldm.errors import UserError
 from ldm.ranges import share, span
@@ -72,10 +73,10 @@ class Coco(Annotated):
         boxes, captions = "boxes" in self.give, "caption" in self.give
         files = [self._load("instances")] if boxes or not captions else []
         files += [self._load("stuff")] if boxes and stuff else []
-        spoken = self._load("captions") if captions else None
-        self.images: list[dict[str, Any]] = [*self._images(files[0] if files else spoken)]
+        sentences = self._load("captions") if captions else None
+        self.images: list[dict[str, Any]] = [*self._images(files[0] if files else sentences)]
         self._number = {image["id"]: i for i, image in enumerate(self.images)}
-        self._captions: dict[int, list[str]] = self._read_captions(spoken) if spoken is not None else {}
+        self._captions: dict[int, list[str]] = self._read_captions(sentences) if sentences is not None else {}
         self.boxes = BoxTable()
         if boxes:
             self._read_boxes(files, groups, min_area)
@@ -100,12 +101,12 @@ class Coco(Annotated):
         """Entries whose image exists, in the order of their names, each once."""
         path, content = file
         seen: set[int | str] = set()
-        there = files_below(self.folder, (), self.broken)
+        files = Listing(self.folder, self.broken).files
         for image in sorted(content["images"], key=lambda image: str(image.get("file_name"))):
             name, sizes = image.get("file_name"), all(isinstance(image.get(k), int) and image[k] >= least for k, least in SIZES.items())
             if not sizes or not isinstance(name, str):
                 self.broken.append(f"{path}: image {image.get('id')!r}: expected id, file_name, width and height")
-            elif name not in there:
+            elif name not in files:
                 self.broken.append(f"{path}: image {image['id']}: no {printable(name)} in {self.folder}")
             elif image["id"] in seen or name in seen:
                 self.broken.append(f"{path}: image {image['id']}: a second one of this {'id' if image['id'] in seen else f'file, {name}'}")
@@ -156,9 +157,9 @@ class Coco(Annotated):
             self.broken += [f"{self.folder / image['file_name']}: no caption" for image in self.images if image["id"] not in self._captions]
         if "segmentation" in self.give:
             self.maps = first_of(self.root / "stuffthingmaps", [self.name, "."], "label maps of COCO-Stuff")
-            there = files_below(self.maps, {".png"}, self.broken)
+            label_maps = Listing(self.maps, self.broken).files
             for i, image in enumerate(self.images):
-                if f"{Path(image['file_name']).stem}.png" not in there:
+                if f"{Path(image['file_name']).stem}.png" not in label_maps:
                     keep[i] = False
                     self.broken.append(f"{self.folder / image['file_name']}: no label map in {self.maps}")
         return np.flatnonzero(keep)

@@ -2,12 +2,14 @@
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ldm.data.annotated import Annotation
-from ldm.data.listing import Listing
-from ldm.data.reading import Split, first_of, listed, require
+from ldm.data.files import first_of, read_list, require
+from ldm.data.listing import Listing, NoSuchName
+from ldm.data.reading import Split
 from ldm.data.sources.annotated_folder import RecordList
 from ldm.data.sources.arrays import ARRAYS
 from ldm.data.transforms import Crop
@@ -56,52 +58,62 @@ class ListedImages(RecordList):
     ) -> None:
         share(held_out=held_out)
         super().__init__(f"images in {names if root is None else root!r}", [], size, resize, crop, flip)
-        if root is None:
-            if names is None:
-                raise UserError("needs root, the folder of the images, or names, a list of their paths")
-            self.records = [Annotation(name, Path(name)) for name in self._paths(Path(names))]
-            self.choose("all", held_out)
-            return
-        self.root = Path(root)
+        if root is None and names is None:
+            raise UserError("needs root, the folder of the images, or names, a list of their paths")
+        self.root = Path(root or "")
+        find = existing_file if root is None else self._find_in_folder()
+        if names is None:
+            files = sorted(self.files)
+        else:
+            files, split = self._read_list(Path(names), find), "all"
+        self.records = [Annotation(name, self.root / name) for name in files]
+        self.choose(split, held_out)
+
+    def _find_in_folder(self) -> Callable[[str], str]:
+        """List the folder; returns the function that finds a listed name in it."""
         listing = Listing(require(self.root, "image folder"), self.broken)
-        there = {*listing.pictures, *listing.ending(ARRAYS)}
-        self.others = listing.others(read=there)
-        if not there:
+        self.files = {*listing.pictures, *listing.ending(ARRAYS)}
+        self.others = listing.others(read=self.files)
+        if not self.files:
             hint = ": data.mdb is a database: use ldm.data.LSUNDatabase, or LSUN's data.py export"
             others = f", but {counted(self.others)}" if self.others else ""
             raise UserError(f"{self.what}: no image in it" + (hint if any(self.root.rglob("data.mdb")) else others))
-        if names is None:
-            self.records = [Annotation(name, self.root / name) for name in sorted(there)]
-        else:
-            self.records = [Annotation(name, self.root / name) for name in self._named(Path(names), there, listing)]
-            split = "all"
-        self.choose(split, held_out)
+        by_name = {name.rpartition("/")[2]: name for name in self.files}
+        counts = Counter(name.rpartition("/")[2] for name in self.files)
 
-    def _paths(self, names: Path) -> list[str]:
-        """The files that a list names by path, each once, in its order."""
-        found: dict[str, None] = {}
-        for line, word in listed(names):
-            if word in found or not Path(word).is_file():
-                self.broken.append(f"{names}:{line}: {f'{word} a second time' if word in found else f'no file {word}'}")
-            else:
-                found[word] = None
-        return list(found)
+        def find(line: str) -> str:
+            name = PurePosixPath(line).as_posix()
+            if name in self.files:
+                return name
+            if counts[name] == 1:
+                return by_name[name]
+            raise NoSuchName(f"no {line} in {self.root}{listing.hint(name)}")
 
-    def _named(self, names: Path, there: set[str], listing: Listing) -> list[str]:
+        return find
+
+    def _read_list(self, path: Path, find: Callable[[str], str]) -> list[str]:
         """The files that a list names, each once, in its order."""
-        plain = {name.rpartition("/")[2]: name for name in there}
-        counts = Counter(name.rpartition("/")[2] for name in there)
         found: dict[str, None] = {}
-        for line, word in listed(names):
-            name = PurePosixPath(word).as_posix()
-            if name not in there and counts[name] == 1:
-                name = plain[name]
-            if name not in there or name in found:
-                wrong = f"{word} a second time" if name in found else f"no {word} in {self.root}{listing.like(name)}"
-                self.broken.append(f"{names}:{line}: {wrong}")
-            else:
+        for number, line in read_list(path):
+            try:
+                name = find(line)
+                if name in found:
+                    raise NoSuchName(f"{line} a second time")
                 found[name] = None
+            except NoSuchName as error:
+                self.broken.append(f"{path}:{number}: {error}")
         return list(found)
+
+
+def existing_file(name: str) -> str:
+    """The name of a file.
+
+    Raises:
+        NoSuchName: there is none.
+    """
+    if not Path(name).is_file():
+        raise NoSuchName(f"no file {name}")
+    return name
 
 
 def split_list(root: str, names: str) -> str | None:
@@ -116,18 +128,12 @@ def split_list(root: str, names: str) -> str | None:
 class LSUN(ListedImages):
     """LSUN churches (outdoor), bedrooms or cats: a folder of images, with `church_outdoor_{train,val}.txt` and so on beside it.
 
-    The authors' lists are used if they exist in `root` or beside it; else every image is, split by hash.
+    The authors' lists are used if they exist in `root` or beside it; else every image is, split by hash. The paper mirrors half of the
+    training images. Arguments and errors are those of `ListedImages`.
 
     Args:
-        root: folder of the images, as `data/lsun/churches`.
         category: selects the lists.
-        split: "train" or "validation".
-        size, resize, crop, flip: see `ldm.data.annotated.Annotated`; the paper mirrors half of the training images.
         held_out: share of the files in "validation", without lists.
-
-    Raises:
-        MissingFile: no such folder.
-        UserError: no image is left.
     """
 
     def __init__(
@@ -148,17 +154,8 @@ class LSUN(ListedImages):
 class CelebAHQ(ListedImages):
     """CelebA-HQ, as .npy files (1x3x1024x1024 uint8) or as images; `celebahq{train,validation}.txt` in the folder or beside it.
 
-    Without the lists (25000 and 5000 names in the paper's code), a hash of the names splits.
-
-    Args:
-        root: folder of the images.
-        split: "train" or "validation".
-        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
-        held_out: share of the files in "validation", without lists.
-
-    Raises:
-        MissingFile: no such folder.
-        UserError: no image is left.
+    Without the lists (25000 and 5000 names in the paper's code), a hash of the names splits. Arguments and errors are those of
+    `ListedImages`.
     """
 
     lists = "celebahq"
@@ -179,8 +176,7 @@ class CelebAHQ(ListedImages):
 class FFHQ(CelebAHQ):
     """FFHQ, flat (00000.png) or nested (00000/00000.png); `ffhq{train,validation}.txt` in the folder or beside it.
 
-    Without the lists (60000 and 10000 names in the paper's code), a hash of the names splits. Arguments and errors are those of
-    `CelebAHQ`; set `held_out` to 0.1429 for its share.
+    The lists of the paper's code have 60000 and 10000 names; without them, set `held_out` to 0.1429 for their share.
     """
 
     lists = "ffhq"
@@ -190,16 +186,10 @@ class Places(ListedImages):
     """Images of Places365: `data_large/a/airfield/*.jpg` and `val_large/*.jpg`, as the archives unpack, or their `_256`.
 
     `train/` and `val/` (the "easy format") are supported as well. Without any of these folders every image is used, split by hash.
+    Arguments and errors are those of `ListedImages`.
 
     Args:
-        root: the folder.
-        split: "train" or "validation".
-        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
         held_out: share of the files in "validation", if there are no folders for both.
-
-    Raises:
-        MissingFile: no such folder, or only the other split's.
-        UserError: no image in it.
     """
 
     def __init__(

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 from ldm.data.annotated import Annotated, Annotation, Picture, size_of
+from ldm.data.files import path_hint, read_text
 from ldm.data.listing import METADATA, SIDECARS, Listing
-from ldm.data.metadata import read_all
-from ldm.data.reading import beside, in_split, no_words, of_split, read_text
+from ldm.data.metadata import read_metadata
+from ldm.data.reading import Split
 from ldm.data.transforms import Crop, UnreadableImage, View, zoomed
 from ldm.errors import MissingFile, UserError
 from ldm.ranges import integer, share
@@ -49,7 +50,7 @@ class ImageFolder(Annotated):
         channels: Literal[1, 3] = 3,
         labels: bool = False,
         captions: bool = False,
-        split: Literal["all", "train", "validation"] = "all",
+        split: Split = "all",
         held_out: float = 0.05,
         zoom: float | None = None,
         smallest: int = 0,
@@ -62,24 +63,22 @@ class ImageFolder(Annotated):
         if zoom is not None and (not 0 < zoom <= 1 or resize is not None or crop != "center"):
             raise UserError(f"ImageFolder: zoom must be a share between 0 and 1, without resize and crop; got {zoom}")
         if not self.root.is_dir():
-            raise MissingFile(f"image folder {root!r}: no such folder{beside(self.root)}; put your images there or set its path")
+            raise MissingFile(f"image folder {root!r}: no such folder{path_hint(self.root)}; put your images there or set its path")
         listing = Listing(self.root, self.broken)
         names = listing.pictures
         self.others = listing.others(*((*METADATA, *SIDECARS) if captions else ()))
         if not names:
             raise UserError(f"image folder {root!r}: no image in it" + (f", but {counted(self.others)}" if self.others else ""))
-        self.names = of_split(names, split, held_out)
-        if not self.names:
-            raise UserError(f"image folder {root!r}: none of its {len(names)} images is in the split {split!r}")
+        self.names = [names[i] for i in self.in_split(names, split, held_out)]
         self.classes = self._read_classes(names) if labels else {}
         self.captions = self._read_captions(listing) if captions else {}
         total = len(self.names)
         self.names = [name for name in self.names if name in self.captions] if captions else self.names
-        self.report_found(len(self.names), total, in_split(split, len(names)) + no_words(self.captions.values()))
+        self.report_found(len(self.names), total, split, len(names), self.captions.values())
 
     def _read_classes(self, names: list[str]) -> dict[str, int]:
         if loose := [name for name in names if "/" not in name]:
-            raise UserError(f"{self.what}: labels come from subfolders, but {loose[0]!r} lies in none")
+            raise UserError(f"{self.what}: labels come from subfolders, but {loose[0]!r} is not in one")
         classes = sorted({name.split("/")[0] for name in names})
         folders = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir() and entry.name[0] != ".")
         self.broken += [f"{self.root / name}: no image in it, so it is not a class" for name in folders if name not in classes]
@@ -87,24 +86,17 @@ class ImageFolder(Annotated):
         return {name: i for i, name in enumerate(classes)}
 
     def _read_captions(self, listing: Listing) -> dict[str, tuple[str, ...]]:
-        found: dict[str, tuple[str, ...]] = {}
-        if listing.metadata():
-            records, wrong = read_all(listing, ("caption",), {})
-            self.broken += wrong
-            for record in reversed(records):  # so that the first line of a file takes precedence
-                found[record.file] = tuple(record.captions)
-        there = "" if found else beside(self.root / METADATA[0])
+        records = read_metadata(listing, listing.metadata(), ("caption",), {})
+        found = {record.file: tuple(record.captions) for record in reversed(records)}  # the first line of a file takes precedence
+        advice = "" if found else path_hint(self.root / METADATA[0])
         for name in self.names:
-            sidecar = listing.sidecar(name)
+            sidecar, stem = listing.sidecar(name), Path(name).stem
             try:
                 if sidecar is not None:
                     found[name] = (read_text(self.root / sidecar).strip(),)
                 elif name not in found:
-                    stem = Path(name).stem
-                    self.broken.append(
-                        f"{self.root / name}: no caption (no {' or '.join(stem + suffix for suffix in SIDECARS)} beside it, "
-                        f"not in {' or '.join(METADATA)}){there}"
-                    )
+                    looked_for = f"no {' or '.join(stem + suffix for suffix in SIDECARS)} beside it, not in {' or '.join(METADATA)}"
+                    self.broken.append(f"{self.root / name}: no caption ({looked_for}){advice}")
             except (UserError, OSError) as error:
                 found.pop(name, None)
                 self.broken.append(str(error))

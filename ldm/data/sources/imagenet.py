@@ -9,8 +9,8 @@ import numpy as np
 from scipy.io import loadmat
 
 from ldm.data.annotated import Annotation
+from ldm.data.files import first_of, read_text, require
 from ldm.data.listing import Listing
-from ldm.data.reading import first_of, read_text, require
 from ldm.data.sources.annotated_folder import RecordList
 from ldm.data.transforms import Crop
 from ldm.errors import UserError
@@ -59,8 +59,8 @@ class ImageNet(RecordList):
         training = next((Path(root) / name for name in FOLDERS["train"] if (Path(root) / name).is_dir()), folder)
         listing = Listing(folder, self.broken)
         names, self.others = listing.pictures, listing.others()
-        answers = read_answers(Path(root)) if split == "validation" and not synsets_of(folder) else None
-        synsets = synsets_of(training) or sorted(set((answers or {}).values()))
+        listed = read_solution(Path(root)) if split == "validation" and not synsets_of(folder) else None
+        synsets = synsets_of(training) or sorted(set((listed or {}).values()))
         if not synsets:
             packed = ": its .tar files must be unpacked, each into a folder of its name" if any(training.glob("n*.tar")) else ""
             raise UserError(f"{training}: no synset folder (n01440764 and the like){packed}")
@@ -70,19 +70,19 @@ class ImageNet(RecordList):
         self.class_names["label"] = human_names(Path(root), synsets)
         self.records = []
         for name in names:
-            synset = name.split("/")[0] if answers is None else answers.get(Path(name).stem, "no synset")
+            synset = name.split("/")[0] if listed is None else listed.get(Path(name).stem, "no synset")
             if synset in rank:
                 self.records.append(Annotation(name, folder / name, label=rank[synset]))
-            elif answers is not None:
+            elif listed is not None:
                 self.broken.append(f"{folder / name}: of {synset}, which is not among the {len(rank)} classes")
-            elif folder != Path(root):  # where other things may lie
+            elif folder != Path(root):  # which may contain other things
                 self.broken.append(f"{folder / name}: in no synset's folder")
         filled = {record.name.split("/")[0] for record in self.records}
         self.broken += [f"{folder / name}: no image in it" for name in synsets_of(folder) if name not in filled]
         self.report_found(len(self.records), len(names))
 
 
-def read_answers(root: Path) -> Mapping[str, str]:
+def read_solution(root: Path) -> Mapping[str, str]:
     """Synset of each validation image, by its name without suffix.
 
     Raises:
@@ -93,10 +93,10 @@ def read_answers(root: Path) -> Mapping[str, str]:
     if found.is_dir():
         return _read_devkit(require(found / "ILSVRC2012_validation_ground_truth.txt", "devkit"), require(found / "meta.mat", "devkit"))
     rows = [(re.split(r"[.,\s]", line, maxsplit=1)[0], SYNSET.search(line)) for line in read_text(found).splitlines()]
-    answers = {name: synset.group() for name, synset in rows if name and synset}
-    if not answers:
+    solution = {name: synset.group() for name, synset in rows if name and synset}
+    if not solution:
         raise UserError(f"{found}: expected lines like ILSVRC2012_val_00000001,n01751748")
-    return answers
+    return solution
 
 
 def _read_devkit(truth: Path, meta: Path) -> Mapping[str, str]:
@@ -121,5 +121,5 @@ def human_names(root: Path, synsets: list[str]) -> list[str]:
     found = next((root / name for name in NAMES if (root / name).is_file()), None)
     if found is None:
         return synsets
-    spoken = dict(line.strip().split(" ", 1) for line in read_text(found).splitlines() if " " in line.strip())
-    return [spoken.get(name, name).split(",")[0] for name in synsets]
+    readable = dict(line.strip().split(" ", 1) for line in read_text(found).splitlines() if " " in line.strip())
+    return [readable.get(name, name).split(",")[0] for name in synsets]

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ldm.data.annotated import Annotated, Annotation, Picture
+from ldm.data.files import require
 from ldm.data.images import read_image
-from ldm.data.reading import require
 from ldm.data.transforms import Crop, UnreadableImage
 from ldm.errors import MissingFile, UserError
 from ldm.system.image_files import open_image
@@ -115,10 +115,10 @@ def open_database(folder: Path) -> Any:
         raise MissingFile("LSUNDatabase: the package lmdb is not installed: pip install lmdb") from error
     try:
         handle = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, max_readers=512)
-        size, whole = (folder / "data.mdb").stat().st_size, (handle.info()["last_pgno"] + 1) * handle.stat()["psize"]
+        size, expected = (folder / "data.mdb").stat().st_size, (handle.info()["last_pgno"] + 1) * handle.stat()["psize"]
     except lmdb.Error as error:
         raise UserError(f"LSUNDatabase: {folder} is not a database: {error}") from error
-    if size < whole:  # reading beyond the end would kill the process without a message
+    if size < expected:  # reading beyond the end would kill the process without a message
         handle.close()
-        raise UserError(f"LSUNDatabase: {folder / 'data.mdb'} has {size} of {whole} bytes: it was not copied completely")
+        raise UserError(f"LSUNDatabase: {folder / 'data.mdb'} has {size} of {expected} bytes: it was not copied completely")
     return handle

@@ -10,8 +10,8 @@ import numpy as np
 
 from ldm.data.annotated import Annotated, Annotation
 from ldm.data.boxtable import BoxTable
+from ldm.data.files import first_of, read_list, require
 from ldm.data.listing import Listing
-from ldm.data.reading import first_of, listed, require
 from ldm.data.transforms import Crop
 from ldm.errors import UserError
 from ldm.ranges import share, span
@@ -98,7 +98,7 @@ class OpenImages(Annotated):
         if not names:
             raise UserError(f"{described}: expected lines like /m/011k07,Tortoise")
         if chosen is not None:
-            lines = {line for _, line in listed(Path(chosen))}
+            lines = {line for _, line in read_list(Path(chosen))}
             if strange := sorted(lines - set(names) - set(names.values())):
                 raise UserError(f"{chosen}: {strange[0]!r} is not a class of {described.name}")
         used = [label for label in names if chosen is None or lines & {label, names[label]}]

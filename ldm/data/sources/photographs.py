@@ -9,8 +9,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
+from ldm.data.images import to_tensor
 from ldm.data.resize import resize
-from ldm.data.sources.tasks import from_pixels
 from ldm.errors import MissingFile
 from ldm.ranges import integer
 from ldm.rng import derive
@@ -113,5 +113,5 @@ class Photographs(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         k, top, left, mirrored = self.place(index)
         patch = self.pixels[k][top : top + self.size, left : left + self.size]
-        image = from_pixels(np.ascontiguousarray(patch[:, ::-1] if mirrored else patch))
+        image = to_tensor(np.ascontiguousarray(patch[:, ::-1] if mirrored else patch))
         return {"image": image, "id": f"{self.names[k]}-{self.split}-{top}-{left}" + ("-mirrored" if mirrored else "")}

@@ -2,6 +2,7 @@
 
 import glob
 import io
+import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ import numpy as np
 from webdataset.shardlists import expand_urls
 
 from ldm.data.annotated import Annotated, Annotation, Give, Picture, size_of
+from ldm.data.files import path_hint
 from ldm.data.images import read_image
-from ldm.data.reading import Split, beside, held_out_names
-from ldm.data.shardnames import ShardNames
+from ldm.data.reading import Split
 from ldm.data.tarindex import ShardIndex, captions_in, class_in, index_shard, read_member
 from ldm.data.transforms import Crop, UnreadableImage
 from ldm.errors import MissingFile, UserError
@@ -65,59 +66,72 @@ class WebShards(Annotated):
         if other := set(self.give) - {"caption", "label"}:
             raise UserError(f"{self.what}: cannot give {min(other)!r} (it can give caption, label)")
         self.paths = shard_paths(shards)
-        names, places = ShardNames(self.paths), array("q")
+        self.shard_names = [path.stem for path in self.paths]
+        if len(set(self.shard_names)) < len(self.paths):
+            parent = os.path.commonpath([path.parent for path in self.paths])
+            self.shard_names = [path.with_suffix("").relative_to(parent).as_posix() for path in self.paths]
+        # Arrays, because a list of strings would need ten times the memory, and reference counting would copy it to every loader process.
+        keys, rows = [], array("q")
         for number, path in enumerate(self.paths):
             index = index_shard(path, cache)
             self.broken += index.broken
-            usable = self._usable(path, index)
-            names.add([key for key, _ in usable])
-            for _, row in usable:
-                places.extend((number, *row))
-        self.report_found(len(names), len(names) + len(self.broken))
-        held = held_out_names(names, held_out) if split != "all" else set()
-        chosen = (split == "all" or (split == "validation") == (name in held) for name in names)
-        keep = np.flatnonzero(np.fromiter(chosen, bool, len(names)))
-        if not len(keep):
-            raise UserError(f"{self.what}: none of its {len(names)} samples is in the split {split!r}")
+            valid = self._valid_samples(path, index)
+            keys.append(np.array([key.encode() for key, _ in valid], dtype=bytes))
+            for _, row in valid:
+                rows.extend((number, *row))
+        self.keys = np.concatenate(keys)
         # One row per sample: shard, then offset and length of image, caption and class; caption's suffix as a number.
-        self.names, self.places = names, np.frombuffer(places, np.int64).reshape(len(names), -1)[keep]
-        names.keep(keep)
+        self.rows = np.frombuffer(rows, np.int64).reshape(len(self.keys), -1)
+        self.report_found(len(self.keys), len(self.keys) + len(self.broken))
+        chosen = self.in_split((self._name(i) for i in range(len(self))), split, held_out)
+        self.keys, self.rows = self.keys[chosen], self.rows[chosen]
 
-    def _usable(self, path: Path, index: ShardIndex) -> list[tuple[str, tuple[int, ...]]]:
+    def _valid_samples(self, path: Path, index: ShardIndex) -> list[tuple[str, tuple[int, ...]]]:
         found: list[tuple[str, tuple[int, ...]]] = []
         for key, members in samples(index):
             image = next((members[suffix] for suffix in (*IMAGES, *sorted(members)) if suffix in members and is_image(suffix)), None)
             text = next((i for i, suffix in enumerate(TEXTS) if suffix in members), None)
-            if image is None or ("caption" in self.give and text is None) or ("label" in self.give and "cls" not in members):
-                lacking = "image" if image is None else " or ".join(TEXTS) if "caption" in self.give and text is None else "cls"
-                self.broken.append(f"{path}/{key}: has no {lacking} (it has {', '.join(sorted(members))})")
+            missing = "image" if image is None else ""
+            if not missing and "caption" in self.give and text is None:
+                missing = " or ".join(TEXTS)
+            if not missing and "label" in self.give and "cls" not in members:
+                missing = "cls"
+            if image is None or missing:
+                self.broken.append(f"{path}/{key}: has no {missing} (it has {', '.join(sorted(members))})")
                 continue
             caption = (0, 0) if text is None else members[TEXTS[text]]
             found.append((key, (*image, *caption, *members.get("cls", (0, 0)), text or 0)))
         return found
 
+    @property
+    def names(self) -> list[str]:
+        """Ids of the samples, "shard/key". The name of a shard is its stem; if two are equal, their folders are prepended."""
+        return [self._name(i) for i in range(len(self))]
+
+    def _name(self, index: int) -> str:
+        return f"{self.shard_names[self.rows[index, 0]]}/{self.keys[index].decode()}"
+
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.keys)
 
     def _member(self, index: int, which: int) -> bytes:
-        row = self.places[index].tolist()
+        row = self.rows[index].tolist()
         return read_member(self.paths[row[0]], (row[1 + 2 * which], row[2 + 2 * which]))
 
     def where(self, index: int) -> str:
-        shard, key = self.names.key(index)
-        return f"{self.paths[shard]}/{key}"
+        return f"{self.paths[self.rows[index, 0]]}/{self.keys[index].decode()}"
 
     def record(self, index: int) -> Annotation:
         captions: tuple[str, ...] = ()
         label = None
         try:
             if "caption" in self.give:
-                captions = captions_in(self._member(index, 1), TEXTS[int(self.places[index, -1])])
+                captions = captions_in(self._member(index, 1), TEXTS[self.rows[index, -1]])
             if "label" in self.give:
                 label = class_in(self._member(index, 2))
         except (OSError, ValueError) as error:
             raise UnreadableImage(f"its caption or class cannot be read ({error})") from error
-        return Annotation(self.names[index], Path(str(index)), label=label, captions=captions)
+        return Annotation(self._name(index), Path(str(index)), label=label, captions=captions)
 
     def picture(self, record: Annotation) -> Picture:
         try:
@@ -139,19 +153,20 @@ def is_image(suffix: str) -> bool:
 
 
 def samples(index: ShardIndex) -> Iterator[tuple[str, Members]]:
-    """Keys and members of a shard."""
+    """Keys and members of a shard; samples without an image of a plain suffix are separated at the last dots of their names."""
     for key, members in index.samples.items():
         if any(map(is_image, members)):
             yield key, members
             continue
-        parts = [(*suffix.rpartition("."), place) for suffix, place in members.items()]
-        pictures = [prefix for prefix, _, last, _ in parts if is_image(last)]
-        if len(pictures) == 1:
-            yield key, dict((last, place) for _, _, last, place in parts)
-        for prefix in dict.fromkeys(prefix for prefix, *_ in parts) if len(pictures) > 1 else ():
-            yield f"{key}.{prefix}", {last: place for one, _, last, place in parts if one == prefix}
-        if not pictures:
-            yield key, members
+        by_prefix: dict[str, dict[str, tuple[int, int]]] = {}
+        for suffix, place in members.items():
+            prefix, _, last = suffix.rpartition(".")
+            by_prefix.setdefault(prefix, {})[last] = place
+        images = sum(is_image(suffix.rpartition(".")[2]) for suffix in members)
+        if images > 1:
+            yield from ((f"{key}.{prefix}", part) for prefix, part in by_prefix.items())
+        else:
+            yield key, {suffix.rpartition(".")[2]: place for suffix, place in members.items()} if images else members
 
 
 def shard_paths(shards: str) -> list[Path]:
@@ -165,11 +180,11 @@ def shard_paths(shards: str) -> list[Path]:
     paths = sorted(folder.rglob("*.tar")) if folder.is_dir() else matching(folder)
     if not paths:
         raise MissingFile(f"shards {shards!r}: no .tar file there; put them there or set the path")
-    if absent := [path for path in paths if not path.is_file()]:
-        there = beside(absent[0]) if len(paths) == 1 else ""  # for numbered files, similar names always exist
-        raise MissingFile(f"shards {shards!r}: {absent[0]} does not exist{there} ({len(absent)} of {len(paths)} are missing)")
-    if packed := [path for path in paths if path.suffix != ".tar"]:
-        raise UserError(f"{packed[0]}: expected .tar: a compressed shard does not support random access; unpack it with gunzip")
+    if missing := [path for path in paths if not path.is_file()]:
+        hint = path_hint(missing[0]) if len(paths) == 1 else ""  # for numbered files, similar names always exist
+        raise MissingFile(f"shards {shards!r}: {missing[0]} does not exist{hint} ({len(missing)} of {len(paths)} are missing)")
+    if compressed := [path for path in paths if path.suffix != ".tar"]:
+        raise UserError(f"{compressed[0]}: expected .tar: a compressed shard does not support random access; unpack it with gunzip")
     return paths
 
 
@@ -178,12 +193,10 @@ def matching(path: Path) -> list[Path]:
 
     The longest existing prefix is taken literally, whatever characters it has; the pattern starts after it.
     """
-    parts = path.parts
-    known = next(i for i in range(len(parts), -1, -1) if Path(*parts[:i]).exists())
-    base, rest = Path(*parts[:known]), "/".join(parts[known:])
-    if not rest:
-        return [base]
-    found: list[Path] = []
+    base = next(existing for existing in (path, *path.parents) if existing.exists())
+    if base == path:
+        return [path]
+    rest, found = path.relative_to(base).as_posix(), list[Path]()
     for one in expand_urls(rest) if "{" in rest else [rest]:
         # Brackets that match nothing as a set of characters are literal.
         names = glob.glob(one, root_dir=base, recursive=True) or glob.glob(one.replace("[", "[[]"), root_dir=base, recursive=True)

@@ -4,13 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
 from ldm.data.degrade import bicubic, bsr
+from ldm.data.images import to_pixels, to_tensor
 from ldm.data.masks import Kind, mask
 from ldm.data.order import kinds
 from ldm.ranges import integer
@@ -84,10 +83,10 @@ class Inpainting(WithTask):
     def added(self, sample: Sample, random: torch.Generator) -> Sample:
         image = sample["image"]
         try:
-            hole = mask(self.masks, (image.shape[1], image.shape[2]), random)
+            drawn = mask(self.masks, (image.shape[1], image.shape[2]), random)
         except ValueError as error:
             raise ValueError(f"sample {sample['id']!r}: {error}") from error
-        return {"mask": hole, "masked_image": torch.where(hole > 0, -1.0, image)}
+        return {"mask": drawn, "masked_image": torch.where(drawn > 0, -1.0, image)}
 
 
 class SuperResolution(WithTask):
@@ -122,14 +121,4 @@ class SuperResolution(WithTask):
                 low = bsr(pixels, random, self.factor, "light" if self.degradation == "bsr_light" else "full")
         except ValueError as error:
             raise ValueError(f"sample {sample['id']!r}: {error}") from error
-        return {"low_res": from_pixels(low)}
-
-
-def to_pixels(image: Tensor) -> np.ndarray:
-    """`(C, H, W)` in [-1, 1] -> `(H, W, C)` uint8, to the nearest value."""
-    return ((image + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-
-
-def from_pixels(pixels: np.ndarray) -> Tensor:
-    """`(H, W, C)` uint8 -> `(C, H, W)` float32 in [-1, 1]."""
-    return torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1.0).permute(2, 0, 1).contiguous()
+        return {"low_res": to_tensor(low)}
