@@ -81,7 +81,7 @@ class WebShards(Annotated):
                 rows.extend((number, *row))
         self.keys = np.concatenate(keys)
         # One row per sample: shard, then offset and length of image, caption and class; caption's suffix as a number.
-        self.rows = np.frombuffer(rows, np.int64).reshape(len(self.keys), -1)
+        self.rows = np.frombuffer(rows, np.int64).reshape(-1, 8)
         self.report_found(len(self.keys), len(self.keys) + len(self.broken))
         chosen = self.in_split((self._name(i) for i in range(len(self))), split, held_out)
         self.keys, self.rows = self.keys[chosen], self.rows[chosen]
