@@ -1,6 +1,6 @@
-"""Tasks whose condition can be told from pixels: class, text, layout and semantic map, on held-out scenes.
+"""Tasks whose condition can be recognized from pixels: class, text, layout and semantic map, on held-out scenes.
 
-Each image is also held against the condition of another scene: what a model would reach that paid no attention to its own.
+Each image is also compared with the condition of another scene: the result of a model that ignores its condition.
 """
 
 from pathlib import Path
@@ -25,26 +25,26 @@ SHOWN = 24
 
 
 def held_out(loaded: LoadedModel, count: int) -> tuple[Scenes, dict[str, Any]]:
-    """Fresh scenes of the kind that the model was trained on, and their batch."""
+    """Held-out scenes of the model's training distribution, and their batch."""
     params = {**loaded.config["data"]["params"]["train"]["params"], "split": "validation", "seed": 1, "length": count}
     scenes = Scenes(**params)
     return scenes, collate([scenes[i] for i in range(count)])
 
 
 def show(scenes: Scenes, images: Tensor, path: Path) -> Path:
-    """Samples with what was asked of them drawn on them."""
-    asked = [{**scenes[i], "image": image} for i, image in enumerate(images[:SHOWN])]
-    save_png(path, sheet(asked, scenes.class_names, columns=8, side=96))
+    """Draw samples with their conditions."""
+    shown = [{**scenes[i], "image": image} for i, image in enumerate(images[:SHOWN])]
+    save_png(path, sheet(shown, scenes.class_names, columns=8, side=96))
     return path
 
 
 def caption_of(label: int) -> str:
-    """What a class asks for, in the checker's grammar: "a red circle at left"."""
+    """A class as a caption for the checker: "a red circle at left"."""
     return "a {} at {}".format(*PLACED[label].split(", "))
 
 
 def measure_class(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
-    """Share of samples with the asked object, colour and place, all classes equally often."""
+    """Share of samples with the requested object, colour and place, all classes equally often."""
     scenes, batch = held_out(loaded, count)
     labels = torch.arange(count) % len(PLACED)
     captions = [caption_of(label) for label in labels.tolist()]
@@ -64,14 +64,14 @@ def measure_class(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
         "checker_real": share_right(batch["image"], real)["all"],
         "checker_reconstructions": share_right(reconstructed(loaded, batch["image"]), real)["all"],
     }
-    metric = f"share of samples in which the pixel checker finds the asked object, its colour and place; {len(PLACED)} classes"
-    baseline = "the larger of: the same samples against another class, and chance"
+    metric = f"share of samples in which the pixel checker finds the requested object, its colour and place; {len(PLACED)} classes"
+    baseline = "the larger of: the same samples for another class, and chance"
     pictures = {"Samples and their classes": outdir / "class.png"}
     return Measured(metric, shares["all"], max(wrong, others["chance"]), baseline, True, others, pictures)
 
 
 def measure_caption(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
-    """Share of samples whose caption is met in every object, half with one and half with two."""
+    """Share of samples that show every object of their caption; half of the captions have one object, half have two."""
     found, _, pictures = measure_text(loaded, outdir, count)
     one, two = found["one_object_right"], found["two_objects_right"]
     wrong = (found["one_object_right_wrong_prompt"] + found["two_objects_right_wrong_prompt"]) / 2
@@ -79,14 +79,14 @@ def measure_caption(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
     value = (one + two) / 2
     chance = 1 / len(PLACED)  # of one object; of two it is about 72 times smaller
     others = {**found, "samples": n, "standard_error": (value * (1 - value) / n) ** 0.5, "chance_one_object": chance}
-    metric = "share of samples in which the pixel checker finds every asked object, its colour and place, and nothing else"
+    metric = "share of samples in which the pixel checker finds every requested object, its colour and place, and nothing else"
     return Measured(
-        metric, value, max(wrong, chance), "the larger of: the same samples against another prompt, and chance", True, others, pictures
+        metric, value, max(wrong, chance), "the larger of: the same samples for another prompt, and chance", True, others, pictures
     )
 
 
 def measure_layout(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
-    """Overlap of asked boxes with those of the objects that were found."""
+    """Overlap of requested boxes with those of the detected objects."""
     scenes, batch = held_out(loaded, count)
     images = sample(loaded, batch, count, scenes.size, seed=0)
 
@@ -107,15 +107,15 @@ def measure_layout(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
         "checker_real": mean(overlaps(batch["image"], own)),
         "checker_reconstructions": mean(overlaps(reconstructed(loaded, batch["image"]), own)),
     }
-    metric = "mean intersection over union of asked boxes with objects of their class that the pixel checker finds, 0 where there is none"
-    pictures = {"Samples with the asked boxes": show(scenes, images, outdir / "layout.png")}
-    return Measured(
-        metric, mean(ious), mean(overlaps(images, other)), "the same samples against another scene's boxes", True, others, pictures
+    metric = (
+        "mean intersection over union of requested boxes with objects of their class that the pixel checker finds, 0 where there is none"
     )
+    pictures = {"Samples with the requested boxes": show(scenes, images, outdir / "layout.png")}
+    return Measured(metric, mean(ious), mean(overlaps(images, other)), "the same samples for another scene's boxes", True, others, pictures)
 
 
 def measure_semantic(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
-    """Agreement of the asked label map with the one that is found in the sample."""
+    """Agreement of the requested label map with that of the sample."""
     scenes, batch = held_out(loaded, count)
     asked = batch["segmentation"]
     images = sample(loaded, batch, count, scenes.size, seed=0)
@@ -137,7 +137,7 @@ def measure_semantic(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
         "checker_reconstructions": mean(pixel_agreement(asked, maps(reconstructed(loaded, batch["image"])))),
         "checker_reconstructions_on_objects": mean(object_agreement(asked, maps(reconstructed(loaded, batch["image"])))),
     }
-    metric = "share of pixels whose class, of 25, is the asked one, by the pixel checker"
-    baseline = "the larger of: the same samples against another scene's map, and calling everything background"
-    pictures = {"Samples beside the asked label maps": show(scenes, images, outdir / "semantic.png")}
+    metric = "share of pixels whose class, of 25, is the requested one, by the pixel checker"
+    baseline = "the larger of: the same samples for another scene's map, and all background"
+    pictures = {"Samples and their label maps": show(scenes, images, outdir / "semantic.png")}
     return Measured(metric, mean(agreement), max(nothing, wrong), baseline, True, others, pictures)

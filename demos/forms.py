@@ -1,8 +1,7 @@
-"""The text demo in three forms in equal training time: a UNet that predicts v, the same UNet as a flow, and a DiT as a flow."""
+"""The text demo with three models in equal training time: a UNet with v-prediction, and a UNet and a DiT with rectified flow."""
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from demos.caption_checker import share_right
-from demos.run import load_run, runs_of, sample, setting, train
+from demos.run import load_run, sample, setting, train_once
 from ldm.checkpoint.load import LoadedModel
 from ldm.config import literal
 from ldm.data.sources.scenes import Scenes
@@ -24,10 +23,13 @@ STEPS, SEEDS, SAMPLERS = (4, 8, 20), (0, 1, 2), {"text": "dpm_solver", "text-flo
 
 
 def compare_forms(outdir: Path, count: int, overrides: list[str]) -> dict[str, Any]:
-    """Train what is not trained yet in a folder, measure all of it, and write a table; the summary."""
-    logs = outdir / "logs"
-    first = trained("text-first-stage", logs, overrides)
-    stages = {name: trained(name, logs, [*overrides, f"paths.first_stage={literal(first)}"]) for name in FORMS}
+    """Train what is not trained yet in a folder, measure all of it, and print a table; returns the summary."""
+
+    def trained(name: str, *more: str) -> Path:
+        return train_once(outdir / f"{name}.json", name, outdir / "logs", [*overrides, *more])[0]
+
+    first = f"paths.first_stage={literal(str(trained('text-first-stage')))}"
+    stages = {name: trained(name, first) for name in FORMS}
     bench = Bench(outdir, count)
     summary: dict[str, Any] = {
         "prompts": len(bench.captions),
@@ -45,18 +47,8 @@ def compare_forms(outdir: Path, count: int, overrides: list[str]) -> dict[str, A
     return summary
 
 
-def trained(name: str, logs: Path, overrides: list[str]) -> Path:
-    """The finished run of a demo config in a folder, else a new one."""
-    done = [run for run in runs_of(name, logs) if (run / "report.done").is_file()]
-    if done:
-        return done[-1]
-    run, seconds = train(name, logs, overrides)
-    write_text(run / "report.done", f"{seconds:.1f}\n")
-    return run
-
-
 class Bench:
-    """Held-out captions, and the features of the scenes they belong to."""
+    """Held-out captions, and features of as many other held-out scenes."""
 
     def __init__(self, outdir: Path, count: int) -> None:
         self.extractor = load_demo(outdir / "demo-extractor.safetensors")
@@ -66,24 +58,19 @@ class Bench:
         self.reference = of_images(self.extractor, torch.stack([one["image"] for one in samples[count:]]))
 
     def measure(self, loaded: LoadedModel, sampler: str, steps: int) -> dict[str, Any]:
-        """Share right and Frechet distance over the sampling seeds: their means and standard deviations."""
-        config = {**loaded.config, "sampling": {"sampler": sampler, "steps": steps, "scale": loaded.config["sampling"]["scale"]}}
+        """Mean and standard deviation over the sampling seeds of the share of correct samples and the Frechet distance."""
         right, distance = [], []
         for seed in SEEDS:
-            images = sample(replace(loaded, config=config), {"caption": self.captions}, len(self.captions), self.size, seed)
+            condition = {"caption": self.captions}
+            images = sample(loaded, condition, len(self.captions), self.size, seed, sampler=sampler, steps=steps)
             right.append(share_right(images, self.captions)["all"])
             distance.append(frechet(of_images(self.extractor, images), self.reference, few=True).value)
-        return {
-            "sampler": sampler,
-            "right": mean(right),
-            "right_std": stdev(right),
-            "fd": mean(distance),
-            "fd_std": stdev(distance),
-        }
+        shares = {"right": mean(right), "right_std": stdev(right)}
+        return {"sampler": sampler, **shares, "fd": mean(distance), "fd_std": stdev(distance)}
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The summary as a table in Markdown."""
+    """The summary as a Markdown table."""
     head = "".join(f" {steps} steps: right | FD |" for steps in STEPS)
     lines = [f"| form | network |{head}", "|---|---|" + "---|---|" * len(STEPS)]
     for name, form in summary["forms"].items():

@@ -1,4 +1,4 @@
-"""What a demo of a task found out: its number against the obvious baseline, and pictures."""
+"""The result of a task: its metric, a baseline, and pictures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,29 +14,29 @@ class Measured:
     """A task's result.
 
     Attributes:
-        metric: what was measured, and on what.
-        value, baseline: of the model's samples, and of what it has to beat.
-        beaten: what the baseline is.
-        higher_is_better: whether it is.
-        others: further numbers, each by a name that says what it is.
+        metric: description of the metric and its data.
+        value, baseline: of the model's samples, and of the baseline.
+        baseline_is: description of the baseline.
+        higher_is_better: whether a higher value is better.
+        others: further numbers by name.
         pictures: caption -> file.
     """
 
     metric: str
     value: float
     baseline: float
-    beaten: str
+    baseline_is: str
     higher_is_better: bool
     others: Mapping[str, Any]
     pictures: Mapping[str, Path] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """For a JSON file; pictures by name."""
+        """The result for a JSON file, with file names of pictures."""
         return {
             "metric": self.metric,
             "value": round(self.value, 5),
             "baseline": round(self.baseline, 5),
-            "baseline_is": self.beaten,
+            "baseline_is": self.baseline_is,
             "higher_is_better": self.higher_is_better,
             "others": {key: rounded(value) for key, value in self.others.items()},
             "pictures": {caption: path.name for caption, path in self.pictures.items()},
@@ -44,7 +44,7 @@ class Measured:
 
 
 def rounded(value: Any) -> Any:
-    """Floats to five places, in nested mappings and lists too."""
+    """Round floats to five places, also in nested mappings and lists."""
     if isinstance(value, float):
         return round(value, 5)
     if isinstance(value, Mapping):
@@ -53,15 +53,15 @@ def rounded(value: Any) -> Any:
 
 
 def mean(values: Tensor) -> float:
-    """Of one number per image."""
+    """Mean of one number per image."""
     return float(values.double().mean())
 
 
 def standard_error(values: Tensor) -> float:
-    """Of the mean of one number per image `(N,)`, as if images were drawn independently."""
+    """Standard error of the mean of one number per image `(N,)`, for independent images."""
     return float(values.double().std() / len(values) ** 0.5)
 
 
 def against_another(count: int) -> Tensor:
-    """For each of `count` conditions another one to hold the image against: the next, the last one's is the first."""
+    """For each of `count` conditions the index of another one: the next, and for the last the first."""
     return torch.arange(count).roll(-1)

@@ -1,7 +1,7 @@
-"""Super-resolution and inpainting on held-out photographs and scenes, against what needs no model.
+"""Super-resolution and inpainting on held-out photographs and scenes, compared with baselines that need no model.
 
-The perceptual and Frechet distances are over a small extractor that is trained here on the training part of the photographs: they
-are neither LPIPS nor FID, and compare with nothing but themselves.
+The perceptual and Frechet distances use a small feature extractor that is trained here on the training part of the photographs: they
+are neither LPIPS nor FID, and cannot be compared with them.
 """
 
 from functools import cache
@@ -34,14 +34,16 @@ EXTRACTOR = "a small extractor trained on the photographs' training part (neithe
 
 @cache
 def extractor() -> Trained:
-    """Trained to tell which photograph a patch is from; the same every time."""
+    """A classifier of the photograph of a patch, trained deterministically."""
     train, held_out = Photographs("train", SIZE, length=6000, seed=1), Photographs("validation", SIZE)
-    parts = [(whole(patches)["image"], torch.tensor([patches.place(i)[0] for i in range(len(patches))])) for patches in (train, held_out)]
+    parts = [
+        (as_batch(patches)["image"], torch.tensor([patches.place(i)[0] for i in range(len(patches))])) for patches in (train, held_out)
+    ]
     return train_extractor(*parts[0], *parts[1])
 
 
 def extractor_record() -> dict[str, Any]:
-    """What the extractor can do, for a summary."""
+    """The extractor and its accuracy, for a summary."""
     trained = extractor()
     return {"extractor": EXTRACTOR, "extractor_accuracy": trained.accuracy, "extractor_chance": trained.chance}
 
@@ -52,7 +54,7 @@ def measure_superres(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
     others: dict[str, Any] = {"samples_per_image": len(SEEDS), **extractor_record()}
     pictures = {}
     for name, images in sets.items():
-        batch = whole(SuperResolution(images))
+        batch = as_batch(SuperResolution(images))
         drawn = torch.stack([sample(loaded, batch, len(images), SIZE, seed) for seed in SEEDS])
         others[name], grid = compare_enlarged(batch["image"], batch["low_res"], drawn, reconstructed(loaded, batch["image"]))
         save_grid(grid, outdir / f"superres-{name}.png", columns=SHOWN)
@@ -63,12 +65,12 @@ def measure_superres(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
 
 
 def compare_enlarged(truth: Tensor, low: Tensor, drawn: Tensor, again: Tensor) -> tuple[dict[str, Any], Tensor]:
-    """All measures of `drawn` `(S, N, C, H, W)`, of their mean and of bicubic; and a grid to look at.
+    """Metrics of `drawn` `(S, N, C, H, W)`, of their mean and of bicubic; and a grid of images.
 
     Args:
-        truth, again: the originals `(N, C, H, W)`, and through the first stage and back.
-        low: the low-resolution images.
-        drawn: S samples of each.
+        truth, again: originals `(N, C, H, W)` and their reconstructions by the first stage.
+        low: low-resolution images.
+        drawn: S samples of each image.
     """
     smooth = enlarge(low, truth.shape[2] // low.shape[2])
     net = extractor().net
@@ -88,12 +90,12 @@ def compare_enlarged(truth: Tensor, low: Tensor, drawn: Tensor, again: Tensor) -
 
 
 def measure_inpaint(loaded: LoadedModel, outdir: Path, count: int, name: str = "inpaint") -> Measured:
-    """Fill holes of held-out images; plausible inside the hole, against the mean colour and a blur. `name` begins those of pictures."""
+    """Inpaint held-out images; compared inside the mask with the mean colour and a blur. `name` is a prefix of picture files."""
     sets = held_out(count // 8)
     others: dict[str, Any] = {"masks": "thick", "masks_per_image": len(MASKS), **extractor_record()}
     pictures = {}
     for kind, images in sets.items():
-        batches = [whole(Inpainting(images, "thick", seed)) for seed in MASKS]
+        batches = [as_batch(Inpainting(images, "thick", seed)) for seed in MASKS]
         batch = {key: torch.cat([b[key] for b in batches]) for key in ("image", "mask", "masked_image")}
         image, mask = batch["image"], batch["mask"]
         filled = torch.where(mask > 0, sample(loaded, batch, len(image), SIZE, seed=0), image)
@@ -102,15 +104,15 @@ def measure_inpaint(loaded: LoadedModel, outdir: Path, count: int, name: str = "
         pick = torch.linspace(0, len(image) - 1, SHOWN).long()
         shown = [batch["masked_image"], *(fills[key] for key in ("mean_fill", "blur", "sample")), image]
         save_grid(torch.cat([x[pick] for x in shown]), (file := outdir / f"{name}-{kind}.png"), columns=SHOWN)
-        pictures[f"{name}, {kind}: hole, mean fill, blur, sample, original"] = file
+        pictures[f"{name}, {kind}: masked, mean fill, blur, sample, original"] = file
     own = others["photographs"]
     best = min(own[kind]["perceptual"] for kind in ("mean_fill", "blur"))
-    metric = f"perceptual distance to the original inside the hole on held-out photograph patches, over {EXTRACTOR}"
+    metric = f"perceptual distance to the original inside the mask on held-out photograph patches, over {EXTRACTOR}"
     return Measured(metric, own["sample"]["perceptual"], best, "the better of mean fill and blur", False, others, pictures)
 
 
 def compare_filled(filled: Tensor, truth: Tensor, mask: Tensor) -> dict[str, float]:
-    """Measures of one way of filling the holes; all look at the inside of the hole only."""
+    """Metrics inside the mask."""
     net = extractor().net
     distances = perceptual_distance(net, filled, truth, mask)
     return {
@@ -158,11 +160,11 @@ def fill_blur(image: Tensor, mask: Tensor, sigma: float = 1.5) -> Tensor:
 
 
 def held_out(scenes: int) -> dict[str, Any]:
-    """The held-out photograph patches, and fresh scenes."""
+    """Held-out photograph patches and scenes."""
     fresh = Scenes(max(SHOWN, scenes), SIZE, "validation", seed=1, give=[])
     return {"photographs": Photographs("validation", SIZE), "scenes": fresh}
 
 
-def whole(images: Any) -> Batch:
+def as_batch(images: Any) -> Batch:
     """All samples of a data set as one batch."""
     return collate([images[i] for i in range(len(images))])

@@ -1,5 +1,6 @@
-"""What all demos do: train a config with main.py, and sample the result."""
+"""What all demos share: train a config with main.py, and sample from the result."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -16,12 +17,13 @@ from ldm.checkpoint.load import LoadedModel, load_model, pick_device
 from ldm.errors import UserError
 from ldm.precision import for_sampling, sampling_context
 from ldm.sampling.generate import SamplerSettings, generate
+from ldm.system.files import write_text
 from ldm.system.shell import quoted
 from ldm.system.signals import answered
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 100
-# Seconds of each training and of a measurement on one machine, for what is said at the start; only their ratios matter.
+# Seconds of each training and of a measurement on one machine, from which the time of all of them is estimated; only ratios matter.
 TYPICAL = {
     "digits-first-stage": 95.0,
     "digits": 280.0,
@@ -45,18 +47,43 @@ def train(config: str, logs: Path, overrides: list[str], then: Sequence[str] = (
         config: its name in configs/demo.
         logs: where run folders go.
         overrides: key.sub=value.
-        then: names of the configs that are trained after it, for what is said at the start about time.
+        then: names of the configs that are trained after it, for the estimate of the total time.
 
     Raises:
-        UserError: if training failed (main.py has said why).
+        UserError: training failed (main.py has printed why).
     """
     share = [f"trainer.params.share={share_of(config, then):.3f}"]
     seconds = run_main(["--base", f"configs/demo/{config}.yaml", "--train", "--logdir", str(logs.resolve()), *share, *overrides], config)
     return runs_of(config, logs)[-1], seconds
 
 
+def finished(record: Path, logs: Path) -> tuple[Path, float] | None:
+    """Run folder and seconds of a training that `train_once` finished, if they are still there."""
+    if not record.is_file():
+        return None
+    found = json.loads(record.read_text(encoding="utf-8"))
+    run = logs.resolve().parent / found["run"]
+    return (run, found.get("training_seconds") or found["command_seconds"]) if run.is_dir() else None  # the latter in older studies
+
+
+def train_once(
+    record: Path, config: str, logs: Path, overrides: list[str], then: Sequence[str] = (), resume: bool = False
+) -> tuple[Path, float]:
+    """`train`, unless `record` says that this is done; with `resume`, a run that was stopped is continued from its last checkpoint."""
+    if done := finished(record, logs):
+        return done
+    begun = [run for run in runs_of(config, logs) if list(run.glob("checkpoints/step-*.ckpt"))] if resume else []
+    if begun:
+        run, seconds = begun[-1], run_main(["--resume", str(begun[-1])], config)
+    else:
+        run, seconds = train(config, logs, overrides, then)
+    place = str(run.relative_to(logs.resolve().parent))  # so that the folder can be moved
+    write_text(record, json.dumps({"run": place, "training_seconds": round(seconds, 1), "overrides": overrides}) + "\n")
+    return run, round(seconds, 1)
+
+
 def share_of(config: str, then: Sequence[str]) -> float:
-    """The share of a training in the time of itself and those after it, each with its sampling and measuring."""
+    """The time of a training, divided by that of itself and those after it, each with its sampling and measuring."""
     times = [TYPICAL.get(name, 0.0) for name in (config, *then)]
     return times[0] / (sum(times) + MEASURING * (1 + len(then))) if times[0] else 1.0
 
@@ -65,8 +92,8 @@ def run_main(words: list[str], what: str) -> float:
     """Run main.py; the seconds it took, start-up included.
 
     Raises:
-        UserError: if it failed.
-        KeyboardInterrupt: if it was stopped, and has saved.
+        UserError: it failed.
+        KeyboardInterrupt: it was stopped and has saved a checkpoint.
     """
     command = ["main.py", *words]
     sys.stderr.write(f"\n{quoted('python', *command)}\n")
@@ -76,8 +103,8 @@ def run_main(words: list[str], what: str) -> float:
 
     def stop(number: int, frame: Any) -> None:
         stopped.append(number)
-        if number != signal.SIGINT:  # Ctrl-C it has heard as well
-            process.terminate()  # it saves what it has, and is not left running alone
+        if number != signal.SIGINT:  # a terminal sends Ctrl-C to both processes
+            process.terminate()  # it saves a checkpoint before it ends
 
     with answered(stop):
         code = process.wait()
@@ -89,29 +116,30 @@ def run_main(words: list[str], what: str) -> float:
 
 
 def runs_of(config: str, logs: Path) -> list[Path]:
-    """Run folders of a demo config, finished or not, the newest last."""
+    """Run folders of a demo config, finished or not, newest last."""
     found = [run for run in logs.resolve().glob("*") if run.name.split("_", 1)[-1] == Path(config).name]
     return sorted(found, key=lambda run: run.stat().st_mtime)
 
 
 def load_run(run: Path) -> LoadedModel:
-    """The model of a run or checkpoint, on the device that is there."""
+    """The model of a run or checkpoint, on the available device."""
     loaded = load_model(str(run))
     loaded.model.to(pick_device())
     return loaded
 
 
-def sample(loaded: LoadedModel, condition: Mapping[str, Any], count: int, size: int, seed: int) -> Tensor:
-    """`count` images for a condition of as many entries, `(count, C, size, size)` in [-1, 1] on the CPU.
+def sample(loaded: LoadedModel, condition: Mapping[str, Any], count: int, size: int, seed: int, **changes: Any) -> Tensor:
+    """`(count, C, size, size)` images in [-1, 1] on the CPU.
 
     Args:
-        loaded: a run's model; its config says how it is sampled.
-        condition: tensors or lists, an entry per image; keys that the model does not read have no effect.
+        loaded: a run's model; its config has the sampler settings.
+        condition: tensors or lists with an entry per image; keys that the model does not read have no effect.
         count: number of images.
-        size: of the square images.
+        size: height and width.
         seed: of the set; image i depends on it, on i and on its condition.
+        changes: sampler settings that replace those of the config.
     """
-    model, settings = loaded.model, SamplerSettings(**loaded.config["sampling"])
+    model, settings = loaded.model, SamplerSettings(**loaded.config["sampling"] | changes)
     reads = model.conditioner.reads if model.conditioner else ()
     device = model.device
     images = []
@@ -134,7 +162,7 @@ def reconstructed(loaded: LoadedModel, images: Tensor) -> Tensor:
 
 
 def setting(loaded: LoadedModel) -> dict[str, Any]:
-    """How the numbers of a demo came about, for its summary."""
+    """Training, sampling and machine behind the numbers of a demo, for its summary."""
     return {
         "training_steps": loaded.step,
         "sampling": loaded.config["sampling"],

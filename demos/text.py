@@ -1,4 +1,4 @@
-"""Coloured shapes by caption: is what was asked for in the picture, and nothing else?"""
+"""Coloured shapes by caption: does a sample show the requested objects, and nothing else?"""
 
 from pathlib import Path
 from statistics import mean
@@ -45,7 +45,7 @@ def measure_text(loaded: LoadedModel, outdir: Path, count: int) -> tuple[dict[st
     save_grid(torch.cat([images[:32] for _, images in shown]), outdir / "samples.png", columns=8)
     save_grid(torch.cat([real[:16], again[:16]]), outdir / "reconstructions.png", columns=16)
     write_text(outdir / "captions.txt", "\n".join(text for texts, _ in shown for text in texts[:32]) + "\n")
-    how = f"{prompts} fresh prompts x {len(SEEDS)} sampling seeds: shape, colour and place right for every asked object, nothing else there"
+    how = f"{prompts} fresh prompts x {len(SEEDS)} sampling seeds: shape, colour and place correct for every requested object, nothing else"
     reals = "the pixel checker on real scenes"
     rows = [
         ("one_object_right", f"{results['one_object_right']:.1%}", how),

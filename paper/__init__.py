@@ -1,1 +1,1 @@
-"""The paper's tables by command: what a row needs, what it costs, what can run here, and what came out."""
+"""Reproduction of the paper: its tables and figures, its main claim at small scale, the user study."""

@@ -1,7 +1,7 @@
-"""What training and sampling a row would cost on one A100, and how that was estimated.
+"""Estimated cost of training and sampling a row on one A100.
 
-Where table 18 prints a row's compute or speed, that is the cost. Elsewhere the operations of the model are counted and divided
-by the rate that a printed row reaches: table 18's CelebA-HQ row for stage two, its VQGAN-f4 row for first stages.
+If table 18 prints a row's compute or speed, that is used. Otherwise the model's operations are counted and divided by the rate of a
+printed row: table 18's CelebA-HQ row for stage two, its VQGAN-f4 row for first stages.
 """
 
 from dataclasses import dataclass
@@ -19,24 +19,19 @@ ANCHOR, FIRST_STAGE_ANCHOR = "celebahq-ldm4", "vq-f4"
 
 @dataclass(frozen=True)
 class Cost:
-    """An amount of A100 time.
-
-    Attributes:
-        days: of one A100.
-        how: it was estimated.
-    """
+    """Days of one A100, and how they were estimated."""
 
     days: float
     how: str
 
     def text(self) -> str:
-        """For people."""
+        """As printed in plans."""
         amount = f"{self.days:.3g} A100-days" if self.days >= 1 else f"{24 * self.days:.2g} A100-hours"
         return f"{amount} ({self.how})"
 
 
 def evaluation_work(row: Row) -> int:
-    """Operations of one sampling step for one image, guidance included."""
+    """Operations of one sampling step for one image, including guidance."""
     size = int(row.sampling.get("size", 256))
     one = work(row.config, size)
     if "guide_scale" in row.sampling:  # the gradient goes through network and decoder
@@ -47,13 +42,13 @@ def evaluation_work(row: Row) -> int:
 
 
 def sampling_work(row: Row) -> int:
-    """Operations for one image: all steps, and the decoder once; of a first stage, one reconstruction."""
+    """Operations for one image: all steps and the decoder; for a first stage, one reconstruction."""
     one = work(row.config, int(row.sampling.get("size", 256)))
     return one.network if not row.sampling else int(row.sampling["steps"]) * evaluation_work(row) + one.decode
 
 
 def training_work(config: str) -> int:
-    """Operations of a whole training, as the config has it."""
+    """Operations of a config's training."""
     data = config_of(config).data
     one = work(config)
     per_image = BACKWARD * one.network + (one.encode if "model" in data["model"]["params"] else 0)
@@ -61,27 +56,21 @@ def training_work(config: str) -> int:
 
 
 @cache
-def printed(row: str, config: str) -> Row | None:
-    """What table 18 prints about a row."""
-    return next((other for other in table("18").rows if (other.row, other.config) == (row, config)), None)
-
-
-@cache
 def training_rate(anchor: str) -> float:
-    """Operations per A100-second that a printed training comes to."""
+    """Operations per A100-second of a printed training."""
     row = table("18").find(anchor)
     return training_work(row.config) / (row.paper["generator_compute"] / V100_PER_A100 * SECONDS)
 
 
 @cache
 def sampling_rate() -> float:
-    """Operations per A100-second that the printed sampling of the CelebA-HQ row comes to."""
+    """Operations per A100-second of the printed sampling of the CelebA-HQ row."""
     row = table("18").find(ANCHOR)
     return sampling_work(row) * row.paper["throughput"]
 
 
 def training_cost(row: Row) -> Cost:
-    """Of a row's model alone; its first stage and what it starts from are trained before."""
+    """Cost of training a row's model, without its first stage and starting weights."""
     if known := next((other for other in table("18").rows if other.config == row.config), None):
         days = known.paper["generator_compute"]
         return Cost(days / V100_PER_A100, f"table 18 prints {days:g} V100-days, at {V100_PER_A100} per A100-day")
@@ -92,7 +81,7 @@ def training_cost(row: Row) -> Cost:
 
 
 def training_costs(row: Row) -> list[Cost]:
-    """Of a row's model, and of the classifier that guides it."""
+    """Cost of training a row's model and its classifier."""
     if not row.classifier:
         return [training_cost(row)]
     days = next(other.paper["classifier_compute"] for other in table("18").rows if other.classifier == row.classifier)
@@ -100,14 +89,14 @@ def training_costs(row: Row) -> list[Cost]:
     return [training_cost(row), Cost(days / V100_PER_A100, how)]
 
 
-def sampling_cost(asked: Table, row: Row) -> Cost:
-    """Of all samples of a protocol; of a figure, of every point."""
-    count = asked.protocol_of(row).samples
-    known = printed(row.row, row.config)
-    if known and "throughput" in known.paper and known.sampling == row.sampling:
-        speed = known.paper["throughput"]
+def sampling_cost(of: Table, row: Row) -> Cost:
+    """Cost of all samples of a protocol; for a figure, of all points."""
+    count = of.protocol_of(row).samples
+    same = [other for other in table("18").rows if (other.row, other.config, other.sampling) == (row.row, row.config, row.sampling)]
+    if same and "throughput" in same[0].paper:
+        speed = same[0].paper["throughput"]
         return Cost(count / speed / SECONDS, f"{count} images at the {speed:g} images/s that table 18 prints")
-    at = points(asked, row)
+    at = points(of, row)
     operations = count * sum(sampling_work(point) for point, _ in at)
     rate = sampling_rate()
     many = f"{len(at)} times " if len(at) > 1 else ""

@@ -1,4 +1,4 @@
-"""The files and folders that a row reads, and where people get them."""
+"""Files and folders that a row needs, and where to get them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,15 @@ from paper.tables import Row, sources
 
 @dataclass(frozen=True)
 class OwnPaths:
-    """What the user names instead of the places where things are looked for.
+    """Paths and settings of the command line.
 
     Attributes:
         models: folder of trained models: first_stage/NAME.safetensors and ldm/NAME.safetensors.
-        model: run folder or file of the one row that is asked for.
+        model: run folder or file of the requested row.
         weights: file of the Inception weights.
-        overrides: `paths.x=...` words for the configs.
-        batch: images at a time.
-        device: as the scripts take it.
+        overrides: `paths.x=...` for the configs.
+        batch: batch size of sampling.
+        device: as in the scripts' flags.
     """
 
     models: Path = Path("models")
@@ -35,13 +35,7 @@ class OwnPaths:
 
 @dataclass(frozen=True)
 class Need:
-    """A file or folder that a row reads.
-
-    Attributes:
-        path: where it is looked for.
-        what: it is.
-        where: people get it.
-    """
+    """A file or folder that a row needs: its expected path, a description, and where to get it."""
 
     path: Path
     what: str
@@ -52,36 +46,36 @@ class Need:
         return self.path.exists()
 
 
-def model_path(config: str, asked: OwnPaths) -> Path:
-    """Where the trained model of a config is looked for."""
-    return asked.models / f"{config}.safetensors"
+def model_path(config: str, own: OwnPaths) -> Path:
+    """Expected path of a config's trained model."""
+    return own.models / f"{config}.safetensors"
 
 
-def own_model(row: Row, asked: OwnPaths) -> Path:
-    """Where a row's model is looked for."""
-    return Path(asked.model) if asked.model else model_path(row.config, asked)
+def own_model(row: Row, own: OwnPaths) -> Path:
+    """Expected path of a row's model."""
+    return Path(own.model) if own.model else model_path(row.config, own)
 
 
 def model_need(config: str, path: Path) -> Need:
-    """A trained model, with where the authors' own is, if they published it."""
+    """A trained model, with the address of the authors' model if it was published."""
     released = sources()["released"].get(config)
     train = f"train it: {command('main.py', '--base', f'configs/{config}.yaml', '--train')}"
     bring = command("scripts/convert.py", "model.ckpt", path, "--to", "ldm")
-    fetch = f", or fetch {released} and bring it there with {bring}" if released else ""
+    fetch = f", or download {released} and convert it with {bring}" if released else ""
     return Need(path, f"trained model of configs/{config}.yaml", train + fetch)
 
 
 def source_need(kind: str, name: str, path: str = "") -> Need:
-    """Something of sources.yaml."""
+    """An entry of sources.yaml."""
     entry = sources()[kind][name]
     return Need(Path(path or entry["path"]), entry["what"], entry["where"])
 
 
-def needs_to_train(row: Row, asked: OwnPaths) -> list[Need]:
+def needs_to_train(row: Row, own: OwnPaths) -> list[Need]:
     """Data, first stage and starting weights of the training of a row's model, and of its classifier."""
     found = []
     for config in configs(row):
-        for key, path in (config_of(config, asked.overrides).data.get("paths") or {}).items():
+        for key, path in (config_of(config, own.overrides).data.get("paths") or {}).items():
             if key in ("first_stage", "start"):
                 folder = "first_stage" if key == "first_stage" else "ldm"
                 found.append(model_need(f"{folder}/{Path(path).stem}", Path(path)))
@@ -91,16 +85,16 @@ def needs_to_train(row: Row, asked: OwnPaths) -> list[Need]:
 
 
 def configs(row: Row) -> list[str]:
-    """Of all that a row trains."""
+    """Configs of all models that a row trains."""
     return [row.config, *([row.classifier] if row.classifier else [])]
 
 
 def lpips_weights() -> Path:
-    """Where VGG16's weights lie if nobody says otherwise: torchvision's cache."""
+    """Default path of VGG16's weights: torchvision's cache."""
     return Path(torch.hub.get_dir()) / "checkpoints" / VGG16
 
 
-def config_path(key: str, data: str, asked: OwnPaths) -> str:
-    """A path of a data config, with the user's words over it."""
-    words = dict(word.split("=", 1) for word in asked.overrides if "=" in word)
+def config_path(key: str, data: str, own: OwnPaths) -> str:
+    """A path of a data config, or its override."""
+    words = dict(word.split("=", 1) for word in own.overrides if "=" in word)
     return words.get(f"paths.{key}") or str(load([config_file(f"data/{data}")]).data["paths"][key])

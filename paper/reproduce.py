@@ -1,4 +1,4 @@
-"""What `scripts/reproduce.py` does with tables: plan their rows, or run what can run, and print what came out."""
+"""Tables in `scripts/reproduce.py`: plan their rows, or run what is possible and print the results."""
 
 import argparse
 import json
@@ -39,13 +39,13 @@ def run_tables(flags: argparse.Namespace, tables: list[Table], words: list[str])
 
 
 def places_from_flags(flags: argparse.Namespace, words: list[str]) -> OwnPaths:
-    """Where things are.
+    """Paths and settings of the command line.
 
     Raises:
-        UserError: flags that do not go together.
+        UserError: flags that cannot be combined.
     """
     if flags.model and not flags.row:
-        raise UserError("--model goes with --row: it is the model of one row")
+        raise UserError("--model needs --row: it is the model of one row")
     if stray := [word for word in words if not word.startswith("paths.") or "=" not in word]:
         raise UserError(f"{stray[0]!r}: expected paths.NAME=DIR")
     if min(flags.batch, flags.rounds, 1 if flags.speed_batch is None else flags.speed_batch) < 1:
@@ -53,12 +53,12 @@ def places_from_flags(flags: argparse.Namespace, words: list[str]) -> OwnPaths:
     if not (0 < (1 if flags.share is None else flags.share) <= 1 and 0 < flags.pixels <= 1):
         raise UserError("--share and --pixels: expected more than 0 and at most 1")
     if flags.plan and flags.json:
-        raise UserError("--json holds numbers, and --plan has none: leave one out")
+        raise UserError("--json writes numbers, which --plan does not have: use one of them")
     return OwnPaths(Path(flags.models), flags.model, flags.weights, tuple(words), flags.batch, flags.device)
 
 
 def reproduce(table: Table, rows: list[Row], places: OwnPaths, flags: argparse.Namespace) -> dict[str, object]:
-    """Run what can run, print it; returns it for --json."""
+    """Run what is possible and print it; returns it for --json."""
     speeds = None if flags.no_speed or not table.speed else timed(table, rows, flags)
     found = {row.row: values(table, row, places, speeds, execute) for row in rows}
     for row in rows:
@@ -67,13 +67,13 @@ def reproduce(table: Table, rows: list[Row], places: OwnPaths, flags: argparse.N
         sys.stdout.write("\n".join(show.claim(table, speeds)) + "\n")
     run = sum(value.ours is not None for some in found.values() for value in some)
     total = sum(map(len, found.values()))
-    hint = "" if run == total else f"; what the rest needs: --{table.number} --plan"
+    hint = "" if run == total else f"; for what is missing: --{table.number} --plan"
     sys.stdout.write(f"\n{table.number}: {run} of {total} numbers run{hint}\n\n")
     return as_json(table, found, speeds)
 
 
 def timed(table: Table, rows: list[Row], flags: argparse.Namespace) -> Speeds | None:
-    """The speeds of the asked rows and of the one that ratios are taken against; none where none of them has a printed speed."""
+    """Speeds of the requested rows and of the reference row; None if no row has a printed speed."""
     with_speed = [row for row in rows if table.speed["columns"].keys() & row.paper.keys()]
     against = table.find(table.speed["against"])
     if not with_speed:

@@ -28,7 +28,7 @@ SHARES = (0.95, 0.8, 0.65, 0.5, 0.35)  # of the sampling steps, whose noise the 
 
 
 def rescale_effect(flags: argparse.Namespace) -> int:
-    """Measure it at both sizes and draw it; returns the exit code."""
+    """Measure the effect at both sizes and draw it; returns the exit code."""
     loaded = load_from_flags(flags)
     model = loaded.model
     size = (trained_size(loaded.config) or UNKNOWN_SIZE) if flags.size is None else flags.size
@@ -40,7 +40,7 @@ def rescale_effect(flags: argparse.Namespace) -> int:
     for side in (size, large):
         model.latent_shape(side, side)
     files = images_in(Path(flags.indir))[: flags.n]
-    outdir = output_folder(flags.outdir)  # known to be one before the long part
+    outdir = output_folder(flags.outdir)  # fails before the long part
     found: dict[str, Any] = {}
     for side in (size, large):
         z = encoded(model, files, side)
@@ -48,19 +48,15 @@ def rescale_effect(flags: argparse.Namespace) -> int:
     lines = [f"{'size':>6} {'latents':>12} {'variance':>9} {'at the scale of the layout':>27} {'noise outweighs it for':>23}"]
     for side, rows in found.items():
         lines += [f"{side:>6} {r['latents']:>12} {r['variance']:9.3f} {r['coarse']:27.3f} {r['share_before']:22.1%}" for r in rows]
-    sys.stdout.write("\n".join(lines) + "\n(the last column: share of the reverse process, from pure noise on)\n")
+    sys.stdout.write("\n".join(lines) + "\n(last column: share of the reverse process, starting from pure noise)\n")
     write_text(outdir / "effect.json", json.dumps(found, indent=2) + "\n")
     save_grid(picture(model, encoded(model, files[:1], large)), outdir / "effect.png", len(SHARES) + 1)
-    sys.stdout.write(f"{outdir / 'effect.png'}: noised latents, decoded; above as they are, below divided by their deviation\n")
+    sys.stdout.write(f"{outdir / 'effect.png'}: noised latents, decoded; above unscaled, below divided by their standard deviation\n")
     return 0
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Image files below a folder, sorted.
-
-    Raises:
-        MissingFile: no folder, or none in it.
-    """
+    """Image files below a folder, sorted; a MissingFile if there are none."""
     broken: list[str] = []
     files = Listing(folder, broken).log_pictures() if folder.is_dir() else []
     if not files:
@@ -70,7 +66,7 @@ def images_in(folder: Path) -> list[Path]:
 
 @torch.no_grad()
 def encoded(model: LatentDiffusion, files: list[Path], side: int) -> Tensor:
-    """E(x) without the model's scale, `(n, c, h, w)`: posterior samples where the first stage has a posterior, as in training."""
+    """E(x) without the model's scale, `(n, c, h, w)`: samples of the posterior if the first stage has one, as in training."""
     found = []
     for i, path in enumerate(tqdm(files, desc=f"{side}x{side}", unit="image", disable=not sys.stderr.isatty())):
         x = to_tensor(cover(read_picture(path, model.first_stage.image_channels), side, side))[None].to(model.device)
@@ -81,7 +77,7 @@ def encoded(model: LatentDiffusion, files: list[Path], side: int) -> Tensor:
 
 
 def numbers(model: LatentDiffusion, z: Tensor, block: int) -> list[dict[str, Any]]:
-    """Variance and timing of latents as they are and divided by their standard deviation."""
+    """Variance and timing of latents, unscaled and divided by their standard deviation."""
     rows = []
     for name, latents in (("as they are", z), ("divided", z / z.std())):
         coarse = coarse_variance(latents, block)
@@ -113,7 +109,7 @@ def share_before(process: Process, variance: float) -> float:
 
 @torch.no_grad()
 def picture(model: LatentDiffusion, z: Tensor) -> Tensor:
-    """D(z_t / alpha_t) for falling noise and without any, as they are and divided, `(2 * columns, C, H, W)`."""
+    """D(z_t / alpha_t) for decreasing noise, unscaled and divided, `(2 * columns, C, H, W)`."""
     images = []
     eps = normal(z.shape[1:], [generator("rescale effect", "noise")], z)
     times = model.process.spacings()["uniform"](100)

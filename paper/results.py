@@ -1,4 +1,4 @@
-"""What came out for a row, beside what the paper prints; what was not run says why."""
+"""Values of a row next to the printed ones, each with how it was measured or why it was not."""
 
 import re
 import subprocess
@@ -37,13 +37,13 @@ class TableValue:
 
     Attributes:
         name: as printed.
-        paper: the printed value; none where the paper has a curve.
-        ours: what came out; none where it was not run.
-        how: it was measured, or why it was not.
+        paper: the printed value; None if the paper has a curve.
+        ours: our value; None if it was not run.
+        how: how it was measured, or why it was not.
         unit: "x" for ratios.
-        spread: lowest and highest over rounds, where it was timed.
-        paper_std: printed spread.
-        samples: how many it is over, where that is fewer than the protocol has.
+        spread: lowest and highest over rounds, if it was timed.
+        paper_std: printed standard deviation.
+        samples: number of samples, if fewer than in the protocol.
     """
 
     name: str
@@ -57,12 +57,12 @@ class TableValue:
 
     @property
     def gap(self) -> float | None:
-        """Ours less the paper's."""
+        """Our value minus the paper's."""
         return None if self.ours is None or self.paper is None else self.ours - self.paper
 
 
-def values(table: Table, row: Row, asked: OwnPaths, speeds: Speeds | None, execute: Execute) -> list[TableValue]:
-    """All numbers of a row: counted, read from its config, timed or measured, else not run."""
+def values(table: Table, row: Row, own: OwnPaths, speeds: Speeds | None, execute: Execute) -> list[TableValue]:
+    """All numbers of a row: counted, read from its config, timed, measured, or not run."""
     found = []
     for name, paper in row.paper.items():
         if name.endswith("_std"):
@@ -78,7 +78,7 @@ def values(table: Table, row: Row, asked: OwnPaths, speeds: Speeds | None, execu
             found.append(TableValue(name, paper, None, f"not run: a training of {costs}"))
         elif name in table.speed.get("columns", {}):
             found.append(_speed(table, row, name, speeds))
-    return [*found, *_quality(table, row, asked, execute)]
+    return [*found, *_quality(table, row, own, execute)]
 
 
 def _at(tree: Any, path: str) -> Any:
@@ -88,37 +88,37 @@ def _at(tree: Any, path: str) -> Any:
 
 
 def _speed(table: Table, row: Row, column: str, speeds: Speeds | None) -> TableValue:
-    """A speed as a ratio to the row that the table's ratios are taken against."""
+    """A speed as a ratio to the table's reference row."""
     against = table.find(table.speed["against"])
     paper = printed_ratio(column, row, against)
     label = f"{column}, times {against.row}'s"
     if speeds is None or row.row not in speeds.seconds.get(column, {}):
-        return TableValue(label, paper, None, "not run: speed was not asked for", "x")
+        return TableValue(label, paper, None, "not run: speed was not requested", "x")
     ours = speeds.ratio(column, row.row, against.row)
-    shape = "; a shape of our choice, the paper states none" if "chosen" in (row.shape, against.shape) else ""
+    shape = "; the shape is our choice, the paper states none" if "chosen" in (row.shape, against.shape) else ""
     speed = f"{speeds.images_per_second(column, row.row):.3g} images/s, the paper's {row.paper[column]:g}"
     speed = f"hours per epoch from the time of a training step; the paper's {row.paper[column]:g} h" if "hours" in column else speed
     size = f"network of {speeds.parameters[row.row]:.1f} M"
     return TableValue(label, paper, ours.median, f"median of {ours.rounds} rounds; {speed}; {size}{shape}", "x", (ours.low, ours.high))
 
 
-def _quality(table: Table, row: Row, asked: OwnPaths, execute: Execute) -> list[TableValue]:
-    """Values that need samples: each is run where all that it needs is there, or read where it was measured before."""
+def _quality(table: Table, row: Row, own: OwnPaths, execute: Execute) -> list[TableValue]:
+    """Values that need samples: measured if all files exist, or read if they were measured before."""
     found: list[TableValue] = []
     finished: dict[Command, str] = {}
     sampled: tuple[Command, ...] = ()
-    for command in commands(table, row, asked):
+    for command in commands(table, row, own):
         if command.does == "sample":
             sampled = (command,)
         if command.record is None:
             continue
         reason = "" if command.record.is_file() else _run((*sampled, command), finished, execute)
-        found += [_measured(table, row, asked, command, printed, name, reason) for printed, name in command.names]
+        found += [_measured(table, row, own, command, printed, name, reason) for printed, name in command.names]
     return found
 
 
 def _run(steps: Sequence[Command], finished: dict[Command, str], execute: Execute) -> str:
-    """Run what has not been tried yet; returns why that is impossible, or "". `finished` has what became of each that was tried."""
+    """Run steps that were not tried yet; returns the reason if that fails, else "". `finished` has the results of earlier steps."""
     if missing := dict.fromkeys(str(need.path) for step in steps for need in step.needs if not need.there):
         return "not run: missing " + ", ".join(missing)
     for step in steps:
@@ -133,14 +133,14 @@ def _run(steps: Sequence[Command], finished: dict[Command, str], execute: Execut
     return ""
 
 
-def _measured(table: Table, row: Row, asked: OwnPaths, command: Command, printed: str, name: str, reason: str) -> TableValue:
+def _measured(table: Table, row: Row, own: OwnPaths, command: Command, printed: str, name: str, reason: str) -> TableValue:
     assert command.record is not None
     label = f"{printed}, {command.record.parent.name.replace('-', ' ')}" if table.points else printed
     paper, std = row.paper.get(printed), row.paper.get(f"{printed}_std")
     record = None if reason else find_record(command.record, name)
     if record is None:
         return TableValue(label, paper, None, reason or f"not run: {command.record} has no {name}", paper_std=std)
-    if reason := _of_another_model(record, own_model(row, asked)):
+    if reason := _of_another_model(record, own_model(row, own)):
         return TableValue(label, paper, None, f"not run: {command.record} {reason}; remove {command.record.parent}", paper_std=std)
     count = record.samples
     fewer = f", the protocol has {command.samples}" if command.samples not in (0, count) else ""
@@ -149,35 +149,35 @@ def _measured(table: Table, row: Row, asked: OwnPaths, command: Command, printed
 
 
 def _of_another_model(record: Record, model: Path) -> str:
-    """Why a record does not speak of a row's model as it is now; where the model is gone, the record is all there is."""
+    """Why a record is not of a row's current model; if the model is missing, the record is accepted."""
     measured = record.checkpoint
     if measured is None or not model.exists():
         return ""
     try:
         now = _hash(model)
     except UserError as error:
-        return f"cannot be held against the model ({error})"
+        return f"cannot be compared with the model ({error})"
     return "" if measured == now else f"is of other weights than {model} has now (SHA-256 {measured[:12]}..., now {now[:12]}...)"
 
 
 @cache
 def _hash(model: Path) -> str:
-    """SHA-256 of the weights that the sampling scripts take of a file or run folder."""
+    """SHA-256 of the weights that the sampling scripts use of a file or run folder."""
     return fingerprint(read_source(str(model)).weights.chosen())
 
 
 def find_record(path: Path, name: str) -> Record | None:
-    """The record of a metric in a file that scripts/evaluate.py wrote: FID is "FID", not "FD (demo features)".
+    """The record of a metric in a file of scripts/evaluate.py: FID is "FID", not "FD (demo features)".
 
     Raises:
-        UserError: another file.
+        UserError: it is another file.
     """
     hits = [one for one in read_records(path) if re.match(rf"{re.escape(name)}\b", one.metric, flags=re.I)]
     return max(hits, key=lambda one: "adm" in one.metric.lower()) if hits else None
 
 
 def execute(command: Command) -> None:
-    """Run a command in the repository. At a terminal its progress and its errors are shown as they come.
+    """Run a command in the repository; at a terminal its progress and errors are shown.
 
     Raises:
         UserError: it failed.
@@ -192,11 +192,11 @@ def execute(command: Command) -> None:
     caught = None if sys.stderr.isatty() else subprocess.PIPE  # a progress bar needs the terminal itself
     done = subprocess.run(words, stderr=caught, text=True, check=False)
     if done.returncode:
-        last = ((done.stderr or "").strip().splitlines() or ["its message is above" if caught is None else "no message"])[-1]
+        last = ((done.stderr or "").strip().splitlines() or ["see its message above" if caught is None else "no message"])[-1]
         raise UserError(f"{command.words[0]} ended with {done.returncode}: {last}")
 
 
 def as_json(table: Table, found: dict[str, list[TableValue]], speeds: Speeds | None) -> dict[str, Any]:
-    """Everything that came out, for other programs."""
+    """All results, for --json."""
     rows = {name: [{**asdict(value), "gap": value.gap} for value in some] for name, some in found.items()}
     return {"what": table.number, "protocol": table.protocol.text, "rows": rows, "speeds": None if speeds is None else asdict(speeds)}

@@ -26,9 +26,9 @@ def heading(table: Table) -> list[str]:
     return lines
 
 
-def plan(table: Table, row: Row, asked: OwnPaths) -> list[str]:
-    """One row: what it is, what it needs, the commands, the costs."""
-    stage = config_of(row.config, asked.overrides).data.get("paths", {}).get("first_stage")
+def plan(table: Table, row: Row, own: OwnPaths) -> list[str]:
+    """One row: description, needed files, commands and costs."""
+    stage = config_of(row.config, own.overrides).data.get("paths", {}).get("first_stage")
     lines = ["", f"{row.row}: {row.method}"]
     lines += _field("config", f"configs/{row.config}.yaml" + (f" and configs/{row.classifier}.yaml" if row.classifier else ""))
     if not row.config.startswith("first_stage/"):
@@ -36,15 +36,15 @@ def plan(table: Table, row: Row, asked: OwnPaths) -> list[str]:
     lines += _field("data", row.data)
     if samples := table.protocol_of(row).samples:
         lines += _field("sampling", f"{settings_text(row)}; {samples} images")
-    lines += _field("shape", "the paper prints a size only: the plainest shape of it") if row.shape == "chosen" else []
+    lines += _field("shape", "our choice; the paper only prints the size") if row.shape == "chosen" else []
     lines += _field("the paper", _printed(row)) if row.paper else []
     for name in row.disagrees:
         lines += _field("disagrees", f"{name}: {disagreements()[name]}")
-    training = needs_to_train(row, asked)
+    training = needs_to_train(row, own)
     lines += _needs("to train", training)
     if samples:
-        lines += _needs("to measure", needs_to_measure(table, row, asked), training)
-    for command in commands(table, row, asked):
+        lines += _needs("to measure", needs_to_measure(table, row, own), training)
+    for command in commands(table, row, own):
         lines.append(f"  {command.does:<12}{command.text()}")
     for cost in training_costs(row):
         lines += _field("cost", f"training {cost.text()}")
@@ -53,8 +53,8 @@ def plan(table: Table, row: Row, asked: OwnPaths) -> list[str]:
 
 
 def others(table: Table) -> list[str]:
-    """Methods of other papers, which no command here runs."""
-    lines = ["", "Other methods, as printed; nothing here runs them"] if table.others else []
+    """Methods of other papers, which cannot be run here."""
+    lines = ["", "Other methods, as printed; they cannot be run here"] if table.others else []
     for other in table.others:
         numbers = ", ".join(f"{key} {value:g}" for key, value in other.items() if key != "method")
         lines += _field("", f"{other['method']}: {numbers}")
@@ -62,7 +62,7 @@ def others(table: Table) -> list[str]:
 
 
 def results(row: Row, found: list[TableValue]) -> list[str]:
-    """One row's numbers: paper, ours, gap, and how or why not."""
+    """One row's numbers: paper, ours, gap, and how they were measured or why not."""
     lines = ["", f"{row.row}: {row.method}", f"  {'':<52}{'paper':>14}{'ours':>20}{'gap':>22}"]
     for value, following in zip(found, [*found[1:], None], strict=True):
         paper = "curve" if value.paper is None else f"{_short(value.paper)}{value.unit}"
@@ -72,7 +72,7 @@ def results(row: Row, found: list[TableValue]) -> list[str]:
         gap = "" if value.gap is None else f"{value.gap:+.3g}" + (f" ({100 * value.gap / value.paper:+.1f} %)" if value.paper else "")
         lines.append(f"  {value.name:<52}{paper:>14}{ours:>20}{gap:>22}")
         if following is not None and (following.how, value.spread, following.spread) == (value.how, None, None):
-            continue  # it is said once, below the last of them
+            continue  # printed once, below the last of them
         spread = f"{value.spread[0]:.3g} to {value.spread[1]:.3g}; " if value.spread else ""
         lines += textwrap.wrap(spread + value.how, WIDE, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
     for name in row.disagrees:
@@ -81,7 +81,7 @@ def results(row: Row, found: list[TableValue]) -> list[str]:
 
 
 def claim(table: Table, speeds: Speeds) -> list[str]:
-    """The table's claim about its speed, printed and measured: the smallest ratio over columns and latent rows."""
+    """The table's claim about its speed, and the smallest measured ratio over columns and latent rows."""
     against = table.speed["against"]
     smallest = min(
         (
@@ -109,10 +109,10 @@ def _short(number: float) -> str:
 
 
 def _needs(title: str, needs: list[Need], known: Sequence[Need] = ()) -> list[str]:
-    """What is needed, and where people get what is missing; what is `known` was explained before."""
+    """Needed files, and where to get missing ones; those of `known` were explained before."""
     lines = []
     for need in dict.fromkeys(needs):
-        state = f"[{'there' if need.there else 'missing'}] {need.path}"
+        state = f"[{'found' if need.there else 'missing'}] {need.path}"
         where = "" if need.there else f"; {need.where}"
         lines += _field(title, f"{state}: as above" if need in known else f"{state}: {need.what}{where}")
     return lines

@@ -1,4 +1,4 @@
-"""How big and how costly a model of the zoo is at full size, without memory: it is built on the meta device."""
+"""Parameters and operations of the models of the zoo at full size, built on the meta device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ def config_file(name: str) -> Path:
     """File of a config of the zoo.
 
     Raises:
-        UserError: this installation has no configs; they are beside the package in a clone.
+        UserError: there is no such file; only a clone has the configs.
     """
     path = CONFIGS / f"{name}.yaml"
     if not path.is_file():
@@ -36,24 +36,20 @@ def config_file(name: str) -> Path:
 
 
 @cache
-def _config(name: str, overrides: tuple[str, ...]) -> Config:
+def config_of(name: str, overrides: tuple[str, ...] = ()) -> Config:
+    """A config of the zoo with `key.sub=value` overrides."""
     config = load([config_file(name)], overrides)
     if problems := validate(config, AllowedTargets()):
         raise UserError(f"configs/{name}.yaml: {problems[0]}")
     return config
 
 
-def config_of(name: str, overrides: tuple[str, ...] = ()) -> Config:
-    """A config of the zoo with `key.sub=value` words over it."""
-    return _config(name, overrides)
-
-
 @cache
 def on_meta(name: str) -> TrainingModule:
-    """A model of the zoo at full size, without memory.
+    """A model of the zoo at full size on the meta device.
 
     Raises:
-        UserError: the config builds nothing.
+        UserError: the config cannot be built.
     """
     config, report = config_of(name), Report()
     module = build_on_meta(without_checkpoints(config.data["model"], "model", report), config, AllowedTargets(), report)
@@ -63,7 +59,7 @@ def on_meta(name: str) -> TrainingModule:
 
 
 def counts(row: Row) -> dict[str, int]:
-    """Parameters of the parts that a row's printed number counts, by part."""
+    """Numbers of parameters of the parts that a row's printed number includes."""
     parts = count_parameters(on_meta(row.config))
     if row.classifier:
         parts["classifier"] = count_parameters(on_meta(row.classifier))["classifier"]
@@ -71,17 +67,17 @@ def counts(row: Row) -> dict[str, int]:
         from torchvision.models import vgg16
 
         with torch.device("meta"):
-            parts["vgg16"] = sum(p.numel() for p in vgg16(weights=None).features.parameters())  # what LPIPS keeps of it
+            parts["vgg16"] = sum(p.numel() for p in vgg16(weights=None).features.parameters())  # without its classifier
     return {name: parts[name] for name in row.counts.split("+") if name}
 
 
 @dataclass(frozen=True)
 class Work:
-    """Floating point operations for one image, matrix products and convolutions only; 2 per multiplication.
+    """FLOPs for one image, of matrix products and convolutions only; 2 per multiply-add.
 
     Attributes:
         network: one evaluation of the denoiser (or classifier, or autoencoder: encoder and decoder).
-        encode, decode: of the first stage.
+        encode, decode: first stage.
     """
 
     network: int
@@ -91,7 +87,7 @@ class Work:
 
 @cache
 def work(name: str, size: int = 256) -> Work:
-    """Operations of a config's model on an image of `size` x `size`."""
+    """FLOPs of a config's model for an image of `size` x `size`."""
     module = on_meta(name)
     with torch.device("meta"), torch.no_grad():
         if isinstance(module, AutoencoderTraining):
@@ -112,21 +108,21 @@ def work(name: str, size: int = 256) -> Work:
         return Work(network, _count(lambda: model.first_stage.encode(image)), _count(_decoding(model.first_stage, (c, h, w))))
 
 
-def _count(run: Any) -> int:
+def _count(run: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())
 
 
 def _decoding(stage: FirstStage, shape: tuple[int, int, int]) -> Callable[[], Any]:
-    """Decoding of a latent; of a codebook, without the search for the nearest codes, which is below a thousandth of it."""
+    """Decoding of a latent; for VQ without the search for the nearest codes, which is less than a thousandth of it."""
     if isinstance(stage, VQAutoencoder):
         return lambda: stage.decode_codes(torch.zeros(1, *shape[1:], dtype=torch.long))
     return lambda: stage.decode(torch.empty(1, *shape))
 
 
 def _context(conditioner: nn.Module) -> Tensor | None:
-    """Tokens as the conditioner would give them, of whatever content."""
+    """Empty tokens of the conditioner's shape."""
     if isinstance(conditioner, ClassEmbedding):
         return torch.empty(1, 1, conditioner.context_channels or 0)
     if isinstance(conditioner, LayoutTransformer):

@@ -1,7 +1,7 @@
-"""The speed columns of tables 5, 6 and 18 as ratios between rows, with random weights: they cost the same as trained ones.
+"""The speed columns of tables 5, 6 and 18 as ratios between rows, with random weights, which are as fast as trained ones.
 
-A row's time per image is put together from pieces that are timed in turn with those of the other rows: one denoising step (with
-its guidance), what is done once (conditioning and decoding), one step of training. Steps are equal, so one stands for all.
+A row's time per image is computed from pieces that are timed alternately with those of the other rows: one denoising step with its
+guidance, conditioning and decoding, one training step. All denoising steps take the same time.
 """
 
 import statistics
@@ -33,14 +33,13 @@ SIZES = {"sample": 256, "sample-512": 512}
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """How speed is measured.
+    """Settings of the speed measurement.
 
     Attributes:
-        device: on it.
         share: of every width; 1 is full size.
-        rounds: in which every row is timed once.
-        batch: images at a time, in sampling and in training.
-        precision: as the scripts take it.
+        rounds: number of rounds, in each of which every row is timed once.
+        batch: batch size of sampling and training.
+        precision: as in the scripts' flags.
         pixels: share of the height and width of the images; 1 is full size.
     """
 
@@ -52,7 +51,7 @@ class SpeedSettings:
     pixels: float = 1.0
 
     def text(self) -> str:
-        """For people."""
+        """As printed with results."""
         name = (
             torch.cuda.get_device_name(self.device)
             if self.device.type == "cuda"
@@ -60,7 +59,7 @@ class SpeedSettings:
         )
         width = "full width" if self.share == 1.0 else f"{self.share:g} of every width"
         size = "" if self.pixels == 1.0 else f", {self.pixels:g} of every image side"
-        return f"{name}, {width}{size}, batch {self.batch}, {self.precision}, random weights, rows in turn"
+        return f"{name}, {width}{size}, batch {self.batch}, {self.precision}, random weights, rows alternating"
 
 
 @dataclass
@@ -69,8 +68,8 @@ class Speeds:
 
     Attributes:
         seconds: column -> row -> one value per round.
-        parameters: row -> millions, at the width that was measured.
-        settings: in words.
+        parameters: row -> millions of parameters at the measured width.
+        settings: as text.
     """
 
     settings: str
@@ -78,7 +77,7 @@ class Speeds:
     parameters: dict[str, float] = field(default_factory=dict)
 
     def ratio(self, column: str, row: str, against: str) -> Ratio:
-        """How many times as fast a row is as another."""
+        """Speed of a row divided by that of another."""
         return ratio(self.seconds[column][against], self.seconds[column][row])
 
     def images_per_second(self, column: str, row: str) -> float:
@@ -87,7 +86,7 @@ class Speeds:
 
 
 def printed_ratio(column: str, row: Row, against: Row) -> float:
-    """The same ratio of printed values; hours are turned over."""
+    """The same ratio of printed values, inverted for hours."""
     a, b = row.paper[column], against.paper[column]
     return b / a if "hours" in column else a / b
 
@@ -96,7 +95,7 @@ def measure(table: Table, rows: list[Row], settings: SpeedSettings, after: Calla
     """Time rows of a table that has speed columns.
 
     Raises:
-        UserError: a width that cannot be reduced so, or a device that lacks the memory.
+        UserError: a width cannot be reduced by this share, or the device is out of memory.
     """
     models: dict[str, Any] = {}
     speeds = Speeds(settings.text())
@@ -110,14 +109,14 @@ def measure(table: Table, rows: list[Row], settings: SpeedSettings, after: Calla
     try:
         seconds = in_turn(pieces, settings.rounds, settings.device, after)
     except torch.OutOfMemoryError as error:
-        raise UserError(f"not enough memory for {settings.text()}: take a smaller --speed-batch or --share") from error
+        raise UserError(f"not enough memory for {settings.text()}: use a smaller --speed-batch or --share") from error
     for column, kind in table.speed["columns"].items():
         speeds.seconds[column] = {row.row: _per_image(kind, row, seconds, settings.batch) for row in rows if column in row.paper}
     return speeds
 
 
 def pieces_of(table: Table, rows: list[Row]) -> int:
-    """How many pieces a round has, for progress bars."""
+    """Number of pieces per round, for progress bars."""
     kinds = {"train" if kind in ("train", "epoch") else kind for kind in table.speed["columns"].values()}
     return len(rows) * sum(1 if kind == "train" else 2 for kind in kinds)
 
@@ -144,7 +143,7 @@ def _model(config: str, settings: SpeedSettings) -> Any:
 
 
 def _pieces(kind: str, row: Row, module: DiffusionTraining, guide: ClassifierTraining | None, settings: SpeedSettings) -> dict[str, Piece]:
-    """What is timed for one column of one row."""
+    """The pieces of one column of one row."""
     side = int(SIZES.get(kind, 256) * settings.pixels)
     batch = to_device(made_up(module, side, settings.batch), settings.device)
     if kind in ("train", "epoch"):
@@ -188,7 +187,7 @@ def _guided(denoise: Denoise, row: Row, model: Any, batch: Batch, guide: Classif
 
 
 def _training_step(module: DiffusionTraining, batch: Batch, settings: SpeedSettings) -> Piece:
-    """One whole step: encode, forward, backward, update."""
+    """One training step: encode, forward, backward, update."""
     (optimizer,) = module.configure_optimizers()
     random = StepRNG(0, 0, batch["id"])
 

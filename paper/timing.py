@@ -1,6 +1,6 @@
-"""Timing side by side: every piece once per round, in turn, so that what else the machine does falls on all of them alike.
+"""Alternating timing: every piece once per round, so that other load on the machine affects all of them equally.
 
-On a GPU, seconds of the clock; on a CPU, processor seconds of this process, which other programs on the machine hardly change.
+Wall time on a GPU; CPU time of this process on a CPU, which other programs hardly change.
 """
 
 import statistics
@@ -18,9 +18,9 @@ def in_turn(pieces: Mapping[str, Piece], rounds: int, device: torch.device, afte
     """Seconds of every piece in every round.
 
     Args:
-        pieces: what is timed, by name. Each runs once before, unmeasured.
+        pieces: functions to time, by name. Each runs once before as a warm-up.
         rounds: at least 1; each begins with another piece.
-        device: is waited for where it runs ahead.
+        device: is synchronized before and after each piece.
         after: called after every piece, for progress bars.
     """
     names = list(pieces)
@@ -47,13 +47,7 @@ def _wait(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast, over rounds.
-
-    Attributes:
-        median: of the rounds.
-        low, high: of the rounds.
-        rounds: how many.
-    """
+    """A ratio of speeds: median, lowest and highest over a number of rounds."""
 
     median: float
     low: float
@@ -61,11 +55,11 @@ class Ratio:
     rounds: int
 
     def text(self) -> str:
-        """For people."""
+        """As printed with results."""
         return f"{self.median:.3g}x ({self.low:.3g} to {self.high:.3g} over {self.rounds} rounds)"
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> Ratio:
-    """How many times as fast `fast` is as `slow`, round by round: seconds per image of both in the same rounds."""
+    """Speed of `fast` divided by that of `slow`, from their seconds per image in the same rounds."""
     quotients = [a / b for a, b in zip(slow, fast, strict=True)]
     return Ratio(statistics.median(quotients), min(quotients), max(quotients), len(quotients))

@@ -1,8 +1,8 @@
 """The user study of Tab. 4 (App. E.3.6): which pairs a subject sees, how votes are kept, and what they say.
 
-Two-alternative forced choice after SR3: the degraded image lies between two others, for 3 seconds, then the subject must choose.
-Task 1 holds a method against the ground truth, task 2 one method against another. How many subjects and images the paper had is
-not stated.
+Two-alternative forced choice after SR3: the degraded image is shown between two others for 3 seconds, then the subject must choose.
+Task 1 compares a method with the ground truth, task 2 with another method. The paper does not state how many subjects and images
+it had.
 """
 
 import json
@@ -30,7 +30,7 @@ TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".web
 
 @dataclass(frozen=True)
 class Trial:
-    """One pair to decide: file of the degraded image, and the two rivals by name, left and right."""
+    """One pair to decide: file of the degraded image, and name and file of the images at its left and right."""
 
     pair: str
     middle: Path
@@ -39,19 +39,19 @@ class Trial:
 
 
 class UserStudy:
-    """Which trials every subject gets. All follows from the seed, so a study goes on after a stop.
+    """Which trials every subject gets. They follow from the seed, so a study that was stopped can be continued.
 
     Args:
         kind: "superres" or "inpainting".
         conditions: folder of the degraded images.
-        methods: folders by name; files belong together by name without suffix.
+        methods: folder of each method; images are matched by file name without suffix.
         truth: folder of the ground truth: with it this is task 1, without it task 2, which takes two methods.
-        seconds: for which a pair is seen.
+        seconds: for which a pair is shown.
         seed: of order and sides.
 
     Raises:
-        MissingFile: a folder, or an image of a folder, is not there.
-        UserError: a wrong number of methods or names; images that cannot be read, or rivals of unlike sizes.
+        MissingFile: a folder or an image is missing.
+        UserError: a wrong number of methods or names; images that cannot be read, or images of a pair that differ in size.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class UserStudy:
         self.kind, self.task, self.seconds, self.seed = kind, 2 if truth is None else 1, seconds, seed
         self.conditions = images_in(conditions)
         folders = {name: images_in(folder) for name, folder in methods.items()}
-        rivals = [tuple(folders)] if truth is None else [(name, TRUTH) for name in folders]
+        compared = [tuple(folders)] if truth is None else [(name, TRUTH) for name in folders]
         if truth is not None:
             folders[TRUTH] = images_in(truth)
         for name, files in folders.items():
@@ -74,17 +74,17 @@ class UserStudy:
         for stem, path in self.conditions.items():
             size_of(path)
             sizes = {size_of(files[stem]): files[stem] for files in folders.values()}
-            if len(sizes) > 1:  # the sharper one would be known by that
+            if len(sizes) > 1:  # the subject would recognize the sharper one
                 told = ", ".join(f"{file} is {w}x{h}" for (w, h), file in sizes.items())
-                raise UserError(f"images that are held against each other must be of one size: {told}")
-        self.pairs = {f"{kind}, {a} / {b}: {stem}": (stem, a, b) for stem in self.conditions for a, b in rivals}  # type: ignore[misc]
+                raise UserError(f"images of a pair must be of one size: {told}")
+        self.pairs = {f"{kind}, {a} / {b}: {stem}": (stem, a, b) for stem in self.conditions for a, b in compared}  # type: ignore[misc]
 
     def order(self, subject: str) -> list[str]:
         """All pairs in the order in which a subject sees them."""
         return sorted(self.pairs, key=lambda pair: derive(self.seed, "order", subject, pair))
 
     def trial(self, subject: str, pair: str) -> Trial:
-        """A pair with its sides, by chance but always the same for this subject."""
+        """A pair with random sides, always the same for this subject."""
         stem, a, b = self.pairs[pair]
         if derive(self.seed, "side", subject, pair) % 2:
             a, b = b, a
@@ -92,11 +92,11 @@ class UserStudy:
 
 
 def images_in(folder: Path) -> dict[str, Path]:
-    """Images of a folder by name without suffix.
+    """Images of a folder by file name without suffix.
 
     Raises:
-        MissingFile: no folder, or no images in it.
-        UserError: two of the same name.
+        MissingFile: there is no such folder, or no image in it.
+        UserError: two images have the same name.
     """
     if not folder.is_dir():
         raise MissingFile(f"{folder}: no such folder")
@@ -104,7 +104,7 @@ def images_in(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in TYPES:
             if path.stem in found:
-                raise UserError(f"{path}: {found[path.stem].name} has the same name; files of the folders belong together by name")
+                raise UserError(f"{path}: {found[path.stem].name} has the same name; images are matched by name without suffix")
             found[path.stem] = path
     if not found:
         raise MissingFile(f"{folder}: no images ({', '.join(TYPES)})")
@@ -112,11 +112,7 @@ def images_in(folder: Path) -> dict[str, Path]:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Width and height.
-
-    Raises:
-        UserError: not a picture.
-    """
+    """Width and height; a UserError if it is not a picture."""
     try:
         with open_image(path, MARKED) as picture:
             return picture.size
@@ -144,11 +140,11 @@ class Votes:
     """An append-only file of votes, one JSON object per line; a vote that was accepted is on the disk.
 
     Args:
-        path: of the file; what is in it counts. One that cannot be written is an error now, not at the first vote.
-        seconds: for which pairs are seen.
+        path: of the file; votes in it count. A path that cannot be written is an error now, not at the first vote.
+        seconds: for which pairs are shown.
 
     Raises:
-        UserError: a file of other things, or of votes on pairs that were seen for another time.
+        UserError: the file has something else, or votes on pairs that were shown for another time.
     """
 
     def __init__(self, path: Path, seconds: float) -> None:
@@ -162,7 +158,7 @@ class Votes:
         self.seen = {(vote.subject, vote.pair) for vote in votes}
 
     def add(self, vote: Vote) -> bool:
-        """Write a vote; False if this subject has decided this pair before, and the first vote stays."""
+        """Write a vote; False if this subject has decided this pair before, whose first vote counts."""
         with self.lock:
             if (vote.subject, vote.pair) in self.seen:
                 return False
@@ -172,13 +168,13 @@ class Votes:
 
 
 def read_votes(path: Path) -> list[Vote]:
-    """The votes of a file; lines that a kill cut off are left out, as they were never accepted.
+    """The votes of a file, without incomplete lines, which were never accepted.
 
-    Of a subject's votes on one pair (two servers with one file) the first stays.
+    Where a subject has several votes on one pair (two servers with one file), the first counts.
 
     Raises:
-        MissingFile: no such file.
-        UserError: a line that is JSON but no vote.
+        MissingFile: there is no such file.
+        UserError: a line is JSON but not a vote.
     """
     if not path.is_file():
         raise MissingFile(f"{path}: no such file of votes")
@@ -190,13 +186,13 @@ def read_votes(path: Path) -> list[Vote]:
                 raise TypeError(f"chosen {vote.chosen!r} of {vote.left!r} and {vote.right!r}, shown for {vote.shown_seconds!r} seconds")
             votes.setdefault((vote.subject, vote.pair), vote)
         except TypeError as error:
-            raise UserError(f"{path}, entry {number}: no vote ({error})") from error
+            raise UserError(f"{path}, entry {number}: not a vote ({error})") from error
     return list(votes.values())
 
 
 @dataclass(frozen=True)
 class Share:
-    """How often a method was preferred to its rival, with the 95 % Wilson interval of that share."""
+    """How often a method was preferred to the other image (`rival`), with the 95 % Wilson interval of that share."""
 
     task: int
     kind: str
@@ -210,10 +206,10 @@ class Share:
 
 
 def shares(votes: Sequence[Vote]) -> list[Share]:
-    """The rows of Tab. 4: every method against the ground truth, or both methods of a pair against each other.
+    """The rows of Tab. 4: every method compared with the ground truth, or two methods with each other.
 
     Raises:
-        UserError: votes on pairs that were seen for different times are not one study.
+        UserError: pairs were shown for different times, so this is not one study.
     """
     if len(times := sorted({vote.shown_seconds for vote in votes})) > 1:
         raise UserError(f"the votes are of pairs shown for {', '.join(f'{t:g}' for t in times)} seconds: that is more than one study")

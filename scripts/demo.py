@@ -1,4 +1,4 @@
-"""The demos: train both stages with main.py as a user would, sample, measure, and write a page."""
+"""Run a demo: train both stages with main.py, sample, measure, and write a page."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from ldm.config import literal  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 TITLES = {"digits": "Handwritten digits, by class", "text": "Coloured shapes, by caption"}
-NOT_USED = "LPIPS and the patch discriminator are switched off in the demos: their weights would be a download"
+NOT_USED = "LPIPS and the patch discriminator are disabled in the demos, because their weights would have to be downloaded"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(__doc__)
     p.add_argument("demo", choices=["digits", "text", "forms"], help="digits by class, shapes by caption, or shapes by UNet, flow and DiT")
     p.add_argument("--outdir", help="where to write (default: outputs/demo, outputs/demo-text or outputs/demo-forms)")
-    p.add_argument("--n", "--samples", type=int, default=1000, help="samples to measure, of text for each kind of prompts (default: 1000)")
+    p.add_argument("--n", "--samples", type=int, default=1000, help="samples to measure; for text, per kind of prompts (default: 1000)")
     p.add_argument("overrides", nargs="*", default=[], metavar="key.sub=value", help="passed on to both training commands")
     return p
 
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     write_text(outdir / "summary.json", json.dumps(summary, indent=2) + "\n")
     timing = ("training_seconds", f"{summary['training_seconds']:.0f}", "wall time of both training commands, start-up included")
-    intro = f"Every image here was made by a latent diffusion model that was trained a moment ago, from two YAML files. {NOT_USED}."
+    intro = f"The images on this page are samples of a latent diffusion model that was just trained from two YAML files. {NOT_USED}."
     write_page(outdir / "index.html", TITLES[flags.demo], intro, [timing, *numbers], pictures)
     sys.stdout.write("\n".join(f"{name:<24}{value:<10}{how}" for name, value, how in [timing, *numbers]) + "\n")
     sys.stdout.write(f"see {outdir / 'index.html'}, {outdir / 'samples.png'} and {outdir / 'summary.json'}\n")

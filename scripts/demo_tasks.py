@@ -1,7 +1,6 @@
-"""Every task of the paper in small: train each with main.py, measure it on held-out conditions, and write one page.
+"""Every task of the paper at small scale: train each with main.py, measure it on held-out conditions, and write one page.
 
-What is finished is kept: a second call goes on with the tasks that are missing. What was made with other overrides or another
-number of samples is not mixed with it.
+Finished tasks are kept: a second call runs the missing ones. Results of other overrides or another number of samples are not mixed.
 """
 
 import argparse
@@ -25,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--only", default=known, metavar="TASK,...", help=f"some of the tasks (default: {known}), or {', '.join(LONGER)}")
     p.add_argument("--outdir", default="outputs/demo-tasks", help="where to write (default: outputs/demo-tasks)")
     p.add_argument("--n", "--samples", type=int, default=960, help="samples to measure a task with (default: 960)")
-    p.add_argument("--again", action="store_true", help="train and measure again what is finished; first stages only with other overrides")
+    p.add_argument("--again", action="store_true", help="run finished tasks again; first stages only if overrides differ")
     p.add_argument("overrides", nargs="*", default=[], metavar="key.sub=value", help="passed on to every training command")
     return p
 
@@ -37,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"--n {flags.n}: expected at least 40")
     if unknown := sorted(set(flags.only.split(",")) - {*TASKS, *LONGER}):
         raise UserError(f"--only {unknown[0]}: no such task; there are {', '.join((*TASKS, *LONGER))}")
-    from demos.every_task import run_tasks
+    from demos.tasks import run_tasks
 
     return run_tasks(flags)
 

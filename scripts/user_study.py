@@ -1,7 +1,7 @@
 """The user study of table 4: a page on this machine shows pairs for 3 seconds, asks which is better, and keeps the votes.
 
-Task 1 holds every method against the ground truth, task 2 two methods against each other. The degraded image lies in the middle.
-Files of the folders belong together by their names.
+Task 1 compares every method with the ground truth, task 2 two methods with each other. The degraded image is in the middle.
+Images of the folders are matched by file name.
 """
 
 import argparse
@@ -23,21 +23,21 @@ examples
   task 2   python scripts/user_study.py --kind inpainting --conditions masked --method lama=outputs/lama --method ldm4=outputs/ldm4
   result   python scripts/user_study.py --results outputs/votes.jsonl
 
-Every subject opens the printed address (with ?subject=NAME for another one in the same browser). Ctrl-C ends it; started again
-with the same flags it goes on where everyone was.
+Every subject opens the printed address (with ?subject=NAME for another one in the same browser). Ctrl-C stops the server; the same
+command continues the study where each subject was.
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(__doc__, EXAMPLES)
-    p.add_argument("--results", type=Path, metavar="FILE", help="print the shares that these votes give, and end")
+    p.add_argument("--results", type=Path, metavar="FILE", help="print the results of these votes, and exit")
     p.add_argument("--kind", choices=("inpainting", "superres"), help="which question is asked")
     p.add_argument("--conditions", type=Path, metavar="DIR", help="the low resolution or masked images")
-    p.add_argument("--truth", type=Path, metavar="DIR", help="the ground truth: makes it task 1")
+    p.add_argument("--truth", type=Path, metavar="DIR", help="ground truth, for task 1")
     p.add_argument("--method", action="append", default=[], metavar="NAME=DIR", help="images of a method; task 2 takes two")
     p.add_argument("--votes", type=Path, default=Path("outputs/votes.jsonl"), metavar="FILE", help="default: outputs/votes.jsonl")
-    p.add_argument("--seconds", type=float, default=3.0, help="for which a pair is seen (default: 3, as in the paper)")
+    p.add_argument("--seconds", type=float, default=3.0, help="for which a pair is shown (default: 3, as in the paper)")
     p.add_argument("--seed", type=seed, default=0, help="of order and sides (default: 0)")
     p.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
     return p
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(result(flags.results))
         return 0
     if flags.kind is None or flags.conditions is None:
-        raise UserError("give --kind, --conditions and --method to hold a study, or --results FILE to read one; --help shows examples")
+        raise UserError("give --kind, --conditions and --method to run a study, or --results FILE to read one; --help shows examples")
     if not 0 <= flags.seconds < math.inf or not 0 <= flags.port < 65536:
         raise UserError(f"--seconds {flags.seconds:g} --port {flags.port}: expected at least 0, and a port below 65536")
     from paper.user_study import UserStudy, Votes
@@ -82,7 +82,7 @@ def result(path: Path) -> str:
              f"{s.wins / s.votes:.1%} (95 % interval {s.low:.1%} to {s.high:.1%})" for s in shares(votes)]  # fmt: skip
     if damaged := read_lines(path)[1]:
         lines.append(f"{len(damaged)} unreadable lines are left out: {', '.join(map(str, damaged))}")
-    seconds = f"pairs were seen for {votes[0].shown_seconds:g} seconds; the interval (Wilson) takes votes as independent"
+    seconds = f"pairs were shown for {votes[0].shown_seconds:g} seconds; the interval (Wilson) takes votes as independent"
     return "\n".join([*lines, seconds]) + "\n"
 
 

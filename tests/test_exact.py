@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from demos import digits_measures as digits
+from demos import digits
 from ldm.evaluation import nearest
 from ldm.evaluation.distances import precision_recall
 from ldm.evaluation.features import of_batch

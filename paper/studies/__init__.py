@@ -1,1 +1,1 @@
-"""The paper's claims held against models that are trained here, in small."""
+"""The paper's main claim at small scale, and figure 2."""

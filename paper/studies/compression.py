@@ -16,7 +16,7 @@ from paper.chart import Axis, draw_chart
 from paper.studies.distortion import draw, held_out, rate_distortion
 from paper.studies.quality import checkpoints, kept, measure_all, picture
 from paper.studies.settings import CODE_STEPS, CODED, STEPS, Study, claim, estimates
-from paper.studies.stages import finished, run_of, stage_names, train_stage
+from paper.studies.stages import finished_stage, run_of, stage_names, train_stage
 
 FD = "FD (demo features)"
 INTRO = (
@@ -27,21 +27,21 @@ INTRO = (
 
 
 def plan(outdir: Path, study: Study) -> list[str]:
-    """What would be done, with estimated seconds, and what of it is done."""
+    """Every step of the study with its estimated seconds, and which are done."""
     parts = estimates(study)
     names = stage_names(study)
     lines = [f"compression study in {outdir}: LDM-{', LDM-'.join(map(str, study.factors))}; estimates are for two CPU cores"]
     for i, (what, seconds) in enumerate(parts):
-        done = " (done)" if i < len(names) and finished(outdir, names[i]) else ""
+        done = " (done)" if i < len(names) and finished_stage(outdir, names[i]) else ""
         lines.append(f"  {seconds:6.0f} s  {what}{done}")
-    return [*lines, f"  {sum(seconds for _, seconds in parts):6.0f} s  in all, if nothing is done yet"]
+    return [*lines, f"  {sum(seconds for _, seconds in parts):6.0f} s  in all, if none of it is done yet"]
 
 
 def run(outdir: Path, study: Study) -> None:
-    """Train what is missing, measure what is missing, write figures, summary and page.
+    """Train and measure what is missing; write figures, summary and page.
 
     Raises:
-        UserError: the folder holds another study, or training failed.
+        UserError: the folder has a study with other settings, or training failed.
     """
     claim(outdir, study)
     begun = time.perf_counter()
@@ -50,31 +50,23 @@ def run(outdir: Path, study: Study) -> None:
         sys.stderr.write(f"[{time.perf_counter() - begun:5.0f} s] {what}\n")
         sys.stderr.flush()
 
+    seconds = {}
     for name in stage_names(study):
-        report(f"{name}{': done before' if finished(outdir, name) else ''}")
-        train_stage(outdir, name, study)
+        report(f"{name}{': done before' if finished_stage(outdir, name) else ''}")
+        seconds[name] = train_stage(outdir, name, study)
     found = measure_all(outdir, study, report)
     if 1 in study.factors:
         report("rate and distortion of LDM-1")
-        found["rate_distortion"] = code_pixels(outdir)
-    seconds = {name: (finished(outdir, name) or {})["command_seconds"] for name in stage_names(study)}
-    write_results(outdir, study, {**setting_of(study), "command_seconds": seconds, **found})
+        found["rate_distortion"] = kept(outdir / "measured" / "rate-distortion.json", lambda: code_pixels(outdir))
+    setting = {"study": study.record(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    write_results(outdir, study, {**setting, "command_seconds": seconds, **found})
     report("done")
-
-
-def setting_of(study: Study) -> dict[str, Any]:
-    """What the study was asked to do, and on what."""
-    return {"study": study.record(), "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def code_pixels(outdir: Path) -> dict[str, Any]:
     """Figure 2 of LDM-1."""
-
-    def make() -> dict[str, Any]:
-        loaded = load_run(checkpoints(run_of(outdir, "ldm-1"))[-1])
-        return rate_distortion(loaded, held_out(loaded, CODED), CODE_STEPS, progress=sys.stderr.isatty())
-
-    return kept(outdir / "measured" / "rate-distortion.json", make)
+    loaded = load_run(checkpoints(run_of(outdir, "ldm-1"))[-1])
+    return rate_distortion(loaded, held_out(loaded, CODED), CODE_STEPS, progress=sys.stderr.isatty())
 
 
 def write_results(outdir: Path, study: Study, summary: dict[str, Any]) -> None:
@@ -90,7 +82,7 @@ def write_results(outdir: Path, study: Study, summary: dict[str, Any]) -> None:
 
 
 def series(model: dict[str, Any], figure: int) -> list[dict[str, Any]]:
-    """The measurements of a model that a figure shows: over checkpoints (6), or over numbers of steps at the last one (7)."""
+    """Measurements of a model for a figure: of all checkpoints (6), or of the last one with all numbers of steps (7)."""
     measured = model["measured"]
     if figure == 6:
         return [m for m in measured if m["steps"] == STEPS]
@@ -116,7 +108,7 @@ def draw_figures(outdir: Path, summary: dict[str, Any]) -> dict[str, Path]:
 
 
 def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Numbers for the page, each with how it came about."""
+    """Numbers for the page, each with how it was measured."""
     count = summary["protocol"]["samples"]
     floor = summary["floor"]
     few = f"({count} samples)"
@@ -140,7 +132,7 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def coded(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Figure 2 in words."""
+    """Rows of figure 2."""
     how = f"bits per dimension of the image, {found['images']} held-out scenes, code of {found['steps']} steps"
     lines = [(f"rate to an RMSE of {limit}", found["shares"][f"rmse_{limit}"]) for limit in (20, 10, 5)]
     lines.append(("rate of all parts", found["shares"]["all"]))

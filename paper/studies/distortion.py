@@ -1,10 +1,9 @@
-"""Figure 2: rate and distortion of a trained model, as its reverse process is sent part by part.
+"""Figure 2: rate and distortion of a trained model, by progressive coding as in Ho et al. (2020), Sec. 4.3.
 
-The rate is what has been sent when the receiver knows z_t: the divergences of the variational bound from T down to t
-(`ldm.diffusion.progressive`), in bits per dimension of the image. The distortion is the root of the mean squared error between the
-image and what the receiver would show then, D of its guess of z_0, on the scale of 0 to 255 as in Ho et al. (2020), Sec. 4.3.
-For a model on pixels that is the curve of figure 2. For one on latents the encoder and its loss come before, so the distortion ends
-where the first stage's own is, and the latent's error is given beside it.
+The rate is the sum of the divergences of the variational bound from T down to t (`ldm.diffusion.progressive`), in bits per dimension
+of the image: what a receiver needs to know z_t. The distortion is the RMSE, on the scale of 0 to 255, between the image and the
+decoded prediction of z_0 from this z_t. For a model on pixels this is the curve of figure 2. For a latent model the distortion ends at
+the reconstruction error of the first stage; the error of the latent is given too.
 """
 
 import math
@@ -28,17 +27,17 @@ BATCH = 48
 
 
 def held_out(loaded: LoadedModel, count: int) -> Batch:
-    """The first images of the model's validation data, with what the model reads.
+    """The first images of the model's validation data, with their conditions.
 
     Raises:
-        UserError: there is none, or it has fewer.
+        UserError: the config has no validation data, or fewer images.
     """
     node = loaded.config.get("data", {}).get("params", {}).get("validation")
     if node is None:
         raise UserError(f"{loaded.path}: the config inside names no validation data (data.params.validation)")
     images = build(node, AllowedTargets().for_data(), "data.params.validation")
     if len(images) < count:
-        raise UserError(f"data.params.validation has {len(images)} images, {count} are asked for")
+        raise UserError(f"data.params.validation has {len(images)} images, {count} are requested")
     return collate([images[i] for i in range(count)])
 
 
@@ -48,7 +47,7 @@ def rate_distortion(loaded: LoadedModel, batch: Batch, steps: int, seed: int = 0
 
     Args:
         loaded: the model.
-        batch: with `image` `(N, C, H, W)` and what the model reads; the condition is known to both sides and costs nothing.
+        batch: with `image` `(N, C, H, W)` and conditions, which are known to the receiver and not counted.
         steps: of the code, 2 to T.
         seed: of the noise.
         progress: show a bar.
@@ -57,7 +56,7 @@ def rate_distortion(loaded: LoadedModel, batch: Batch, steps: int, seed: int = 0
         `points`, from T down: time, bits per image dimension and per latent dimension, the errors in pixels (0 to 255) and latents.
 
     Raises:
-        UserError: a number of steps that the process does not have, or one without discrete times.
+        UserError: the process has fewer steps, or no discrete times.
     """
     model, images, process = loaded.model, batch["image"], loaded.model.process
     if not isinstance(process, DiscreteProcess):
@@ -106,12 +105,12 @@ def rate_distortion(loaded: LoadedModel, batch: Batch, steps: int, seed: int = 0
 
 
 def summed_error(a: Tensor, b: Tensor) -> Tensor:
-    """The sum over images of the mean squared error of each."""
+    """Sum over images of their mean squared errors."""
     return (a.double() - b.double()).square().flatten(1).mean(dim=1).sum().cpu()
 
 
 def shares(points: list[dict[str, float]], within: tuple[float, ...] = (20.0, 10.0, 5.0)) -> dict[str, float | None]:
-    """Bits per dimension after which the error is first at most so large; none where it never is, and all bits as "all"."""
+    """Bits per dimension at which the RMSE first falls to each limit, None if it never does; all bits as "all"."""
     found: dict[str, float | None] = {
         f"rmse_{limit:g}": next((p["bits_per_dim"] for p in points if p["rmse"] <= limit), None) for limit in within
     }

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,12 @@ from demos.caption_checker import share_right
 from demos.conditions import caption_of
 from demos.measured import rounded
 from demos.run import BATCH, load_run, reconstructed, sample, setting
-from ldm.checkpoint.load import LoadedModel
 from ldm.data.grid import save_grid
 from ldm.data.sources.scenes import PLACED, Scenes
 from ldm.evaluation.distances import frechet
 from ldm.evaluation.extractors import load_demo
 from ldm.evaluation.features import of_images
 from ldm.evaluation.paired import psnr
-from ldm.precision import for_sampling
 from ldm.system.files import fingerprint, read_metadata, step_of, write_text
 from paper.studies.settings import REFERENCE, SPEEDS, STEPS, Study
 from paper.studies.stages import run_of
@@ -37,16 +34,16 @@ def held_out(count: int, seed: int) -> Scenes:
 
 
 def labels_of(count: int) -> Tensor:
-    """Asked classes `(count,)`: all equally often where 96 divides the number."""
+    """Requested classes `(count,)`: all equally often if `count` is a multiple of 96."""
     return torch.arange(count) % len(PLACED)
 
 
 class Bench:
-    """What all models are held against.
+    """Measures samples by their Frechet distance to held-out scenes and by the pixel checker.
 
     Args:
         outdir: of the study; the extractor's weights are kept there.
-        samples: of each measurement.
+        samples: number of samples per measurement.
     """
 
     def __init__(self, outdir: Path, samples: int) -> None:
@@ -61,13 +58,13 @@ class Bench:
 
     @cached_property
     def others(self) -> tuple[Tensor, list[str]]:
-        """Other held-out scenes, as many as a measurement has samples, and their captions."""
+        """As many other held-out scenes as a measurement has samples, and their captions."""
         scenes = held_out(self.samples, FLOOR_SEED)
         images = torch.stack([scenes[i]["image"] for i in range(self.samples)])
         return images, [caption_of(scenes[i]["label"]) for i in range(self.samples)]
 
     def quality(self, images: Tensor, captions: list[str]) -> dict[str, Any]:
-        """FD (demo features) with its standard error, and what the checker says."""
+        """FD (demo features) with its standard error, and shares of the checker."""
         found = frechet(of_images(self.extractor, images), self.reference, GROUPS, few=True)
         shares = share_right(images, captions)
         return {
@@ -90,49 +87,43 @@ class Bench:
             "samples": self.samples,
             "classes": f"{len(PLACED)}, in turn",
             "image_format": "8 bit, not resized",
-            "right": "share of samples in which the pixel checker finds the asked object, its colour and place, and nothing else",
+            "right": "share of samples in which the pixel checker finds the requested object, its colour and place, and nothing else",
         }
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Averaged weights of a run that were kept, in the order of training."""
+    """Averaged weights of a run, in the order of training."""
     return sorted((run / "checkpoints").glob("step-*.ema.safetensors"), key=step_of)
 
 
 def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A record: read where it is there, else made and written."""
+    """Read a record if it exists, else make and write it."""
     if not file.is_file():
         write_text(file, json.dumps(rounded(make()), indent=2) + "\n")
     return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def wanted(run: Path) -> list[tuple[Path, int]]:
-    """What is measured of a run: every checkpoint, and the last one with other numbers of steps."""
+    """Checkpoints to measure with their sampling steps: all, and the last one with other numbers of steps."""
     found = checkpoints(run)
     return [(file, STEPS) for file in found] + [(found[-1], steps) for steps in SPEEDS if steps != STEPS]
 
 
-def record_file(outdir: Path, factor: int, file: Path, steps: int) -> Path:
-    """Where a measurement lies."""
-    return outdir / "measured" / f"ldm-{factor}-step-{step_of(file)}-ddim-{steps}.json"
-
-
 def measure_samples(bench: Bench, factor: int, file: Path, steps: int) -> dict[str, Any]:
-    """Sample from a checkpoint, with the clock running, and measure."""
+    """Sample from a checkpoint, timed, and measure."""
 
     def make() -> dict[str, Any]:
-        loaded = with_steps(load_run(file), steps)
+        loaded = load_run(file)
         labels = labels_of(bench.samples)
-        sample(loaded, {"label": labels[:8]}, min(8, len(labels)), SIZE, seed=1)  # memory, kernels
+        sample(loaded, {"label": labels[:8]}, min(8, len(labels)), SIZE, seed=1, steps=steps)  # warm-up
         begun = time.perf_counter()
-        images = sample(loaded, {"label": labels}, bench.samples, SIZE, seed=0)
+        images = sample(loaded, {"label": labels}, bench.samples, SIZE, seed=0, steps=steps)
         seconds = time.perf_counter() - begun
         if file == checkpoints(file.parents[1])[-1]:
             save_grid(images[:: max(1, len(images) // SHOWN)][:SHOWN], picture(bench.outdir, factor, steps), columns=SHOWN)
-        metadata = read_metadata(file)
         return {
             "factor": factor,
-            "training_seconds": metadata["seconds"],
+            "training_seconds": read_metadata(file)["seconds"],
             "step": loaded.step,
             "steps": steps,
             **bench.quality(images, [caption_of(label) for label in labels.tolist()]),
@@ -140,30 +131,25 @@ def measure_samples(bench: Bench, factor: int, file: Path, steps: int) -> dict[s
             "images_per_second": bench.samples / seconds,
             "batch": min(BATCH, bench.samples),
             "seed": 0,
-            "precision": for_sampling("auto", loaded.model.device),
             **setting(loaded),
+            "sampling": {**loaded.config["sampling"], "steps": steps},
         }
 
-    return kept(record_file(bench.outdir, factor, file, steps), make)
+    return kept(bench.outdir / "measured" / f"ldm-{factor}-step-{step_of(file)}-ddim-{steps}.json", make)
 
 
 def picture(outdir: Path, factor: int, steps: int) -> Path:
-    """Where a row of samples of the last checkpoint lies."""
+    """A row of samples of the last checkpoint."""
     return outdir / "measured" / f"ldm-{factor}-ddim-{steps}.png"
 
 
-def with_steps(loaded: LoadedModel, steps: int) -> LoadedModel:
-    """The same model, sampled in another number of steps."""
-    return replace(loaded, config={**loaded.config, "sampling": {**loaded.config["sampling"], "steps": steps}})
-
-
 def measure_floor(bench: Bench) -> dict[str, Any]:
-    """Other held-out scenes in the place of samples: no model can be asked to do better with so many samples."""
+    """Other held-out scenes instead of samples: the best that a model can reach with this number of samples."""
     return kept(bench.outdir / "measured" / "floor.json", lambda: {"samples": bench.samples, **bench.quality(*bench.others)})
 
 
 def measure_first_stage(bench: Bench, factor: int, run: Path) -> dict[str, Any]:
-    """The same scenes through a first stage and back: no second stage on it can be expected to do better."""
+    """The same scenes encoded and decoded: the best that a second stage on this first stage can reach."""
 
     def make() -> dict[str, Any]:
         loaded = load_run(checkpoints(run)[-1])
@@ -173,15 +159,14 @@ def measure_first_stage(bench: Bench, factor: int, run: Path) -> dict[str, Any]:
         size = loaded.model.first_stage.latent_shape(SIZE, SIZE)
         quality = {f"r_{key}": value for key, value in bench.quality(again, captions).items()}
         sha256 = loaded.model.first_stage.sha256
-        return {"latent": list(size), "network_parameters": network, **quality, "psnr_db": float(psnr(again, images).mean())} | {
-            "first_stage_sha256": sha256
-        }
+        psnr_db = float(psnr(again, images).mean())
+        return {"latent": list(size), "network_parameters": network, **quality, "psnr_db": psnr_db, "first_stage_sha256": sha256}
 
     return kept(bench.outdir / "measured" / f"first-stage-{factor}.json", make)
 
 
 def measure_all(outdir: Path, study: Study, report: Callable[[str], None]) -> dict[str, Any]:
-    """Every measurement of the study, those that are there read; `report` is told what comes next, before each."""
+    """All measurements of the study, of which existing ones are read; `report` is called with a line before each."""
     report("extractor and reference")
     bench = Bench(outdir, study.samples)
     found: dict[str, Any] = {"protocol": bench.protocol(), "floor": measure_floor(bench), "models": {}}

@@ -1,4 +1,4 @@
-"""What the compression study does, and what it is expected to take."""
+"""Settings of the compression study, and estimates of its time."""
 
 import json
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from typing import Any
 from ldm.errors import UserError
 
 FACTORS = (1, 2, 4, 8)
-CHECKPOINTS = 6  # of each second stage, at equal spaces of time
+CHECKPOINTS = 6  # of each second stage, at equal intervals of time
 STEPS = 20  # of DDIM in figure 6
 SPEEDS = (5, 10, 20, 50)  # of DDIM in figure 7
-REFERENCE = 4000  # held-out scenes that samples are held against
+REFERENCE = 4000  # held-out scenes that samples are compared with
 CODED, CODE_STEPS = 48, 200  # scenes and steps of figure 2
 
-# For plans alone: seconds on two cores of a CPU with native bf16, from timings of single batches.
+# For plans only: seconds on two cores of a CPU with native bf16, from timings of single batches.
 START_UP = 10.0  # of a training command
 FIRST_STEP = 0.15  # of a first stage
 IMAGE_STEP = {1: 1 / 380, 2: 1 / 690, 4: 1 / 750, 8: 1 / 1900}  # of an image and sampling step, by factor
@@ -50,17 +50,17 @@ class Study:
             raise UserError(f"--factors {unknown[0]}: there are configs for {', '.join(map(str, FACTORS))}")
 
     def record(self) -> dict[str, Any]:
-        """What decides the results."""
+        """Settings as stored in settings.json."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
 
 def claim(outdir: Path, study: Study) -> None:
-    """Take a folder for a study, or go on in it.
+    """Write a study's settings into its folder, or compare them with those that are there.
 
     Raises:
-        UserError: it holds a study of other settings.
+        UserError: the folder has a study with other settings.
     """
-    from ldm.system.files import write_text  # imports torch, which the flags of the studies do without
+    from ldm.system.files import write_text  # imports torch, which --help does not need
 
     file = outdir / "settings.json"
     if not file.is_file():
@@ -69,11 +69,11 @@ def claim(outdir: Path, study: Study) -> None:
     before, now = json.loads(file.read_text(encoding="utf-8")), study.record()
     for key, value in now.items():
         if before.get(key) != value:
-            raise UserError(f"{file}: the study there was begun with {key} {before.get(key)}, not {value}; name another --outdir")
+            raise UserError(f"{file}: the study in this folder has {key} {before.get(key)}, not {value}; name another --outdir")
 
 
 def estimates(study: Study) -> list[tuple[str, float]]:
-    """Every stage and its expected seconds on two CPU cores."""
+    """Every stage and its estimated seconds on two CPU cores."""
     parts = [
         (f"train first stage, f={f}, {study.first_steps} steps", START_UP + study.first_steps * FIRST_STEP) for f in study.factors if f > 1
     ]

@@ -1,5 +1,5 @@
-"""What the paper prints, as data: its tables and figures, how they were measured, and where they disagree."""
+"""Tables and figures of the paper as data: values, protocols, contradictions."""
 
-from paper.tables.read import Protocol, Row, Table, asked, disagreements, figure, sources, table
+from paper.tables.read import Protocol, Row, Table, disagreements, figure, sources, table
 
-__all__ = ["Protocol", "Row", "Table", "asked", "disagreements", "figure", "sources", "table"]
+__all__ = ["Protocol", "Row", "Table", "disagreements", "figure", "sources", "table"]

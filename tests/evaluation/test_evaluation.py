@@ -1,7 +1,7 @@
 import torch
 
 from demos.caption_checker import SceneObject, judge, parse, share_right
-from demos.digits_measures import DigitReader, diversity, measure, nearest
+from demos.digits import DigitReader, diversity, measure, nearest
 from ldm.data import Digits, Scenes
 from ldm.data.sources.scenes import COLOURS, PLACES, SHAPES
 from ldm.evaluation.scenes import find

@@ -295,7 +295,7 @@ def test_a_vote_counts_once_and_is_for_one_of_its_pair(script, tmp_path: Path) -
     said = script("scripts/user_study.py", "--results", path).stdout
     assert "a preferred to b in 1 of 2 votes" in said and "1 unreadable lines are left out: 3" in said
     path.write_text(line("c"))
-    with pytest.raises(Exception, match="entry 1: no vote"):
+    with pytest.raises(Exception, match="entry 1: not a vote"):
         read_votes(path)
 
 

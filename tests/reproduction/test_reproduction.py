@@ -16,7 +16,7 @@ from paper.needs import OwnPaths
 from paper.results import find_record, values
 from paper.sizes import config_of, counts, on_meta, work
 from paper.speed import Speeds, SpeedSettings, measure, printed_ratio
-from paper.tables import asked, figure, table
+from paper.tables import figure, table
 from paper.timing import in_turn, ratio
 
 NUMBERS = ["1", "2", "3", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "18"]
@@ -34,7 +34,7 @@ def test_the_counted_sizes_are_the_printed_ones(number: str) -> None:
             assert close or row.disagrees
 
 
-@pytest.mark.parametrize("one", asked(NUMBERS, ["6", "7", "17"]), ids=lambda one: one.number)
+@pytest.mark.parametrize("one", [*map(table, NUMBERS), *map(figure, ["6", "7", "17"])], ids=lambda one: one.number)
 def test_every_row_has_commands_with_flags_that_exist_and_a_cost(one, root: Path) -> None:
     for row in one.rows:
         steps = commands(one, row, OwnPaths())
@@ -260,7 +260,7 @@ def test_figures_go_through_their_points() -> None:
 def test_the_script_plans_counts_and_refuses(script, tmp_path: Path) -> None:
     planned = script("scripts/reproduce.py", "--table", "1", "--row", "celebahq-ldm4", "--plan", f"paths.celebahq={tmp_path}")
     assert planned.returncode == 0, planned.stderr
-    for said in ("configs/ldm/celebahq-ldm4.yaml", "--n 50000 --steps 500 --eta 0", f"[there] {tmp_path}", "A100-days", "celeba-steps"):
+    for said in ("configs/ldm/celebahq-ldm4.yaml", "--n 50000 --steps 500 --eta 0", f"[found] {tmp_path}", "A100-days", "celeba-steps"):
         assert said in planned.stdout
     counted = script("scripts/reproduce.py", "--table", "13", "--row", "imagenet-f4", "--json", tmp_path / "found.json")
     assert counted.returncode == 0 and "400.92" in counted.stdout and "cin-size" in counted.stdout

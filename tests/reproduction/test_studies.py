@@ -17,7 +17,7 @@ from paper.chart import Axis, draw_chart
 from paper.studies import compression
 from paper.studies.distortion import shares
 from paper.studies.settings import FACTORS, Study, claim, estimates
-from paper.studies.stages import changes, note, stage_names, train_stage
+from paper.studies.stages import changes, record_file, stage_names, train_stage
 
 TINY = [
     "trainer.params.accelerator=cpu",
@@ -71,11 +71,9 @@ def test_the_study_end_to_end_in_small_goes_on_after_a_kill(script, tmp_path: Pa
     monkeypatch.setattr(compression, "CODED", 2)
     monkeypatch.setattr(compression, "CODE_STEPS", 3)
     words = ["--factors", "1", "--seconds", "0.5", "--samples", "24", *TINY, SMALL_UNET]
-    cut = tmp_path / "logs" / "2026-01-01T00-00-00_ldm-1"
-    cut.mkdir(parents=True)
+    (tmp_path / "logs" / "2026-01-01T00-00-00_ldm-1").mkdir(parents=True)  # stopped before its first checkpoint
     done = study(script, tmp_path, *words)
     assert done.returncode == 0, done.stderr
-    assert not cut.exists()
     summary = json.loads((tmp_path / "summary.json").read_text())
     model = summary["models"]["1"]
     measured = model["measured"]
@@ -116,18 +114,16 @@ def summary_run(model: dict) -> str:
 
 
 def test_a_stage_that_was_cut_off_is_resumed_and_a_finished_one_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import paper.studies.stages as stages
-
-    asked: list[list[str]] = []
-    monkeypatch.setattr(stages, "run_main", lambda words, what: asked.append(words) or 1.0)
+    started: list[list[str]] = []
+    monkeypatch.setattr("demos.run.run_main", lambda words, what: started.append(words) or 1.0)
     run = tmp_path / "logs" / "2026-01-01T00-00-00_first-stage-2" / "checkpoints"
     run.mkdir(parents=True)
     (run / "step-3.ckpt").write_bytes(b"")
     small = Study(factors=(1, 2), seconds=60)
     train_stage(tmp_path, "first-stage-2", small)
-    assert asked == [["--resume", str(run.parent.resolve())]]
+    assert started == [["--resume", str(run.parent.resolve())]]
     train_stage(tmp_path, "first-stage-2", small)
-    assert len(asked) == 1 and json.loads(note(tmp_path, "first-stage-2").read_text())["run"].startswith("logs/")
+    assert len(started) == 1 and json.loads(record_file(tmp_path, "first-stage-2").read_text())["run"].startswith("logs/")
     said = changes(tmp_path, "ldm-2", small)
     assert f"paths.first_stage={run.parent.resolve()}" in said and "trainer.params.max_seconds=60" in said
     assert "trainer.params.checkpoint_seconds=10.0" in said and not any("steps" in word for word in said)
@@ -150,7 +146,7 @@ def test_wrong_input_is_one_line(script, tmp_path: Path) -> None:
         (["--study", "compression", "--factors", "x"], "expected numbers"),
         (["--study", "compression", "--seconds", "0"], "more than 0"),
         (["--study", "compression", "--samples", "1"], "at least 2"),
-        (["--study", "compression", "--table", "1"], "--study goes without"),
+        (["--study", "compression", "--table", "1"], "--study cannot be combined"),
         (["--study", "rate-distortion"], "needs --model"),
         (["--study", "rate-distortion", "--model", "nowhere"], "nowhere"),
     ):
@@ -167,13 +163,13 @@ def test_bits_until_an_error_is_reached() -> None:
     assert shares(points) == {"rmse_20": 0.2, "rmse_10": 1.0, "rmse_5": None, "all": 1.0}
 
 
-def test_a_chart_shows_its_lines_and_refuses_what_has_no_place(tmp_path: Path) -> None:
+def test_a_chart_shows_its_lines_and_refuses_what_cannot_be_drawn(tmp_path: Path) -> None:
     line = {"a": [(1.0, 2.0), (10.0, 20.0)]}
     draw_chart(tmp_path / "a.png", line, Axis("x", log=True), Axis("y", log=True), "t", {"level": 1.0})
     draw_chart(tmp_path / "b.png", {"a": [(1.0, 20.0), (10.0, 2.0)]}, Axis("x", log=True), Axis("y", log=True), "t", {"level": 1.0})
     with Image.open(tmp_path / "a.png") as a, Image.open(tmp_path / "b.png") as b:
         assert a.tobytes() != b.tobytes()
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ValueError, match="must be above 0"):
         draw_chart(tmp_path / "c.png", {"a": [(0.0, 1.0)]}, Axis("x", log=True), Axis("y"), "t")
     with pytest.raises(ValueError, match="no finite"):
         draw_chart(tmp_path / "c.png", {"a": [(float("nan"), 1.0)]}, Axis("x"), Axis("y"), "t")
