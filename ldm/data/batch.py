@@ -26,7 +26,7 @@ KEYS = {
     "low_res": "float32 (C, H/f, W/f) in [-1, 1], f usually 4",
     "id": "str, stable name of the sample",
     "draw": "int, position in the run's order",
-    "skipped": "list of 'sample: reason' that this sample stands in for",
+    "skipped": "list of 'sample: reason' that this sample replaces",
 }
 UNLABELLED = 255  # in label maps
 MOST_CLASSES = 2**31  # a larger class index is a mistake, and may not fit into a tensor

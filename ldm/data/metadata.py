@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ldm.data.annotated import Annotation, Give
+from ldm.data.annotated import NO_BOXES, NO_LABELS, Annotation, Give
 from ldm.data.batch import MOST_CLASSES
 from ldm.data.captions import CAPTION, BadLine, captions
 from ldm.data.files import read_text
@@ -141,18 +141,18 @@ def parse(row: Mapping[str, Any], listing: Listing, folder: str, give: Collectio
     Raises:
         BadLine: says what was expected.
     """
-    wanted = {key: next((name for name in (CAPTION if key == "caption" else (key,)) if row.get(name) is not None), None) for key in give}
-    for key in ("file_name", *(key for key, name in wanted.items() if name is None)):
-        if row.get(key) is None:
+    caption = next((key for key in CAPTION if row.get(key) is not None), CAPTION[0])
+    for key in ("file_name", *give):
+        if row.get(caption if key == "caption" else key) is None:
             other = f" and no {CAPTION[1]!r}" if key == "caption" else ""
             raise BadLine(f"has no {key!r}{other} (it has {printable(', '.join(map(str, row)))[:200] or 'nothing'})")
     name = _path(row, "file_name", listing, folder)
-    boxes, box_labels = parse_boxes(row["boxes"], classes.get("boxes")) if "boxes" in give else (np.zeros((0, 4)), np.zeros(0, np.int64))
+    boxes, box_labels = parse_boxes(row["boxes"], classes.get("boxes")) if "boxes" in give else (NO_BOXES, NO_LABELS)
     return Annotation(
         name=name,
         path=listing.root / name,
         label=_class(row["label"], "label", classes.get("label")) if "label" in give else None,
-        captions=captions(row[str(wanted["caption"])], str(wanted["caption"])) if "caption" in give else (),
+        captions=captions(row[caption], caption) if "caption" in give else (),
         boxes=boxes,
         box_labels=box_labels,
         segmentation=listing.root / _path(row, "segmentation", listing, folder) if "segmentation" in give else None,

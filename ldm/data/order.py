@@ -80,24 +80,24 @@ def spread(length: int, n: int, kinds: Sequence[Hashable] = ()) -> list[int]:
         members[kind].append(number)  # type: ignore[attr-defined]
     groups = list(members.values()) or [range(length)]
     # (share of the kind that was taken, order of the kind, kind, its numbers in order)
-    waiting = [(0.0, place, groups[k], halving(len(groups[k]))) for place, k in enumerate(halving(len(groups)))]
-    heapq.heapify(waiting)
+    heap = [(0.0, place, groups[k], halving(len(groups[k]))) for place, k in enumerate(halving(len(groups)))]
+    heapq.heapify(heap)
     chosen: list[int] = []
-    while waiting and len(chosen) < n:
-        taken, place, group, turns = waiting[0]
-        turn = next(turns, None)
-        if turn is None:
-            heapq.heappop(waiting)
+    while heap and len(chosen) < n:
+        taken, place, group, positions = heap[0]
+        position = next(positions, None)
+        if position is None:
+            heapq.heappop(heap)
             continue
-        chosen.append(group[turn])
-        heapq.heapreplace(waiting, (taken + 1 / len(group), place, group, turns))
+        chosen.append(group[position])
+        heapq.heapreplace(heap, (taken + 1 / len(group), place, group, positions))
     return chosen
 
 
 def kinds(dataset: Any) -> Sequence[Hashable]:
     """Kinds of the samples of a data set, such as classes or folders, for `spread`; empty if unknown."""
-    told = getattr(dataset, "kinds", None)
-    return told() if callable(told) else ()
+    method = getattr(dataset, "kinds", None)
+    return method() if callable(method) else ()
 
 
 def halving(length: int) -> Iterator[int]:

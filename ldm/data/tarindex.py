@@ -17,7 +17,7 @@ from ldm.system.terminal import printable
 
 log = logging.getLogger(__name__)
 BLOCK = 512  # bytes, of tar
-FORM = 2  # version of the index; one of another version is rebuilt
+VERSION = 2  # version of the index; one of another version is rebuilt
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def index_shard(path: Path, cache: bool = True) -> ShardIndex:
         cache: write the index beside the shard, if possible.
     """
     stored = path.with_name(path.name + ".index.json")
-    found = path.stat()
-    stamp = [FORM, found.st_size, found.st_mtime_ns]
+    stat = path.stat()
+    stamp = [VERSION, stat.st_size, stat.st_mtime_ns]
     try:
         content = json.loads(stored.read_text(encoding="utf-8"))
         if content["stamp"] == stamp:

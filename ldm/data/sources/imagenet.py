@@ -64,8 +64,8 @@ class ImageNet(RecordList):
         if not synsets:
             packed = ": its .tar files must be unpacked, each into a folder of its name" if any(training.glob("n*.tar")) else ""
             raise UserError(f"{training}: no synset folder (n01440764 and the like){packed}")
-        if strange := [name for name in synsets_of(folder) if name not in synsets]:
-            raise UserError(f"{folder}: the synset {strange[0]} is not in {training}")
+        if unknown := [name for name in synsets_of(folder) if name not in synsets]:
+            raise UserError(f"{folder}: the synset {unknown[0]} is not in {training}")
         rank = {name: i for i, name in enumerate(synsets)}
         self.class_names["label"] = human_names(Path(root), synsets)
         self.records = []
@@ -89,7 +89,7 @@ def read_solution(root: Path) -> Mapping[str, str]:
         MissingFile: no such file; the message names those that were expected.
         UserError: files that cannot be read.
     """
-    found = first_of(root, [*LISTS, f"{DEVKIT}/data"], "classes of validation images that lie in no synset folder")
+    found = first_of(root, [*LISTS, f"{DEVKIT}/data"], "classes of validation images without synset folders")
     if found.is_dir():
         return _read_devkit(require(found / "ILSVRC2012_validation_ground_truth.txt", "devkit"), require(found / "meta.mat", "devkit"))
     rows = [(re.split(r"[.,\s]", line, maxsplit=1)[0], SYNSET.search(line)) for line in read_text(found).splitlines()]

@@ -55,7 +55,7 @@ class LSUNDatabase(Annotated):
         try:
             with opened.begin() as entries:
                 self.keys = np.array([bytes(key) for key in entries.cursor().iternext(keys=True, values=False)])
-        except Exception as error:  # of the package, which need not be there
+        except Exception as error:  # lmdb.Error, of an optional package
             raise UserError(f"{self.what}: the database {folder} is damaged: {error}") from error
         if not len(self.keys):
             raise UserError(f"{self.what}: the database {folder} is empty")
@@ -78,7 +78,7 @@ class LSUNDatabase(Annotated):
         try:
             with opened.begin() as entries:
                 return io.BytesIO(entries.get(record.name.encode("ascii", "replace")) or b"")
-        except Exception as error:  # of the package, which need not be there
+        except Exception as error:  # lmdb.Error, of an optional package
             raise UnreadableImage(f"cannot be read ({error})") from error
 
     def picture(self, record: Annotation) -> Picture:
@@ -88,7 +88,7 @@ class LSUNDatabase(Annotated):
         try:
             with open_image(self.stored(self.record(index))) as image:
                 return image.size
-        except (OSError, ValueError, Image.DecompressionBombError):  # counted where it is read
+        except (OSError, ValueError, Image.DecompressionBombError):  # counted when it is read
             return None
 
 

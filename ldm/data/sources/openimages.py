@@ -99,8 +99,8 @@ class OpenImages(Annotated):
             raise UserError(f"{described}: expected lines like /m/011k07,Tortoise")
         if chosen is not None:
             lines = {line for _, line in read_list(Path(chosen))}
-            if strange := sorted(lines - set(names) - set(names.values())):
-                raise UserError(f"{chosen}: {strange[0]!r} is not a class of {described.name}")
+            if unknown := sorted(lines - set(names) - set(names.values())):
+                raise UserError(f"{chosen}: {unknown[0]!r} is not a class of {described.name}")
         used = [label for label in names if chosen is None or lines & {label, names[label]}]
         order = sorted(used, key=lambda label: (label == LAST, label))
         self.class_names["boxes"] = [names[label] for label in order] + [f"{names[label]} (group)" for label in order if groups]
@@ -112,8 +112,8 @@ class OpenImages(Annotated):
         unknown: Counter[str] = Counter()
         lines = rows(table)
         header = next(lines, (0, []))[1]
-        if lacking := [name for name in COLUMNS if name not in header]:
-            raise UserError(f"{table}: has no column {lacking[0]!r}: expected OpenImages' table of boxes")
+        if missing := [name for name in COLUMNS if name not in header]:
+            raise UserError(f"{table}: has no column {missing[0]!r}: expected OpenImages' table of boxes")
         at = [header.index(name) for name in COLUMNS]
         for line, row in lines:
             try:
