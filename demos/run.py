@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ldm.checkpoint.load import LoadedModel, load_model, pick_device
+from ldm.checkpoint.load import LoadedModel, load_model
 from ldm.errors import UserError
 from ldm.precision import for_sampling, sampling_context
 from ldm.sampling.generate import SamplerSettings, generate
+from ldm.system.device import pick_device
 from ldm.system.files import write_text
 from ldm.system.shell import quoted
 from ldm.system.signals import answered

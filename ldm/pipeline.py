@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ldm.checkpoint.load import first_stage_source, frozen, load_model, pick_device
-from ldm.checkpoint.source import read_source, trained_size
+from ldm.checkpoint.frozen import first_stage_source, frozen
+from ldm.checkpoint.load import load_model
+from ldm.checkpoint.read import read_source
+from ldm.checkpoint.source import trained_size
 from ldm.cli.requests import Request, check_captions, together
 from ldm.cli.typed import entry
 from ldm.config import AllowedTargets, trust_packages
@@ -21,6 +23,7 @@ from ldm.precision import sampling_context
 from ldm.ranges import integer, integers
 from ldm.sampling.generate import SamplerSettings, generate
 from ldm.sampling.options import SamplingOptions
+from ldm.system.device import pick_device
 
 Pictures = Image.Image | Tensor | Sequence[Image.Image]
 UNKNOWN_SIZE = 256  # of images, if the config does not give it

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ldm.checkpoint.load import pick_device
 from ldm.errors import UserError
 from ldm.precision import for_sampling
+from ldm.system.device import pick_device
 from ldm.system.files import write_text
 from paper import show
 from paper.needs import OwnPaths

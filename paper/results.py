@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ldm.checkpoint.source import read_source
+from ldm.checkpoint.read import read_source
 from ldm.errors import UserError
 from ldm.evaluation.record import Record, read_records
 from ldm.system.files import fingerprint, writing

@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     if (flags.raw or flags.size) and flags.to != "diffusers":
         raise UserError("--raw and --size go with --to diffusers: the other two forms keep averaged and raw weights, and any size")
     from ldm.checkpoint.convert import to_compvis, to_diffusers, to_dit, to_ldm, whole
-    from ldm.checkpoint.source import read_source, set_text_source
+    from ldm.checkpoint.read import read_source
+    from ldm.checkpoint.source import set_text_source
 
     trust = AllowedTargets(tuple(flags.trust))
     source = read_source(flags.source, flags.config, full=True, tokenizer=flags.tokenizer)

@@ -1,4 +1,4 @@
-"""Make the average of any length from the snapshots of a run, after training (EDM2)."""
+"""Compute the average of any length from the snapshots of a run, after training (EDM2)."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from ldm.errors import MissingFile, UserError  # noqa: E402
 FEW = 8
 EXAMPLES = """
 example: train with model.params.posthoc_sigma_rels="[0.05, 0.1]", then
-  python scripts/posthoc_ema.py logs/<run> average-0.15.safetensors --length 0.15
+  python scripts/posthoc_ema.py logs/<run> average-0.15.safetensors --sigma-rel 0.15
 """
 
 
@@ -22,7 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("run", metavar="RUN", type=Path, help="a run folder with snapshots (checkpoints/posthoc/)")
     p.add_argument("target", metavar="OUT", type=Path, help="weights file to write (.safetensors)")
     p.add_argument(
-        "--length", type=float, required=True, help="relative to the run: standard deviation of the weights' profile, such as 0.1"
+        "--sigma-rel",
+        "--length",
+        type=float,
+        required=True,
+        help="length of the average relative to the run, such as 0.1: standard deviation of its profile (--length: its former name)",
     )
     p.add_argument("--step", type=int, help="where the average ends (default: the last snapshot)")
     flags = p.parse_args(arguments)
@@ -43,11 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     files = {step: path for step, path in files.items() if profiles[step]["lengths"] == lengths}
     snapshots = [(int(profiles[step]["updates"]), length) for step in files for length in lengths]
     try:
-        weights = coefficients(snapshots, int(profiles[end]["updates"]), flags.length)
+        weights = coefficients(snapshots, int(profiles[end]["updates"]), flags.sigma_rel)
     except ValueError as error:
-        raise UserError(f"--length: {error}") from error
+        raise UserError(f"--sigma-rel: {error}") from error
     if len(files) < FEW:
-        sys.stderr.write(f"note: {len(files)} snapshots are few for lengths far from {lengths}: save more often (checkpoint_every)\n")
+        sys.stderr.write(f"note: {len(files)} snapshots are few for a sigma_rel far from {lengths}: save more often (checkpoint_every)\n")
     total: dict[str, torch.Tensor] = {}
     for row, path in zip(weights.reshape(len(files), len(lengths)), files.values(), strict=True):
         for name, value in read_weights(path)[0].items():
@@ -55,8 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
             total[parameter] = total.get(parameter, torch.zeros(())) + float(row[int(i)]) * value.double()
     base, metadata = read_weights(newest_weights(flags.run))
     averaged = base | {name: value.to(base[name].dtype) for name, value in total.items()}
-    save_weights(flags.target, averaged, {**metadata, "step": end, "posthoc_length": flags.length})
-    sys.stdout.write(f"average of relative length {flags.length} at step {end} from {len(files)} snapshots of {lengths}: {flags.target}\n")
+    save_weights(flags.target, averaged, {**metadata, "step": end, "posthoc_length": flags.sigma_rel})
+    sys.stdout.write(f"average with sigma_rel {flags.sigma_rel} at step {end} from {len(files)} snapshots of {lengths}: {flags.target}\n")
     return 0
 
 

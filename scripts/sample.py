@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    from ldm.checkpoint.load import load_classifier
+    from ldm.checkpoint.guides import load_classifier
     from ldm.cli.conditions import conditions, read_rows
     from ldm.cli.job import Job
     from ldm.cli.layouts import read_names

@@ -107,6 +107,10 @@ TWO = [  # override -> what the message says
         "model.params.scheduler={target: torch.optim.lr_scheduler.ExponentialLR, partial: true, params: {gamma: .inf}}",
         "model.params.scheduler: ExponentialLR: gamma must be a finite number, got inf",
     ),
+    (
+        "model.params.optimizer={target: torch.optim.AdamW, partial: true, params: {capturable: true}}",
+        "model.params.optimizer: AdamW: AssertionError: If capturable=True",
+    ),
     ("model.params.scheduler.params.warmup=-1", "warmup must be at least 0"),
     ("model.params.scheduler.params.end=.nan", "end must be"),
     ("model.params.scheduler.params.total=0", "total must be at least 1"),
@@ -256,6 +260,22 @@ def test_a_broken_config_is_one_message(config: str, override: str, message: str
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize(("accelerator", "named"), [("gpu", "gpu"), ("cuda", "cuda"), ("mps", "mps")])
+def test_a_device_that_is_missing_is_refused_before_training(
+    accelerator: str, named: str, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    (tmp_path / "c.yaml").write_text(STAGE_ONE)
+    for action in ("--check", "--train"):
+        words = ["-b", str(tmp_path / "c.yaml"), action, "--logdir", str(tmp_path / "logs"), f"trainer.params.accelerator={accelerator}"]
+        assert program.main(words) == 2
+        captured = capsys.readouterr()
+        text = captured.out + captured.err
+        assert text.count(f"trainer.params.accelerator: {named} is not available on this machine") == 1, text
+        assert not (tmp_path / "logs").exists()
+
+
 def test_the_unbroken_configs_are_ready(capsys, tmp_path: Path) -> None:
     for config in (STAGE_TWO, STAGE_ONE):
         (tmp_path / "c.yaml").write_text(config)
@@ -329,6 +349,38 @@ def test_what_is_probably_not_meant_is_a_warning(override: str, message: str | N
     out = capsys.readouterr().out
     assert code == 0, out
     assert "warnings:" not in out if message is None else f"warnings:\n  data.params.{message}" in out
+
+
+@pytest.mark.parametrize(
+    ("params", "warns"),
+    [
+        ("{adversarial_weight: 0.5}", True),
+        ("{adversarial_weight: 0.0}", False),
+        ("{}", False),
+        ("{adversarial_weight: 0.5, discriminator: {target: ldm.networks.PatchDiscriminator, params: {layers: 1}}}", False),
+    ],
+)
+def test_an_adversarial_weight_without_a_discriminator_is_a_warning(params: str, warns: bool, capsys, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(STAGE_ONE)
+    loss = f"model.params.loss={{target: ldm.first_stage.AutoencoderLoss, params: {params}}}"
+    assert program.main(["-b", str(tmp_path / "c.yaml"), "--check", "model.params.loss=null", loss]) == 0
+    warning = "model.params.loss.params.adversarial_weight: has no effect without a discriminator"
+    assert (warning in capsys.readouterr().out) == warns
+
+
+@pytest.mark.parametrize(
+    ("scale", "sigma_data", "warns"), [("std", 0.5, True), ("channels", 0.5, True), ("std", 1.0, False), ("1.0", 0.5, False)]
+)
+def test_a_sigma_data_that_is_not_the_deviation_of_scaled_latents_is_a_warning(
+    scale: str, sigma_data: float, warns: bool, capsys, tmp_path: Path
+) -> None:
+    (tmp_path / "c.yaml").write_text(STAGE_TWO)
+    process = f"{{target: ldm.diffusion.process.EDM, params: {{sigma_data: {sigma_data}}}}}"
+    words = [f"{SECOND}.process={process}", f"{SECOND}.scale={scale}", f"{SECOND}.parameterization=edm"]
+    words += ["sampling.sampler=euler", "model.params.preview.params.sampler=euler"]
+    assert program.main(["-b", str(tmp_path / "c.yaml"), "--check", *words]) == 0
+    warning = f"{SECOND}.process.params.sigma_data: 0.5, but scale: {scale} gives latents of standard deviation 1"
+    assert (warning in capsys.readouterr().out) == warns
 
 
 def test_the_highest_class_of_a_folder_is_looked_at(capsys, tmp_path: Path) -> None:

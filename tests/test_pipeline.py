@@ -125,6 +125,12 @@ def test_nothing_there_is_named(tmp_path: Path) -> None:
         ldm.load(tmp_path / "nowhere")
 
 
+def test_a_config_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text("model: {}")
+    with pytest.raises(UserError, match="model.yaml: a config, without weights; expected a run folder, weights"):
+        ldm.load(tmp_path / "model.yaml")
+
+
 def test_the_loss_of_a_model_trains_it_in_a_loop_of_ones_own(text) -> None:
     model = text.model.train()
     batch = {"image": torch.rand(8, text.first_stage.image_channels, *text.size) * 2 - 1, "caption": ["a red circle"] * 8}

@@ -79,12 +79,16 @@ def test_from_a_run(script, run, tmp_path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = next(tmp_path.iterdir())
-    made = script("scripts/posthoc_ema.py", folder, tmp_path / "made.safetensors", "--length", "0.08")
+    made = script("scripts/posthoc_ema.py", folder, tmp_path / "made.safetensors", "--sigma-rel", "0.08")
     assert made.returncode == 0 and "4 snapshots" in made.stdout, made.stderr
     weights, metadata = read_weights(tmp_path / "made.safetensors")
     base, _ = read_weights(newest_weights(folder))
     assert weights.keys() == base.keys() and metadata["posthoc_length"] == 0.08
     assert any(not torch.equal(weights[name], base[name]) for name in base)
     assert all(torch.isfinite(value).all() for value in weights.values())
-    again = script("scripts/posthoc_ema.py", folder, tmp_path / "x.safetensors", "--length", "0.4")
-    assert again.returncode == 2 and "--length" in again.stderr
+    old = script("scripts/posthoc_ema.py", folder, tmp_path / "old.safetensors", "--length", "0.08")  # its name before
+    assert old.returncode == 0
+    same, _ = read_weights(tmp_path / "old.safetensors")
+    assert all(torch.equal(same[name], value) for name, value in weights.items())
+    again = script("scripts/posthoc_ema.py", folder, tmp_path / "x.safetensors", "--sigma-rel", "0.4")
+    assert again.returncode == 2 and "--sigma-rel" in again.stderr

@@ -138,7 +138,7 @@ def test_models_that_are_none(script, tmp_path: Path, digits: Path) -> None:
         ("configs", 3, "expected a run folder"),
         ("README.md", 2, "not a whole safetensors"),
         (tmp_path / "half.safetensors", 2, "half.safetensors: not a whole"),
-        (first, 2, "holds a first stage, expected"),
+        (first, 2, "contains a first stage, expected"),
     ):
         done = script("scripts/sample.py", model, "--outdir", tmp_path)
         assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -11,7 +11,8 @@ import torch
 import yaml
 
 import main as program
-from ldm.checkpoint.load import load_classifier, load_model, pretrained
+from ldm.checkpoint.guides import load_classifier
+from ldm.checkpoint.load import load_model, pretrained
 from ldm.config import AllowedTargets, Config, build, load
 from ldm.errors import UserError
 from ldm.system.files import read_checkpoint, save_checkpoint, save_tensors, save_weights
@@ -194,6 +195,30 @@ def test_links_that_lead_out_are_refused_and_defaults_stay_inside(tmp_path: Path
     (folder / "metrics.csv").symlink_to(tmp_path / "precious.csv")
     with pytest.raises(UserError, match=r"metrics.csv: a link that leads out"):
         kept_inside(resumed(tmp_path, folder, {}), folder, AllowedTargets())
+
+
+@pytest.mark.parametrize("link", ["images", "checkpoints/posthoc", "checkpoints/abandoned", "loggers"])
+def test_linked_folders_that_lead_out_are_refused(tmp_path: Path, link: str) -> None:
+    folder = tmp_path / "run"
+    config = resumed(tmp_path, folder, {})
+    (tmp_path / "photos").mkdir()
+    (folder / "checkpoints").mkdir()
+    (folder / "inside").mkdir()
+    (folder / link).symlink_to(folder / "inside")
+    kept_inside(config, folder, AllowedTargets())
+    (folder / link).unlink()
+    (folder / link).symlink_to(tmp_path / "photos")
+    with pytest.raises(UserError, match=f"{link}: a link that leads out"):
+        kept_inside(config, folder, AllowedTargets())
+
+
+def test_checkpoints_may_be_on_another_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    config = resumed(tmp_path, folder, {})
+    (tmp_path / "disk" / "posthoc").mkdir(parents=True)
+    (folder / "checkpoints").symlink_to(tmp_path / "disk")
+    (folder / "checkpoints" / "last").symlink_to("step-1.ckpt")
+    kept_inside(config, folder, AllowedTargets())
 
 
 @pytest.mark.slow

@@ -136,6 +136,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "worse": ("label", {}, {"width_mult": [1]}),
         "other_process": ("label", {"process": {"target": "ldm.diffusion.linear", "params": {}}}, {}),
         "scaled": ("label", {"scale": [0.5, 1.0]}, {}),
+        "nearly_scaled": ("label", {"scale": 1.005}, {}),
+        "slightly_scaled": ("label", {"scale": 1.02}, {}),
         "reads_nothing": ("unconditional", {}, {}),
     }
     for name, (base, changes, network) in others.items():
@@ -151,9 +153,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_weights(found["five"], made(config["model"]["params"]["model"]).state_dict(), {"config": config, "step": 1})
     shape = {"in_channels": 2, "classes": 5, "size": 8, "width": 32, "width_mult": [1, 2], "blocks_per_level": 1, "heads": 1}
     node = {"target": "ldm.networks.NoisyClassifier", "params": shape}
-    for name, start in (("classifier", "cosine"), ("other_classifier", "linear")):
+    for name, start, scale in (("classifier", "cosine", 1.0), ("other_classifier", "linear", 1.0), ("nearly_classifier", "cosine", 1.005)):
         process = {"target": f"ldm.diffusion.{start}", "params": {}}
-        params = {"classifier": node, "scale": 1.0, "process": process}
+        params = {"classifier": node, "scale": scale, "process": process}
         config = {"model": {"target": "ldm.training.ClassifierTraining", "params": params}}
         found[name] = folder / f"{name}.safetensors"
         save_weights(found[name], made(node).state_dict(), {"config": config, "step": 1})
@@ -252,6 +254,7 @@ def test_autoguidance_leads_away_from_another_model_and_says_so(models: dict[str
     found, whole = text_of(tmp_path / "away" / "00000.png"), json.loads((tmp_path / "away" / "set.json").read_text())
     assert found["autoguide"] == str(models["worse"]) and len(found["autoguide_sha256"]) == 64
     assert whole["settings"]["autoguide_sha256"] == found["autoguide_sha256"]
+    sample("near", "--autoguide", models["nearly_scaled"], "--scale", 2)  # scale: std measures another one for each run
     unguided = sample("unguided", "--autoguide", models["worse"], "--scale", 2, "--guidance-interval", 0.9995, 1)
     assert np.array_equal(unguided, plain)
 
@@ -637,7 +640,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("txt2img", "caption", ["--prompt", "a", "--init", "docs/images/demo-text.png", "--strength", 0], 2, "--strength 0.0"),
     ("sample", "superres", [], 2, "use scripts/superres.py"),
     ("sample", "label", ["--classifier", "nowhere"], 3, "nowhere"),
-    ("sample", "label", ["--classifier", "{unconditional}"], 2, "holds a latent diffusion model, expected a classifier"),
+    ("sample", "label", ["--classifier", "{unconditional}"], 2, "contains a latent diffusion model, expected a classifier"),
     ("sample", "label", ["--classifier", "{classifier}", "--height", 32], 2, "built for images of 16x16, not 32x16"),
     ("sample", "label", ["--scale", "nan"], 2, "argument --scale: nan: expected a number"),
     ("sample", "label", ["--classes", "9-0"], 2, "expected numbers like 0,3,7-9"),
@@ -646,9 +649,11 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("sample", "label", ["--classifier", "{other_classifier}"], 2, "another process"),
     ("sample", "label", ["--autoguide", "{worse}"], 2, "--autoguide works through guidance: give a --scale other than 1"),
     ("sample", "label", ["--autoguide", "nowhere", "--scale", 2], 3, "nowhere"),
-    ("sample", "label", ["--autoguide", "{classifier}", "--scale", 2], 2, "holds a classifier, expected"),
+    ("sample", "label", ["--autoguide", "{classifier}", "--scale", 2], 2, "contains a classifier, expected"),
     ("sample", "label", ["--autoguide", "{other_process}", "--scale", 2], 2, "trained with another process than the model"),
     ("sample", "label", ["--autoguide", "{scaled}", "--scale", 2], 2, "its latents have scale 0.5, 1, the model's 1"),
+    ("sample", "label", ["--autoguide", "{slightly_scaled}", "--scale", 2], 2, "its latents have scale 1.02, the model's 1"),
+    ("sample", "label", ["--classifier", "{nearly_classifier}"], 2, "its latents have scale 1.005, the model's 1"),
     ("sample", "label", ["--autoguide", "{five}", "--scale", 2], 2, "trained on another first stage's latents"),
     ("sample", "reads_nothing", ["--autoguide", "{label}", "--scale", 2], 2, "it reads label, the model no condition"),
     ("sample", "label", ["--sampler", "nowhere.heun"], 2, "sampler 'nowhere.heun' is not in a trusted package; --trust nowhere allows it"),
@@ -662,7 +667,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("sample", "unconditional", ["--guider", "lpips"], 2, "--guider has no effect without --guide"),
     ("txt2img", "caption", ["--prompt", "a", "--strength", 0.2], 2, "--strength has no effect without --init"),
     ("sample", "unconditional", ["--guide", "docs/images/demo-text.png", "--guider", "lpips", "--vgg16", "nowhere.pth"], 3, "nowhere.pth"),
-    ("sample", "classifier", [], 2, "holds a classifier, expected"),
+    ("sample", "classifier", [], 2, "contains a classifier, expected"),
     ("layout2img", "layout", ["nowhere.json"], 3, "nowhere.json: no such file"),
     ("layout2img", "layout", ["README.md"], 2, "README.md: not JSON"),
     ("txt2img", "caption", ["--prompt", "a", "--n_iter", 0], 2, "--n_iter 0: expected at least 1"),

@@ -15,7 +15,7 @@ from ldm.config.targets import did_you_mean
 from ldm.errors import MissingFile, UserError
 from ldm.ranges import integer
 from ldm.sampling.generate import SamplerSettings
-from ldm.training import DataModule, DiffusionTraining, TrainerSettings
+from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining, TrainerSettings
 from ldm.training.extras import extras, try_trainer, without_servers
 from ldm.training.module import TrainingModule
 from ldm.training.run import quiet_lightning
@@ -35,6 +35,10 @@ def check(config: Config, trust: AllowedTargets) -> Report:
     callbacks = build_or_report(config.data.get("callbacks") or {}, "callbacks", trust, report)
     build_or_report(without_servers(config.data.get("loggers") or {}, trust), "loggers", trust, report)
     if isinstance(settings, TrainerSettings) and not report.problems:
+        try:
+            settings.require_device()
+        except UserError as error:
+            report.problems.append(str(error))
         with report.judging("trainer.params"):
             quiet_lightning()
             try_trainer(settings, list((callbacks or {}).values()))
@@ -61,10 +65,10 @@ def check_model(
         elif isinstance(settings, TrainerSettings):
             report.learning_rate = {"formula": "unknown: the data could not be opened"}
         report.warnings += unread(config.data["data"].get("params", {}).get("train"), "data.params.train", tuple(module.keys()))
-        report.warnings += unused_paths(config)
+        report.warnings += unused_paths(config) + ineffective(module, config.data["model"])
         batch = read_batch(data, module, config, report)
         if batch is not None and not report.problems:
-            run_narrow_step(model_node, batch, getattr(settings, "steps", 1), trust, report)
+            run_narrow_step(model_node, batch, settings if isinstance(settings, TrainerSettings) else None, trust, report)
     elif module is not None:
         report.problems.append(f"model: expected a TrainingModule, got {type(module).__name__}")
 
@@ -75,6 +79,21 @@ def unused_paths(config: Config) -> list[str]:
     others = [name for name in config.data.get("paths") or {} if name not in read]
     near = {name: difflib.get_close_matches(name, read, n=1, cutoff=0.8) for name in others}
     return [f"paths.{name}: nothing in the config reads it; did you mean {found[0]!r}?" for name, found in near.items() if found]
+
+
+def ineffective(module: TrainingModule, node: Any) -> list[str]:
+    """Settings of a model without their intended effect."""
+    params = node.get("params") or {}
+    if isinstance(module, AutoencoderTraining) and module.loss.discriminator is None:
+        weight = ((params.get("loss") or {}).get("params") or {}).get("adversarial_weight")
+        return ["model.params.loss.params.adversarial_weight: has no effect without a discriminator"] if weight else []
+    if isinstance(module, DiffusionTraining) and module.model.scale_by_std and module.model.process.sigma_data not in (None, 1.0):
+        scale, sigma = params["model"]["params"]["scale"], module.model.process.sigma_data
+        return [
+            f"model.params.model.params.process.params.sigma_data: {sigma:g}, but scale: {scale} gives latents of standard deviation 1: "
+            "set sigma_data: 1.0"
+        ]
+    return []
 
 
 def check_sampling(config: dict[str, Any], report: Report) -> dict[str, SamplerSettings]:

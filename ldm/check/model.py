@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from ldm.check.report import Report
-from ldm.checkpoint.load import first_stage_source, require_fit, starting_weights
+from ldm.checkpoint.fit import require_fit
+from ldm.checkpoint.frozen import first_stage_source
+from ldm.checkpoint.load import starting_weights
 from ldm.checkpoint.source import PRETRAINED
 from ldm.config import AllowedTargets, Config, Problem, build
 from ldm.errors import MissingFile, UserError

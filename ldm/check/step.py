@@ -15,7 +15,7 @@ from ldm.config import AllowedTargets, Config, build
 from ldm.data.batch import Batch
 from ldm.errors import MissingFile, UserError
 from ldm.rng import StepRNG
-from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining
+from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining, TrainerSettings
 from ldm.training.module import TrainingModule
 
 PLACES = {  # parts of training modules by their path in the config
@@ -79,8 +79,8 @@ def made_up(module: TrainingModule, size: int, count: int = 2) -> Batch:
     return batch | {"id": [f"made-up-{i}" for i in range(count)]}
 
 
-def run_narrow_step(node: Any, batch: Batch, steps: int, trust: AllowedTargets, report: Report) -> None:
-    """One forward and backward pass of the config, which trains for `steps`, with narrow networks on the CPU."""
+def run_narrow_step(node: Any, batch: Batch, settings: TrainerSettings | None, trust: AllowedTargets, report: Report) -> None:
+    """One step of the config's training with narrow networks on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = build(shrink(node, trust), trust, "model")
@@ -102,7 +102,10 @@ def run_narrow_step(node: Any, batch: Batch, steps: int, trust: AllowedTargets, 
             report.problems.append(f"{place}: one step fails on a batch of the data: {type(error).__name__}: {first_line(error)}")
             return
         try:
-            module.try_optimizers(steps)
+            if settings is None:
+                module.try_optimizers()
+            else:
+                module.try_optimizers(settings.steps, settings.device_type())
         except UserError as error:
             report.problems.append(str(error))
             return

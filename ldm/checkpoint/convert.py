@@ -10,7 +10,8 @@ import yaml
 from torch import Tensor, nn
 
 from ldm.checkpoint.first_stage import find_first_stage
-from ldm.checkpoint.load import first_stage_source, fitted
+from ldm.checkpoint.fit import fitted
+from ldm.checkpoint.frozen import first_stage_source
 from ldm.checkpoint.source import PICKLES, PRETRAINED, LoadedCheckpoint, trained_size, unwrap
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError

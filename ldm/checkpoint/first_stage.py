@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from ldm.checkpoint.source import PICKLES, PRETRAINED, nodes_of, read_source, stage_of
+from ldm.checkpoint.read import read_source
+from ldm.checkpoint.source import PICKLES, PRETRAINED, nodes_of, stage_of
 from ldm.config import AllowedTargets, build, literal
 from ldm.errors import MissingFile, UserError
 from ldm.system.files import fingerprint, give_second_name, read_metadata

@@ -5,11 +5,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ldm.checkpoint.load import LoadedModel, load_model, load_worse, pick_device, pick_devices
+from ldm.checkpoint.guides import load_worse
+from ldm.checkpoint.load import LoadedModel, load_model
 from ldm.config import AllowedTargets, trust_packages
 from ldm.errors import MissingFile, UserError
 from ldm.precision import for_sampling
 from ldm.sampling.generate import SamplerSettings, sampler_named, takes_eta
+from ldm.system.device import pick_device, pick_devices
 
 
 def load_from_flags(flags: argparse.Namespace) -> LoadedModel:

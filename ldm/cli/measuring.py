@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from ldm.checkpoint.load import pick_device
 from ldm.config import AllowedTargets
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.context import Options
@@ -14,6 +13,7 @@ from ldm.evaluation.images import DataOfConfig, EvaluationSet, FolderSet, Prepar
 from ldm.evaluation.measures import METRICS
 from ldm.evaluation.npz import NpzSet
 from ldm.evaluation.scan import Scan
+from ldm.system.device import pick_device
 from ldm.system.shipped import config_file
 
 DRAWN = ("images", "examples")  # folders in a run folder

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ldm.checkpoint.load import first_stage_source, frozen, pick_device
+from ldm.checkpoint.frozen import first_stage_source, frozen
 from ldm.cli.measuring import open_images
 from ldm.cli.pictures import write_png
 from ldm.config import AllowedTargets
@@ -19,6 +19,7 @@ from ldm.evaluation.provenance import shared
 from ldm.evaluation.scan import Scan, scan
 from ldm.first_stage.base import FirstStage
 from ldm.rng import generator, normal
+from ldm.system.device import pick_device
 from ldm.system.files import writing
 
 FOLDERS = ("originals", "reconstructions")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ldm import __version__
-from ldm.checkpoint.load import load_classifier, pick_devices
+from ldm.checkpoint.guides import load_classifier
 from ldm.cli.from_flags import load_from_flags, worse_from_flags
 from ldm.cli.job import Job, Steer
 from ldm.cli.options import steering_from_flags
@@ -29,6 +29,7 @@ from ldm.data.grid import save_grid
 from ldm.data.images import to_tensor
 from ldm.errors import UserError
 from ldm.sampling.image_set import NAME, PER_FOLDER, ImageSet, write_adm
+from ldm.system.device import pick_devices
 from ldm.system.files import file_sha256, newest_weights
 from ldm.system.image_files import open_image
 from ldm.system.lock import alone_in, beside_others

@@ -40,13 +40,15 @@ def kept_inside(config: Config, folder: Path, trust: AllowedTargets) -> dict[str
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse links in the run folder to files outside it, which would be overwritten.
+    """Refuse links to files and folders outside the run folder, where the run would write. `checkpoints` itself may be on another disk.
 
     Raises:
         UserError: names the link.
     """
-    for path in folder.iterdir():
-        if path.is_symlink() and not path.is_dir() and not is_inside(path, folder):
+    checkpoints = Path(os.path.realpath(folder / "checkpoints"))
+    written = [path for path in folder.iterdir() if path.name != "checkpoints"] + [path for path in checkpoints.rglob("*") if path.is_dir()]
+    for path in written:
+        if path.is_symlink() and not (is_inside(path, folder) or is_inside(path, checkpoints)):
             raise UserError(f"{path}: a link that leads out of the run folder, which a resumed run would write through: remove it")
 
 

@@ -214,8 +214,10 @@ class TrainingModule(pl.LightningModule):
         self._schedulers = [schedule for _, schedule in made if schedule is not None]
         return [optimizer for optimizer, _ in made]
 
-    def try_optimizers(self, steps: int = 1) -> None:
+    def try_optimizers(self, steps: int = 1, device: str = "cpu") -> None:
         """Build the optimizers and run a step of each on given gradients, as in training; of a schedule also the last of `steps`.
+
+        Capturable optimizers cannot step on the CPU: they are not run if the `device` of the training is a GPU.
 
         Raises:
             UserError: an optimizer or schedule that cannot be built or needs more, such as LBFGS and ReduceLROnPlateau; a schedule
@@ -223,7 +225,7 @@ class TrainingModule(pl.LightningModule):
         """
         optimizers: Any = self.configure_optimizers()
         for optimizer in optimizers:
-            if not any(group.get("capturable") for group in optimizer.param_groups):  # capturable optimizers step on a GPU only
+            if device != "cuda" or not any(group.get("capturable") for group in optimizer.param_groups):
                 with naming(OPTIMIZER, type(optimizer)):
                     optimizer.step()
         for schedule in self._schedulers:

@@ -131,11 +131,14 @@ class TrainerSettings:
             UserError: it is not.
         """
         kind = self.device_type()
+        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not available[kind]:
+            raise UserError(f"trainer.params.accelerator: {self.accelerator} is not available on this machine")
         try:
             precision.require_training(self.precision, kind)
         except ValueError as error:
             raise UserError(f"trainer.params: {error}") from error
-        if kind == "cuda" and (not torch.cuda.is_available() or self.device_count() > torch.cuda.device_count()):
+        if kind == "cuda" and self.device_count() > torch.cuda.device_count():
             raise UserError(f"trainer.params: {self.device_count()} CUDA devices are requested, {torch.cuda.device_count()} are available")
         if kind == "cuda" and max(self.numbers() or [0]) >= torch.cuda.device_count():
             raise UserError(f"trainer.params.devices: {self.devices!r}: available are 0 to {torch.cuda.device_count() - 1}")
@@ -143,8 +146,6 @@ class TrainerSettings:
             raise UserError(f"trainer.params.devices: {self.device_count()} processes on a CPU are requested, at most {MOST} are supported")
         if kind == "mps" and self.world_size() > 1:
             raise UserError(f"trainer.params.accelerator: mps supports one process, and there are {self.world_size()}: use cpu")
-        if kind == "mps" and not torch.backends.mps.is_available():
-            raise UserError("trainer.params.accelerator: mps is not available on this machine")
 
     def device_type(self) -> str:
         """Type of the training device: "cuda", "mps" or "cpu"."""

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from demos.measured import rounded
-from ldm.checkpoint.load import load_model, pick_device
+from ldm.checkpoint.load import load_model
 from ldm.errors import UserError
+from ldm.system.device import pick_device
 from ldm.system.files import write_text
 from paper.studies import compression
 from paper.studies.distortion import draw, held_out, rate_distortion

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ldm.checkpoint.load import load_model
-from ldm.checkpoint.source import read_source
+from ldm.checkpoint.read import read_source
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.first_stage import KLAutoencoder

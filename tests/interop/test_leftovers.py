@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ldm.checkpoint.load import load_model, pretrained
-from ldm.checkpoint.source import read_source
+from ldm.checkpoint.read import read_source
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.weightfiles import read_state as read_metric_weights
 from ldm.interop.compvis import read_state

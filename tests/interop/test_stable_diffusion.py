@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ldm.checkpoint.load import load_model
-from ldm.checkpoint.source import read_source, unwrap
+from ldm.checkpoint.read import read_source
+from ldm.checkpoint.source import unwrap
 from ldm.config import AllowedTargets, build, load
 from ldm.diffusion.parameterization import PARAMETERIZATIONS
 from ldm.errors import UserError

@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor
 
 from ldm.checkpoint.convert import built, to_compvis, to_diffusers, to_ldm, whole
-from ldm.checkpoint.source import read_source
+from ldm.checkpoint.read import read_source
 from ldm.conditioning import Conditioner
 from ldm.data.batch import Batch
 from ldm.diffusion.sampling import ddim

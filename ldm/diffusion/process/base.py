@@ -51,11 +51,13 @@ class Process(nn.Module, ABC):
         first: the noisiest time, where sampling starts.
         clean: the time of clean data, where sampling ends.
         ode_divides_by_alpha: whether the coordinates of `ode` are undefined where alpha is 0.
+        sigma_data: standard deviation of latents that it is built for; None if it works with any.
     """
 
     first: float
     clean: float
     ode_divides_by_alpha = True
+    sigma_data: float | None = None
 
     @abstractmethod
     def at(self, t: Tensor | float, like: Tensor) -> Level:

@@ -22,6 +22,7 @@ class EDM(ContinuousProcess):
     """
 
     beyond_first = True
+    sigma_data: float
 
     def __init__(
         self,

@@ -1,0 +1,84 @@
+"""A trained first stage, frozen, and the comparison of its architecture with a config."""
+
+from typing import Any
+
+import torch
+
+from ldm.checkpoint.fit import fitted, load_strictly
+from ldm.checkpoint.read import read_source
+from ldm.checkpoint.source import LoadedCheckpoint, stage_of
+from ldm.config import AllowedTargets, build
+from ldm.errors import UserError
+from ldm.first_stage.base import FirstStage
+from ldm.system.files import fingerprint
+
+OF_TRAINING = ("dropout", "initial_log_variance", "legacy")  # arguments of first stages that only affect training
+
+
+def frozen(
+    source: LoadedCheckpoint, trust: AllowedTargets, model: FirstStage | None = None, node: dict[str, Any] | None = None
+) -> FirstStage:
+    """A frozen first stage with its weights.
+
+    Args:
+        source: the checkpoint as stored.
+        trust: allowed targets.
+        model: the architecture, if it is already built.
+        node: config node of the architecture, if it is not; the source's if None.
+    """
+    weights = source.weights.chosen()
+    if model is None:
+        model = fitted(FirstStage, node or source.node, trust, weights, source.path, "model.params.autoencoder")
+    else:
+        load_strictly(model, weights, source.path)
+    model.checkpoint = str(source.path)
+    model.sha256 = fingerprint(weights)
+    return model.requires_grad_(False).eval()
+
+
+def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> LoadedCheckpoint:
+    """The checkpoint of a first stage as stored; its architecture is `model`, if the caller knows it.
+
+    Raises:
+        MissingFile: no such checkpoint.
+        UserError: another kind of model.
+    """
+    source = stage_of(read_source(checkpoint, stage=model))
+    if model is not None and source.config:
+        compare_architecture(model, source)
+    return source
+
+
+def compare_architecture(model: FirstStage, source: LoadedCheckpoint) -> None:
+    """Compare a first stage described by a config with the config in its file, if there is one.
+
+    Raises:
+        UserError: names the first argument that differs.
+    """
+    node = source.node
+    try:
+        with torch.device("meta"):
+            theirs = build(node, AllowedTargets().for_model(), "first_stage")
+    except UserError:  # a class that is not allowed here, though the config may name it: the weights are compared anyway
+        return
+    if not isinstance(theirs, FirstStage):
+        return
+    if type(theirs) is not type(model):
+        raise UserError(f"{source.path}: its first stage is a {type(theirs).__name__}, the config describes a {type(model).__name__}")
+    said, found = _architecture(model), _architecture(theirs)
+    for key in sorted(said.keys() | found.keys()):
+        if said.get(key) != found.get(key):
+            raise UserError(
+                f"{source.path} does not fit the config: {key} is {found.get(key)!r} in the file, {said.get(key)!r} in the config; "
+                "the first stage's model can be omitted from the config: the file contains it"
+            )
+
+
+def _architecture(stage: FirstStage) -> dict[str, Any]:
+    """Arguments that determine the function of a trained first stage, normalised."""
+    made = {key: list(v) if isinstance(v, list | tuple) else v for key, v in stage.settings.items() if key not in OF_TRAINING}
+    if "features" in made:
+        made["features"] = made["features"] or made.get("channels")
+    if "attention_at" in made:
+        made["attention_at"] = sorted({factor for factor in made["attention_at"] if factor < 2 ** len(made.get("width_mult", ()))})
+    return made
