@@ -45,13 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
         raise UserError(f"{flags.target}: already exists; expected a new name or an empty folder")
     if (flags.raw or flags.size) and flags.to != "diffusers":
         raise UserError("--raw and --size go with --to diffusers: the other two forms keep averaged and raw weights, and any size")
-    from ldm.checkpoint.convert import to_compvis, to_diffusers, to_dit, to_ldm, whole
+    from ldm.checkpoint.convert import to_compvis, to_diffusers, to_dit, to_ldm, with_first_stage
     from ldm.checkpoint.read import read_source
     from ldm.checkpoint.source import set_text_source
 
     trust = AllowedTargets(tuple(flags.trust))
     source = read_source(flags.source, flags.config, full=True, tokenizer=flags.tokenizer)
-    source = source if flags.to == "dit" else whole(source, flags.first_stage, trust)
+    source = source if flags.to == "dit" else with_first_stage(source, flags.first_stage, trust)
     if flags.tokenizer is not None:
         set_text_source(source.node["params"].get("conditioner"), flags.tokenizer, source.path)
     if flags.to == "diffusers":

@@ -18,7 +18,8 @@ from ldm.diffusion import Tiles
 from ldm.evaluation.provenance import provenance_of
 from ldm.system.progress import QUIET, Steps
 from ldm.system.terminal import BesideBars
-from ldm.training.callbacks.metrics import MetricLogger, Progress
+from ldm.training.callbacks.metrics import MetricLogger
+from ldm.training.callbacks.progress import Progress
 
 
 def label_map(path: Path, width: int, height: int) -> Path:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"ldm.system.terminal", "ldm.ranges"},
     {"ldm.errors", "ldm.rng"},
-    {"ldm.system", "ldm.precision", "ldm.training.posthoc"},
+    {"ldm.system", "ldm.precision"},
     {"ldm.config", "ldm.nn", "ldm.data.batch", "ldm.sampling.image_set"},
     {"ldm.networks", "ldm.diffusion"},
     {"ldm.first_stage", "ldm.conditioning", "ldm.data"},
@@ -30,7 +30,8 @@ LAYERS = [
 PURE = {"ldm.nn", "ldm.diffusion"}  # torch, einops and the standard library only
 LIGHTNING = {"ldm.training"}
 FOLDERS = ("ldm", "demos", "paper")
-MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path != ROOT / "ldm" / "__init__.py")
+ENTRY_POINTS = {ROOT / "ldm" / "__init__.py", ROOT / "ldm" / "__main__.py"}
+MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path not in ENTRY_POINTS)
 
 
 def name_of(path: Path) -> str:

@@ -45,7 +45,7 @@ def test_bf16_on_a_cpu_only_where_it_multiplies_it(flags, environment, native, m
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    settings, told = TrainerSettings(1, accelerator="cpu").decided()
+    settings, told = TrainerSettings(1, accelerator="cpu").resolve_precision()
     assert settings.precision == ("bf16-mixed" if native else "32-true") and not told
     assert precision.for_sampling("auto", CPU) == ("bf16" if native else "fp32")
     assert spied_dtype(monkeypatch) == (torch.bfloat16 if native else torch.float32)
@@ -69,7 +69,7 @@ def test_a_gpu_that_only_emulates_bf16_computes_in_float32(monkeypatch: pytest.M
 
 def test_what_is_not_auto_is_as_asked() -> None:
     assert [precision.for_sampling(name, CPU) for name in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
-    assert TrainerSettings(1, precision="bf16-mixed").decided()[0].precision == "bf16-mixed"
+    assert TrainerSettings(1, precision="bf16-mixed").resolve_precision()[0].precision == "bf16-mixed"
     with pytest.raises(UserError, match="'fp8' is unknown; there are auto, fp32, bf16, fp16"):
         precision.for_sampling("fp8", CPU)
 
@@ -90,7 +90,7 @@ def test_what_is_not_auto_is_as_asked() -> None:
 )
 def test_a_resumed_run_keeps_what_auto_was(kept, native, then, said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "multiplies_bf16", lambda device: native)
-    settings, told = TrainerSettings(1, accelerator="cpu").decided(kept)
+    settings, told = TrainerSettings(1, accelerator="cpu").resolve_precision(kept)
     assert (settings.precision, told) == (then, said)
 
 

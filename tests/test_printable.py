@@ -14,7 +14,7 @@ from ldm.cli import run_script
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.runs import read_lines
 from ldm.system.terminal import log_to_terminal, message, printable
-from ldm.training.callbacks.metrics import MetricLogger
+from ldm.training.callbacks.incidents import Incidents
 
 HOSTILE = "a\nb\x1b[31m\x1b]0;title\x07\tc\r\x9b2J\u202egpj.\u2028png\udce9"
 SHOWN = "a\\nb\\x1b[31m\\x1b]0;title\\x07\\tc\\r\\x9b2J\\u202egpj.\\u2028png\\xe9"
@@ -70,8 +70,7 @@ def test_what_a_script_prints(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_incident_is_one_line(tmp_path: Path) -> None:
-    records = MetricLogger(tmp_path, 1, 0, 0.5)
-    records.incident(3, "skipped sample", HOSTILE)
+    Incidents(tmp_path).add(3, "skipped sample", HOSTILE)
     data = (tmp_path / "incidents.jsonl").read_bytes()
     assert data.count(b"\n") == 1 and data.strip().isascii() and data.decode().strip().isprintable()
     assert [row["what"] for row in read_lines(tmp_path / "incidents.jsonl")[0]] == [json.loads(data)["what"]] == [SHOWN]

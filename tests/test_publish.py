@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import ldm
 from ldm.checkpoint.load import load_model, pretrained
-from ldm.checkpoint.source import read_source
+from ldm.checkpoint.read import read_source
 from ldm.cli.card import license_field
 from ldm.cli.publish import BERT, PRETRAINED_TEXT, with_text_source
 from ldm.cli.scrub import leaks, scrub, without_paths

@@ -16,7 +16,7 @@ from ldm.checkpoint.load import load_model, pretrained
 from ldm.config import AllowedTargets, Config, build, load
 from ldm.errors import UserError
 from ldm.system.files import read_checkpoint, save_checkpoint, save_tensors, save_weights
-from ldm.training.confine import kept_inside
+from ldm.training.confine import confined
 
 STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}
 NET = {"in_channels": 2, "out_channels": 2, "width": 32, "width_mult": [1], "blocks_per_level": 1, "heads": 1}
@@ -146,13 +146,13 @@ def test_what_a_resumed_run_writes_lies_inside_it(tmp_path: Path, place: str, mo
     monkeypatch.chdir(tmp_path)
     folder, place = tmp_path / "run", place.replace("/{tmp}", str(tmp_path))
     extra = {"loggers": {"x": {**LOGGER, "params": {"save_dir": place}}}, "callbacks": {"y": {**CALLBACK, "params": {"dirpath": place}}}}
-    kept = kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())
+    kept = confined(resumed(tmp_path, folder, extra), folder, AllowedTargets())
     assert kept["loggers"]["x"]["params"]["save_dir"] == str(folder / "loggers" / "x")
     assert kept["callbacks"]["y"]["params"]["dirpath"] == str(folder / "callbacks" / "y")
     inside = {"loggers": {"x": {**LOGGER, "params": {"save_dir": str(folder / "csv"), "name": "a", "prefix": "b"}}}}
-    assert kept_inside(resumed(tmp_path, folder, inside), folder, AllowedTargets())["loggers"] == inside["loggers"]
+    assert confined(resumed(tmp_path, folder, inside), folder, AllowedTargets())["loggers"] == inside["loggers"]
     own = resumed(tmp_path, folder, extra, f"loggers.x.params.save_dir={tmp_path}/mine")
-    assert kept_inside(own, folder, AllowedTargets())["loggers"]["x"]["params"]["save_dir"] == f"{tmp_path}/mine"
+    assert confined(own, folder, AllowedTargets())["loggers"]["x"]["params"]["save_dir"] == f"{tmp_path}/mine"
 
 
 @pytest.mark.parametrize("value", ["../../x", "/x", "~/x", "C:\\x", "a/../../../x", "file:/x", "$HOME"])
@@ -160,7 +160,7 @@ def test_what_a_resumed_run_writes_lies_inside_it(tmp_path: Path, place: str, mo
 def test_names_that_lead_out_are_refused(tmp_path: Path, key: str, value: str) -> None:
     extra = {"loggers": {"x": {"target": "pytorch_lightning.loggers.TensorBoardLogger", "params": {"save_dir": "x", key: value}}}}
     with pytest.raises(UserError, match=f"loggers.x.params.{key}: .*could lead out of the run folder"):
-        kept_inside(resumed(tmp_path, tmp_path / "run", extra), tmp_path / "run", AllowedTargets())
+        confined(resumed(tmp_path, tmp_path / "run", extra), tmp_path / "run", AllowedTargets())
 
 
 MLFLOW = "pytorch_lightning.loggers.MLFlowLogger"
@@ -172,29 +172,29 @@ ADDRESSES = ["sqlite:////tmp/x.db", "sqlite:///x.db", "http://server:5000", "htt
 def test_servers_and_databases_of_a_stranger_are_refused_until_they_are_said(tmp_path: Path, key: str, address: str) -> None:
     folder, extra = tmp_path / "run", {"loggers": {"x": {"target": MLFLOW, "params": {key: address}}}}
     with pytest.raises(UserError, match=f"loggers.x.params.{key}: '{address}' could lead out of the run folder.*pass it as an override"):
-        kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())
+        confined(resumed(tmp_path, folder, extra), folder, AllowedTargets())
     own = resumed(tmp_path, folder, extra, f"loggers.x.params.{key}={address}")
-    assert kept_inside(own, folder, AllowedTargets())["loggers"]["x"]["params"][key] == address
+    assert confined(own, folder, AllowedTargets())["loggers"]["x"]["params"][key] == address
 
 
 def test_folders_of_mlflow_and_comet_lie_inside(tmp_path: Path) -> None:
     folder, place = tmp_path / "run", str(tmp_path / "run" / "loggers" / "x")
     for target, params in ((MLFLOW, {"tracking_uri": "/elsewhere"}), ("pytorch_lightning.loggers.CometLogger", {"offline_directory": "x"})):
         extra = {"loggers": {"x": {"target": target, "params": params}}}
-        kept = kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())["loggers"]["x"]["params"]
+        kept = confined(resumed(tmp_path, folder, extra), folder, AllowedTargets())["loggers"]["x"]["params"]
         assert {*kept} == {*params, *(["save_dir"] if target == MLFLOW else [])} and {*kept.values()} == {place}
     extra = {"loggers": {"x": {"target": "pytorch_lightning.loggers.CometLogger", "params": {"project": "a"}}}}
-    assert kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())["loggers"]["x"]["params"]["offline_directory"] == place
+    assert confined(resumed(tmp_path, folder, extra), folder, AllowedTargets())["loggers"]["x"]["params"]["offline_directory"] == place
 
 
 def test_links_that_lead_out_are_refused_and_defaults_stay_inside(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     extra = {"loggers": {"../x": {"target": "pytorch_lightning.loggers.WandbLogger", "params": {}}}}
-    kept = kept_inside(resumed(tmp_path, folder, extra), folder, AllowedTargets())
+    kept = confined(resumed(tmp_path, folder, extra), folder, AllowedTargets())
     assert kept["loggers"]["../x"]["params"] == {"save_dir": str(folder / "loggers" / "other")}
     (folder / "metrics.csv").symlink_to(tmp_path / "precious.csv")
     with pytest.raises(UserError, match=r"metrics.csv: a link that leads out"):
-        kept_inside(resumed(tmp_path, folder, {}), folder, AllowedTargets())
+        confined(resumed(tmp_path, folder, {}), folder, AllowedTargets())
 
 
 @pytest.mark.parametrize("link", ["images", "checkpoints/posthoc", "checkpoints/abandoned", "loggers"])
@@ -205,11 +205,11 @@ def test_linked_folders_that_lead_out_are_refused(tmp_path: Path, link: str) -> 
     (folder / "checkpoints").mkdir()
     (folder / "inside").mkdir()
     (folder / link).symlink_to(folder / "inside")
-    kept_inside(config, folder, AllowedTargets())
+    confined(config, folder, AllowedTargets())
     (folder / link).unlink()
     (folder / link).symlink_to(tmp_path / "photos")
     with pytest.raises(UserError, match=f"{link}: a link that leads out"):
-        kept_inside(config, folder, AllowedTargets())
+        confined(config, folder, AllowedTargets())
 
 
 def test_checkpoints_may_be_on_another_disk(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_checkpoints_may_be_on_another_disk(tmp_path: Path) -> None:
     (tmp_path / "disk" / "posthoc").mkdir(parents=True)
     (folder / "checkpoints").symlink_to(tmp_path / "disk")
     (folder / "checkpoints" / "last").symlink_to("step-1.ckpt")
-    kept_inside(config, folder, AllowedTargets())
+    confined(config, folder, AllowedTargets())
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.ranges import integer
 from ldm.sampling.generate import SamplerSettings
 from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining, TrainerSettings
-from ldm.training.extras import extras, try_trainer, without_servers
+from ldm.training.lightning_checks import build_trainer, callback_problems, without_servers
 from ldm.training.module import TrainingModule
 from ldm.training.run import quiet_lightning
 
@@ -27,7 +27,7 @@ def check(config: Config, trust: AllowedTargets) -> Report:
     """Validate, build on the meta device, read a batch, run one step with narrow networks."""
     report = Report()
     with report.judging("config"):
-        report.problems += [*map(str, validate(config, trust)), *extras(config.data, trust)]
+        report.problems += [*map(str, validate(config, trust)), *callback_problems(config.data, trust)]
     if report.problems:
         return report
     sampling = check_sampling(config.data, report)
@@ -41,7 +41,7 @@ def check(config: Config, trust: AllowedTargets) -> Report:
             report.problems.append(str(error))
         with report.judging("trainer.params"):
             quiet_lightning()
-            try_trainer(settings, list((callbacks or {}).values()))
+            build_trainer(settings, list((callbacks or {}).values()))
     data = build_or_report(config.data["data"], "data", trust, report, DataModule)
     report.built = {"trainer": settings, "data": data}
     with report.judging("model"):
@@ -88,7 +88,7 @@ def ineffective(module: TrainingModule, node: Any) -> list[str]:
         weight = ((params.get("loss") or {}).get("params") or {}).get("adversarial_weight")
         return ["model.params.loss.params.adversarial_weight: has no effect without a discriminator"] if weight else []
     if isinstance(module, DiffusionTraining) and module.model.scale_by_std and module.model.process.sigma_data not in (None, 1.0):
-        scale, sigma = params["model"]["params"]["scale"], module.model.process.sigma_data
+        scale, sigma = ((params.get("model") or {}).get("params") or {}).get("scale"), module.model.process.sigma_data
         return [
             f"model.params.model.params.process.params.sigma_data: {sigma:g}, but scale: {scale} gives latents of standard deviation 1: "
             "set sigma_data: 1.0"

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from ldm.data.batch import Batch, check_sample, collate
+from ldm.conditioning import Conditioner
+from ldm.data.batch import Batch, check_sample, collate, value_problems
 from ldm.data.sources.tasks import WithTask
 from ldm.errors import MissingFile, UserError
 from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining
-from ldm.training.classes import condition_values, value_problems
 from ldm.training.module import TrainingModule
 
 LOOKS, HELD_OUT_LOOKS = 32, 8  # number of samples that are read
@@ -41,6 +41,11 @@ def _looked(name: str, dataset: Any, count: int, module: TrainingModule) -> tupl
         kind = "" if isinstance(error, ValueError | UserError) else f"{type(error).__name__}: "
         return None, [f"{path}: {kind}{error}"]
     return batch, [f"{path}: {text}" for text in fits(batch, module)]
+
+
+def condition_values(batch: Batch, conditioner: Conditioner) -> list[str]:
+    """Problems of the values of a batch for every part of a conditioner."""
+    return [text for part in conditioner.leaves() for text in value_problems(batch, part.keys, type(part).__name__)]
 
 
 def fits(batch: Batch, module: TrainingModule) -> list[str]:

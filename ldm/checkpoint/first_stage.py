@@ -37,8 +37,8 @@ def keep_first_stage(stage: Any, folder: Path) -> None:
     and with them the weights that this run was trained on."""
     if stage.sha256:
         weights = Path(str(stage.checkpoint))
-        apt = weights.suffix == Path(KEPT).suffix and weights.parent.name == "checkpoints"  # other files may need the YAML beside them
-        if apt and not give_second_name(weights, folder / KEPT):
+        linkable = weights.suffix == Path(KEPT).suffix and weights.parent.name == "checkpoints"  # other files may need the YAML beside them
+        if linkable and not give_second_name(weights, folder / KEPT):
             log.warning(
                 "warning: %s: could be neither linked nor copied to %s: keep it, because this run needs exactly this file, and a first "
                 "stage that is trained further removes its old weights (trainer.params.keep)",
@@ -67,7 +67,7 @@ def find_first_stage(file: Path, record: Mapping[str, Any], node: Mapping[str, A
     if not named:
         raise MissingFile(f"{file}: its first stage is not recorded: give it with --first-stage")
     expected, first = str(record.get("sha256") or ""), None
-    for path in _there(chain(_places(file, named, str(record.get("relative") or "")), _siblings(file, named))):
+    for path in _existing(chain(_candidates(file, named, str(record.get("relative") or "")), _siblings(file, named))):
         beside = os.path.samefile(path.parent, file.parent)
         found = _hash(path, node, trust) if expected or beside else ""
         if beside and not found:
@@ -114,7 +114,7 @@ def pin_first_stage(state: Mapping[str, Any], checkpoint: Path, overrides: Seque
         into[key] = literal(find_first_stage(checkpoint, record, known))
 
 
-def _places(file: Path, named: str, relative: str) -> Iterator[Path]:
+def _candidates(file: Path, named: str, relative: str) -> Iterator[Path]:
     """Candidate paths: as given, relative to the run, relative to the run's parent folders, and beside the run."""
     run = Path(os.path.abspath(run_of(file)))
     yield Path(named)
@@ -145,7 +145,7 @@ def _siblings(file: Path, named: str) -> Iterator[Path]:
             yield path
 
 
-def _there(paths: Iterable[Path]) -> Iterator[Path]:
+def _existing(paths: Iterable[Path]) -> Iterator[Path]:
     """Existing paths, each file once."""
     seen = set()
     for path in paths:

@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 
+from ldm.checkpoint.first_stage import find_first_stage
 from ldm.checkpoint.fit import fitted, load_strictly
 from ldm.checkpoint.read import read_source
-from ldm.checkpoint.source import LoadedCheckpoint, stage_of
+from ldm.checkpoint.source import PRETRAINED, LoadedCheckpoint, stage_of
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
@@ -49,6 +50,30 @@ def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> Load
     return source
 
 
+def outside_first_stage(source: LoadedCheckpoint, path: str | None, trust: AllowedTargets) -> LoadedCheckpoint | None:
+    """The first stage of a latent diffusion model that is stored in another file; None if it is inside.
+
+    Args:
+        source: the model.
+        path: path of a first stage to use instead of the recorded one.
+        trust: allowed targets.
+
+    Raises:
+        MissingFile: it was not found.
+        UserError: a path is given, but it is inside.
+    """
+    node = source.node["params"].get("first_stage")
+    if not isinstance(node, dict) or node.get("target") != PRETRAINED:
+        if path:
+            raise UserError(f"--first-stage: {source.path} has its first stage inside")
+        return None
+    path = path or find_first_stage(source.path, source.trained_with, node, trust)
+    architecture = (node.get("params") or {}).get("model")
+    with torch.device("meta"):
+        model = build(architecture, trust, "model.params.model.params.first_stage.params.model") if architecture else None
+    return first_stage_source(path, model)
+
+
 def compare_architecture(model: FirstStage, source: LoadedCheckpoint) -> None:
     """Compare a first stage described by a config with the config in its file, if there is one.
 
@@ -65,20 +90,22 @@ def compare_architecture(model: FirstStage, source: LoadedCheckpoint) -> None:
         return
     if type(theirs) is not type(model):
         raise UserError(f"{source.path}: its first stage is a {type(theirs).__name__}, the config describes a {type(model).__name__}")
-    said, found = _architecture(model), _architecture(theirs)
-    for key in sorted(said.keys() | found.keys()):
-        if said.get(key) != found.get(key):
+    here, found = _architecture(model), _architecture(theirs)
+    for key in sorted(here.keys() | found.keys()):
+        if here.get(key) != found.get(key):
             raise UserError(
-                f"{source.path} does not fit the config: {key} is {found.get(key)!r} in the file, {said.get(key)!r} in the config; "
+                f"{source.path} does not fit the config: {key} is {found.get(key)!r} in the file, {here.get(key)!r} in the config; "
                 "the first stage's model can be omitted from the config: the file contains it"
             )
 
 
 def _architecture(stage: FirstStage) -> dict[str, Any]:
     """Arguments that determine the function of a trained first stage, normalised."""
-    made = {key: list(v) if isinstance(v, list | tuple) else v for key, v in stage.settings.items() if key not in OF_TRAINING}
-    if "features" in made:
-        made["features"] = made["features"] or made.get("channels")
-    if "attention_at" in made:
-        made["attention_at"] = sorted({factor for factor in made["attention_at"] if factor < 2 ** len(made.get("width_mult", ()))})
-    return made
+    arguments = {key: list(v) if isinstance(v, list | tuple) else v for key, v in stage.settings.items() if key not in OF_TRAINING}
+    if "features" in arguments:
+        arguments["features"] = arguments["features"] or arguments.get("channels")
+    if "attention_at" in arguments:
+        arguments["attention_at"] = sorted(
+            {factor for factor in arguments["attention_at"] if factor < 2 ** len(arguments.get("width_mult", ()))}
+        )
+    return arguments

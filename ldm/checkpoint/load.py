@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ldm.checkpoint.first_stage import find_first_stage
 from ldm.checkpoint.fit import fitted
-from ldm.checkpoint.frozen import first_stage_source, frozen
+from ldm.checkpoint.frozen import first_stage_source, frozen, outside_first_stage
 from ldm.checkpoint.read import read_source
 from ldm.checkpoint.source import PRETRAINED, nodes_of, set_text_source
 from ldm.checkpoint.start import StartingWeights
-from ldm.config import AllowedTargets, build
+from ldm.config import AllowedTargets
 from ldm.errors import MissingFile, UserError
 from ldm.first_stage.base import FirstStage
 from ldm.model import LatentDiffusion
@@ -105,17 +102,12 @@ def load_model(
     node = copy.deepcopy(source.node)
     if tokenizer is not None:
         set_text_source(node["params"].get("conditioner"), tokenizer, file)
-    part = node["params"].get("first_stage")
-    outside = isinstance(part, dict) and part.get("target") == PRETRAINED and isinstance(part.get("params"), dict)
-    if outside:
-        stage_path, inner = first_stage or find_first_stage(file, source.trained_with, part, trust), part["params"].get("model")
-        with torch.device("meta"):
-            architecture = build(inner, trust, "model.params.model.params.first_stage.params.model") if inner else None
-        node["params"]["first_stage"] = frozen(first_stage_source(stage_path, architecture), trust, node=inner)
-    elif first_stage:
-        raise UserError(f"--first-stage: {file} has its first stage inside")
+    inner = outside_first_stage(source, first_stage, trust)
+    if inner is not None:
+        architecture = (node["params"]["first_stage"].get("params") or {}).get("model")
+        node["params"]["first_stage"] = frozen(inner, trust, node=architecture)
     weights = source.weights.chosen(raw)
-    model = fitted(LatentDiffusion, node, trust, weights, file, "model.params.model", ignore="first_stage." if outside else "")
+    model = fitted(LatentDiffusion, node, trust, weights, file, "model.params.model", ignore="first_stage." if inner is not None else "")
     found, expected = model.first_stage.sha256, str(source.trained_with.get("sha256") or "")
     if expected and found != expected and not allow_other_first_stage:
         raise UserError(

@@ -1,18 +1,17 @@
 """Fine-tuning: initialise a model with the weights of another."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ldm.conditioning.base import split_name
 from ldm.errors import UserError
 from ldm.model import LatentDiffusion
 from ldm.nn.weights import mismatch
 
 SHOWN = 12  # maximum number of names listed per kind
-CONDITION = re.compile(r"conditioner\.(?:parts\.\d+\.)*")
 
 
 @dataclass(frozen=True)
@@ -50,21 +49,21 @@ def begin_with(model: LatentDiffusion, start: StartingWeights) -> list[str]:
     if not start.strict:
         start = replace(start, tensors=named_as_here(start.tensors, own))
     theirs = start.tensors
-    whole = {name for name in own.keys() & theirs.keys() if own[name].shape == theirs[name].shape}
-    different = sorted((own.keys() | theirs.keys()) - whole)
+    same = {name for name in own.keys() & theirs.keys() if own[name].shape == theirs[name].shape}
+    different = sorted((own.keys() | theirs.keys()) - same)
     if start.strict and (wrong := mismatch(theirs, own)):
         raise UserError(
             f"start: {start.path}: the weights are of another model: {wrong}; "
             "strict: false in start.params loads what matches and lists the rest"
         )
-    if not whole - {"scale", "mean"}:
+    if not same - {"scale", "mean"}:
         raise UserError(f"start: {start.path}: nothing in it matches; expected the weights of a latent diffusion model (stage two)")
-    for name in whole:
+    for name in same:
         own[name].copy_(theirs[name])
-    if "scale" in whole:
+    if "scale" in same:
         model.scale_by_std = False
     parts = {name: text for name in different if name in own and name in theirs and (text := _begin_part(model, name, own[name], start))}
-    return _listed(start, len(whole), parts, [name for name in different if name not in parts], own) if different else []
+    return _listed(start, len(same), parts, [name for name in different if name not in parts], own) if different else []
 
 
 def named_as_here(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -83,11 +82,12 @@ def named_as_here(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> di
 
 
 def _conditions(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Entries of each conditioner by prefix: "conditioner." for a single one, "conditioner.parts.0." for several."""
+    """Entries of each conditioner by prefix."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        if hit := CONDITION.match(name):
-            found.setdefault(hit[0], {})[name[hit.end() :]] = value
+        if name.startswith("conditioner."):
+            part, rest = split_name(name.removeprefix("conditioner."))
+            found.setdefault(f"conditioner.{part}", {})[rest] = value
     return found
 
 
@@ -107,8 +107,8 @@ def _begin_part(model: LatentDiffusion, name: str, own: Tensor, start: StartingW
     return model.conditioner.begin_from(inside, own, value, start.null_class) if part == "conditioner" else ""
 
 
-def _listed(start: StartingWeights, whole: int, parts: dict[str, str], rest: list[str], own: Mapping[str, Tensor]) -> list[str]:
-    lines = [f"{whole} of {len(own)} entries come from {start.path}"]
+def _listed(start: StartingWeights, same: int, parts: dict[str, str], rest: list[str], own: Mapping[str, Tensor]) -> list[str]:
+    lines = [f"{same} of {len(own)} entries come from {start.path}"]
     lines += [f"in part: {name} ({text})" for name, text in parts.items()]
     kinds = {
         "as initialised, because they are missing": [name for name in rest if name in own and name not in start.tensors],

@@ -77,7 +77,7 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
     from ldm.interop.compvis import FOREIGN
     from ldm.system.files import newest_checkpoint, read_checkpoint
     from ldm.system.lock import alone_in
-    from ldm.training.launch import gathered
+    from ldm.training.launch import gather
     from ldm.training.run import process_number
 
     trust = AllowedTargets(tuple(flags.trust))
@@ -85,7 +85,7 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
     trust_packages(flags.trust)
     state = together = None
     if (flags.train or flags.resume) and not (flags.check or flags.print_config):
-        together = gathered(held)
+        together = gather(held)
     if flags.resume:
         checkpoint = newest_checkpoint(Path(flags.resume))
         if flags.name or flags.logdir != LOGS:

@@ -14,10 +14,12 @@ from typing import Any
 
 import yaml
 
-from ldm.checkpoint.convert import to_diffusers, whole
+from ldm.checkpoint.convert import to_diffusers, with_first_stage
 from ldm.checkpoint.first_stage import run_of
-from ldm.checkpoint.load import first_stage_source, frozen, load_model
-from ldm.checkpoint.source import LoadedCheckpoint, nodes_of, read_source, set_text_source
+from ldm.checkpoint.frozen import first_stage_source, frozen
+from ldm.checkpoint.load import load_model
+from ldm.checkpoint.read import read_source
+from ldm.checkpoint.source import LoadedCheckpoint, nodes_of, set_text_source
 from ldm.cli.card import Card, card
 from ldm.cli.scrub import leaks, machine_paths, scrub, without_paths
 from ldm.config import AllowedTargets
@@ -44,7 +46,7 @@ def publish(flags: argparse.Namespace) -> int:
     if not flags.unfinished:
         check_finished(run, source)
     recipe = published_config(source.config, name, refer=True)
-    source = whole(source, flags.first_stage, trust)
+    source = with_first_stage(source, flags.first_stage, trust)
     paths = machine_paths(flags.run, source.path, flags.out.parent)
     records = [published_record(record) for _, record in run.records]
     with beside(flags.out) as folder:

@@ -19,9 +19,9 @@ from ldm.nn.files import NeedsFiles
 from ldm.system.files import newest_checkpoint, write_text
 from ldm.system.lock import alone_in
 from ldm.training import DataModule, TrainerSettings
-from ldm.training.confine import kept_inside
-from ldm.training.extras import extras
-from ldm.training.launch import RUN_FOLDER, Together
+from ldm.training.confine import confined
+from ldm.training.launch import RUN_FOLDER, ProcessGroup
+from ldm.training.lightning_checks import callback_problems
 from ldm.training.module import TrainingModule
 from ldm.training.run import fit, new_folder, process_number, require_fit, seed_everything
 
@@ -33,7 +33,7 @@ def train(
     state: dict[str, Any] | None,
     overrides: list[str],
     held: ExitStack,
-    together: Together | None,
+    together: ProcessGroup | None,
 ) -> int:
     """Check, build everything, then fit. No folder is made before the check has passed; the `together` others wait for that."""
     if process_number() != 0:
@@ -56,12 +56,12 @@ def train(
     if not ready and (wrong := sample_problems(data, module)[1]):
         raise UserError("the data does not fit the model:\n  " + "\n  ".join(wrong))
     prepare_weights(module)
-    extra = config.data if state is None else kept_inside(config, run_folder(flags, config), trust)
+    extra = config.data if state is None else confined(config, run_folder(flags, config), trust)
     callbacks, loggers = (build(extra.get(key) or {}, trust, key).values() for key in ("callbacks", "loggers"))
     folder = run_folder(flags, config)
     metadata = {"config": config.data, "source": config.source, "first_stage": first_stage_of(module, folder, state, flags)}
     auto = settings.precision == "auto"
-    settings, difference = settings.decided((state or {}).get("auto_precision"))
+    settings, difference = settings.resolve_precision((state or {}).get("auto_precision"))
     if auto:
         metadata["auto_precision"] = settings.precision
     if process_number() == 0:
@@ -70,7 +70,7 @@ def train(
             record_base(folder, flags)
         keep_first_stage(module.stage(), folder)
         if together is not None:
-            together.decide(str(folder))
+            together.announce(str(folder))
     logging.info("run folder: %s", folder)
     logging.info("%s, seed %d, %s on %s", describe(module), seed, settings.precision, settings.device_type())
     if difference and process_number() == 0:
@@ -95,7 +95,7 @@ def checked(config: Config, trust: AllowedTargets, flags: argparse.Namespace, st
         UserError, MissingFile: all that is wrong or missing.
     """
     if flags.no_check or process_number() != 0:  # the first process speaks for all
-        report, ready = Report([*map(str, validate(config, trust)), *extras(config.data, trust)]), {}
+        report, ready = Report([*map(str, validate(config, trust)), *callback_problems(config.data, trust)]), {}
     else:
         report = check(config, trust)
         ready = report.built

@@ -1,5 +1,6 @@
 """The interface between a batch and the network's three conditioning inputs."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -128,6 +129,15 @@ class Unconditional(Conditioner):
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         return Conditioning()
+
+
+PART = re.compile(r"(?:parts\.[0-9]+\.)*")
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Name of an entry in a conditioner's `state_dict`: prefix of the part of a `Joint`, "" without one, and the name in that part."""
+    end = PART.match(name).end()  # type: ignore[union-attr]
+    return name[:end], name[end:]
 
 
 class Joint(Conditioner):

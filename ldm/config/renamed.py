@@ -20,7 +20,7 @@ MODULES = {  # old modules of targets -> current ones
     "ldm.training.autoencoder": "ldm.training.stage1",
     "ldm.training.checkpoints": "ldm.training.callbacks.checkpoints",
     "ldm.training.diffusion": "ldm.training.stage2",
-    "ldm.training.endings": "ldm.training.callbacks.endings",
+    "ldm.training.endings": "ldm.training.callbacks.failures",
     "ldm.training.inside": "ldm.training.confine",
     "ldm.training.loggers": "ldm.training.callbacks.loggers",
     "ldm.training.lr": "ldm.training.optim.lr",
@@ -29,7 +29,7 @@ MODULES = {  # old modules of targets -> current ones
     "ldm.training.muon": "ldm.training.optim.muon",
     "ldm.training.optimizers": "ldm.training.optim.factories",
     "ldm.training.records": "ldm.training.callbacks.metrics",
-    "ldm.training.timelimit": "ldm.training.callbacks.time_limit",
+    "ldm.training.timelimit": "ldm.training.callbacks.stopping",
 }
 TARGETS = {  # old targets -> current ones: CompVis has other classes in modules of these names
     "ldm.data.coco.Coco": "ldm.data.sources.coco.Coco",

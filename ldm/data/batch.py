@@ -194,3 +194,8 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
                 raise ValueError(f"{key!r} differs in size within a batch: {sorted(shapes)}; set size and crop")
             batch[key] = torch.stack(values)  # type: ignore[arg-type]
     return batch
+
+
+def value_problems(batch: Batch, keys: Mapping[str, Key], reader: str) -> list[str]:
+    """Problems of the values of a batch for one reader, such as class indices out of range; missing keys are ignored."""
+    return [text for name, key in keys.items() if name in batch for text in key.problems(name, batch[name], reader)]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from ldm.data.batch import Batch, Key
 from ldm.diffusion.process import Process
@@ -14,7 +13,8 @@ from ldm.model import latent_scale
 from ldm.networks.classifier import NoisyClassifier
 from ldm.rng import StepRNG
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule
+from ldm.training.module import TrainingModule
+from ldm.training.optim.factories import OptimizerFactory, SchedulerFactory
 
 
 class ClassifierTraining(TrainingModule):
@@ -44,7 +44,7 @@ class ClassifierTraining(TrainingModule):
         scheduler: SchedulerFactory | None = None,
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, scheduler)
         if classifier.in_channels != first_stage.channels:
             raise ValueError(f"classifier.in_channels is {classifier.in_channels}, but latents have {first_stage.channels} channels")
         self.first_stage, self.classifier, self.process = first_stage, classifier, process
@@ -53,7 +53,6 @@ class ClassifierTraining(TrainingModule):
         for name, value in zip(("scale", "mean"), latent_scale(scale, mean, first_stage.channels), strict=True):
             self.register_buffer(name, value, persistent=False)
         self.first_stage.requires_grad_(False).eval()
-        self.optimizer, self.scheduler = optimizer, scheduler
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
 
     def train(self, mode: bool = True) -> "ClassifierTraining":
@@ -69,8 +68,7 @@ class ClassifierTraining(TrainingModule):
         return self.classifier.state_dict()
 
     def keys(self) -> dict[str, Key]:
-        image = Key(shape=(self.first_stage.image_channels, "H", "W"), low=-1.0, high=1.0)
-        return {"image": image, "label": Key(torch.int64, (), None, 0, self.classifier.classes - 1)}
+        return {**super().keys(), "label": Key(torch.int64, (), None, 0, self.classifier.classes - 1)}
 
     def stage(self) -> FirstStage:
         return self.first_stage
@@ -82,9 +80,6 @@ class ClassifierTraining(TrainingModule):
 
     def parts(self) -> dict[str, nn.Module]:
         return {"first_stage": self.first_stage, "classifier": self.classifier}
-
-    def configure_optimizers(self) -> list[Optimizer]:
-        return self.make_optimizers(self.optimizer, [list(self.averaged().items())], self.scheduler)
 
     def _logits(self, batch: Batch, random: StepRNG) -> Tensor:
         x = batch["image"]

@@ -13,16 +13,16 @@ from ldm.errors import UserError
 
 log = logging.getLogger(__name__)
 KINDS = ("callbacks", "loggers")
-PLACES = (
+PATHS = (
     *("save_dir", "dirpath", "root_dir", "log_dir", "dir", "exclude_batches_path"),  # of Lightning's callbacks and loggers
     *("tracking_uri", "artifact_location", "offline_directory"),  # of MLflow and Comet
 )
-DEFAULTS = ("save_dir", "root_dir")  # the working directory by default
+WORKING_FOLDER = ("save_dir", "root_dir")  # the working directory by default
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # of a server, a database or a file; a Windows drive has a single letter
-FOUND = "the run's config"  # origin of values of the run's config; other origins are the user's
+RUN_CONFIG = "the run's config"  # origin of values of the run's config; other origins are the user's
 
 
-def kept_inside(config: Config, folder: Path, trust: AllowedTargets) -> dict[str, Any]:
+def confined(config: Config, folder: Path, trust: AllowedTargets) -> dict[str, Any]:
     """The config of a resumed run, with callbacks and loggers confined to the run folder.
 
     A folder elsewhere in the run's own config is replaced by `RUN/callbacks/<name>` or `RUN/loggers/<name>`, with a note; values from
@@ -61,13 +61,13 @@ def _node(node: Any, path: str, config: Config, folder: Path, trust: AllowedTarg
     if not isinstance(node, dict) or "target" not in node:
         return node
     kind, _, name = path.partition(".")
-    place = folder / kind / (name if _harmless(name) else "other")
+    place = folder / kind / (name if _stays_inside(name) else "other")
     params = {key: _value(value, f"{path}.params.{key}", config, folder, place) for key, value in (node.get("params") or {}).items()}
     if kind == "loggers":
         target = trust.resolve(str(node["target"]))
-        unsaid = [key for key in DEFAULTS if key in inspect.signature(target).parameters]
-        unsaid += ["offline_directory"] * (getattr(target, "__name__", "") == "CometLogger")
-        params = dict.fromkeys(unsaid, str(place)) | params
+        missing = [key for key in WORKING_FOLDER if key in inspect.signature(target).parameters]
+        missing += ["offline_directory"] * (getattr(target, "__name__", "") == "CometLogger")
+        params = dict.fromkeys(missing, str(place)) | params
     if str(place) in params.values() and not is_inside(place, folder):
         raise UserError(f"{place}: a link that leads out of the run folder: remove it")
     return {**node, "params": params}
@@ -79,24 +79,24 @@ def _value(value: Any, path: str, config: Config, folder: Path, place: Path) -> 
         return [_value(item, f"{path}.{i}", config, folder, place) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
         return {key: _value(item, f"{path}.{key}", config, folder, place) for key, item in value.items()}
-    if not isinstance(value, str) or config.origin(path) != FOUND:
+    if not isinstance(value, str) or config.origin(path) != RUN_CONFIG:
         return value
-    if path.rpartition(".")[2] in PLACES and not ADDRESS.match(value):
+    if path.rpartition(".")[2] in PATHS and not ADDRESS.match(value):
         if is_inside(Path(value), folder):
             return value
         log.warning(
-            "%s: %s lies outside the run folder; what it writes goes to %s (an override may name another place)", path, value, place
+            "%s: %s is outside the run folder; its files are written to %s (an override may name another folder)", path, value, place
         )
         return str(place)
-    if not _harmless(value):
+    if not _stays_inside(value):
         raise UserError(
             f"{path}: {value!r} could lead out of the run folder, in which a resumed run writes; if it is intended, pass it as an override"
         )
     return value
 
 
-def _harmless(text: str) -> bool:
+def _stays_inside(text: str) -> bool:
     """Whether a text, used as part of a path, stays below it."""
     kinds = (PurePosixPath(text), PureWindowsPath(text))
-    leads = any(path.anchor or ".." in path.parts for path in kinds)
-    return not (leads or text.startswith("~") or "$" in text or re.match(f"{ADDRESS.pattern}/|file:", text, re.IGNORECASE))
+    leaves = any(path.anchor or ".." in path.parts for path in kinds)
+    return not (leaves or text.startswith("~") or "$" in text or re.match(f"{ADDRESS.pattern}/|file:", text, re.IGNORECASE))

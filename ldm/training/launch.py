@@ -1,4 +1,4 @@
-"""Processes started by torchrun or srun: together they are one run, and the first one decides for all."""
+"""Processes started by torchrun or srun that are one run: the first one checks the config and chooses the run folder for all."""
 
 import os
 import time
@@ -14,8 +14,8 @@ from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEn
 from ldm.errors import UserError
 
 RUN_FOLDER = "LDM_RUN_FOLDER"  # environment variable of the other processes of a run
-PATIENCE = 120.0  # seconds to wait for the other processes, which import torch from the same disk
-UNSURE = 15.0  # seconds, if it is unknown whether srun has started them
+TIMEOUT = 120.0  # seconds to wait for the other processes, which import torch from the same disk
+SHORT_TIMEOUT = 15.0  # seconds, if it is unknown whether srun has started them
 INTERACTIVE = ("bash", "sh", "zsh", "interactive")  # names of SLURM jobs in which a user starts commands by hand
 
 
@@ -24,18 +24,18 @@ class Launch:
     """The place of this process among those of its run.
 
     Attributes:
-        by: what has started them.
+        by: the launcher.
         rank: rank of this process.
         world: number of processes.
         local: number of processes on this machine.
-        patience: seconds to wait for the others.
+        timeout: seconds to wait for the others.
     """
 
     by: str
     rank: int
     world: int
     local: int
-    patience: float = PATIENCE
+    timeout: float = TIMEOUT
 
     @property
     def nodes(self) -> int:
@@ -61,13 +61,13 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
             if tasks % nodes:
                 raise UserError(f"{tasks} processes on {nodes} machines: every machine needs the same number (--ntasks-per-node)")
             sure = "SLURM_STEP_ID" in environment
-            return Launch("srun", int(environment.get("SLURM_PROCID", 0)), tasks, tasks // nodes, PATIENCE if sure else UNSURE)
+            return Launch("srun", int(environment.get("SLURM_PROCID", 0)), tasks, tasks // nodes, TIMEOUT if sure else SHORT_TIMEOUT)
     except ValueError as error:
         raise UserError(f"RANK, WORLD_SIZE or SLURM_NTASKS and the like in the environment: {error}") from error
     return None
 
 
-class Together:
+class ProcessGroup:
     """The processes of one run before training starts: they wait for each other and for the decisions of the first one.
 
     Raises:
@@ -76,7 +76,7 @@ class Together:
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
-        as_torchrun(launch)
+        set_torchrun_variables(launch)
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         try:
@@ -84,7 +84,7 @@ class Together:
                 address,
                 port,
                 is_master=launch.rank == 0 and not served,
-                timeout=timedelta(seconds=launch.patience),
+                timeout=timedelta(seconds=launch.timeout),
                 wait_for_workers=False,
                 multi_tenant=True,
             )
@@ -95,14 +95,14 @@ class Together:
         self.store = distributed.PrefixStore(f"ldm-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         self.store.set(f"here-{launch.rank}", "")
         if launch.rank == 0:
-            end = time.monotonic() + launch.patience
-            missing = [rank for rank in range(1, launch.world) if not self._came(f"here-{rank}", end - time.monotonic())]
+            end = time.monotonic() + launch.timeout
+            missing = [rank for rank in range(1, launch.world) if not self._arrived(f"here-{rank}", end - time.monotonic())]
             if missing:
                 raise UserError(self._missing(len(missing)))
 
-    def _came(self, key: str, patience: float) -> bool:
+    def _arrived(self, key: str, timeout: float) -> bool:
         try:
-            self.store.wait([key], timedelta(seconds=max(patience, 0.01)))
+            self.store.wait([key], timedelta(seconds=max(timeout, 0.01)))
         except RuntimeError:
             return False
         return True
@@ -111,22 +111,22 @@ class Together:
         world = self.launch.world
         if self.launch.by == "srun":
             return (
-                f"{count} of the {world} processes that SLURM_NTASKS speaks of did not come within {self.launch.patience:g} seconds: start "
-                "all with `srun python main.py ...`, or ask for one task (--ntasks=1) and set trainer.params.devices"
+                f"{count} of the {world} processes (SLURM_NTASKS) did not start within {self.launch.timeout:g} seconds: start "
+                "all with `srun python main.py ...`, or request one task (--ntasks=1) and set trainer.params.devices"
             )
-        return f"{count} of the {world} processes that WORLD_SIZE speaks of did not come within {self.launch.patience:g} seconds"
+        return f"{count} of the {world} processes (WORLD_SIZE) did not start within {self.launch.timeout:g} seconds"
 
-    def decide(self, folder: str) -> None:
-        """In the first process: tell the others to go on, and the run folder."""
+    def announce(self, folder: str) -> None:
+        """In the first process: let the others continue in this run folder."""
         self.store.set("folder", folder)
 
-    def follow(self) -> str:
+    def wait(self) -> str:
         """In the other processes: wait for the run folder.
 
         Raises:
             SystemExit: the first process has ended and reported why.
         """
-        while not self._came("folder", 3600):
+        while not self._arrived("folder", 3600):
             try:
                 self.store.check(["folder"])
             except RuntimeError:  # no connection
@@ -137,8 +137,8 @@ class Together:
         return folder
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Context in the first process: if it ends before `decide`, the others end as well, without a message."""
+    def propagating_exit(self) -> Iterator[None]:
+        """Context in the first process: if it ends before `announce`, the others end as well, without a message."""
         try:
             yield
         except BaseException as error:
@@ -149,32 +149,32 @@ class Together:
             raise
 
 
-def gathered(held: ExitStack) -> Together | None:
+def gather(held: ExitStack) -> ProcessGroup | None:
     """Wait for all processes of this run; the first one continues at once, the others after its decision. None for a single process.
 
     Raises:
-        UserError: some did not come.
+        UserError: some did not start.
         SystemExit: the first process has ended and reported why.
     """
     launch = launched()
     if launch is None:
         return None
-    together = Together(launch)
-    held.enter_context(together.told())
+    group = ProcessGroup(launch)
+    held.enter_context(group.propagating_exit())
     if launch.rank:
-        os.environ[RUN_FOLDER] = together.follow()
+        os.environ[RUN_FOLDER] = group.wait()
         held.callback(os.environ.pop, RUN_FOLDER, None)
-    return together
+    return group
 
 
-def environment() -> list[Any] | None:
+def cluster_environment() -> list[Any] | None:
     """Lightning's cluster environment plugin; None lets Lightning detect it."""
     if launched() is not None:
         return [TorchElasticEnvironment()]
     return [LightningEnvironment()] if "SLURM_NTASKS" in os.environ else None  # a single task starts the others itself
 
 
-def as_torchrun(launch: Launch) -> None:
+def set_torchrun_variables(launch: Launch) -> None:
     """Set torchrun's environment variables from srun's."""
     if launch.by == "srun":
         names = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "")

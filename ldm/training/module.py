@@ -10,20 +10,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ldm.data.batch import Batch, Key
+from ldm.data.batch import Batch, Key, value_problems
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
-from ldm.nn.weights import mismatch
 from ldm.ranges import number
 from ldm.rng import StepRNG, derive
-from ldm.training.classes import value_problems
 from ldm.training.ema import EMA
-from ldm.training.optim.factories import Named, OptimizerFactory, SchedulerFactory, naming, restore, scheduled
+from ldm.training.optim.factories import Named, OptimizerFactory, SchedulerFactory, naming, scheduled
+from ldm.training.optim.restore import restore
 from ldm.training.posthoc import PowerEMA
 from ldm.training.resuming import OPTIMIZER, SCHEDULER, Changes
 
 SMALLEST_SCALE = 2.0**-10
-DIFFER = "checkpoint and config differ"
 
 
 class TrainingModule(pl.LightningModule):
@@ -31,6 +29,10 @@ class TrainingModule(pl.LightningModule):
 
     A step is one batch of the global size, however it is split into micro-batches and devices. `trainer.global_step` is
     the same: callbacks may use either, also after a resume. Lightning's `batch_idx` counts micro-batches since the process started.
+
+    Args:
+        optimizer: factory over named parameters.
+        scheduler: factory over an optimizer; steps once per training step.
 
     Attributes:
         step: number of finished training steps.
@@ -40,8 +42,9 @@ class TrainingModule(pl.LightningModule):
         metrics: scalars of this step, detached, on the device.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, optimizer: OptimizerFactory, scheduler: SchedulerFactory | None = None) -> None:
         super().__init__()
+        self.optimizer, self.scheduler = optimizer, scheduler
         self.automatic_optimization = False
         self.step = 0
         self.seconds = 0.0
@@ -50,8 +53,8 @@ class TrainingModule(pl.LightningModule):
         self.gradient_clip: float | None = None
         self.scaler: torch.amp.GradScaler | None = None
         self.metrics: dict[str, Tensor] = {}
-        self.ema: EMA | None = None  # created by the stage once its parts exist
-        self.posthoc: PowerEMA | None = None  # likewise
+        self.ema: EMA | None = None  # set by subclasses, once their parts exist
+        self.posthoc: PowerEMA | None = None
         self._micro = 0
         self._schedulers: list[LRScheduler] = []
         self._named: list[Named] = []
@@ -70,9 +73,13 @@ class TrainingModule(pl.LightningModule):
         """State for resuming: `weights` and all else that training changes."""
         return self.weights()
 
-    def keys(self) -> Mapping[str, Key]:
+    def keys(self) -> dict[str, Key]:
         """Batch keys that a step reads."""
-        raise NotImplementedError
+        return {"image": Key(shape=(self.stage().image_channels, "H", "W"), low=-1.0, high=1.0)}
+
+    def groups(self) -> list[Named]:
+        """Named parameters of each optimizer."""
+        return [list(self.averaged().items())]
 
     def stage(self) -> FirstStage:
         """The first stage that is trained, or whose latents are used."""
@@ -118,14 +125,14 @@ class TrainingModule(pl.LightningModule):
     # The step.
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Refuse values that the model was not built for, while they are on the CPU, where checking is cheap.
+        """Validate conditions while they are on the CPU, where this is cheap; `--check` reads a few samples only.
 
-        `--check` reads a few samples only. The first class index out of range would be the null class, and others an error of the device.
-        Images and maps are not checked: it would take time, and `LabelMap` treats unknown classes as unlabelled.
+        The first class index out of range would be the null class, and others an error of the device. Images and maps are not validated:
+        it would take time, and `LabelMap` treats unknown classes as unlabelled.
         """
         small = {name: key for name, key in self.keys().items() if not {"H", "h"} & {str(size)[-1:] for size in key.shape}}
-        if wrong := value_problems(batch, small, "the model"):
-            raise UserError(f"step {self.step}: {wrong[0]}")
+        if problems := value_problems(batch, small, "the model"):
+            raise UserError(f"step {self.step}: {problems[0]}")
         return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -205,14 +212,12 @@ class TrainingModule(pl.LightningModule):
         """Factor of the loss before the backward pass, against underflow of gradients in fp16."""
         return 1.0 if self.scaler is None else self.scaler.get_scale()
 
-    def make_optimizers(
-        self, factory: OptimizerFactory, groups: Iterable[list[tuple[str, nn.Parameter]]], scheduler: SchedulerFactory | None
-    ) -> list[Optimizer]:
-        """One optimizer per group of named parameters, each with its own schedule."""
-        self._named = list(groups)
-        made = [scheduled(factory, scheduler, group) for group in self._named]
-        self._schedulers = [schedule for _, schedule in made if schedule is not None]
-        return [optimizer for optimizer, _ in made]
+    def configure_optimizers(self) -> list[Optimizer]:
+        """One optimizer per group, each with its own schedule."""
+        self._named = self.groups()
+        pairs = [scheduled(self.optimizer, self.scheduler, group) for group in self._named]
+        self._schedulers = [schedule for _, schedule in pairs if schedule is not None]
+        return [optimizer for optimizer, _ in pairs]
 
     def try_optimizers(self, steps: int = 1, device: str = "cpu") -> None:
         """Build the optimizers and run a step of each on given gradients, as in training; of a schedule also the last of `steps`.
@@ -223,8 +228,7 @@ class TrainingModule(pl.LightningModule):
             UserError: an optimizer or schedule that cannot be built or needs more, such as LBFGS and ReduceLROnPlateau; a schedule
                 that ends earlier, such as OneCycleLR.
         """
-        optimizers: Any = self.configure_optimizers()
-        for optimizer in optimizers:
+        for optimizer in self.configure_optimizers():
             if device != "cuda" or not any(group.get("capturable") for group in optimizer.param_groups):
                 with naming(OPTIMIZER, type(optimizer)):
                     optimizer.step()
@@ -265,15 +269,8 @@ class TrainingModule(pl.LightningModule):
 
     @torch.no_grad()
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Load `training_state`.
-
-        Raises:
-            UserError: missing or unknown names, or different shapes.
-        """
-        own = self.training_state()
-        if wrong := mismatch(state, own):
-            raise UserError(f"{DIFFER}: {wrong}")
-        for name, value in own.items():
+        """Load `training_state`, whose names and shapes must be the same."""
+        for name, value in self.training_state().items():
             value.copy_(state[name])
 
     def load_progress(self, state: Mapping[str, Any]) -> None:
@@ -286,13 +283,13 @@ class TrainingModule(pl.LightningModule):
                 self.ema.load_state_dict(state["ema"])
             if self.posthoc is not None:
                 if state.get("posthoc") is None:
-                    raise ValueError("posthoc_sigma_rels begin with a run, not in the middle of one")
+                    raise ValueError("posthoc_sigma_rels cannot be added on resuming")
                 self.posthoc.restart()
                 self.posthoc.load_state_dict(state["posthoc"])
             for i, optimizer in enumerate(self._optimizers()):
-                made = optimizer, self._schedulers[i] if self._schedulers else None
+                pair = optimizer, self._schedulers[i] if self._schedulers else None
                 schedule = state["schedulers"][i] if state["schedulers"] else None
-                restore(made, state["optimizers"][i], schedule, self._named[i], self.step, state.get("changes") or Changes())
+                restore(pair, state["optimizers"][i], schedule, self._named[i], self.step, state.get("changes") or Changes())
         except (ValueError, KeyError) as error:
             raise UserError(f"the checkpoint's optimizers, schedules or averages are not those of the config: {error}") from error
 

@@ -20,15 +20,17 @@ from ldm.errors import UserError
 from ldm.nn.weights import mismatch
 from ldm.system.files import writing
 from ldm.system.signals import answered
-from ldm.training.callbacks.checkpoints import Checkpoints, CleanStop
-from ldm.training.callbacks.endings import Company, told
-from ldm.training.callbacks.loggers import TensorBoard, steady, threads_told
-from ldm.training.callbacks.metrics import MetricLogger, Progress
-from ldm.training.callbacks.time_limit import TimeLimit
+from ldm.training.callbacks.checkpoints import Checkpoints
+from ldm.training.callbacks.child_processes import ChildProcesses
+from ldm.training.callbacks.failures import reporting_failures
+from ldm.training.callbacks.loggers import TensorBoard, reporting_threads, tolerant
+from ldm.training.callbacks.metrics import MetricLogger
+from ldm.training.callbacks.progress import Progress
+from ldm.training.callbacks.stopping import CleanStop, TimeLimit
 from ldm.training.callbacks.validation import ValidationCallback
 from ldm.training.datamodule import DataModule
-from ldm.training.launch import environment
-from ldm.training.module import DIFFER, TrainingModule, tell_lightning
+from ldm.training.launch import cluster_environment
+from ldm.training.module import TrainingModule, tell_lightning
 from ldm.training.settings import TrainerSettings
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,7 @@ def fit(
         log.info("nothing to do: step %d of %d is done", start, settings.steps)
         return True
     limit = TimeLimit(settings.max_seconds)
-    if limit.over(module):
+    if limit.reached(module):
         log.info("nothing to do: step %d was reached after %.0f seconds, the limit is %g", start, module.seconds, limit.seconds)
         return True
     if settings.channels_last is True or (settings.channels_last == "auto" and settings.device_type() == "cuda"):
@@ -107,26 +109,32 @@ def fit(
     device = torch.device(settings.device_type())
     precision.faster_float32(device)
     module.scaler = precision.gradient_scaler(settings.precision, device)
-    records = MetricLogger(folder, settings.log_every, start, settings.max_skipped, (state or {}).get("interval"))
-    checkpoints = Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, state, settings.checkpoint_seconds, records)
-    monitor = ValidationCallback(folder, data, records, settings.validate_every, settings.images_every, settings.validation_batches)
-    stop, company = CleanStop(), Company(folder)
-    own = [company, limit, records, Progress(records, settings.steps, settings.max_seconds, settings.share), stop, checkpoints, monitor]
+    metrics = MetricLogger(folder, settings.log_every, start, settings.max_skipped, (state or {}).get("interval"))
+    incidents, stop, others = metrics.incidents, CleanStop(), ChildProcesses(folder)
+    own = [
+        others,
+        limit,
+        metrics,
+        Progress(metrics, settings.steps, settings.max_seconds, settings.share),
+        stop,
+        Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, metrics, state, settings.checkpoint_seconds),
+        ValidationCallback(folder, data, metrics, settings.validate_every, settings.images_every, settings.validation_batches),
+    ]
     quiet_lightning()
-    writers = steady([TensorBoard(folder), *loggers], records)
+    writers = tolerant([TensorBoard(folder), *loggers], incidents)
     trainer = make_trainer(settings, folder, [*own, *callbacks], writers)
-    company.adopt(trainer)
+    others.adopt(trainer)
     tell_lightning(trainer, start, start)
     if module.scaler is not None:
         trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales the loss itself: Lightning's scaler does not support manual steps
     if state is not None and trainer.is_global_zero:
-        records.incident(start, "resume", f"continued from step {start} {note}".strip())
-    with answered(stop.answer), threads_told(records), told(trainer, records, module, data, resume, company):
+        incidents.add(start, "resume", f"continued from step {start} {note}".strip())
+    with answered(stop.handle), reporting_threads(incidents), reporting_failures(trainer, incidents, module, data, resume, others):
         trainer.fit(module, datamodule=data)
-    done = module.step >= settings.steps or limit.over(module)
+    done = module.step >= settings.steps or limit.reached(module)
     if not done and trainer.is_global_zero:
-        others = "another process" if settings.world_size() > 1 else "a callback"
-        records.incident(module.step, "stopped", f"asked to by {stop.requests.name or others}, and saved")
+        cause = stop.requests.name or ("another process" if settings.world_size() > 1 else "a callback")
+        incidents.add(module.step, "stopped", f"requested by {cause}, and saved")
     return done
 
 
@@ -136,9 +144,9 @@ def require_fit(state: dict[str, Any], expected: Mapping[str, Tensor]) -> None:
     Raises:
         UserError: they do not match; names what was changed on resuming as a possible cause.
     """
-    if wrong := mismatch(state["model"], expected):
+    if difference := mismatch(state["model"], expected):
         changed = [path for path in state["changes"].paths if path.startswith("model.")] if "changes" in state else []
-        raise UserError(f"{DIFFER}: {wrong}" + f"; changed on resuming: {', '.join(changed)}" * bool(changed))
+        raise UserError(f"checkpoint and config differ: {difference}" + f"; changed on resuming: {', '.join(changed)}" * bool(changed))
 
 
 def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Callback], loggers: list[Logger]) -> pl.Trainer:
@@ -152,10 +160,10 @@ def make_trainer(settings: TrainerSettings, folder: Path, callbacks: list[pl.Cal
             max_epochs=1,
             devices=settings.trainer_devices(),
             accelerator=settings.accelerator,
-            precision=settings.decided()[0].precision,  # type: ignore[arg-type]
+            precision=settings.resolve_precision()[0].precision,  # type: ignore[arg-type]
             strategy=strategy,
             num_nodes=settings.node_count(),
-            plugins=environment(),
+            plugins=cluster_environment(),
             use_distributed_sampler=False,
             callbacks=callbacks,
             logger=loggers,
@@ -182,8 +190,8 @@ def quiet_lightning() -> None:
         ".*in eval mode.*",
         ".*on_before_batch_transfer.*",  # the data module does not override it
         ".*before `optimizer.step.*",
+        ".*Checkpoint directory.*",
     ):
         warnings.filterwarnings("ignore", text)
-    warnings.filterwarnings("ignore", ".*Checkpoint directory.*")
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning_fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -42,6 +42,23 @@ INSTEAD = {
 }
 
 
+def parsed_devices(devices: Any) -> int | str | list[int]:
+    """ "auto", a number of devices, or a list of indices; "2" is a number and "0,2" a list, as Lightning reads them.
+
+    Raises:
+        ValueError: anything else.
+    """
+    found = devices
+    if isinstance(found, str) and re.fullmatch(r"[0-9]+(,[0-9]+)*,?", found):
+        found = [int(part) for part in found.split(",") if part] if "," in found else int(found)
+    if found in ("auto", -1):
+        return "auto"
+    several = isinstance(found, list) and bool(found) and len(set(found)) == len(found) and min(found) >= 0
+    if not (several or (isinstance(found, int) and found >= 1)):
+        raise ValueError(f"devices: expected a number of at least 1, a list like [0, 1], or auto, got {devices!r}")
+    return found  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class TrainerSettings:
     """Length of training, devices, and intervals of logging, validation and checkpoints.
@@ -113,16 +130,7 @@ class TrainerSettings:
                 raise ValueError(f"lightning: {key!r} is set by this project{instead}")
             if value not in LIGHTNING[key]:
                 raise ValueError(f"lightning: {key} expects one of {', '.join(map(str, LIGHTNING[key]))}, got {value!r}")
-        self._check_devices()
-
-    def _check_devices(self) -> None:
-        devices = self.devices
-        if isinstance(devices, str) and re.fullmatch(r"\d+(,\d+)*,?", devices):
-            devices = self.numbers() or int(devices)
-        fits = devices in ("auto", -1) or (isinstance(devices, int) and devices >= 1)
-        fits |= isinstance(devices, list) and bool(devices) and len(set(devices)) == len(devices) and min(devices) >= 0
-        if not fits:
-            raise ValueError(f"devices: expected a number of at least 1, a list like [0, 1], or auto, got {self.devices!r}")
+        object.__setattr__(self, "devices", parsed_devices(self.devices))
 
     def require_device(self) -> None:
         """Check that the accelerator is available, before training starts.
@@ -140,7 +148,7 @@ class TrainerSettings:
             raise UserError(f"trainer.params: {error}") from error
         if kind == "cuda" and self.device_count() > torch.cuda.device_count():
             raise UserError(f"trainer.params: {self.device_count()} CUDA devices are requested, {torch.cuda.device_count()} are available")
-        if kind == "cuda" and max(self.numbers() or [0]) >= torch.cuda.device_count():
+        if kind == "cuda" and max(self.devices if isinstance(self.devices, list) else [0]) >= torch.cuda.device_count():
             raise UserError(f"trainer.params.devices: {self.devices!r}: available are 0 to {torch.cuda.device_count() - 1}")
         if kind == "cpu" and self.device_count() > MOST:
             raise UserError(f"trainer.params.devices: {self.device_count()} processes on a CPU are requested, at most {MOST} are supported")
@@ -159,17 +167,11 @@ class TrainerSettings:
         """Devices per machine; one per process if the processes were started externally."""
         if (launch := launched()) is not None:
             return launch.local
-        if (numbers := self.numbers()) is not None:
-            return len(numbers)
-        if self.devices in ("auto", -1):
+        if isinstance(self.devices, list):
+            return len(self.devices)
+        if self.devices == "auto":
             return max(1, torch.cuda.device_count()) if self.device_type() == "cuda" else 1
-        return int(str(self.devices))
-
-    def numbers(self) -> list[int] | None:
-        """Indices of the devices if given as `[0, 2]` or "0,2"; Lightning reads "2" as two devices."""
-        if isinstance(self.devices, str) and "," in self.devices:
-            return [int(part) for part in self.devices.split(",") if part]
-        return self.devices if isinstance(self.devices, list) else None
+        return int(self.devices)
 
     def world_size(self) -> int:
         """Total number of processes."""
@@ -182,12 +184,14 @@ class TrainerSettings:
 
     def trainer_devices(self) -> int | str | list[int]:
         """`devices` in Lightning's format."""
-        numbers, count = self.numbers(), self.device_count()
-        if self.device_type() != "cpu" and numbers is not None and len(numbers) == count:
-            return numbers
-        return self.devices if self.devices in ("auto", -1) and launched() is None and self.device_type() != "cpu" else count
+        count = self.device_count()
+        if self.device_type() == "cpu":
+            return count
+        if isinstance(self.devices, list) and len(self.devices) == count:
+            return self.devices
+        return "auto" if self.devices == "auto" and launched() is None else count
 
-    def decided(self, kept: str | None = None) -> tuple["TrainerSettings", str]:
+    def resolve_precision(self, kept: str | None = None) -> tuple["TrainerSettings", str]:
         """A copy with "auto" precision replaced for this machine, and a note about it.
 
         Args:
@@ -199,5 +203,5 @@ class TrainerSettings:
             return replace(self, precision=here), ""
         if kept == "32-true":
             return replace(self, precision=kept), ""
-        told = f"the run began in {kept}, which this {device.type} does not multiply in hardware: continues in {here}"
-        return replace(self, precision=here), told
+        note = f"the run began in {kept}, which this {device.type} does not multiply in hardware: continues in {here}"
+        return replace(self, precision=here), note

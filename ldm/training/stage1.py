@@ -4,16 +4,16 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from ldm.data.batch import Batch, Key
+from ldm.data.batch import Batch
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.first_stage.health import HealthMeter, balance_warnings
 from ldm.first_stage.loss import AutoencoderLoss
 from ldm.first_stage.vq import use_of_codes
 from ldm.rng import StepRNG
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, sample_means
+from ldm.training.module import TrainingModule, sample_means
+from ldm.training.optim.factories import Named, OptimizerFactory, SchedulerFactory
 
 
 class AutoencoderTraining(TrainingModule):
@@ -41,11 +41,10 @@ class AutoencoderTraining(TrainingModule):
         scheduler: SchedulerFactory | None = None,
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, scheduler)
         if autoencoder.last_layer() is None:
             raise ValueError(f"{type(autoencoder).__name__} has nothing to train; name it as first_stage of stage two")
         self.autoencoder, self.loss = autoencoder, loss
-        self.optimizer, self.scheduler = optimizer, scheduler
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
 
     def averaged(self) -> dict[str, nn.Parameter]:
@@ -60,23 +59,15 @@ class AutoencoderTraining(TrainingModule):
             state |= {f"discriminator.{name}": value for name, value in self.loss.discriminator.state_dict().items()}
         return state
 
-    def keys(self) -> dict[str, Key]:
-        return {"image": Key(shape=(self.autoencoder.image_channels, "H", "W"), low=-1.0, high=1.0)}
-
     def stage(self) -> FirstStage:
         return self.autoencoder
 
     def parts(self) -> dict[str, nn.Module]:
-        parts: dict[str, nn.Module] = {"autoencoder": self.autoencoder}
-        if self.loss.discriminator is not None:
-            parts["discriminator"] = self.loss.discriminator
-        return parts
+        discriminator = self.loss.discriminator
+        return {"autoencoder": self.autoencoder} | ({} if discriminator is None else {"discriminator": discriminator})
 
-    def configure_optimizers(self) -> list[Optimizer]:
-        groups = [list(self.autoencoder.named_parameters())]
-        if self.loss.discriminator is not None:
-            groups.append(list(self.loss.discriminator.named_parameters()))
-        return self.make_optimizers(self.optimizer, groups, self.scheduler)
+    def groups(self) -> list[Named]:
+        return [list(part.named_parameters()) for part in self.parts().values()]
 
     def _reconstruct(self, x: Tensor, random: StepRNG) -> Reconstruction:
         return self.autoencoder.reconstruct(x, self.autoencoder.posterior_noise(x, random))
@@ -105,10 +96,10 @@ class AutoencoderTraining(TrainingModule):
         meter = HealthMeter(self.autoencoder.codebook_size)
         values = sample_means(batches, lambda batch: self.evaluate(batch, meter))
         health = meter.health()
-        wrong = health.warnings() | balance_warnings(latest)
+        warnings = health.warnings() | balance_warnings(latest)
         if values["psnr"] < 10.0:
-            wrong["psnr"] = f"reconstructions are poor (PSNR {values['psnr']:.1f} dB)"
-        return values | health.scalars(), wrong
+            warnings["psnr"] = f"reconstructions are poor (PSNR {values['psnr']:.1f} dB)"
+        return values | health.scalars(), warnings
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         return {"inputs": batch["image"], "reconstructions": self._reconstruct(batch["image"], StepRNG(0, 0, batch["id"])).image}

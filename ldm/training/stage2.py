@@ -6,7 +6,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from ldm.checkpoint.start import StartingWeights, begin_with, own_weights
 from ldm.data.batch import Batch, Key
@@ -16,7 +15,8 @@ from ldm.model import LatentDiffusion
 from ldm.rng import StepRNG
 from ldm.sampling.generate import SamplerSettings, generate, to_device
 from ldm.training.ema import EMA
-from ldm.training.module import OptimizerFactory, SchedulerFactory, TrainingModule, draws
+from ldm.training.module import TrainingModule, draws
+from ldm.training.optim.factories import Named, OptimizerFactory, SchedulerFactory
 from ldm.training.posthoc import PowerEMA
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class DiffusionTraining(TrainingModule):
         train_conditioner: bool = True,
         start: StartingWeights | Mapping[str, Tensor] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, scheduler)
         self.model, self.objective = model, objective or DiffusionObjective()
         self.objective.require(model.process, model.parameterization)
         if start is not None:
@@ -61,7 +61,6 @@ class DiffusionTraining(TrainingModule):
         if not train_conditioner:
             model.conditioner.requires_grad_(False)
         self.ema_of = ema_of
-        self.optimizer, self.scheduler = optimizer, scheduler
         self.preview = preview or SamplerSettings(steps=50)
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
         self.posthoc = None if posthoc_sigma_rels is None else PowerEMA(self.averaged(), posthoc_sigma_rels)
@@ -80,7 +79,7 @@ class DiffusionTraining(TrainingModule):
         return self.weights() | {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
 
     def keys(self) -> dict[str, Key]:
-        return {"image": Key(shape=(self.stage().image_channels, "H", "W"), low=-1.0, high=1.0), **self.model.conditioner.keys}
+        return {**super().keys(), **self.model.conditioner.keys}
 
     def stage(self) -> FirstStage:
         return self.model.first_stage
@@ -91,9 +90,9 @@ class DiffusionTraining(TrainingModule):
     def parts(self) -> dict[str, nn.Module]:
         return {"first_stage": self.model.first_stage, "network": self.model.network, "conditioner": self.model.conditioner}
 
-    def configure_optimizers(self) -> list[Optimizer]:
+    def groups(self) -> list[Named]:
         learned = [(f"objective.{name}", p) for name, p in self.objective.named_parameters()]
-        return self.make_optimizers(self.optimizer, [[*self.trained().items(), *learned]], self.scheduler)
+        return [[*self.trained().items(), *learned]]
 
     def update(self, batch: Batch, random: StepRNG) -> dict[str, Tensor]:
         errors = self.model.errors(self.model.dropped(batch, random), self.objective, random)

@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ldm.checkpoint.convert import built, to_compvis, to_diffusers, to_ldm, whole
+from ldm.checkpoint.convert import build_model, to_compvis, to_diffusers, to_ldm, with_first_stage
 from ldm.checkpoint.read import read_source
 from ldm.conditioning import Conditioner
 from ldm.data.batch import Batch
@@ -39,7 +39,7 @@ def through(tree: dict[str, Any], weights: dict[str, Tensor], folder: Path) -> d
     """One model through every conversion; what came back, in words."""
     write_state(folder / "in" / "model.ckpt", weights, 0)
     write_text(folder / "in" / "config.yaml", yaml.safe_dump({"model": tree}))
-    to_ldm(whole(read_source(str(folder / "in" / "model.ckpt"))), folder / "ours.safetensors")
+    to_ldm(with_first_stage(read_source(str(folder / "in" / "model.ckpt"))), folder / "ours.safetensors")
     ours = read_source(str(folder / "ours.safetensors"))
     to_compvis(ours, folder / "back")
     back = read_state(folder / "back" / "model.ckpt")
@@ -47,7 +47,7 @@ def through(tree: dict[str, Any], weights: dict[str, Tensor], folder: Path) -> d
     to_diffusers(ours, folder / "diffusers")
     there = read_source(str(folder / "diffusers"))
     exact_there = same(ours.weights.chosen(), there.weights.chosen())
-    difference = image_difference(built(ours), folder / "diffusers")
+    difference = image_difference(build_model(ours), folder / "diffusers")
     words = {True: "every bit", False: "NOT the same"}
     images = "not compared: diffusers is not installed" if difference is None else f"largest difference {difference:.1e}"
     passed = exact and exact_there and (difference is None or difference < LARGEST)

@@ -17,8 +17,9 @@ import main as program
 from ldm.errors import MissingFile, UserError
 from ldm.system import signals as stops
 from ldm.training import AutoencoderTraining
-from ldm.training.callbacks import endings
-from ldm.training.callbacks.metrics import MetricLogger
+from ldm.training.callbacks import child_processes
+from ldm.training.callbacks.failures import reporting_failures
+from ldm.training.callbacks.incidents import Incidents
 from ldm.training.run import new_folder
 
 TINY = [
@@ -153,14 +154,14 @@ def test_a_process_that_waits_for_a_killed_one_says_so_and_ends(monkeypatch, cap
     def leave(code: int) -> None:
         raise Left(code)
 
-    monkeypatch.setattr(endings, "HANGS", 0.0)
+    monkeypatch.setattr(child_processes, "HANG", 0.0)
     monkeypatch.setattr(os, "_exit", leave)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "step-4.ckpt").touch()
-    company, records = endings.Company(tmp_path), MetricLogger(tmp_path, 1, 0, 0.1)
+    company, incidents = child_processes.ChildProcesses(tmp_path), Incidents(tmp_path)
     company.children = [Killed()]  # type: ignore[list-item]
     trainer, module = SimpleNamespace(is_global_zero=True, world_size=2), SimpleNamespace(step=5)
-    with endings.told(trainer, records, module, None, "python main.py --resume RUN", company), pytest.raises(Left, match="2"):
+    with reporting_failures(trainer, incidents, module, None, "python main.py --resume RUN", company), pytest.raises(Left, match="2"):
         company._watch()
     said = capsys.readouterr().err
     assert said.startswith("error: step 5: another process of this run ended without a message")

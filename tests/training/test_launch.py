@@ -15,7 +15,7 @@ import main as program
 from ldm.errors import UserError
 from ldm.system.files import read_checkpoint
 from ldm.training import TrainerSettings, launch
-from ldm.training.launch import Launch, Together, launched
+from ldm.training.launch import Launch, ProcessGroup, launched
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LDM_RUN_FOLDER")
 WORDS = [
@@ -49,7 +49,7 @@ IN_SALLOC = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_ID": 
         ({**IN_SALLOC, "SLURM_JOB_NAME": "bash", "SLURM_PTY_PORT": "40001"}, None),  # srun -n2 --pty bash
         ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_ID": "0"}, None),
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_NNODES": "2", "SLURM_STEP_ID": "0"}, Launch("srun", 2, 4, 2)),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, Launch("srun", 0, 4, 4, launch.UNSURE)),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, Launch("srun", 0, 4, 4, launch.SHORT_TIMEOUT)),
     ],
 )
 def test_who_has_started_what(environment: dict[str, str], expected: Launch | None) -> None:
@@ -79,39 +79,39 @@ def test_the_number_of_processes_is_the_launcher_s(monkeypatch, clean) -> None:
 
 def test_tasks_that_nobody_started_are_missed_and_nothing_is_written(monkeypatch, clean, capsys, tmp_path: Path, root: Path) -> None:
     monkeypatch.chdir(root)
-    monkeypatch.setattr(launch, "UNSURE", 0.3)
+    monkeypatch.setattr(launch, "SHORT_TIMEOUT", 0.3)
     for name, value in (("NTASKS", "3"), ("PROCID", "0"), ("LOCALID", "0"), ("NODEID", "0"), ("JOB_ID", str(40000 + os.getpid() % 10000))):
         monkeypatch.setenv(f"SLURM_{name}", value)
     assert program.main([*WORDS, "-l", str(tmp_path / "logs")]) == 2
     said = capsys.readouterr().err
-    assert "2 of the 3 processes that SLURM_NTASKS speaks of did not come" in said and "srun python main.py" in said
+    assert "2 of the 3 processes (SLURM_NTASKS) did not start" in said and "srun python main.py" in said
     assert said.count("\n") == 1 and not (tmp_path / "logs").exists()
 
 
 @pytest.fixture
-def two(monkeypatch, clean) -> list[Together]:
+def two(monkeypatch, clean) -> list[ProcessGroup]:
     """Two processes of a run, here two threads."""
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", str(20000 + os.getpid() % 20000))
-    found: list[Together] = []
-    other = threading.Thread(target=lambda: found.append(Together(Launch("torchrun", 1, 2, 2))))
+    found: list[ProcessGroup] = []
+    other = threading.Thread(target=lambda: found.append(ProcessGroup(Launch("torchrun", 1, 2, 2))))
     other.start()
-    first = Together(Launch("torchrun", 0, 2, 2))
+    first = ProcessGroup(Launch("torchrun", 0, 2, 2))
     other.join()
     return [first, *found]
 
 
-def test_the_first_process_decides_for_all(two: list[Together]) -> None:
-    two[0].decide("logs/here")
-    assert two[1].follow() == "logs/here"
+def test_the_first_process_decides_for_all(two: list[ProcessGroup]) -> None:
+    two[0].announce("logs/here")
+    assert two[1].wait() == "logs/here"
 
 
-def test_where_the_first_process_ends_the_others_do_in_silence(two: list[Together], monkeypatch) -> None:
+def test_where_the_first_process_ends_the_others_do_in_silence(two: list[ProcessGroup], monkeypatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    with pytest.raises(UserError), two[0].told():
+    with pytest.raises(UserError), two[0].propagating_exit():
         raise UserError("the config is wrong")
     with pytest.raises(SystemExit) as ended:
-        two[1].follow()
+        two[1].wait()
     assert ended.value.code == 2
 
 
@@ -192,8 +192,8 @@ def test_a_process_that_is_killed_while_it_starts_is_told_like_any_other(tmp_pat
     killed.write_text(
         "import os, signal, sys\n"
         "if os.environ.get('LOCAL_RANK') == '1':\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "from ldm.cli.main import main\nfrom ldm.training import endings\n"
-        "endings.HANGS = 3.0\nsys.exit(main())\n"
+        "from ldm.cli.main import main\nfrom ldm.training.callbacks import child_processes\n"
+        "child_processes.HANG = 3.0\nsys.exit(main())\n"
     )
     environment = {name: value for name, value in os.environ.items() if name not in NAMES} | {"PYTHONPATH": str(root)}
     command = [sys.executable, str(killed), *WORDS, "trainer.params.devices=2", "-l", str(tmp_path / "logs")]

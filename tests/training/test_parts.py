@@ -13,9 +13,10 @@ from ldm.first_stage.health import balance_warnings
 from ldm.system.progress import clock
 from ldm.training import Muon, TrainerSettings, warmup_cosine, warmup_linear
 from ldm.training.callbacks.checkpoints import Checkpoints
-from ldm.training.callbacks.endings import in_words
+from ldm.training.callbacks.failures import description
+from ldm.training.callbacks.incidents import Incidents
 from ldm.training.callbacks.metrics import MetricLogger, MetricsTable
-from ldm.training.callbacks.time_limit import TimeLimit
+from ldm.training.callbacks.stopping import TimeLimit
 from ldm.training.datamodule import DataModule
 from ldm.training.ema import EMA
 from ldm.training.optim.muon import orthogonalise
@@ -120,7 +121,7 @@ def test_a_table_with_foreign_lines_is_repaired(text: str, rows: list[tuple[int,
     path = tmp_path / "metrics.csv"
     path.write_text(text)
     table = MetricsTable(path, 100)
-    assert table.foreign == foreign
+    assert table.damaged == foreign
     table.add({"step": 14, "loss": "0.1"})
     assert read_series(path) == {"loss": [*rows, (14, 0.1)]}
     assert (tmp_path / "metrics.csv.damaged").exists() == bool(foreign)
@@ -131,7 +132,7 @@ def test_a_table_with_foreign_lines_is_repaired(text: str, rows: list[tuple[int,
 def test_incidents_of_a_run_that_was_cut_off_stay_apart(tmp_path) -> None:
     path = tmp_path / "incidents.jsonl"
     path.write_text('{"step": 7, "ki')
-    MetricLogger(tmp_path, 1, 0, 0.1).incident(8, "resume", "continued")
+    Incidents(tmp_path).add(8, "resume", "continued")
     assert read_lines(path) == ([{"step": 8, "kind": "resume", "what": "continued"}], [1])
 
 
@@ -165,8 +166,8 @@ def test_no_images_since_a_pause_are_no_speed_of_zero(tmp_path) -> None:
 
 
 def test_memory_that_does_not_suffice_is_told_in_words(tmp_path: Path) -> None:
-    given: Any = (SimpleNamespace(world_size=2), SimpleNamespace(folder=tmp_path), SimpleNamespace(step=7, accumulate=2))
-    said = in_words(torch.OutOfMemoryError("CUDA out of memory"), *given, SimpleNamespace(batch_size=12))  # type: ignore[arg-type]
+    given: Any = (2, tmp_path, SimpleNamespace(step=7, accumulate=2), SimpleNamespace(batch_size=12))
+    said = description(torch.OutOfMemoryError("CUDA out of memory"), *given)
     assert said.startswith("out of memory at step 7: set data.params.max_per_device below 3 (the global batch stays 12)")
 
 
@@ -189,7 +190,8 @@ def test_settings_count_devices() -> None:
 
 
 def test_what_falls_due_by_the_clock(tmp_path: Path) -> None:
-    checkpoints, module = Checkpoints(tmp_path, 1000, 2, {}, seconds=10.0), SimpleNamespace(seconds=0.0)
+    metrics = MetricLogger(tmp_path, 1, 0, 1.0)
+    checkpoints, module = Checkpoints(tmp_path, 1000, 2, {}, metrics, seconds=10.0), SimpleNamespace(seconds=0.0)
 
     def due(seconds: float) -> bool:
         module.seconds = seconds
@@ -199,8 +201,8 @@ def test_what_falls_due_by_the_clock(tmp_path: Path) -> None:
     checkpoints.saved_at = 10.4
     assert not due(19.9) and due(20.0)
     module.seconds = 5.0
-    assert TimeLimit(5.0).over(module) and not TimeLimit(5.1).over(module) and not TimeLimit(None).over(module)
-    assert not Checkpoints(tmp_path, 1000, 2, {})._due(module)
+    assert TimeLimit(5.0).reached(module) and not TimeLimit(5.1).reached(module) and not TimeLimit(None).reached(module)
+    assert not Checkpoints(tmp_path, 1000, 2, {}, metrics)._due(module)
 
 
 def test_clock() -> None:

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ldm.data.grid import grid_of
 from ldm.training.callbacks.loggers import TensorBoard
 from ldm.training.callbacks.metrics import MetricLogger
-from ldm.training.callbacks.validation import ValidationCallback, give_picture
+from ldm.training.callbacks.validation import ValidationCallback, log_image
 
 
 def test_tensorboard_gets_the_grids_that_lie_in_images(tmp_path: Path) -> None:
@@ -40,11 +40,11 @@ def test_other_loggers_get_them_in_their_own_words() -> None:
     def note(*words: Any, **named: Any) -> None:
         got.append((words, named))
 
-    give_picture(SimpleNamespace(log_image=note), "samples", picture, 7)
-    give_picture(SimpleNamespace(experiment=SimpleNamespace(log_image=note), run_id="r"), "samples", picture, 7)
-    give_picture(SimpleNamespace(experiment=SimpleNamespace(log_image=note)), "samples", picture, 7)
-    give_picture(SimpleNamespace(experiment=SimpleNamespace()), "samples", picture, 7)
-    give_picture(SimpleNamespace(), "samples", picture, 7)
+    log_image(SimpleNamespace(log_image=note), "samples", picture, 7)
+    log_image(SimpleNamespace(experiment=SimpleNamespace(log_image=note), run_id="r"), "samples", picture, 7)
+    log_image(SimpleNamespace(experiment=SimpleNamespace(log_image=note)), "samples", picture, 7)
+    log_image(SimpleNamespace(experiment=SimpleNamespace()), "samples", picture, 7)
+    log_image(SimpleNamespace(), "samples", picture, 7)
     assert got == [
         ((), {"key": "samples", "images": [picture], "step": 7}),
         (("r", picture, "samples/step-000007.png"), {}),

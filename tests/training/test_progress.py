@@ -4,9 +4,10 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ldm.training import TrainerSettings
-from ldm.training.callbacks import metrics as records
+from ldm.training.callbacks import progress as records
 from ldm.training.module import TrainingModule
 
 
@@ -15,7 +16,7 @@ def steps_of(progress: records.Progress, seconds: float, count: int, monkeypatch
     now = 0.0
     monkeypatch.setattr(records.time, "perf_counter", lambda: now)
     monkeypatch.setattr(records.sys.stderr, "isatty", lambda: False, raising=False)
-    module, trainer = TrainingModule(), SimpleNamespace(is_global_zero=True)
+    module, trainer = TrainingModule(torch.optim.SGD), SimpleNamespace(is_global_zero=True)
     module.step = start
     progress.on_train_start(trainer, module)
     for number in range(count):

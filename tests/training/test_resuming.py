@@ -16,7 +16,8 @@ from ldm.config import AllowedTargets, Config, load
 from ldm.errors import UserError
 from ldm.system.files import newest_checkpoint, read_checkpoint
 from ldm.training import Muon, warmup_cosine, warmup_linear
-from ldm.training.optim.factories import restore, scheduled
+from ldm.training.optim.factories import scheduled
+from ldm.training.optim.restore import restore
 from ldm.training.resuming import Changes, changes
 
 OPT, SCHED = "model.params.optimizer.params", "model.params.scheduler.params"

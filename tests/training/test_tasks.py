@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ldm.check.fit import condition_values
 from ldm.checkpoint.load import load_model, starting_weights
 from ldm.conditioning import ClassEmbedding, LabelMap, LayoutTransformer, Rescaler
 from ldm.conditioning.layout import BoxTokenizer
@@ -18,7 +19,6 @@ from ldm.model import LatentDiffusion
 from ldm.networks import NoisyClassifier, UNet
 from ldm.rng import StepRNG
 from ldm.training import ClassifierTraining, DiffusionTraining
-from ldm.training.classes import condition_values
 
 
 def adam(parameters) -> torch.optim.Optimizer:

@@ -313,7 +313,7 @@ def test_the_last_step_is_saved_before_anybody_looks(ends: str, tmp_path: Path, 
         if ends == "asked" and len(looked) == 1:
             os.kill(os.getpid(), signal.SIGTERM)  # heard in the step after this one
 
-    monkeypatch.setattr(ValidationCallback, "look", look)
+    monkeypatch.setattr(ValidationCallback, "run", look)
     steps = [f"trainer.params.{word}" for word in ("steps=4", "checkpoint_every=100", "validate_every=1", "log_every=3")]
     code, run = train(tmp_path, *steps)
     assert code == (130 if ends == "asked" else 0)
@@ -334,7 +334,7 @@ def test_a_callback_that_ends_a_run_in_the_middle_of_a_step_loses_none_before(tm
         patch.setattr(LearningRateMonitor, "on_train_batch_end", ended)
         code, run = train(tmp_path, "trainer.params.checkpoint_every=100", *words)
     assert code == 130 and newest_checkpoint(run).name == "step-2.ckpt"
-    assert ("stopped", "asked to by a callback, and saved") in incidents(run)
+    assert ("stopped", "requested by a callback, and saved") in incidents(run)
     assert program.main(["--resume", str(run)]) == 0
     ours, theirs = (read_checkpoint(folder / "checkpoints" / "step-6.ckpt")["model"] for folder in (run, whole))
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())

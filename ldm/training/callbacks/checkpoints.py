@@ -1,12 +1,9 @@
-"""Checkpoints: full state for resuming, EMA weights for use, and a clean stop on Ctrl-C or SIGTERM."""
+"""Checkpoints: full state for resuming, and EMA weights for use."""
 
 import logging
 import os
-import signal
-import threading
 from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,8 +11,8 @@ import yaml
 
 from ldm.errors import MissingFile, UserError, WriteError
 from ldm.system.files import clear_remains, newest_checkpoint, point_last_at, save_checkpoint, save_weights, step_of, write_text, writing
-from ldm.system.signals import Requests
 from ldm.training.callbacks.metrics import MetricLogger
+from ldm.training.callbacks.step import StepCallback
 from ldm.training.finite import unfinite
 from ldm.training.module import TrainingModule
 from ldm.training.optim.muon import Muon
@@ -26,7 +23,7 @@ FORMAT = 1
 WIDENED = "Muon orthogonalised in bfloat16 when the run began, which this {} does not multiply in hardware: it continues in float32"
 
 
-class Checkpoints(pl.Callback):
+class Checkpoints(StepCallback):
     """Writes `checkpoints/step-<n>.ckpt` (full state), the link `last` to the newest, and weights as safetensors beside it.
 
     Args:
@@ -36,7 +33,7 @@ class Checkpoints(pl.Callback):
         keep: number of full checkpoints to keep; the same weights are kept.
         metadata: saved in both files: the resolved config, and the origin of the first stage.
         state: full state of the resumed run; its optimizers, schedules and EMA are loaded once they exist.
-        records: metric logger of the run, whose unfinished interval is saved with a checkpoint.
+        metrics: metric logger of the run, whose unfinished interval is saved with a checkpoint.
     """
 
     def __init__(
@@ -45,12 +42,12 @@ class Checkpoints(pl.Callback):
         every: int,
         keep: int,
         metadata: dict[str, Any],
+        metrics: MetricLogger,
         state: dict[str, Any] | None = None,
         seconds: float | None = None,
-        records: MetricLogger | None = None,
     ) -> None:
         self.folder, self.every, self.keep, self.metadata, self.state = folder / "checkpoints", every, keep, metadata, state
-        self.seconds, self.records = seconds, records or MetricLogger(folder, 1, 0, 1.0)
+        self.seconds, self.metrics = seconds, metrics
         self.saved, self.saved_at = -1, 0.0
         self.infinite: set[str] = set()
 
@@ -60,7 +57,10 @@ class Checkpoints(pl.Callback):
             pl_module.load_progress(self.state)
             self.saved, self.saved_at, self.state = pl_module.step, pl_module.seconds, None
             if any(isinstance(optimizer, Muon) and optimizer.widened() for optimizer in pl_module._optimizers()):
-                self.records.note(trainer, pl_module.step, WIDENED.format(pl_module.device.type))
+                note = WIDENED.format(pl_module.device.type)
+                if trainer.is_global_zero:
+                    log.warning("note: %s", note)
+                    self.metrics.incidents.add(pl_module.step, "note", note)
         if trainer.is_global_zero:
             self.infinite = set(unfinite({"model": dict(pl_module.training_state())}))
             for folder in (self.folder.parent, self.folder, self.folder / "posthoc", self.folder.parent / "images"):
@@ -79,15 +79,12 @@ class Checkpoints(pl.Callback):
                         to.mkdir(parents=True, exist_ok=True)
                         os.replace(path, to / path.name)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        assert isinstance(pl_module, TrainingModule)
-        if pl_module._micro:
-            return
+    def on_step_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         ends = trainer.should_stop or trainer.is_last_batch
         if ends:
-            self.records.report(trainer, pl_module)  # the last row, so that nothing of it is left for a resumed run
-        if ends or pl_module.step % self.every == 0 or self._due(pl_module):
-            self.save(trainer, pl_module)  # before validation, which may take long, or fail
+            self.metrics.report(trainer, module)  # the last row, so that nothing of it is left for a resumed run
+        if ends or module.step % self.every == 0 or self._due(module):
+            self.save(trainer, module)  # before validation, which may take long, or fail
 
     def _due(self, module: TrainingModule) -> bool:
         """Whether a multiple of `seconds` has passed since the last checkpoint."""
@@ -107,7 +104,7 @@ class Checkpoints(pl.Callback):
         """
         if not trainer.is_global_zero or self.saved == module.step:
             return
-        if bad := list(unfinite({**module.live_state(), "interval": self.records.interval()}, self.infinite)):
+        if bad := list(unfinite({**module.live_state(), "interval": self.metrics.interval()}, self.infinite)):
             more = f" and {len(bad) - 3} more" * (len(bad) > 3)
             raise UserError(
                 f"step {module.step}: not finite: {', '.join(bad[:3])}{more}, so this step is not saved{self._good()}; use a lower "
@@ -118,11 +115,11 @@ class Checkpoints(pl.Callback):
         except WriteError as error:
             raise WriteError(f"step {module.step} is not saved: {error}{self._good()}") from error
         self.saved, self.saved_at = module.step, module.seconds
-        with self.records.tolerated("removing old checkpoints"):
+        with self.metrics.incidents.tolerated("removing old checkpoints"):
             for suffix in ("ckpt", "safetensors"):
                 for old in sorted(self.folder.glob(f"step-*.{suffix}"), key=step_of)[: -self.keep]:
                     old.unlink(missing_ok=True)
-        self.records.restart_clock()
+        self.metrics.restart_clock()
 
     def _good(self) -> str:
         try:
@@ -139,7 +136,7 @@ class Checkpoints(pl.Callback):
             save_weights(self.folder / f"step-{module.step}.{kind}", module.weights(), metadata)
         if module.posthoc is not None:
             self._save_snapshot(module.step, module.posthoc)
-        save_checkpoint(path, {**metadata, **module.full_state(), "interval": self.records.interval()})
+        save_checkpoint(path, {**metadata, **module.full_state(), "interval": self.metrics.interval()})
         point_last_at(path)
 
     def _save_snapshot(self, step: int, posthoc: PowerEMA) -> None:
@@ -147,44 +144,3 @@ class Checkpoints(pl.Callback):
         state = posthoc.state_dict()
         metadata = {"step": step, "updates": state.pop("updates"), "lengths": state.pop("lengths")}
         save_weights(self.folder / "posthoc" / f"step-{step}.safetensors", state, metadata)
-
-
-class CleanStop(pl.Callback):
-    """Ctrl-C, SIGTERM and the like end the run after the current step, so that it is saved; a second Ctrl-C ends it at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.begun = False
-        self.requests = Requests()
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.begun = True
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self.answer)  # Lightning has just installed its own handler, which waits for the other devices
-
-    def answer(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal.
-
-        Raises:
-            KeyboardInterrupt: the run is to end at once, or has not begun.
-        """
-        first = not self.requests.name
-        if self.requests.insists(number) or (first and not self.begun):
-            raise KeyboardInterrupt
-        if first:
-            self.asked = True
-            log.warning("%s: stopping after this step (Ctrl-C once more to stop at once)", self.requests.name)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        assert isinstance(pl_module, TrainingModule)
-        if pl_module._micro:
-            return
-        if trainer.world_size == 1:
-            stop = self.asked
-        elif pl_module.step % 10 == 0:  # all devices have to agree on the step, which needs a synchronisation
-            stop = trainer.strategy.reduce_boolean_decision(self.asked, all=False)
-        else:
-            stop = False
-        if stop:
-            self.asked = True
-            trainer.should_stop = True

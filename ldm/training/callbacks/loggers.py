@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
-from ldm.training.callbacks.metrics import MetricLogger
+from ldm.training.callbacks.incidents import Incidents
 
 CALLED = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint")
 
@@ -24,18 +24,18 @@ class TensorBoard(TensorBoardLogger):
         return self.save_dir
 
 
-def steady(loggers: Iterable[Logger], records: MetricLogger) -> list[Logger]:
+def tolerant(loggers: Iterable[Logger], incidents: Incidents) -> list[Logger]:
     """The loggers that can start; one that fails later is no longer called."""
     found = []
     for logger in loggers:
-        with threads_told(records), records.tolerated(type(logger).__name__):
+        with reporting_threads(incidents), incidents.tolerated(type(logger).__name__):
             getattr(logger, "experiment", None)  # opens its files
-            _guard(logger, records)
+            _guard(logger, incidents)
             found.append(logger)
     return found
 
 
-def _guard(logger: Logger, records: MetricLogger) -> None:
+def _guard(logger: Logger, incidents: Incidents) -> None:
     failed: list[BaseException] = []
 
     def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,7 +46,7 @@ def _guard(logger: Logger, records: MetricLogger) -> None:
                 return method(*args, **kwargs)
             except Exception as error:
                 failed.append(error)
-                records.trouble(type(logger).__name__, error)
+                incidents.failure(type(logger).__name__, error)
 
         return call
 
@@ -55,13 +55,13 @@ def _guard(logger: Logger, records: MetricLogger) -> None:
 
 
 @contextmanager
-def threads_told(records: MetricLogger) -> Iterator[None]:
+def reporting_threads(incidents: Incidents) -> Iterator[None]:
     """Context in which errors in background threads, such as TensorBoard's writer, are reported without a stack trace."""
     before = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None:
-            records.trouble(args.thread.name if args.thread is not None else "a thread", args.exc_value)
+            incidents.failure(args.thread.name if args.thread is not None else "a thread", args.exc_value)
 
     threading.excepthook = hook
     try:

@@ -15,48 +15,48 @@ from ldm.data.grid import grid_of
 from ldm.sampling.generate import to_device
 from ldm.system.files import save_png
 from ldm.training.callbacks.metrics import MetricLogger
+from ldm.training.callbacks.step import StepCallback
 from ldm.training.datamodule import DataModule
 from ldm.training.module import TrainingModule
 
 log = logging.getLogger(__name__)
 
 
-class ValidationCallback(pl.Callback):
+class ValidationCallback(StepCallback):
     """Validation and images with the EMA weights, on the first device.
 
     Args:
         folder: the run folder; grids are written to `images/`.
         data: source of batches.
-        records: metric logger.
+        metrics: metric logger.
         validate_every, images_every: steps; 0 disables them.
         batches: number of validation batches.
         count: images per row of a grid.
     """
 
     def __init__(
-        self, folder: Path, data: DataModule, records: MetricLogger, validate_every: int, images_every: int, batches: int, count: int = 8
+        self, folder: Path, data: DataModule, metrics: MetricLogger, validate_every: int, images_every: int, batches: int, count: int = 8
     ) -> None:
-        self.folder, self.data, self.records = folder, data, records
+        self.folder, self.data, self.metrics = folder, data, metrics
         self.validate_every, self.images_every, self.batches, self.count = validate_every, images_every, batches, count
         self.cache: list[Batch] = []
-        self.wrong: dict[str, str] = {}  # at the last validation: a warning is logged when it first appears, not every time
+        self.warnings: dict[str, str] = {}  # of the last validation: a warning is logged when it first appears, not every time
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        assert isinstance(pl_module, TrainingModule)
-        step = pl_module.step
-        if pl_module._micro or not trainer.is_global_zero:
+    def on_step_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        if not trainer.is_global_zero:
             return
+        step = module.step
         validate = bool(self.validate_every) and step % self.validate_every == 0
         pictures = bool(self.images_every) and step % self.images_every == 0
         if validate or pictures:
-            self.look(trainer, pl_module, validate, pictures)
-            self.records.restart_clock()
+            self.run(trainer, module, validate, pictures)
+            self.metrics.restart_clock()
 
     @torch.no_grad()
-    def look(self, trainer: pl.Trainer, module: TrainingModule, validate: bool, pictures: bool) -> None:
+    def run(self, trainer: pl.Trainer, module: TrainingModule, validate: bool, pictures: bool) -> None:
         """Validate and sample images now; an error is reported once, and training continues."""
         if not self.cache:
-            with self.records.tolerated("validation data"):
+            with self.metrics.incidents.tolerated("validation data"):
                 self._read(module.step)
         if not self.cache:
             return
@@ -64,10 +64,10 @@ class ValidationCallback(pl.Callback):
         try:
             with trainer.precision_plugin.forward_context(), module.ema.applied() if module.ema else nullcontext():
                 if validate:
-                    with self.records.tolerated("validation"):
+                    with self.metrics.incidents.tolerated("validation"):
                         self._validate(trainer, module)
                 if pictures:
-                    with self.records.tolerated("pictures"):
+                    with self.metrics.incidents.tolerated("pictures"):
                         self._draw(trainer, module)
         finally:
             module.train()
@@ -75,36 +75,36 @@ class ValidationCallback(pl.Callback):
     def _read(self, step: int) -> None:
         self.cache = self.data.validation_batches(self.batches)
         for note in (note for batch in self.cache for note in batch["skipped"]):
-            self.records.incident(step, "skipped sample", f"of the validation data: {note}")
+            self.metrics.incidents.add(step, "skipped sample", f"of the validation data: {note}")
 
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         batches = (to_device(batch, module.device) for batch in self.cache)
-        values, wrong = module.validate(batches, self.records.latest)
-        self.records.write(trainer, module.step, {f"validation_{name}": value for name, value in values.items()})
+        values, warnings = module.validate(batches, self.metrics.latest)
+        self.metrics.write(trainer, module.step, {f"validation_{name}": value for name, value in values.items()})
         # Numbers per channel are in the table only, to keep the line readable.
-        said = [f"{name} {value:.4g}" for name, value in values.items() if not name.rpartition("_")[2].isdigit()]
-        log.info("step %d: validation: %s", module.step, ", ".join(said))
-        for kind, text in wrong.items():
-            if kind not in self.wrong:
+        shown = [f"{name} {value:.4g}" for name, value in values.items() if not name.rpartition("_")[2].isdigit()]
+        log.info("step %d: validation: %s", module.step, ", ".join(shown))
+        for kind, text in warnings.items():
+            if kind not in self.warnings:
                 log.warning("step %d: warning: %s", module.step, text)
-                self.records.incident(module.step, "warning", text)
-        for kind in self.wrong.keys() - wrong.keys():
-            self.records.incident(module.step, "recovered", f"resolved: {self.wrong[kind]}")
-        self.wrong = wrong
+                self.metrics.incidents.add(module.step, "warning", text)
+        for kind in self.warnings.keys() - warnings.keys():
+            self.metrics.incidents.add(module.step, "recovered", f"resolved: {self.warnings[kind]}")
+        self.warnings = warnings
 
     def _draw(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         first = {key: value[: self.count] for key, value in self.cache[0].items() if key != "skipped"}
         rows = module.pictures(to_device(first, module.device))
         for name, images in rows.items():
             picture = grid_of(images)
-            with self.records.tolerated("pictures"):
+            with self.metrics.incidents.tolerated("pictures"):
                 save_png(self.folder / "images" / f"step-{module.step:06d}-{name}.png", picture)
             for logger in trainer.loggers:
-                with self.records.tolerated(type(logger).__name__):
-                    give_picture(logger, name, picture, module.step)
+                with self.metrics.incidents.tolerated(type(logger).__name__):
+                    log_image(logger, name, picture, module.step)
 
 
-def give_picture(logger: Any, name: str, picture: Image.Image, step: int) -> None:
+def log_image(logger: Any, name: str, picture: Image.Image, step: int) -> None:
     """Log a picture with a logger of Lightning, if it supports images: each has its own method."""
     experiment: Any = getattr(logger, "experiment", None)
     if hasattr(logger, "log_image"):  # Weights & Biases

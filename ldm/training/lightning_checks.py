@@ -13,7 +13,6 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from ldm.config import AllowedTargets
 from ldm.training.settings import TrainerSettings
 
-HERE = "counts steps and saves by itself"
 INSTEAD = {  # Lightning's callbacks that have no effect here, or stop the run -> what to use instead
     "ModelCheckpoint": "trainer.params.checkpoint_every and keep",
     "EarlyStopping": "trainer.params.max_seconds",
@@ -30,7 +29,7 @@ INSTEAD = {  # Lightning's callbacks that have no effect here, or stop the run -
 SERVERS = {"CometLogger": "comet_ml", "MLFlowLogger": "mlflow"}  # whose constructors already contact a server, or create folders
 
 
-def extras(config: dict[str, Any], trust: AllowedTargets) -> Iterator[str]:
+def callback_problems(config: dict[str, Any], trust: AllowedTargets) -> Iterator[str]:
     """Problems of the `callbacks:` and `loggers:` of a config."""
     for key, base in (("callbacks", pl.Callback), ("loggers", Logger)):
         nodes = config.get(key)
@@ -44,7 +43,10 @@ def extras(config: dict[str, Any], trust: AllowedTargets) -> Iterator[str]:
                 continue
             for kind in target.__mro__:
                 if kind.__module__.startswith("pytorch_lightning.") and kind.__name__ in INSTEAD:
-                    yield f"{key}.{name}: {target.__name__} does not work here, where the training {HERE}; use {INSTEAD[kind.__name__]}"
+                    yield (
+                        f"{key}.{name}: {target.__name__} does not work here, because this project counts steps and saves checkpoints "
+                        f"itself; use {INSTEAD[kind.__name__]}"
+                    )
                     break
                 if (package := SERVERS.get(kind.__name__)) and find_spec(package) is None:
                     yield f"{key}.{name}: {target.__name__} needs the package {package}: pip install {package}"
@@ -55,7 +57,7 @@ def without_servers(loggers: dict[str, Any], trust: AllowedTargets) -> dict[str,
     return {name: node for name, node in loggers.items() if getattr(trust.resolve(str(node["target"])), "__name__", "") not in SERVERS}
 
 
-def try_trainer(settings: TrainerSettings, callbacks: list[pl.Callback]) -> None:
+def build_trainer(settings: TrainerSettings, callbacks: list[pl.Callback]) -> None:
     """Let Lightning validate a strategy, its options and callbacks, on the CPU and without starting anything.
 
     Raises:
