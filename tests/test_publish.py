@@ -61,6 +61,7 @@ def home(tmp_path: Path) -> Path:
         sampling={"init": f"{home}/x.png", "guide": f"{SECRET}.png"},
         reference=f"folder {home}/my photos",
         reference_images=500,
+        resize=f"the data set's own: Inpainting(images=ImageFolder(root={SECRET}-flowers, size=64), masks={SECRET})",
         extractor="inception",
         notes=(f"2 of the 5 images of folder {home}/my photos repeat another", "few samples: mostly bias"),
     )
@@ -110,6 +111,7 @@ def test_the_folder_works_where_nothing_else_is(script, home: Path, tmp_path: Pa
     ):
         assert said in text, said
     assert "made with ddim, 50 steps, scale 2" in text and "compared with 500 images (a folder of images)" in text and "mostly bias" in text
+    assert "Inpainting(images=ImageFolder(size=64))" in text
     assert read_records(away / "metrics.json")[0].value == 12.5
 
 
@@ -167,7 +169,7 @@ def test_refusals(script, home: Path, tmp_path: Path) -> None:
     config["trainer"]["params"]["steps"] = 100
     (home / "kl" / "config.yaml").write_text(yaml.safe_dump(config))
     for words, code, message in (
-        ((tmp_path / "nowhere", out), 3, "no run folder"),
+        ((tmp_path / "nowhere", out), 3, "not a run folder"),
         ((tmp_path / "bare", out), 3, "expected a run folder or a weights file"),
         ((home / "kl", out), 2, "has done 4 of 100 steps: resume it, or publish it as it is with --unfinished"),
         ((home / "classifier", out, "--unfinished"), 2, "describes neither a latent diffusion model nor a first stage"),

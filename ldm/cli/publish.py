@@ -21,7 +21,7 @@ from ldm.checkpoint.load import load_model
 from ldm.checkpoint.read import read_source
 from ldm.checkpoint.source import LoadedCheckpoint, nodes_of, set_text_source
 from ldm.cli.card import Card, card
-from ldm.cli.scrub import leaks, machine_paths, scrub, without_paths
+from ldm.cli.scrub import leaks, machine_paths, scrub, without_files, without_paths
 from ldm.config import AllowedTargets
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.record import Record, write_records
@@ -172,7 +172,8 @@ def published_record(record: Record) -> Record:
     reference = f"{split} data of the config" if split else "a folder of images" if record.reference else ""
     notes = [note.replace(record.reference, "the reference") if record.reference else note for note in record.notes]
     notes = [note for note in notes if not any(mark in note for mark in ("/", "\\", "folder ", "file "))]
-    return replace(record, reference=reference, notes=tuple(notes), sampling=scrub(dict(record.sampling), key="sampling"))
+    sampling, (resize, crop) = scrub(dict(record.sampling), key="sampling"), map(without_files, (record.resize, record.crop))
+    return replace(record, reference=reference, notes=tuple(notes), sampling=sampling, resize=resize, crop=crop)
 
 
 def with_text_source(source: LoadedCheckpoint, folder: Path, named: str | None) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def _names_a_file(text: str, key: str, private: bool) -> bool:
     return ("/" in text or "\\" in text) and (private or os.path.exists(text))
 
 
+def without_files(text: str) -> str:
+    """A text as "ImageFolder(root=photos, size=64)" without the arguments that name files."""
+    return re.sub(rf"(, )?\b({'|'.join(FILES)})=[^,()\[\]]+(?=[,)\]])", "", text).replace("(, ", "(")
+
+
 def without_paths(text: str, paths: Sequence[str]) -> str:
     """A message with `...` instead of these paths and of every word that is a path."""
     for path in sorted(paths, key=len, reverse=True):
