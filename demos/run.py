@@ -20,7 +20,7 @@ from ldm.sampling.generate import SamplerSettings, generate
 from ldm.system.device import pick_device
 from ldm.system.files import write_text
 from ldm.system.shell import quoted
-from ldm.system.signals import answered
+from ldm.system.signals import signals_handled
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 100
@@ -107,7 +107,7 @@ def run_main(words: list[str], what: str) -> float:
         if number != signal.SIGINT:  # a terminal sends Ctrl-C to both processes
             process.terminate()  # it saves a checkpoint before it ends
 
-    with answered(stop):
+    with signals_handled(stop):
         code = process.wait()
     if stopped:
         raise KeyboardInterrupt

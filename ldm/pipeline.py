@@ -12,8 +12,9 @@ from ldm.checkpoint.frozen import first_stage_source, frozen
 from ldm.checkpoint.load import load_model
 from ldm.checkpoint.read import read_source
 from ldm.checkpoint.source import trained_size
-from ldm.cli.requests import Request, check_captions, together
-from ldm.cli.typed import entry
+from ldm.cli.condition_flags import Condition, batch_of, check_captions
+from ldm.cli.job import UNKNOWN_SIZE
+from ldm.cli.other_conditions import entry
 from ldm.config import AllowedTargets, trust_packages
 from ldm.data.images import to_image, to_tensor
 from ldm.errors import UserError
@@ -26,7 +27,6 @@ from ldm.sampling.options import SamplingOptions
 from ldm.system.device import pick_device
 
 Pictures = Image.Image | Tensor | Sequence[Image.Image]
-UNKNOWN_SIZE = 256  # of images, if the config does not give it
 
 
 class Autoencoder:
@@ -149,11 +149,11 @@ class Pipeline(Autoencoder):
             integers(0, size=size)
         except ValueError as error:
             raise UserError(str(error)) from error
-        asked = self._conditions(n, prompt, label, conditions)
+        each = self._conditions(n, prompt, label, conditions)
         parts = []
         for first in range(0, n, batch):
             numbers = range(first, min(first + batch, n))
-            here = together([asked[i % len(asked)] for i in numbers])
+            here = batch_of([each[i] for i in numbers])
             if negative is not None:
                 if "caption" not in here:
                     raise UserError("negative: this model reads no captions")
@@ -163,7 +163,7 @@ class Pipeline(Autoencoder):
                 parts.append(generate(self.model, here, numbers, size or self.size, wanted, seed, options).cpu())
         return self._output(torch.cat(parts), output)
 
-    def _conditions(self, n: int, prompt: Any, label: Any, others: dict[str, Any]) -> list[Request]:
+    def _conditions(self, n: int, prompt: Any, label: Any, others: dict[str, Any]) -> list[Condition]:
         keys = self.model.conditioner.keys
         given = {name: value for name, value in {"caption": prompt, "label": label, **others}.items() if value is not None}
         if unknown := [name for name in given if name not in keys]:
@@ -175,7 +175,7 @@ class Pipeline(Autoencoder):
             raise UserError(f"this model reads {', '.join(missing)}: give {', '.join(f'{name}=...' for name in missing)}")
         values = {name: self._values(name, value) for name, value in given.items()}
         check_captions(self.model, values.get("caption", []), "prompt")
-        return [Request({name: several[i % len(several)] for name, several in values.items()}) for i in range(n)]
+        return [Condition({name: several[i % len(several)] for name, several in values.items()}) for i in range(n)]
 
     def _values(self, name: str, value: Any) -> list[Any]:
         """The value given for a key, as a list of entries."""

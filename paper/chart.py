@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator, LogLocator, NullLocator, StrMethodFormatter
 
 from ldm.evaluation.curves import COLOURS
-from ldm.system.files import write_whole
+from ldm.system.files import write_atomically
 
 MARKED = 60  # points; more markers would hide the line
 
@@ -58,4 +58,4 @@ def draw_chart(
             drawn.set_minor_locator(NullLocator())
     axes.grid(color="#e3e3e3")
     figure.legend(loc="outside right upper", frameon=False)
-    write_whole(path, lambda beside: figure.savefig(beside, format="png"))
+    write_atomically(path, lambda beside: figure.savefig(beside, format="png"))

@@ -6,6 +6,7 @@
 import copy
 from typing import Any
 
+from ldm.checkpoint.source import nodes_of
 from ldm.errors import UserError
 
 WIDTHS = {
@@ -22,21 +23,17 @@ def narrowed(node: Any, share: float, pixels: float = 1.0) -> Any:
     A classifier is built for one size of latents; `pixels` is the share of it that it will see.
 
     Raises:
-        UserError: a width that would not be a whole even number.
+        UserError: a width that would not be an even integer.
     """
-    if isinstance(node, list):
-        return [narrowed(item, share, pixels) for item in node]
-    if not isinstance(node, dict):
-        return copy.copy(node)
-    changed = {key: narrowed(item, share, pixels) for key, item in node.items()}
-    name = str(node.get("target", "")).rpartition(".")[2]
-    if name == "NoisyClassifier":
-        changed["params"]["size"] = int(changed["params"]["size"] * pixels)
-    for key in WIDTHS.get(name, ()):
-        width = changed["params"].get(key)
-        if width is None:
-            continue
-        if (width * share) % 2:
-            raise UserError(f"--share {share:g}: {node['target']}.{key} is {width}, and {width * share:g} is no even number")
-        changed["params"][key] = int(width * share)
-    return changed
+    node = copy.deepcopy(node)
+    for one in nodes_of(node):
+        name = str(one.get("target", "")).rpartition(".")[2]
+        if name == "NoisyClassifier":
+            one["params"]["size"] = int(one["params"]["size"] * pixels)
+        for key in WIDTHS.get(name, ()):
+            if (width := one["params"].get(key)) is None:
+                continue
+            if (width * share) % 2:
+                raise UserError(f"--share {share:g}: {one['target']}.{key} is {width}, and {width * share:g} is not an even number")
+            one["params"][key] = int(width * share)
+    return node

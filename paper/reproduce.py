@@ -48,8 +48,6 @@ def places_from_flags(flags: argparse.Namespace, words: list[str]) -> OwnPaths:
         raise UserError("--model needs --row: it is the model of one row")
     if stray := [word for word in words if not word.startswith("paths.") or "=" not in word]:
         raise UserError(f"{stray[0]!r}: expected paths.NAME=DIR")
-    if min(flags.batch, flags.rounds, 1 if flags.speed_batch is None else flags.speed_batch) < 1:
-        raise UserError("--batch, --rounds and --speed-batch: expected at least 1")
     if not (0 < (1 if flags.share is None else flags.share) <= 1 and 0 < flags.pixels <= 1):
         raise UserError("--share and --pixels: expected more than 0 and at most 1")
     if flags.plan and flags.json:

@@ -12,8 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ldm.checkpoint.source import trained_size
-from ldm.cli.from_flags import load_from_flags
-from ldm.cli.job import UNKNOWN_SIZE, output_folder
+from ldm.cli.job import UNKNOWN_SIZE, load_from_flags, output_folder
 from ldm.cli.pictures import cover, read_picture
 from ldm.data.grid import save_grid
 from ldm.data.images import to_tensor
@@ -33,8 +32,6 @@ def rescale_effect(flags: argparse.Namespace) -> int:
     model = loaded.model
     size = (trained_size(loaded.config) or UNKNOWN_SIZE) if flags.size is None else flags.size
     large = 2 * size if flags.large is None else flags.large
-    if min(size, large) < 1:
-        raise UserError(f"--size {size} --large {large}: expected at least 1")
     if large % size:
         raise UserError(f"--large {large} is not a multiple of --size {size}")
     for side in (size, large):

@@ -12,7 +12,8 @@ from typing import Any
 from ldm.checkpoint.read import read_source
 from ldm.errors import UserError
 from ldm.evaluation.record import Record, read_records
-from ldm.system.files import fingerprint, writing
+from ldm.system.files import writing
+from ldm.system.weights import fingerprint
 from paper.commands import Command, commands
 from paper.cost import training_costs
 from paper.needs import OwnPaths, own_model

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ldm.check import Report, made_up, without_checkpoints
+from ldm.check import Report, example_batch, without_checkpoints
+from ldm.cli.options import classifier_guide
 from ldm.config import AllowedTargets, build
 from ldm.data.batch import Batch
-from ldm.diffusion.guidance import Denoise, classifier_guided
+from ldm.diffusion.guidance import Denoise
 from ldm.diffusion.image_guidance import image_guided, perceptual, reduced_to
 from ldm.errors import UserError
 from ldm.first_stage import LPIPS
@@ -145,7 +145,7 @@ def _model(config: str, settings: SpeedSettings) -> Any:
 def _pieces(kind: str, row: Row, module: DiffusionTraining, guide: ClassifierTraining | None, settings: SpeedSettings) -> dict[str, Piece]:
     """The pieces of one column of one row."""
     side = int(SIZES.get(kind, 256) * settings.pixels)
-    batch = to_device(made_up(module, side, settings.batch), settings.device)
+    batch = to_device(example_batch(module, side, settings.batch), settings.device)
     if kind in ("train", "epoch"):
         return {"train": _training_step(module, batch, settings)}
     model, scale = module.model, float(row.sampling.get("scale", 1.0))
@@ -170,13 +170,8 @@ def _pieces(kind: str, row: Row, module: DiffusionTraining, guide: ClassifierTra
 def _guided(denoise: Denoise, row: Row, model: Any, batch: Batch, guide: ClassifierTraining | None, settings: SpeedSettings) -> Denoise:
     """The denoiser with a row's classifier or image guide around it."""
     if guide is not None:
-        classifier, label = guide.classifier.eval().requires_grad_(False), batch["label"]
-
-        def log_p(z_t: Tensor, t: Tensor) -> Tensor:
-            logits = classifier(model.process.scale_input(z_t, t), model.process.network_time(t))
-            return logits.float().log_softmax(dim=1).gather(1, label[:, None])[:, 0]  # type: ignore[no-any-return]
-
-        denoise = classifier_guided(denoise, log_p, float(row.sampling["classifier_scale"]), model.process)
+        classifier = guide.classifier.eval().requires_grad_(False)
+        denoise = classifier_guide(model.process, classifier, batch["label"], float(row.sampling["classifier_scale"]))(denoise)
     if "guide_scale" in row.sampling:
         lpips = LPIPS().to(settings.device)
         lpips.loaded = True  # random VGG16 weights

@@ -7,8 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
 from ldm.config import AllowedTargets, load  # noqa: E402
 
 EXAMPLES = """
@@ -16,7 +15,7 @@ examples
   python scripts/check_all.py configs/first_stage/*.yaml configs/ldm/*.yaml
   python scripts/check_all.py official/*.yaml --json findings.json
 
-exit codes: 0 none is wrong (files may be missing: code 3 in the table); 1 one is
+exit codes: 0 no config is wrong (files may be missing: code 3 in the table); 1 one is
 """
 
 

@@ -1,13 +1,11 @@
 """Show two measurements side by side; measurements with different protocols are refused."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from ldm.evaluation.record import PROTOCOL, Record, compare, read_records  # noqa: E402
 
@@ -26,7 +24,7 @@ exit codes: 0 shown; 2 the protocols differ, or a wrong file or flag; 3 a file i
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = Parser(__doc__, EXAMPLES)
     p.add_argument("a", metavar="A", help="records of one set of samples (.json)")

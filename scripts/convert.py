@@ -1,13 +1,12 @@
-"""Convert a model between this project, CompVis/latent-diffusion, DiT and its relatives, and diffusers, weight by weight and exactly."""
+"""Convert a model between this project, CompVis/latent-diffusion, DiT and its relatives, and diffusers, exactly."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
-from ldm.cli.numbers import pixels  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
+from ldm.cli.parser import pixels  # noqa: E402
 from ldm.config import AllowedTargets  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
@@ -37,9 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--size", type=pixels, help="diffusers: image size of the pipeline (default: that of the training data, if known)")
     p.add_argument("--first-stage", metavar="FILE", help="use this first stage instead of the one the weights name")
     p.add_argument("--tokenizer", metavar="DIR", help="folder of a text model's BERT tokenizer, or of its CLIP or T5 encoder")
-    p.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="let the model's config name classes of this package too"
-    )
+    p.add_trust()
     flags = p.parse_args(arguments)
     if flags.target.exists() and (flags.target.is_file() or any(flags.target.iterdir())):
         raise UserError(f"{flags.target}: already exists; expected a new name or an empty folder")

@@ -1,6 +1,5 @@
 """Run a demo: train both stages with main.py, sample, measure, and write a page."""
 
-import argparse
 import json
 import sys
 import time
@@ -9,21 +8,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
+from ldm.cli.parser import integer  # noqa: E402
 from ldm.config import literal  # noqa: E402
-from ldm.errors import UserError  # noqa: E402
 
 TITLES = {"digits": "Handwritten digits, by class", "text": "Coloured shapes, by caption"}
 NOT_USED = "LPIPS and the patch discriminator are disabled in the demos, because their weights would have to be downloaded"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = Parser(__doc__)
     p.add_argument("demo", choices=["digits", "text", "forms"], help="digits by class, shapes by caption, or shapes by UNet, flow and DiT")
     p.add_argument("--outdir", help="where to write (default: outputs/demo, outputs/demo-text or outputs/demo-forms)")
-    p.add_argument("--n", "--samples", type=int, default=1000, help="samples to measure; for text, per kind of prompts (default: 1000)")
+    p.add_argument(
+        "--n", "--samples", type=integer(40), default=1000, help="samples to measure; for text, per kind of prompts (default: 1000)"
+    )
     p.add_argument("overrides", nargs="*", default=[], metavar="key.sub=value", help="passed on to both training commands")
     return p
 
@@ -31,8 +31,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_intermixed_args(arguments)
-    if flags.n < 40:
-        raise UserError(f"--n {flags.n}: expected at least 40")
     from demos.digits import measure_digits
     from demos.forms import compare_forms
     from demos.run import load_run, setting, train

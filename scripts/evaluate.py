@@ -4,16 +4,14 @@ Every number is stored with everything that it depends on: the sampling settings
 network and its weights, and fingerprints of both sets. Nothing is resized unless requested.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
-from ldm.cli.names import EXTRACTORS, FILTERS, METRIC_WEIGHTS, METRICS  # noqa: E402
-from ldm.cli.numbers import pixels, workers  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
+from ldm.cli.flags import EXTRACTORS, METRIC_WEIGHTS, METRICS, add_reference_flags  # noqa: E402
+from ldm.cli.parser import count, integer, workers  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -46,7 +44,7 @@ exit codes: 0 done; 2 wrong images, flags or files; 3 a weight file or image fol
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = Parser(__doc__, EXAMPLES)
     p.add_argument("samples", metavar="SAMPLES", help="folder of images, or an .npz with arr_0 (uint8, N x H x W x 3)")
@@ -57,32 +55,29 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--extractor", default="inception", choices=EXTRACTORS, help="whose features fid, rfid and kid are over")
     p.add_argument("--weights", metavar="FILE", help="of --extractor: a .pth or .safetensors file, a folder for dinov2")
     p.add_argument("--weights-folder", default=METRIC_WEIGHTS, metavar="DIR", help=f"of all other weight files (default: {METRIC_WEIGHTS})")
-    p.add_argument("--n", type=int, help="number of samples: fewer are an error, of more the first are measured")
-    p.add_argument("--split", default="train", choices=("train", "validation"), help="of a config's data (default: train)")
-    p.add_argument(
-        "--resize", type=pixels, metavar="PIXELS", help="side of the square that reference images are resized to (default: not resized)"
-    )
-    p.add_argument("--filter", default="bicubic", choices=FILTERS, help="of --resize (default: bicubic)")
-    p.add_argument("--crop-first", action="store_true", help="crop the centre square before --resize instead of after it")
+    p.add_argument("--n", type=count, help="number of samples: fewer are an error, of more the first are measured")
+    add_reference_flags(p, "reference images", "train")
     p.add_argument("--reference-sha256", metavar="HEX", help="fingerprint of the reference, as in a record; another one is an error")
     p.add_argument("--allow-generated-reference", action="store_true", help="accept a reference that was sampled from a model")
     p.add_argument("--allow-few", action="store_true", help="measure with too few images; the record says so")
-    p.add_argument("--groups", type=int, default=10, help="of samples, left out in turn for the spread of fid; 0 disables it (default: 10)")
-    p.add_argument("--splits", type=int, default=10, help="of the Inception Score (default: 10)")
-    p.add_argument("--kid-size", type=int, default=1000, help="images in a subset of KID (default: 1000)")
-    p.add_argument("--kid-subsets", type=int, default=100, help="subsets of KID (default: 100)")
-    p.add_argument("--k", type=int, default=3, help="neighbours of precision and recall (default: 3)")
+    p.add_argument(
+        "--groups", type=integer(0), default=10, help="of samples, left out in turn for the spread of fid; 0 disables it (default: 10)"
+    )
+    p.add_argument("--splits", type=count, default=10, help="of the Inception Score (default: 10)")
+    p.add_argument("--kid-size", type=integer(2), default=1000, help="images in a subset of KID (default: 1000)")
+    p.add_argument("--kid-subsets", type=count, default=100, help="subsets of KID (default: 100)")
+    p.add_argument("--k", type=count, default=3, help="neighbours of precision and recall (default: 3)")
     p.add_argument("--captions", metavar="JSONL", help="metadata.jsonl with the samples' captions (default: those stored in the samples)")
-    p.add_argument("--neighbours", type=int, default=10, help="nearest images that are shown of each sample (default: 10)")
+    p.add_argument("--neighbours", type=count, default=10, help="nearest images that are shown of each sample (default: 10)")
     p.add_argument(
         "--device", "--devices", default="auto", help="one process each: auto (all GPUs, else the CPU), or as cuda:0,cuda:1 or cpu,cpu"
     )
-    p.add_argument("--batch", type=int, default=64, help="images at a time on a device (default: 64)")
+    p.add_argument("--batch", type=count, default=64, help="images at a time on a device (default: 64)")
     p.add_argument("--workers", type=workers, default=0, help="processes that read images, per device (default: 0)")
     p.add_argument(
         "--cache", default="outputs/features", metavar="DIR", help="of extracted features; '' disables it (default: outputs/features)"
     )
-    p.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="allow classes of this package in the config")
+    p.add_trust("the config")
     return p
 
 

@@ -1,26 +1,25 @@
-"""Fill holes in images: pairs x.png and x_mask.png of a folder, or any images with generated masks.
+"""Fill masked regions of images: pairs x.png and x_mask.png of a folder, or any images with generated masks.
 
-Known pixels come out as they went in, to the bit.
+Pixels outside the mask stay unchanged.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.flags import add_condition_flags, add_window_flags  # noqa: E402
-from ldm.cli.names import MASKS  # noqa: E402
+from ldm.cli import Parser, run_script, script_parser  # noqa: E402
+from ldm.cli.flags import MASKS, add_condition_flags, add_tile_flags  # noqa: E402
+from ldm.cli.parser import count  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
-The folder holds images and, for each, a mask of the same size with "_mask" added to its name: photo.jpg and photo_mask.png.
-White (from half white on) is the hole. Images are read upright, as 8 bit, grey or RGB as the model was trained, with white
-behind what is transparent; what is known of that comes out to the bit, with the file's colour profile. With --masks, the
-holes are those of the LaMa paper's generator (thin, medium, thick, or mixed; training: those that LaMa is trained with; box and
-half for tests); they depend on --seed and the names of the images. With --known, a cell of the latent is free as soon as one
-of its pixels lies in the hole; the others are put back, noised, before every step.
+The folder has images and, for each, a mask of the same size with "_mask" added to its name: photo.jpg and photo_mask.png.
+White (from half white on) is filled. Images are read upright, as 8 bit, grey or RGB as the model was trained, with white
+behind what is transparent; pixels outside the mask stay unchanged, with the file's colour profile. With --masks, the
+masks are those of the LaMa paper's generator (thin, medium, thick, or mixed; training: those that LaMa is trained with; box and
+half for tests); they depend on --seed and the names of the images. With --known, a cell of the latent is filled if any
+of its pixels is masked; the others are put back, noised, before every step.
 
 examples
   python scripts/inpaint.py logs/<run> --indir inputs --outdir outputs/inpainted --steps 50
@@ -30,15 +29,15 @@ examples
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = script_parser(__doc__, EXAMPLES)
     p.add_argument("--indir", required=True, metavar="DIR", help="folder with x.png and x_mask.png")
-    p.add_argument("--masks", choices=MASKS, help="make the masks: all images of the folder, with holes of this kind")
-    p.add_argument("--n", "--n_samples", type=int, default=1, help="candidates per image (default: 1)")
+    p.add_argument("--masks", choices=MASKS, help="generate masks of this kind for all images of the folder")
+    p.add_argument("--n", "--n_samples", type=count, default=1, help="candidates per image (default: 1)")
     p.add_argument("--known", action="store_true", help="put the known region back, noised, before every step: for any model")
     add_condition_flags(p)
-    add_window_flags(p)
+    add_tile_flags(p)
     return p
 
 

@@ -1,14 +1,12 @@
 """Look at the data of a config before training: how much there is, what is in it, what is broken, and a picture of it."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
-from ldm.errors import UserError  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
+from ldm.cli.parser import count, files_and_overrides, integer  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -27,14 +25,14 @@ exit codes: 0 done; 2 a wrong config or flag, or data that cannot be used; 3 fil
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = Parser(__doc__, EXAMPLES)
     p.add_argument("-b", "--base", nargs="+", action="extend", required=True, metavar="YAML", help="configs, merged left to right")
-    p.add_argument("--n", type=int, default=16, help="samples in the picture (default: 16)")
-    p.add_argument("--limit", type=int, default=1000, help="samples to read, spread over the set; 0 reads all (default: 1000)")
+    p.add_argument("--n", type=count, default=16, help="samples in the picture (default: 16)")
+    p.add_argument("--limit", type=integer(0), default=1000, help="samples to read, spread over the set; 0 reads all (default: 1000)")
     p.add_argument("--outdir", default="outputs/inspect", help="where to write (default: outputs/inspect)")
-    p.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help="let configs name classes of this package too")
+    p.add_trust("configs")
     p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes to the config, after all files")
     return p
 
@@ -42,10 +40,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_intermixed_args(arguments)
-    if stray := [w for w in flags.overrides if "=" not in w]:
-        raise UserError(f"{stray[0]!r}: expected key.sub=value (configs go behind --base)")
-    if flags.n < 1 or flags.limit < 0:
-        raise UserError(f"--n {flags.n} --limit {flags.limit}: expected at least 1, and 0 or more")
+    flags.base, flags.overrides = files_and_overrides(flags)
     from ldm.cli.inspect_data import inspect_all
 
     return inspect_all(flags)

@@ -1,16 +1,16 @@
 """Images from a layout: labelled boxes in JSON, drawn beside the results in the grid."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script, script_parser  # noqa: E402
+from ldm.cli import Parser, run_script, script_parser  # noqa: E402
 from ldm.cli.flags import add_condition_flags, add_set_flags, add_size_flags  # noqa: E402
+from ldm.cli.parser import count  # noqa: E402
 
 EXAMPLES = """
-LAYOUT.json holds one object or a list of them; corners are fractions of width and height:
+LAYOUT.json has one object or a list of them; corners are fractions of width and height:
   {"boxes": [{"label": 3, "box": [0.1, 0.2, 0.5, 0.9]}, {"label": "dog", "box": [0.5, 0.5, 0.9, 0.9]}]}
 
 examples
@@ -20,12 +20,12 @@ examples
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = script_parser(__doc__, EXAMPLES)
     p.add_argument("layout", metavar="LAYOUT.json", help="boxes of one image, or a list of such objects")
     p.add_argument("--names", metavar="FILE", help='class names: JSON {"name": index} or ["name", ...]; without it labels are numbers')
-    p.add_argument("--n", "--n_samples", type=int, default=4, help="images per layout (default: 4)")
+    p.add_argument("--n", "--n_samples", type=count, default=4, help="images per layout (default: 4)")
     add_condition_flags(p)
     add_size_flags(p)
     add_set_flags(p)
@@ -35,19 +35,17 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
+    from ldm.cli.condition_flags import conditions_from_flags, each_with
     from ldm.cli.job import Job
-    from ldm.cli.layouts import asked_layout, read_layouts, read_names
-    from ldm.cli.options import steering_from_flags
-    from ldm.cli.requests import classes_and_prompts, each_with
-    from ldm.cli.sets import make_set
+    from ldm.cli.layouts import layout, read_layouts, read_names
+    from ldm.cli.sets import sample_set
 
     job = Job.open(flags)
-    part = job.part_for("boxes", "boxes")
-    others = classes_and_prompts(flags, job.model, also=part.reads)
+    part = job.conditioner_for("boxes", "boxes")
+    others = conditions_from_flags(flags, job.model, also=part.reads)
     size = job.size()
     layouts = read_layouts(flags.layout, read_names(flags.names), part.boxes.classes, part.boxes.max_objects)
-    asked = each_with([asked_layout(boxes, *size) for boxes in layouts], others, flags.n)
-    return make_set(job, asked, len(asked), size, steering_from_flags(job, size))
+    return sample_set(job, each_with([layout(boxes, *size) for boxes in layouts], others, flags.n), size)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run recorded cases of public references through this project's code, and print how far apart the two are."""
+"""Run recorded cases of public references through this project's code, and print the differences."""
 
 import sys
 from pathlib import Path
@@ -6,8 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
@@ -15,9 +14,9 @@ example
   python scripts/parity.py tests/fixtures/compvis
   python scripts/parity.py tests/fixtures/dit
 
-Outputs that are left out on purpose are named with the reason, and are never counted as agreeing.
+Outputs that are not compared are listed with the reason, and never counted as agreeing.
 
-exit codes: 0 every case agrees; 1 one does not, or is of a kind that this project does not know; 2 no such folder
+exit codes: 0 every case agrees; 1 one does not, or is of an unknown kind; 2 no such folder
 """
 
 

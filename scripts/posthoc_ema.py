@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     flags = p.parse_args(arguments)
     import torch
 
-    from ldm.system.files import newest_weights, read_metadata, read_weights, save_weights, step_of
+    from ldm.system.run_folder import newest_weights, step_of
+    from ldm.system.weights import read_metadata, read_weights, save_weights
     from ldm.training.posthoc import coefficients
 
     files = {step_of(path): path for path in (flags.run / "checkpoints" / "posthoc").glob("step-*.safetensors")}

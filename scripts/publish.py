@@ -8,8 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -39,9 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--no-diffusers", action="store_true", help="do not write the diffusers folder, which holds the weights once more")
     p.add_argument("--unfinished", action="store_true", help="also publish a run that has not done all its steps")
     p.add_argument("--overwrite", action="store_true", help="replace a folder that this command wrote before")
-    p.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="let the model's config name classes of this package too"
-    )
+    p.add_trust()
     flags = p.parse_args(arguments)
     from ldm.cli.publish import publish
 

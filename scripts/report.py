@@ -5,10 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
+from ldm.cli.parser import count  # noqa: E402
 from ldm.config import load  # noqa: E402
-from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -23,10 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; of one that still trains, what it has so far")
     p.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/report.html, or outputs/report.html)")
     p.add_argument("--base", metavar="YAML", help="compare configs with this one (default: the config that each run was started with)")
-    p.add_argument("--grids", type=int, default=6, help="pictures of each kind, spread over time (default: 6)")
+    p.add_argument("--grids", type=count, default=6, help="pictures of each kind, spread over time (default: 6)")
     flags = p.parse_args(arguments)
-    if flags.grids < 1:
-        raise UserError(f"--grids {flags.grids}: expected at least 1")
     from ldm.evaluation.report import render
     from ldm.evaluation.runs import read_run
     from ldm.interop.compvis import FOREIGN

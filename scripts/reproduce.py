@@ -1,13 +1,12 @@
 """Reproduce tables and figures of the paper: plan their rows, run what is possible, and print both values, their gap and protocol."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
+from ldm.cli.parser import count  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 from paper.studies.settings import CODE_STEPS, CODED, FACTORS, Study  # noqa: E402
 from paper.tables import figure, table  # noqa: E402
@@ -36,7 +35,7 @@ examples
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = Parser(__doc__, EXAMPLES)
     what = p.add_argument_group("tables, figures, studies")
@@ -49,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     settings.add_argument("--models", default="models", metavar="DIR", help="folder of trained models (default: models)")
     settings.add_argument("--model", default="", metavar="MODEL", help="with --row or --study rate-distortion: run folder or weights")
     settings.add_argument("--weights", default="", metavar="FILE", help="Inception weights (default: in models/metrics)")
-    settings.add_argument("--batch", type=int, default=16, help="images at a time in sampling (default: 16)")
+    settings.add_argument("--batch", type=count, default=16, help="images at a time in sampling (default: 16)")
     settings.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     settings.add_argument("--json", metavar="FILE", help="also write all numbers as JSON")
     settings.add_argument(
@@ -57,10 +56,10 @@ def parser() -> argparse.ArgumentParser:
     )
     speed = p.add_argument_group("speed (tables 5, 6 and 18)")
     speed.add_argument("--no-speed", action="store_true", help="do not measure speeds")
-    speed.add_argument("--rounds", type=int, default=5, help="rounds in which every row is timed once (default: 5)")
+    speed.add_argument("--rounds", type=count, default=5, help="rounds in which every row is timed once (default: 5)")
     speed.add_argument("--share", type=float, help="share of every width (default: 1 on a GPU, 0.25 on a CPU)")
     speed.add_argument("--pixels", type=float, default=1.0, help="share of every image side (default: 1)")
-    speed.add_argument("--speed-batch", type=int, help="images at a time (default: 8 on a GPU, 1 on a CPU)")
+    speed.add_argument("--speed-batch", type=count, help="images at a time (default: 8 on a GPU, 1 on a CPU)")
     speed.add_argument("--precision", default="fp32", help="fp32, bf16, fp16, auto: what the device multiplies fastest (default: fp32)")
     study = p.add_argument_group("studies (--study)")
     study.add_argument("--scale", choices=["demo"], default="demo", help="demo: procedural scenes at 32x32 (the only one)")

@@ -5,16 +5,14 @@ reverse process; at sizes beyond the trained one that breaks convolutional sampl
 content appears later. The table says when; the picture shows what noised latents still hold, decoded.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser, add_model_flags  # noqa: E402
-from ldm.cli.numbers import pixels  # noqa: E402
-from ldm.errors import UserError  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
+from ldm.cli.flags import add_model_flags  # noqa: E402
+from ldm.cli.parser import count, pixels  # noqa: E402
 
 EXAMPLES = """
 example
@@ -22,13 +20,13 @@ example
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = Parser(__doc__, EXAMPLES)
     add_model_flags(p)
-    p.set_defaults(batch=1, precision="fp32")
+    p.set_defaults(precision="fp32")
     p.add_argument("--indir", "--images", required=True, metavar="DIR", help="folder of images to encode")
-    p.add_argument("--n", type=int, default=16, help="images that are looked at (default: 16)")
+    p.add_argument("--n", type=count, default=16, help="images that are looked at (default: 16)")
     p.add_argument("--size", type=pixels, help="side of the images in training (default: what the model's config says, else 256)")
     p.add_argument("--large", type=pixels, help="side beyond the trained one (default: twice --size)")
     return p
@@ -37,8 +35,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
-    if flags.n < 1:
-        raise UserError(f"--n {flags.n}: expected at least 1")
     from paper.rescale_effect import rescale_effect
 
     return rescale_effect(flags)

@@ -1,6 +1,6 @@
-"""Convert recorded whole models of the public reference to this project, back, and to diffusers; print what came through.
+"""Convert recorded models of the public reference to this project, back, and to diffusers; compare the results.
 
-With diffusers installed, its own classes and scheduler also make images from the same start noise as ours.
+If diffusers is installed, its classes and scheduler also sample images from the same noise.
 """
 
 import sys
@@ -9,21 +9,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
 
 EXAMPLES = """
 example
   python scripts/roundtrips.py tests/fixtures/compvis
 
-exit codes: 0 every bit came through, and images agree within 1e-4; 1 not so; 2 no such folder
+exit codes: 0 all weights are equal, and images agree within 1e-4; 1 they are not; 2 no such folder
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     p = Parser(__doc__, EXAMPLES)
-    p.add_argument("folder", metavar="DIR", type=Path, help="recorded cases; those of whole models are used")
+    p.add_argument("folder", metavar="DIR", type=Path, help="recorded cases; those of complete models are used")
     folder = p.parse_args(arguments).folder
     from recorded.roundtrips import roundtrips
 

@@ -1,19 +1,19 @@
 """Enlarge images of any size with a super-resolution model."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script, script_parser  # noqa: E402
-from ldm.cli.flags import add_guider_flags, add_window_flags  # noqa: E402
+from ldm.cli import Parser, run_script, script_parser  # noqa: E402
+from ldm.cli.flags import add_guider_flags, add_tile_flags  # noqa: E402
+from ldm.cli.parser import count  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
-Every image is enlarged by the factor that the model was trained for; what has to be added to its borders is cut off again.
-A result has the name of its image, below the folder that was named; as .png, with a number behind it where --n asks for several.
-Of a folder in which --outdir lies, the images in --outdir are left out: they are results.
+Every image is enlarged by the factor that the model was trained for; padding at its borders is removed again.
+A result has the name of its image within the given folder, as .png, with a number if --n is more than 1.
+Images in --outdir are left out if it is inside a given folder: they are results.
 Images are read upright, as 8 bit, with white behind what is transparent, and keep their colour profile. Those of one size that
 follow one another are enlarged together, --batch at a time; with --window, one at a time, --batch tiles of it.
 
@@ -25,12 +25,12 @@ examples
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = script_parser(__doc__, EXAMPLES)
     p.add_argument("images", nargs="+", metavar="IMAGE", help="images of any size, or folders of them")
-    p.add_argument("--n", "--n_samples", type=int, default=1, help="results per image (default: 1)")
-    add_window_flags(p)
+    p.add_argument("--n", "--n_samples", type=count, default=1, help="results per image (default: 1)")
+    add_tile_flags(p)
     add_guider_flags(p, scale=0.0)
     return p
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script, script_parser  # noqa: E402
+from ldm.cli import Parser, run_script, script_parser  # noqa: E402
 from ldm.cli.flags import add_prompt_flags, add_set_flags, add_size_flags, add_start_flags  # noqa: E402
+from ldm.cli.parser import count  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 EXAMPLES = """
@@ -20,14 +21,14 @@ examples
 SCALE = 5.0  # the original script's
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = script_parser(__doc__, EXAMPLES, SCALE)
     add_prompt_flags(p, "what to show")
     p.add_argument("--from-file", metavar="FILE", help="a text file with one prompt per line")
     p.add_argument("--negative", metavar="TEXT", help="what not to show: guidance away from this instead of from no caption")
-    p.add_argument("--n", "--n_samples", type=int, default=4, help="images per prompt (default: 4)")
-    p.add_argument("--n_iter", type=int, default=1, help="as in the original script: so many times --n images per prompt (default: 1)")
+    p.add_argument("--n", "--n_samples", type=count, default=4, help="images per prompt (default: 4)")
+    p.add_argument("--n_iter", type=count, default=1, help="as in the original script: --n images per prompt, this many times (default: 1)")
     add_size_flags(p)
     add_start_flags(p)
     add_set_flags(p)
@@ -38,33 +39,28 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     flags = parser().parse_args(arguments)
     prompts = all_prompts(flags)
-    if flags.n_iter < 1:
-        raise UserError(f"--n_iter {flags.n_iter}: expected at least 1")
+    from ldm.cli.condition_flags import Condition, check_captions
     from ldm.cli.job import Job
-    from ldm.cli.options import need_scale, steering_from_flags
-    from ldm.cli.requests import Request, check_captions
-    from ldm.cli.sets import make_set
+    from ldm.cli.sets import sample_set
 
     job = Job.open(flags, SCALE)
-    job.part_for("caption", "captions")
+    job.conditioner_for("caption", "captions")
     check_captions(job.model, prompts, "--prompt")
     check_captions(job.model, [flags.negative or ""], "--negative")
-    need_scale(flags, job.settings.scale)
-    size = job.size()
-    asked = [Request({"caption": text}, {"caption": text}) for text in prompts for _ in range(flags.n * flags.n_iter)]
-    return make_set(job, asked, len(asked), size, steering_from_flags(job, size))
+    conditions = [Condition({"caption": text}, {"caption": text}) for text in prompts for _ in range(flags.n * flags.n_iter)]
+    return sample_set(job, conditions, job.size())
 
 
 def all_prompts(flags: argparse.Namespace) -> list[str]:
-    """Those of the command line, then those of the file; empty lines of the file do not count.
+    """Those of the command line, then the lines of the file that are not empty.
 
     Raises:
         MissingFile: no such file.
-        UserError: no prompt at all, or no text.
+        UserError: no prompt, or a file that is not text.
     """
     prompts = list(flags.prompts or [])
     if flags.from_file is not None:
-        from ldm.cli.conditions import read_lines
+        from ldm.cli.condition_file import read_lines
 
         prompts += read_lines(flags.from_file)
     if not prompts:

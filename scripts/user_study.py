@@ -4,16 +4,14 @@ Task 1 compares every method with the ground truth, task 2 two methods with each
 Images of the folders are matched by file name.
 """
 
-import argparse
 import math
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
-from ldm.cli.numbers import seed  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
+from ldm.cli.parser import seed  # noqa: E402
 from ldm.config.overrides import home  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
@@ -28,7 +26,7 @@ command continues the study where each subject was.
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = Parser(__doc__, EXAMPLES)
     p.add_argument("--results", type=Path, metavar="FILE", help="print the results of these votes, and exit")

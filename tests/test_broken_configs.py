@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import main as program
+from ldm.check.conditions import repeated
 
 STAGE_TWO = """
 model:
@@ -401,3 +402,8 @@ def test_a_path_that_nothing_reads_and_looks_like_one_that_is_read_is_a_warning(
     (tmp_path / "c.yaml").write_text(text)
     assert program.main(["-b", str(tmp_path / "c.yaml"), "--check"]) == 0
     assert "paths.imags: nothing in the config reads it; did you mean 'images'?" in capsys.readouterr().out
+
+
+def test_a_word_that_a_vocabulary_has_twice_is_named() -> None:
+    node = {"target": "ldm.conditioning.Joint", "params": {"parts": [{"params": {"words": ["x", "y", "x"], "width": [1, 1]}}]}}
+    assert repeated(node, "conditioner") == ["conditioner.params.parts.0.params.words: 'x' occurs more than once"]

@@ -15,31 +15,18 @@ import torch
 from PIL import Image
 
 from ldm.errors import MissingFile, UserError, WriteError
-from ldm.system.files import (
-    MACHINE,
-    append_line,
-    clear_remains,
-    fingerprint,
-    newest_checkpoint,
-    newest_weights,
-    point_last_at,
-    read_checkpoint,
-    read_weights,
-    save_checkpoint,
-    save_png,
-    save_weights,
-    write_text,
-    write_whole,
-)
+from ldm.system.files import MACHINE, append_line, clear_remains, save_png, write_atomically, write_text
+from ldm.system.run_folder import newest_checkpoint, newest_weights, point_last_at
+from ldm.system.weights import fingerprint, read_checkpoint, read_weights, save_pickled, save_weights
 
 NOISE = np.random.default_rng(0).integers(0, 256, 30000, dtype=np.uint8)
 WRITERS: dict[str, Callable[[Path], None]] = {
     "text": lambda path: write_text(path, "x" * 30000),
     "line": lambda path: append_line(path, "x" * 30000, durable=True),
     "weights": lambda path: save_weights(path, {"a": torch.zeros(10000)}, {}),
-    "checkpoint": lambda path: save_checkpoint(path, {"a": torch.zeros(10000)}),
+    "checkpoint": lambda path: save_pickled(path, {"a": torch.zeros(10000)}),
     "picture": lambda path: save_png(path, Image.fromarray(NOISE.reshape(100, 100, 3))),
-    "array": lambda path: write_whole(path, lambda beside: _save_array(beside)),
+    "array": lambda path: write_atomically(path, lambda beside: _save_array(beside)),
 }
 
 
@@ -153,7 +140,7 @@ def test_last_means_the_newest_good_checkpoint_with_and_without_links(links: boo
         monkeypatch.setattr(os, "symlink", refusing(errno.EPERM))
     folder = tmp_path / "checkpoints"
     for step in (9, 10, 100):
-        save_checkpoint(folder / f"step-{step}.ckpt", {"step": step})
+        save_pickled(folder / f"step-{step}.ckpt", {"step": step})
         save_weights(folder / f"step-{step}.ema.safetensors", {"a": torch.zeros(1)}, {})
     assert newest_checkpoint(tmp_path).name == "step-100.ckpt"
     for step in (9, 10):
@@ -167,7 +154,7 @@ def test_last_means_the_newest_good_checkpoint_with_and_without_links(links: boo
 
 
 def test_a_last_that_was_copied_as_a_file_is_a_checkpoint(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "checkpoints" / "last", {"step": 1, "more": "x" * 300})
+    save_pickled(tmp_path / "checkpoints" / "last", {"step": 1, "more": "x" * 300})
     assert newest_checkpoint(tmp_path) == (tmp_path / "checkpoints" / "last").resolve()
 
 
@@ -180,7 +167,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path
         raise RuntimeError("disk")
 
     with pytest.raises(WriteError, match=r"x: cannot be written \(disk\)"):
-        write_whole(target, fail)
+        write_atomically(target, fail)
     assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
@@ -193,7 +180,7 @@ def test_weights_carry_their_metadata(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [0, 4, 60])
 def test_damaged_files_are_named(tmp_path: Path, cut: int) -> None:
     save_weights(tmp_path / "w.safetensors", {"a": torch.arange(30.0)}, {})
-    save_checkpoint(tmp_path / "c.ckpt", {"ldm_checkpoint": 1, "a": torch.arange(30.0)})
+    save_pickled(tmp_path / "c.ckpt", {"ldm_checkpoint": 1, "a": torch.arange(30.0)})
     for file, read in (("w.safetensors", read_weights), ("c.ckpt", read_checkpoint)):
         path = tmp_path / file
         path.write_bytes(path.read_bytes()[:cut])
@@ -250,11 +237,11 @@ def writes_a_file(call: ast.Call) -> bool:
 
 
 def told(call: ast.AST, above: dict[ast.AST, ast.AST], tree: ast.Module) -> bool:
-    """Whether a failure is told with file and cause: within `writing`, in what `write_whole` calls, or caught; or no file is written."""
+    """If a failure is reported with file and cause: within `writing`, in what `write_atomically` calls, or caught, or none writes."""
     passed = {
         n.id
         for w in ast.walk(tree)
-        if isinstance(w, ast.Call) and ast.unparse(w.func) == "write_whole"
+        if isinstance(w, ast.Call) and ast.unparse(w.func) == "write_atomically"
         for n in ast.walk(w)
         if isinstance(n, ast.Name)
     }
@@ -263,7 +250,7 @@ def told(call: ast.AST, above: dict[ast.AST, ast.AST], tree: ast.Module) -> bool
         node = above[node]
         if isinstance(node, ast.With) and any(ast.unparse(item.context_expr).startswith("writing(") for item in node.items):
             return True
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "write_whole":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "write_atomically":
             return True
         if isinstance(node, ast.Try) and any("OSError" in ast.unparse(h.type or ast.Constant("")) for h in node.handlers):
             return True
@@ -293,7 +280,7 @@ def test_checkpoints_on_another_disk_are_the_run_s(tmp_path: Path) -> None:
     scratch.mkdir(parents=True)
     run.mkdir()
     (run / "checkpoints").symlink_to(scratch)
-    save_checkpoint(run / "checkpoints" / "step-9.ckpt", {"step": 9})
+    save_pickled(run / "checkpoints" / "step-9.ckpt", {"step": 9})
     point_last_at(run / "checkpoints" / "step-9.ckpt")
     for path in (run, run / "checkpoints" / "last"):
         assert newest_checkpoint(path) == run / "checkpoints" / "step-9.ckpt"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ldm.cli.flags import Parser
+from ldm.cli import Parser
 from ldm.config.overrides import home
 from ldm.ranges import integer
 

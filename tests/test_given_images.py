@@ -8,17 +8,17 @@ import torch
 from PIL import Image, ImageCms
 
 from ldm.cli import run_script
-from ldm.cli.batches import padded_size, rounds
-from ldm.cli.pairs import make_pairs, read_pair, read_pairs
+from ldm.cli.masked_images import generated_masks, masks_of_folder, with_mask
 from ldm.cli.pictures import colours, read_picture, write_png
+from ldm.cli.restoring import batches, padded_size
 from ldm.data.masks import mask
 from ldm.errors import MissingFile, UserError
 from ldm.rng import generator
 
 
-def test_rounds_hold_one_size_and_leave_nothing_out() -> None:
+def test_batches_hold_one_size_and_leave_nothing_out() -> None:
     sizes = [(8, 8), (8, 8), (8, 16), (8, 8)]
-    planned = rounds(sizes, 3, lambda size: 4)
+    planned = batches(sizes, 3, lambda size: 4)
     assert [result for some in planned for result in some] == [(place, i) for place in range(4) for i in range(3)]
     assert [len(some) for some in planned] == [4, 2, 3, 3]
     assert all(len({sizes[place] for place, _ in some}) == 1 for some in planned)
@@ -28,13 +28,13 @@ def test_rounds_hold_one_size_and_leave_nothing_out() -> None:
 def test_a_generated_mask_follows_from_the_seed_and_the_name(tmp_path: Path) -> None:
     for name in ("a.png", "a_mask.png", "b.jpg"):
         Image.new("RGB", (64, 48), "grey").save(tmp_path / name)
-    pairs = [read() for read in make_pairs(tmp_path, 3, "thick", seed=5)]
+    pairs = [read() for read in generated_masks(tmp_path, 3, "thick", seed=5)]
     assert [pair.name for pair in pairs] == ["a", "b"]  # what is a mask already gets none
-    assert np.array_equal(pairs[1].hole, mask("thick", (48, 64), generator(5, "mask", "b.jpg"))[0].numpy() > 0)
+    assert np.array_equal(pairs[1].mask, mask("thick", (48, 64), generator(5, "mask", "b.jpg"))[0].numpy() > 0)
     for name in ("a.png", "b.jpg"):
         (tmp_path / name).unlink()
     with pytest.raises(MissingFile, match="nothing but masks"):
-        make_pairs(tmp_path, 3, "thick", 0)
+        generated_masks(tmp_path, 3, "thick", 0)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "I;16"])
@@ -44,8 +44,8 @@ def test_masks_of_all_kinds(tmp_path: Path, mode: str) -> None:
     white = Image.fromarray(hole * np.uint16(65535)) if mode == "I;16" else Image.fromarray(hole * np.uint8(255)).convert(mode)
     white.save(tmp_path / "x_mask.png")
     Image.new("RGB", (10, 12)).save(tmp_path / "x.png")
-    (read,) = read_pairs(tmp_path, 3)
-    assert np.array_equal(read().hole, hole)
+    (read,) = masks_of_folder(tmp_path, 3)
+    assert np.array_equal(read().mask, hole)
 
 
 def test_masks_that_say_nothing_clear(tmp_path: Path) -> None:
@@ -53,13 +53,13 @@ def test_masks_that_say_nothing_clear(tmp_path: Path) -> None:
     Image.new("RGB", (10, 12)).save(picture)
     Image.new("RGBA", (10, 12), (255, 255, 255, 0)).save(path)
     with pytest.raises(UserError, match="x_mask.png: has transparent pixels"):
-        read_pair("x", picture, path, 3)
+        with_mask(picture, path, 3)
     Image.new("L", (10, 12), 1).save(path)  # a map of 0 and 1
     with pytest.raises(UserError, match="its brightest pixel is 1 of 255"):
-        read_pair("x", picture, path, 3)
+        with_mask(picture, path, 3)
     Image.new("RGB", (10, 12)).save(tmp_path / "x.jpg")
     with pytest.raises(UserError, match=r"x\.jpg and x\.png share a name"):
-        read_pairs(tmp_path, 3)
+        masks_of_folder(tmp_path, 3)
 
 
 def test_colour_profiles_go_with_the_pixels(tmp_path: Path) -> None:

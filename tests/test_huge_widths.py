@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ldm.cli.main import main
-from ldm.system.files import newest_checkpoint, newest_weights, read_checkpoint, save_checkpoint
+from ldm.system.run_folder import newest_checkpoint, newest_weights
+from ldm.system.weights import read_checkpoint, save_pickled
 
 RUNS = Path(__file__).parent / "fixtures" / "runs"
 WIDE = 100_000  # a convolution of it holds 360 GB
@@ -84,7 +85,7 @@ def test_of_a_run_to_resume(runs: Path, capsys: pytest.CaptureFixture[str]) -> N
     state = read_checkpoint(path)
     for config in (state["config"], state["source"]):
         config["model"]["params"]["autoencoder"]["params"]["width"] = WIDE
-    save_checkpoint(path, state)
+    save_pickled(path, state)
     assert main(["--resume", "kl", "trainer.params.steps=6"]) == 2
     assert "error: checkpoint and config differ: autoencoder." in capsys.readouterr().err
 

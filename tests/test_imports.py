@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from demos.tasks import LONGER, TASKS
-from ldm.cli import names
+from ldm.cli import flags
 from ldm.data.masks import Kind
 from ldm.diffusion.sampling import SAMPLERS
 from ldm.evaluation.extractors import EXTRACTORS
@@ -51,11 +51,11 @@ def test_help_and_wrong_flags_answer_without_torch_of_which_the_threads_are_chos
 @pytest.mark.parametrize(
     ("listed", "known"),
     [
-        (names.SAMPLERS, SAMPLERS),
-        (names.MASKS, get_args(Kind)),
-        (names.METRICS, METRICS),
-        (names.EXTRACTORS, EXTRACTORS),
-        (names.FILTERS, FILTERS),
+        (flags.SAMPLERS, SAMPLERS),
+        (flags.MASKS, get_args(Kind)),
+        (flags.METRICS, METRICS),
+        (flags.EXTRACTORS, EXTRACTORS),
+        (flags.FILTERS, FILTERS),
     ],
     ids=["samplers", "masks", "metrics", "extractors", "filters"],
 )
@@ -68,4 +68,4 @@ def test_scripts_name_what_there_is(script) -> None:
     assert f"(default: {','.join(TASKS)}), or {', '.join(LONGER)}" in " ".join(tasks.split())
     assert "{" + ",".join(sorted(QUESTIONS)) + "}" in study
     assert f"on a GPU, {CPU_SHARE:g} on a CPU" in " ".join(script("scripts/reproduce.py", "--help").stdout.split())
-    assert Path(names.METRIC_WEIGHTS) == FOLDER
+    assert Path(flags.METRIC_WEIGHTS) == FOLDER

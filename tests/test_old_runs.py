@@ -14,7 +14,8 @@ from PIL import Image
 from ldm.checkpoint.load import load_model, pretrained
 from ldm.cli.main import main
 from ldm.evaluation.record import read_records
-from ldm.system.files import newest_checkpoint, read_checkpoint, read_metadata, save_checkpoint
+from ldm.system.run_folder import newest_checkpoint
+from ldm.system.weights import read_checkpoint, read_metadata, save_pickled
 
 RUNS = Path(__file__).parent / "fixtures" / "runs"
 KINDS = ("kl", "vq", "class", "text", "classifier")
@@ -47,7 +48,7 @@ def test_a_resumed_run_goes_on_as_with_its_own_code(kind: str, runs: Path, tmp_p
 def test_a_run_that_does_not_say_what_its_first_stage_was_finds_it_beside(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As classifiers of commit d2958de."""
     path = newest_checkpoint(runs / "classifier")
-    save_checkpoint(path, {**read_checkpoint(path), "first_stage": None})
+    save_pickled(path, {**read_checkpoint(path), "first_stage": None})
     monkeypatch.chdir("/")
     assert main(["--resume", str(runs / "classifier"), "trainer.params.steps=5"]) == 0
 
@@ -71,7 +72,7 @@ def test_narrower_numbers_that_this_device_lacks_are_named(runs: Path, monkeypat
     for optimizer in state["optimizers"]:
         for group in optimizer["param_groups"]:
             group["narrow"] = True
-    save_checkpoint(path, state)
+    save_pickled(path, state)
     assert main(["--resume", str(path), "trainer.params.steps=5"]) == 0
     assert (runs / "vq/incidents.jsonl").read_text().count(said) == 1
 
@@ -83,7 +84,7 @@ def test_a_set_of_samples_is_continued_and_comes_out_as_before(runs: Path, scrip
     for name in ("00001.png", "00002.png"):
         Path("samples", name).unlink()
     done = script("scripts/sample.py", *MADE_BY, "--outdir", "samples")
-    assert done.returncode == 0 and "4 images in samples, of which 2 were there" in done.stdout, done.stderr
+    assert done.returncode == 0 and "4 images in samples, of which 2 already existed" in done.stdout, done.stderr
     for name, pixels in before.items():
         assert abs(np.asarray(Image.open(Path("samples", name)), dtype=int) - pixels).max() <= 1
 

@@ -14,7 +14,7 @@ from ldm.checkpoint.first_stage import KEPT, first_stage_record, keep_first_stag
 from ldm.checkpoint.load import load_model
 from ldm.config import AllowedTargets, build, load
 from ldm.errors import MissingFile, UserError
-from ldm.system.files import fingerprint, save_checkpoint, save_weights
+from ldm.system.weights import fingerprint, save_pickled, save_weights
 
 STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}
 FIRST = "logs/first [1]/checkpoints/step-3.safetensors"
@@ -196,7 +196,7 @@ def test_a_classifier_s_run_takes_the_flag_and_finds_its_first_stage_as_well(run
     sha = fingerprint({k: torch.full_like(v, 0.5) for k, v in build(STAGE, AllowedTargets(), "stage").state_dict().items()})
     state = {"model": {}, "ema": {}, "optimizers": [], "schedulers": []} | {"ldm_checkpoint": 1, "step": 5, "seed": 23}
     state |= {"config": config.data, "source": config.source, "first_stage": {"path": FIRST, "sha256": sha}}
-    save_checkpoint(runs / "classifier" / "checkpoints" / "step-5.ckpt", state)
+    save_pickled(runs / "classifier" / "checkpoints" / "step-5.ckpt", state)
     for words, expected in (([], str(runs.parent / FIRST)), (["--first-stage", "other"], "other")):
         assert program.main(["--resume", str(runs / "classifier"), "--print-config", *words]) == 0
         shown = yaml.safe_load(capsys.readouterr().out)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ldm.system.files import newest_weights, read_weights
+from ldm.system.run_folder import newest_weights
+from ldm.system.weights import read_weights
 from ldm.training.posthoc import PowerEMA, coefficients, exponent
 
 

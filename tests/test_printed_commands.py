@@ -16,10 +16,10 @@ from PIL import Image
 from test_task_scripts import CONDITIONERS, config_of, made
 
 from ldm.cli.next_command import sampling_command
-from ldm.cli.summary import farewell, resume_command
+from ldm.cli.summary import final_message, resume_command
 from ldm.config import AllowedTargets, Config, literal, load, validate
-from ldm.system.files import save_weights
 from ldm.system.shell import command, quoted
+from ldm.system.weights import save_weights
 from ldm.training import AutoencoderTraining
 from paper.commands import Command
 
@@ -142,7 +142,7 @@ def test_after_stage_one_comes_the_config_that_is_made_for_it(base: str, followi
     flags = Namespace(base=[base], logdir="my logs", trust=["here"], allow_env=[])
     config = Config({"paths": {"images": "/my photos"}})
     module = AutoencoderTraining.__new__(AutoencoderTraining)
-    last = farewell(Path("my logs/x [1]"), module, None, config, flags).splitlines()[-1]  # type: ignore[arg-type]
+    last = final_message(Path("my logs/x [1]"), module, None, config, flags).splitlines()[-1]  # type: ignore[arg-type]
     words = shlex.split(last)
     assert words[:3] == ["python", "main.py", "--base"] and (following is None or words[3] == following)
     assert words[4:9] == ["--train", "--logdir", "my logs", "--trust", "here"] and words[9] == "paths.first_stage=my logs/x [1]"
@@ -169,7 +169,7 @@ def test_what_was_changed_in_stage_one_is_known_to_stage_two(changed: list[str],
     flags = Namespace(base=["configs/own/first-stage.yaml"], logdir="logs", trust=[], allow_env=[])
     config = load(flags.base, changed)
     module = AutoencoderTraining.__new__(AutoencoderTraining)
-    words = shlex.split(farewell(Path("logs/x"), module, None, config, flags, changed).splitlines()[-1])  # type: ignore[arg-type]
+    words = shlex.split(final_message(Path("logs/x"), module, None, config, flags, changed).splitlines()[-1])  # type: ignore[arg-type]
     assert words[2:] == ["--base", "configs/own/ldm.yaml", "--train", "paths.first_stage=logs/x", *expected]
     load([words[3]], words[5:], trust=AllowedTargets())
 
@@ -197,7 +197,7 @@ def test_a_resumed_run_has_the_same_next_command(base: str, words: list[str], tm
     said = []
     for flags, typed in (({"base": [base], "logdir": str(folder.parent)}, words), ({"base": [], "logdir": "logs"}, [])):
         given = Namespace(**flags, trust=[], allow_env=[])
-        said.append(sorted(shlex.split(farewell(folder, module, None, config, given, typed).splitlines()[-1])))  # type: ignore[arg-type]
+        said.append(sorted(shlex.split(final_message(folder, module, None, config, given, typed).splitlines()[-1])))  # type: ignore[arg-type]
     assert said[0] == said[1] and sum(word in words for word in said[0]) == max(0, len(words) - 1)  # the channels come with the first stage
 
 

@@ -22,7 +22,7 @@ from ldm.cli.publish import BERT, PRETRAINED_TEXT, with_text_source
 from ldm.cli.scrub import leaks, scrub, without_paths
 from ldm.errors import UserError
 from ldm.evaluation.record import Record, read_records, write_records
-from ldm.system.files import read_metadata, read_weights, save_weights
+from ldm.system.weights import read_metadata, read_weights, save_weights
 
 RUNS = Path(__file__).parent / "fixtures" / "runs"
 SECRET = "alices-secret"  # in the name of every folder that a run knows of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldm.cli.flags import Parser
+from ldm.cli import Parser
 from ldm.config import allow_environment
 from ldm.config.interpolation import resolve
 
@@ -96,8 +96,8 @@ def test_other_right_flags(digits: Path, script, tmp_path: Path, more: list[str]
         (["--steps", "0"], 2, "at least 1"),
         (["--steps", "1001"], 2, "between 1 and 1000"),
         (["--eta", "-1"], 2, "eta must be a number of at least 0"),
-        (["--n", "0"], 2, "--n 0"),
-        (["--batch", "0"], 2, "--batch 0"),
+        (["--n", "0"], 2, "argument --n/--n_samples: 0: expected at least 1"),
+        (["--batch", "0"], 2, "argument --batch: 0: expected at least 1"),
         (["--classes", "10"], 2, "classes 0 to 9"),
         (["--classes", "one"], 2, "expected numbers like"),
         (["--prompts", "a red circle"], 2, "this model reads label, not captions"),
@@ -136,8 +136,8 @@ def test_models_that_are_none(script, tmp_path: Path, digits: Path) -> None:
     for model, code, message in (
         ("nowhere", 3, "no such file"),
         ("configs", 3, "expected a run folder"),
-        ("README.md", 2, "not a whole safetensors"),
-        (tmp_path / "half.safetensors", 2, "half.safetensors: not a whole"),
+        ("README.md", 2, "not a complete safetensors"),
+        (tmp_path / "half.safetensors", 2, "half.safetensors: not a complete"),
         (first, 2, "contains a first stage, expected"),
     ):
         done = script("scripts/sample.py", model, "--outdir", tmp_path)

@@ -20,13 +20,13 @@ import pytest
 from PIL import Image
 from test_task_scripts import config_of, made, photo
 
-from ldm.cli.conditions import read_rows
-from ldm.cli.typed import entry
+from ldm.cli.condition_file import read_rows
+from ldm.cli.other_conditions import entry
 from ldm.data.batch import Key
 from ldm.errors import UserError
 from ldm.sampling.image_set import ImageSet, write_adm
 from ldm.system import processes
-from ldm.system.files import save_weights
+from ldm.system.weights import save_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("KILLS", "6"))
@@ -157,7 +157,7 @@ def test_a_batch_with_gaps_is_made_as_a_whole(models: dict[str, Path], whole: Pa
     for number in (5, 59):
         (tmp_path / f"{number:05d}.png").unlink()
     done = script("scripts/sample.py", *words)
-    assert done.returncode == 0 and "60 images" in done.stdout and "58 were there" in done.stdout, done.stderr
+    assert done.returncode == 0 and "60 images" in done.stdout and "58 already existed" in done.stdout, done.stderr
     assert pictures(tmp_path) == pictures(whole) and (tmp_path / "00006.png").stat().st_mtime_ns == kept
 
 
@@ -209,14 +209,14 @@ def test_one_command_at_a_time(models: dict[str, Path], script, tmp_path: Path, 
     from ldm.system import lock
 
     monkeypatch.setattr(sets, "PATIENCE", 0.1)
-    with lock.alone_in(tmp_path, "the test"):
+    with lock.locked(tmp_path, "the test"):
         done = script("scripts/sample.py", *arguments(models["label"], tmp_path))
     assert done.returncode == 2 and f"another command (process {os.getpid()} on" in done.stderr and not pictures(tmp_path)
 
 
 def test_the_array_for_adm(models: dict[str, Path], whole: Path, script) -> None:
     done = script("scripts/sample.py", *arguments(models["label"], whole, "--npz"))
-    assert done.returncode == 0 and "60 were there" in done.stdout, done.stderr
+    assert done.returncode == 0 and "60 already existed" in done.stdout, done.stderr
     with np.load(whole / "samples_60x16x16x3.npz") as found:
         images, labels = found["arr_0"], found["arr_1"]
     assert images.dtype == np.uint8 and images.shape == (60, 16, 16, 3)
@@ -346,7 +346,7 @@ def test_wrong_files_are_one_clear_line(models, script, tmp_path: Path, model: s
 
 def test_wrong_flags(models: dict[str, Path], script, tmp_path: Path) -> None:
     for more, message in (
-        (["--processes", 0], "--processes 0: expected 1 to 512"),
+        (["--processes", 0], "argument --processes: 0: expected at least 1"),
         (["--device", "cpu,nowhere"], "device 'nowhere' cannot be used"),
         (["--from-file", tmp_path / "none.txt"], "none.txt: no such file"),
     ):
@@ -357,7 +357,7 @@ def test_wrong_flags(models: dict[str, Path], script, tmp_path: Path) -> None:
 def test_a_process_that_fails_ends_the_command_in_one_line() -> None:
     with pytest.raises(UserError, match="no luck"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(processes, "START", "fork")
-        processes.side_by_side(unlucky, [(0,), (1,)], lambda: None)
+        processes.run_processes(unlucky, [(0,), (1,)], lambda: None)
     assert not multiprocessing.active_children()
 
 

@@ -42,8 +42,8 @@ def test_a_loader_s_worker_ignores_all_that_asks_to_stop_and_ends_when_the_loade
 
 def test_signals_wait_while_processes_start() -> None:
     heard: list[int] = []
-    with stops.answered(lambda number, _: heard.append(number)):
-        with stops.unheard():
+    with stops.signals_handled(lambda number, _: heard.append(number)):
+        with stops.signals_blocked():
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # other tests have left threads that would take it
             time.sleep(0.01)
             while_starting = list(heard)
@@ -68,7 +68,7 @@ def test_every_request_interrupts_once_and_handlers_come_back(number: int) -> No
 def test_nohup_stays_nohup() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stops.answered(lambda *_: None):
+        with stops.signals_handled(lambda *_: None):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
     finally:
@@ -76,7 +76,7 @@ def test_nohup_stays_nohup() -> None:
 
 
 @pytest.mark.parametrize(
-    "signals,insists",
+    "signals,is_second",
     [
         ([(0.0, signal.SIGINT), (0.1, signal.SIGINT)], False),  # a wrapper passes on what the terminal has sent already
         ([(0.0, signal.SIGINT), (5.0, signal.SIGINT)], True),
@@ -85,13 +85,13 @@ def test_nohup_stays_nohup() -> None:
         ([(0.0, signal.SIGTERM), (5.0, signal.SIGINT)], True),
     ],
 )
-def test_who_asks_twice(signals: list[tuple[float, int]], insists: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests = stops.Requests()
+def test_who_asks_twice(signals: list[tuple[float, int]], is_second: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = stops.StopRequests()
     said = []
     for at, number in signals:
         monkeypatch.setattr(stops.time, "monotonic", lambda at=at: 100 + at)
-        said.append(requests.insists(number))
-    assert said == [False, insists] and requests.name == signal.Signals(signals[0][1]).name
+        said.append(requests.is_second(number))
+    assert said == [False, is_second] and requests.name == signal.Signals(signals[0][1]).name
 
 
 def test_outside_the_main_thread_nothing_is_installed() -> None:

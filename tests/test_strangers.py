@@ -15,7 +15,7 @@ from ldm.checkpoint.guides import load_classifier
 from ldm.checkpoint.load import load_model, pretrained
 from ldm.config import AllowedTargets, Config, build, load
 from ldm.errors import UserError
-from ldm.system.files import read_checkpoint, save_checkpoint, save_tensors, save_weights
+from ldm.system.weights import read_checkpoint, save_pickled, save_tensors, save_weights
 from ldm.training.confine import confined
 
 STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}
@@ -231,7 +231,7 @@ def test_a_hostile_run_that_is_resumed_writes_inside_itself(tmp_path: Path, root
     state = read_checkpoint(run / "checkpoints" / "step-1.ckpt")
     for key in ("config", "source"):
         state[key]["loggers"] = {"x": {**LOGGER, "params": {"save_dir": str(tmp_path / "elsewhere")}}}
-    save_checkpoint(run / "checkpoints" / "step-1.ckpt", state)
+    save_pickled(run / "checkpoints" / "step-1.ckpt", state)
     assert program.main(["--resume", str(run), "trainer.params.steps=2"]) == 0
     assert not (tmp_path / "elsewhere").exists() and sorted(p.name for p in tmp_path.iterdir()) == ["logs"]
     assert list((run / "loggers" / "x").rglob("metrics.csv"))
@@ -291,7 +291,7 @@ STATE: dict[str, Any] = {
 )
 def test_a_malformed_state_is_not_resumed(tmp_path: Path, capsys, key: str, value: Any, message: str) -> None:
     (tmp_path / "checkpoints").mkdir()
-    save_checkpoint(tmp_path / "checkpoints" / "step-1.ckpt", {**STATE, key: value})
+    save_pickled(tmp_path / "checkpoints" / "step-1.ckpt", {**STATE, key: value})
     assert program.main(["--resume", str(tmp_path)]) == 2
     text = capsys.readouterr().err
     assert "Traceback" not in text and message in text and (text.count("\n") == 1 or key == "source"), text

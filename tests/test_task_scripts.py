@@ -13,12 +13,12 @@ import yaml
 from PIL import Image
 from recorded import read_case
 
+from ldm.cli.condition_flags import refuse_others
 from ldm.cli.options import in_proportion
-from ldm.cli.requests import refuse_others
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.evaluation.provenance import provenance_of
-from ldm.system.files import read_weights, save_weights
+from ldm.system.weights import read_weights, save_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = {"target": "ldm.first_stage.KLAutoencoder", "params": {"channels": 2, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}}
@@ -293,7 +293,7 @@ def test_a_stop_leaves_whole_pictures_only(models: dict[str, Path], script, tmp_
     monkeypatch.setattr(Image.Image, "save", stopped)
     words = ["--n", 4, "--batch", 2, *FAST, "--outdir", tmp_path / "out"]
     done = script("scripts/sample.py", models["unconditional"], *words)
-    assert done.returncode == 130 and "what is written is whole" in done.stderr
+    assert done.returncode == 130 and "all written files are complete" in done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "00000.png", "00001.png", "set.json"]
 
 
@@ -492,7 +492,7 @@ def test_a_result_with_other_noise_or_of_another_image_is_another(models: dict[s
 
     assert answer(a) == answer(a) == (0, "")
     code, message = answer(b, a)  # a is the second now, and has the noise of the second
-    assert code == 2 and "a.png is there, made with other settings" in message
+    assert code == 2 and "a.png exists, made with other settings" in message
     assert not (tmp_path / "out" / "b.png").exists(), "found out after sampling"
     Image.fromarray(255 - np.asarray(Image.open(a))).save(a)
     assert answer(a)[0] == 2
@@ -670,7 +670,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("sample", "classifier", [], 2, "contains a classifier, expected"),
     ("layout2img", "layout", ["nowhere.json"], 3, "nowhere.json: no such file"),
     ("layout2img", "layout", ["README.md"], 2, "README.md: not JSON"),
-    ("txt2img", "caption", ["--prompt", "a", "--n_iter", 0], 2, "--n_iter 0: expected at least 1"),
+    ("txt2img", "caption", ["--prompt", "a", "--n_iter", 0], 2, "argument --n_iter: 0: expected at least 1"),
     ("layout2img", "label", ["README.md"], 2, "this model reads label, not boxes"),
     ("semantic", "semantic", ["nowhere.png"], 3, "nowhere.png: no such label map"),
     ("semantic", "semantic", ["docs/images/demo-text.png"], 2, "is a RGB image, expected class indices"),
@@ -685,7 +685,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("inpaint", "unconditional", ["--indir", "configs"], 2, "--known inpaints with a model"),
     ("rescale_effect", "unconditional", ["--indir", "configs", "--size", 16], 3, "no folder with images"),
     ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 17], 2, "not a multiple"),
-    ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 0], 2, "--size 0 --large 0: expected at least 1"),
+    ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 0], 2, "argument --size: 0: expected at least 1"),
     ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 16, "--n", 0], 2, "--n 0"),
 ]
 
@@ -735,7 +735,7 @@ def test_wrong_label_maps(models: dict[str, Path], script, tmp_path: Path) -> No
     for words, message in (
         (["four.png"], "class 4, expected 0 to 3 (255: unlabelled)"),
         (["odd.png"], "16x18 is not a multiple"),
-        (["right.png", "--height", "0"], "image size 0x16: expected at least 1"),
+        (["right.png", "--height", "0"], "argument --height/--H: 0: expected at least 1"),
         (["odd.png", "right.png"], "differ in size (18x16, 16x16)"),
     ):
         words = [tmp_path / word if word.endswith(".png") else word for word in words]

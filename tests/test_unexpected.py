@@ -75,6 +75,6 @@ def unlucky(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "raised"), [("plain", "KeyError"), ("odd", "RuntimeError")])
 def test_a_fault_in_one_of_several_processes_reaches_the_command(kind: str, raised: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises((KeyError, RuntimeError)) as found:
-        processes.side_by_side(unlucky, [(kind,)])
+        processes.run_processes(unlucky, [(kind,)])
     assert type(found.value).__name__ == raised and ("Odd: 1 and 2" in str(found.value)) == (kind == "odd")
     assert "Traceback" not in capfd.readouterr().err

@@ -1,5 +1,6 @@
 """Conditions that do not match the latent or the network, by their path in the config; and data that the model does not read."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from ldm.training import DiffusionTraining
 from ldm.training.module import TrainingModule
 
 CONDITIONER = "model.params.model.params.conditioner"
-ASKED = {"labels": "label", "captions": "caption"}  # arguments of data sets, by what they add to a sample
+ADDED = {"labels": "label", "captions": "caption"}  # arguments of data sets -> keys that they add to a sample
 
 
 def condition_problems(module: DiffusionTraining, batch: Batch) -> list[str]:
@@ -77,13 +78,24 @@ def unknown_words(batch: Batch, module: TrainingModule) -> list[str]:
     return found
 
 
+def repeated(node: Any, path: str) -> list[str]:
+    """Texts that occur twice in a list of a model's conditioner, such as a vocabulary: one of them is never used."""
+    if isinstance(node, dict):
+        return [text for key, item in node.items() for text in repeated(item, f"{path}.{key}")]
+    if not isinstance(node, list):
+        return []
+    twice = [text for text, count in Counter(item for item in node if isinstance(item, str)).items() if count > 1]
+    found = [f"{path}: {', '.join(map(repr, twice[:5]))} occurs more than once"] if twice else []
+    return found + [text for i, item in enumerate(node) for text in repeated(item, f"{path}.{i}")]
+
+
 def unread(node: Any, path: str, reads: tuple[str, ...]) -> list[str]:
     """Arguments of a data set for conditions that the model does not read."""
     params = node.get("params") if isinstance(node, dict) else None
     if not isinstance(params, dict):
         return []
-    asked = [(name, key) for name, key in ASKED.items() if params.get(name) is True]
-    asked += [("give", key) for key in params.get("give") or () if isinstance(params.get("give"), list)]
-    found = [f"{path}.params.{name}: the model does not read {key!r} and trains without it" for name, key in asked if key not in reads]
+    added = [(name, key) for name, key in ADDED.items() if params.get(name) is True]
+    added += [("give", key) for key in params.get("give") or () if isinstance(params.get("give"), list)]
+    found = [f"{path}.params.{name}: the model does not read {key!r} and trains without it" for name, key in added if key not in reads]
     inner = [("images", params.get("images")), *((f"sets.{i}", one) for i, one in enumerate(params.get("sets") or ()))]
     return found + [text for name, one in inner for text in unread(one, f"{path}.params.{name}", reads)]

@@ -4,7 +4,7 @@ import difflib
 from dataclasses import fields
 from typing import Any
 
-from ldm.check.conditions import unread
+from ldm.check.conditions import CONDITIONER, repeated, unread
 from ldm.check.model import build_on_meta, count_parameters, missing_files, without_checkpoints
 from ldm.check.report import Report
 from ldm.check.step import read_batch, run_narrow_step
@@ -26,7 +26,7 @@ BEGINNING = "model.params.start"
 def check(config: Config, trust: AllowedTargets) -> Report:
     """Validate, build on the meta device, read a batch, run one step with narrow networks."""
     report = Report()
-    with report.judging("config"):
+    with report.recording("config"):
         report.problems += [*map(str, validate(config, trust)), *callback_problems(config.data, trust)]
     if report.problems:
         return report
@@ -39,12 +39,12 @@ def check(config: Config, trust: AllowedTargets) -> Report:
             settings.require_device()
         except UserError as error:
             report.problems.append(str(error))
-        with report.judging("trainer.params"):
+        with report.recording("trainer.params"):
             quiet_lightning()
             build_trainer(settings, list((callbacks or {}).values()))
     data = build_or_report(config.data["data"], "data", trust, report, DataModule)
     report.built = {"trainer": settings, "data": data}
-    with report.judging("model"):
+    with report.recording("model"):
         check_model(config, settings, data, sampling, trust, report)
     return report
 
@@ -66,6 +66,8 @@ def check_model(
             report.learning_rate = {"formula": "unknown: the data could not be opened"}
         report.warnings += unread(config.data["data"].get("params", {}).get("train"), "data.params.train", tuple(module.keys()))
         report.warnings += unused_paths(config) + ineffective(module, config.data["model"])
+        if isinstance(module, DiffusionTraining):
+            report.warnings += repeated(config.data["model"]["params"]["model"]["params"].get("conditioner"), CONDITIONER)
         batch = read_batch(data, module, config, report)
         if batch is not None and not report.problems:
             run_narrow_step(model_node, batch, settings if isinstance(settings, TrainerSettings) else None, trust, report)
@@ -105,11 +107,11 @@ def check_sampling(config: dict[str, Any], report: Report) -> dict[str, SamplerS
         for name in settings:
             if name not in names:
                 report.problems.append(f"{key}.{name}: unknown{did_you_mean(name, names)} (known: {', '.join(names)})")
-        with report.judging(key):
-            said = SamplerSettings(**{name: value for name, value in settings.items() if name in known})
-            found |= {key: said} if settings else {}
+        with report.recording(key):
+            chosen = SamplerSettings(**{name: value for name, value in settings.items() if name in known})
+            found |= {key: chosen} if settings else {}
         if key == "evaluation" and (samples := settings.get("samples")) is not None:
-            with report.judging("evaluation"):
+            with report.recording("evaluation"):
                 integer(samples=samples)
     return found
 
@@ -118,7 +120,7 @@ def check_steps(module: TrainingModule, sampling: dict[str, SamplerSettings], re
     """Check that the samplers work with the model's process."""
     if isinstance(module, DiffusionTraining):
         for path, settings in {"model.params.preview": module.preview, **sampling}.items():
-            with report.judging(path):
+            with report.recording(path):
                 settings.check(module.model.process)
 
 

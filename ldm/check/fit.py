@@ -9,14 +9,14 @@ from ldm.errors import MissingFile, UserError
 from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining
 from ldm.training.module import TrainingModule
 
-LOOKS, HELD_OUT_LOOKS = 32, 8  # number of samples that are read
+SAMPLES, HELD_OUT_SAMPLES = 32, 8  # number of samples that are read
 
 
 def sample_problems(data: DataModule, module: TrainingModule) -> tuple[Batch | None, list[str]]:
     """Samples spread over the training data as one batch, and problems of these or held-out samples with the schema or the model."""
-    batch, wrong = _looked("train", data.train, LOOKS, module)
+    batch, wrong = _read_samples("train", data.train, SAMPLES, module)
     if innermost(data.validation) is not None:
-        wrong += _looked("validation", data.validation, HELD_OUT_LOOKS, module)[1]
+        wrong += _read_samples("validation", data.validation, HELD_OUT_SAMPLES, module)[1]
     return batch, wrong
 
 
@@ -25,7 +25,7 @@ def innermost(dataset: Any) -> Any:
     return innermost(dataset.images) if isinstance(dataset, WithTask) else dataset
 
 
-def _looked(name: str, dataset: Any, count: int, module: TrainingModule) -> tuple[Batch | None, list[str]]:
+def _read_samples(name: str, dataset: Any, count: int, module: TrainingModule) -> tuple[Batch | None, list[str]]:
     path = f"data.params.{name}"
     try:
         length = len(dataset)

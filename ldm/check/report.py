@@ -50,7 +50,7 @@ class Report:
         return 2 if self.problems else 3 if self.missing or self.downloads else 0
 
     @contextmanager
-    def judging(self, path: str) -> Iterator[None]:
+    def recording(self, path: str) -> Iterator[None]:
         """Context in which an error becomes an entry of the report: no value of a config leads to a stack trace."""
         try:
             yield

@@ -29,19 +29,19 @@ PLACES = {  # parts of training modules by their path in the config
     "first_stage": "model.params.first_stage",
     "classifier": "model.params.classifier",
 }
-MADE_UP = 256  # maximum side of a random image
+LARGEST = 256  # maximum side of a random image
 
 
 def read_batch(data: Any, module: TrainingModule, config: Config, report: Report) -> Batch | None:
     """A batch for the narrow step: two real samples, or random ones if the data is missing."""
     if not isinstance(data, DataModule) or innermost(data.train) is None:
-        report.batch = {"image": "made up, because the data is missing"}
-        return made_up_batch(module, config)
+        report.batch = {"image": "random, because the data is missing"}
+        return batch_without_data(module, config)
     try:
         batch, wrong = sample_problems(data, module)
     except MissingFile as error:
         report.missing.append(str(error))
-        return made_up_batch(module, config)
+        return batch_without_data(module, config)
     report.problems += wrong
     if batch is None:
         return None
@@ -60,16 +60,16 @@ def describe(value: Any) -> str:
     return repr(value[0])
 
 
-def made_up_batch(module: TrainingModule, config: Config) -> Batch:
+def batch_without_data(module: TrainingModule, config: Config) -> Batch:
     """Two random samples of the size of the config's data."""
-    size = trained_size(config.data) or MADE_UP
+    size = trained_size(config.data) or LARGEST
     if not isinstance(module, ClassifierTraining):  # which is built for one size
         # The data is unknown, so a larger image would only take longer.
-        size = min(size, MADE_UP // 2 if isinstance(module, AutoencoderTraining) else MADE_UP)
-    return made_up(module, size)
+        size = min(size, LARGEST // 2 if isinstance(module, AutoencoderTraining) else LARGEST)
+    return example_batch(module, size)
 
 
-def made_up(module: TrainingModule, size: int, count: int = 2) -> Batch:
+def example_batch(module: TrainingModule, size: int, count: int = 2) -> Batch:
     """Random samples with everything that a module reads; images are noise, `(count, C, size, size)` in [-1, 1]."""
     stage = module.stage()
     latent = max(1, size // stage.factor)

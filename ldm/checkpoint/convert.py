@@ -18,7 +18,8 @@ from ldm.errors import UserError
 from ldm.interop import compvis, diffusers, dit
 from ldm.interop.compvis import export, state
 from ldm.model import LatentDiffusion
-from ldm.system.files import fingerprint, save_pickled, save_tensors, save_weights, write_text
+from ldm.system.files import write_text
+from ldm.system.weights import fingerprint, save_pickled, save_tensors, save_weights
 
 UNKNOWN_SIZE = 256  # of images in pixels, if the config does not contain it
 

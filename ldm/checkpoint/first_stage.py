@@ -15,7 +15,8 @@ from ldm.checkpoint.read import read_source
 from ldm.checkpoint.source import PICKLES, PRETRAINED, nodes_of, stage_of
 from ldm.config import AllowedTargets, build, literal
 from ldm.errors import MissingFile, UserError
-from ldm.system.files import fingerprint, give_second_name, read_metadata
+from ldm.system.files import hard_link
+from ldm.system.weights import fingerprint, read_metadata
 
 log = logging.getLogger(__name__)
 KEPT = "first-stage.safetensors"  # in a run folder
@@ -38,7 +39,7 @@ def keep_first_stage(stage: Any, folder: Path) -> None:
     if stage.sha256:
         weights = Path(str(stage.checkpoint))
         linkable = weights.suffix == Path(KEPT).suffix and weights.parent.name == "checkpoints"  # other files may need the YAML beside them
-        if linkable and not give_second_name(weights, folder / KEPT):
+        if linkable and not hard_link(weights, folder / KEPT):
             log.warning(
                 "warning: %s: could be neither linked nor copied to %s: keep it, because this run needs exactly this file, and a first "
                 "stage that is trained further removes its old weights (trainer.params.keep)",

@@ -11,7 +11,7 @@ from ldm.checkpoint.source import PRETRAINED, LoadedCheckpoint, stage_of
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
-from ldm.system.files import fingerprint
+from ldm.system.weights import fingerprint
 
 OF_TRAINING = ("dropout", "initial_log_variance", "legacy")  # arguments of first stages that only affect training
 

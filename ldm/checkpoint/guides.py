@@ -14,13 +14,15 @@ from ldm.diffusion.process import Process
 from ldm.errors import UserError
 from ldm.model import LatentDiffusion, latent_scale
 from ldm.networks import NoisyClassifier
-from ldm.system.files import fingerprint
+from ldm.system.weights import fingerprint
 
 log = logging.getLogger(__name__)
 SAME, CLOSE = 1e-4, 1e-2  # relative differences of the scale of latents: by rounding, and of `scale: std` in two runs
 
 
-def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: bool = False, raw: bool = False) -> NoisyClassifier:
+def load_classifier(
+    path: str, guided: LoadedModel, allow_other_first_stage: bool = False, raw: bool = False, trust: AllowedTargets | None = None
+) -> NoisyClassifier:
     """A classifier on noisy latents for classifier guidance of a model.
 
     Args:
@@ -28,6 +30,7 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
         guided: the model; the classifier must have been trained on the same latents.
         allow_other_first_stage: accept a classifier that was trained on the latents of another first stage.
         raw: use the weights as trained instead of their average.
+        trust: allowed targets of the config inside.
 
     Raises:
         MissingFile: no such file.
@@ -36,7 +39,7 @@ def load_classifier(path: str, guided: LoadedModel, allow_other_first_stage: boo
     source, model = read_source(path, full=raw), guided.model
     if "classifier" not in source.params:
         raise UserError(f"{source.path}: contains {source.kind}, expected a classifier on noisy latents")
-    trust, weights, params = AllowedTargets().for_model(), source.weights.chosen(raw), source.params
+    trust, weights, params = (trust or AllowedTargets()).for_model(), source.weights.chosen(raw), source.params
     classifier = fitted(NoisyClassifier, params["classifier"], trust, weights, source.path, "model.params.classifier")
     hashes = model.first_stage.sha256, str(source.trained_with.get("sha256") or "")
     known = all(hashes)

@@ -14,7 +14,7 @@ from ldm.config import AllowedTargets
 from ldm.errors import MissingFile, UserError
 from ldm.first_stage.base import FirstStage
 from ldm.model import LatentDiffusion
-from ldm.system.files import fingerprint
+from ldm.system.weights import fingerprint
 
 
 def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -> FirstStage:

@@ -17,7 +17,8 @@ from ldm.interop.compvis.text import TARGET as TEXT
 from ldm.interop.compvis.text import named_as_here
 from ldm.interop.leftovers import tensors_of, told
 from ldm.model import LatentDiffusion
-from ldm.system.files import checked, followed, newest_checkpoint, newest_weights, read_weights
+from ldm.system.run_folder import newest_checkpoint, newest_weights, resolve_last
+from ldm.system.weights import checked, read_weights
 
 log = logging.getLogger(__name__)
 KINDS = (
@@ -43,7 +44,7 @@ def read_source(
         UserError: not a model, or one that does not match its config.
     """
     with understood(name):
-        return _read(followed(Path(name)), config, full, stage, tokenizer)
+        return _read(resolve_last(Path(name)), config, full, stage, tokenizer)
 
 
 def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, tokenizer: str | None) -> LoadedCheckpoint:

@@ -1,5 +1,6 @@
-"""What the scripts share: one vocabulary of flags, errors in one line, and the job of sampling and writing."""
+"""The command lines: `main.py`, and what the scripts share."""
 
-from ldm.cli.flags import run_script, script_parser
+from ldm.cli.flags import script_parser
+from ldm.cli.parser import Parser, run_script
 
-__all__ = ["run_script", "script_parser"]
+__all__ = ["Parser", "run_script", "script_parser"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm import __version__
-from ldm.cli.flags import run_script
+from ldm.cli.parser import run_script
 from ldm.system.shipped import ROOT
 
 TRAIN = "train"

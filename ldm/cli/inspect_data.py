@@ -1,4 +1,4 @@
-"""What `scripts/inspect_data.py` does: read a share of the data, count what is in it, and draw some."""
+"""What `scripts/inspect_data.py` does: read part of the data, count what is in it, and draw some samples."""
 
 import argparse
 import sys
@@ -21,14 +21,13 @@ from ldm.evaluation.inventory import Inventory
 from ldm.system.files import save_png, write_text
 from ldm.system.terminal import printable
 
-SHOWN = 10  # broken files; all of them go into broken.txt
-LISTED = 20  # classes; all of them go into train-classes.txt and validation-classes.txt
+SHOWN = 10  # broken files that are printed; broken.txt has all
+LISTED = 20  # classes that are printed; train-classes.txt and validation-classes.txt have all
 
 
 def inspect_all(flags: argparse.Namespace) -> int:
     """Inspect both splits of a config; returns the exit code."""
-    overrides = [w for w in flags.base if "=" in w and not Path(w).is_file()] + flags.overrides
-    data, _ = open_data([w for w in flags.base if w not in overrides], overrides, AllowedTargets(tuple(flags.trust)))
+    data, _ = open_data(flags.base, flags.overrides, AllowedTargets(tuple(flags.trust)))
     outdir, broken = Path(flags.outdir), []
     for name, dataset in (("train", data.train), ("validation", data.validation)):
         if dataset is not None:
@@ -39,7 +38,7 @@ def inspect_all(flags: argparse.Namespace) -> int:
 
 
 def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[str]:
-    """Print what a data set holds and draw some of it; returns what is broken."""
+    """Print the content of a data set and draw some of it; returns what is broken."""
     files = sources(dataset)
     names: ClassNames = {key: known for one in files for key, known in getattr(one, "class_names", {}).items()}
     left_out = [line for one in files for line in getattr(one, "broken", ())]
@@ -67,21 +66,21 @@ def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[s
 
 
 def names_of(names: ClassNames) -> list[tuple[str, Sequence[str]]]:
-    """What the classes are of, in words ("", "of boxes: "), and their names in the order of their indices."""
+    """A prefix for messages ("", "of boxes: "), and the class names in the order of their indices."""
     return [("" if key == "label" else f"of {key}: ", known) for key, known in names.items()]
 
 
 def indexed(names: Sequence[str], most: int) -> str:
-    """ "0 is 1, 1 is 10, 2 is 9": which index stands for which class, or folder of one."""
-    said = [f"{i} is {one}" for i, one in enumerate(names[:most])]
-    return ", ".join(said) + (f" and {len(names) - most} more, in the file of classes" if len(names) > most else "")
+    """ "0 is 1, 1 is 10, 2 is 9": indices of classes."""
+    shown = [f"{i} is {one}" for i, one in enumerate(names[:most])]
+    return ", ".join(shown) + (f" and {len(names) - most} more, in the file of classes" if len(names) > most else "")
 
 
 def read(dataset: Any, index: int) -> dict[str, Any]:
     """A sample that meets the batch schema.
 
     Raises:
-        UserError: it does not; names the key and what was expected.
+        UserError: it does not; names the key and the expectation.
     """
     try:
         sample: dict[str, Any] = dataset[index]
@@ -98,7 +97,7 @@ def sources(dataset: Any) -> list[Any]:
 
 
 def stored_size(dataset: Any, index: int) -> tuple[int, int] | None:
-    """Width and height of a sample's stored picture, where that is known."""
+    """Width and height of a sample's stored picture, if known."""
     if isinstance(dataset, WithTask):
         return stored_size(dataset.images, index)
     if isinstance(dataset, Mixed):

@@ -1,12 +1,11 @@
-"""The job that all sampling scripts do: sample in batches under one set of flags, and write what comes out."""
+"""The job of all sampling scripts: sample in batches under one set of flags, and write the images with their settings."""
 
 import argparse
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,93 +14,87 @@ from PIL import Image
 from torch import Tensor
 
 from ldm import __version__
-from ldm.checkpoint.load import LoadedModel
+from ldm.checkpoint.guides import load_classifier, load_worse
+from ldm.checkpoint.load import LoadedModel, load_model
 from ldm.checkpoint.source import trained_size
-from ldm.cli.flags import WITH
-from ldm.cli.from_flags import load_from_flags, settings_from_flags, worse_from_flags
+from ldm.cli.condition_flags import advice, conditioner_for, reads, refuse_others
+from ldm.cli.parser import WITH
 from ldm.cli.pictures import settings_of, write_png
-from ldm.cli.requests import advice, part_reading, reads, refuse_others
+from ldm.config import AllowedTargets, trust_packages
 from ldm.data.batch import Batch
 from ldm.diffusion.sampling import last_part
-from ldm.diffusion.tiling import Tiles
-from ldm.errors import UserError, out_of_memory
+from ldm.errors import MissingFile, UserError, out_of_memory
 from ldm.model import LatentDiffusion
-from ldm.precision import sampling_context
-from ldm.sampling.generate import SamplerSettings, generate
+from ldm.networks import NoisyClassifier
+from ldm.precision import for_sampling, sampling_context
+from ldm.sampling.generate import SamplerSettings, generate, sampler_named, takes_eta
 from ldm.sampling.options import SamplingOptions
+from ldm.system.device import pick_device, pick_devices
 from ldm.system.progress import Steps
 
-Steer = Callable[[Batch], SamplingOptions]  # for the conditions of one batch
-log = logging.getLogger(__name__)
 UNKNOWN_SIZE = 256  # of images in pixels, if the config's data does not give it, as in the paper
-UNKNOWN_WINDOW = 512  # the same for tiles of larger images: a size on which most of the paper's models work
-OVERLAP = 0.25  # default overlap of automatic tiles, as a share: a quarter of it is context, and half a tile would cost 3 times more
-ALWAYS = (
-    "seed",
-    "precision",
-    "batch",
-    "raw",
-    "window",
-    "overlap",
-    "negative",
-    "autoguide",
-    "init",
-    "guide",
-    "classifier",
-    "tokenizer",
-    "first_stage",
-    "masks",
+RECORDED = (  # flags that PNGs name in addition to the sampler settings
+    *("seed", "precision", "batch", "raw", "window", "overlap", "negative", "autoguide", "init", "guide", "classifier"),
+    *("tokenizer", "first_stage", "masks"),
 )
 
 
 @dataclass
 class Job:
-    """A model, settings and a place to write.
+    """A model, settings and a folder to write to.
 
     Attributes:
         flags: the command line.
         loaded: the model on its device.
         settings: of the sampler.
-        outdir: made when the job opens.
-        steps: shows how far it is.
+        outdir: created when the job opens.
         worse: the model of `--autoguide`.
+        classifier: the one of `--classifier`.
+        steps: shows the progress.
     """
 
     flags: argparse.Namespace
     loaded: LoadedModel
     settings: SamplerSettings
     outdir: Path
-    steps: Steps = field(default_factory=Steps)
     worse: LoadedModel | None = None
+    classifier: NoisyClassifier | None = None
+    steps: Steps = field(default_factory=Steps)
 
     @classmethod
     def open(cls, flags: argparse.Namespace, scale: float | None = None) -> "Job":
-        """Load what the flags name; `scale` of guidance where neither flag nor config has one.
+        """Load what the flags name; `scale` is the default of guidance if the config has none.
 
         Raises:
             MissingFile, UserError: a model, a number or a folder that cannot be used.
         """
-        if flags.n < 1:
-            raise UserError(f"--n {flags.n}: expected at least 1")
         loaded = load_from_flags(flags)
+        if flags.scale is None and "scale" not in (loaded.config.get("sampling") or {}):
+            flags.scale = scale
         settings = settings_from_flags(flags, loaded.config)
-        if scale is not None and flags.scale is None and "scale" not in (loaded.config.get("sampling") or {}):
-            settings = replace(settings, scale=scale)
-        if flags.autoguide is not None and settings.scale == 1.0:
-            raise UserError("--autoguide works through guidance: give a --scale other than 1")
-        return cls(flags, loaded, settings, output_folder(flags.outdir), worse=worse_from_flags(flags, loaded))
+        for name in ("autoguide", "negative"):
+            if getattr(flags, name, None) is not None and settings.scale == 1.0:
+                raise UserError(f"--{name} works through guidance: give a --scale other than 1")
+        job = cls(flags, loaded, settings, output_folder(flags.outdir))
+        trust, other = AllowedTargets(tuple(flags.trust)), flags.allow_other_first_stage
+        if flags.autoguide is not None:
+            job.worse = load_worse(flags.autoguide, loaded, other, trust, flags.raw, flags.tokenizer)
+            job.worse.model.to(job.model.device).requires_grad_(False)
+        if getattr(flags, "classifier", None) is not None:
+            job.classifier = load_classifier(flags.classifier, loaded, other, flags.raw, trust)
+        return job
 
     @property
     def model(self) -> LatentDiffusion:
         return self.loaded.model
 
-    def part_for(self, key: str, what: str) -> Any:
+    def conditioner_for(self, key: str, what: str) -> Any:
         """The conditioner that reads a batch key; `what` names that in messages.
 
         Raises:
             UserError: there is none, or the model reads more than this script has flags for.
         """
-        part = part_reading(self.model, key)
+        part = conditioner_for(self.model, key)
         if part is None:
             raise UserError(f"this model reads {reads(self.model)}, not {what}{advice(self.model)}")
         refuse_others(self.model, (*part.reads, *(("label", "caption") if hasattr(self.flags, "classes") else ())))
@@ -110,70 +103,13 @@ class Job:
     def size(self) -> tuple[int, int]:
         """Height and width: the flags, else the size in training."""
         trained = trained_size(self.loaded.config) or UNKNOWN_SIZE
-        height, width = (trained if asked is None else asked for asked in (self.flags.height, self.flags.width))
-        self.model.latent_shape(height, width)  # a wrong size is known before anything else is read
+        height, width = (trained if flag is None else flag for flag in (self.flags.height, self.flags.width))
+        self.model.latent_shape(height, width)  # a wrong size is reported before anything else is read
         return height, width
 
-    def for_sizes(self, sizes: Sequence[tuple[int, int]]) -> "Job":
-        """This job for images of these heights and widths: in tiles if one is larger than in training, unless the flags say otherwise."""
-        flags, unit = self.flags, self.model.size_multiple
-        window = max(-(-self.trained_side() // unit), 2) * unit
-        if flags.whole and (flags.window, flags.overlap) != (None, None):
-            raise UserError("--whole disables tiles: leave out --window and --overlap")
-        chosen = flags.whole or flags.window is not None or flags.overlap is not None
-        if chosen or max(map(max, sizes)) <= window or "boxes" in self.model.conditioner.reads:
-            return self
-        overlap = max(1, round(window * OVERLAP / unit)) * unit
-        return replace(self, flags=argparse.Namespace(**{**vars(flags), "window": window, "overlap": overlap, "by_itself": True}))
-
-    def trained_side(self) -> int:
-        """Side of the training images, in pixels."""
-        return trained_size(self.loaded.config) or UNKNOWN_WINDOW
-
-    def windows_at(self, size: tuple[int, int]) -> Tiles | None:
-        """The tiles for images of a height and width; None if one tile is enough."""
-        windows = self.windows()
-        return None if windows is None or max(size) <= self.flags.window else windows
-
-    def in_windows(self, sizes: Sequence[tuple[int, int]]) -> str:
-        """Note for the user on images that are sampled in tiles automatically."""
-        if not getattr(self.flags, "by_itself", False):
-            return ""
-        count = sum(max(size) > self.flags.window for size in sizes)
-        text = (
-            f"{count} of {len(sizes)} {'is' if count == 1 else 'are'} larger than the {self.trained_side()} pixels of training: "
-            f"in tiles of {self.flags.window} that overlap by {self.flags.overlap} (--whole: at once, with more memory)"
-        )
-        log.info("%s", text)  # now, for they take long, and with the result
-        return f"; {text}"
-
-    def windows(self) -> Tiles | None:
-        """The tiles of `--window` and `--overlap`.
-
-        Raises:
-            UserError: sizes that the model does not support.
-        """
-        if self.flags.window is None:
-            if self.flags.overlap is not None:
-                raise UserError("--overlap goes with --window")
-            return None
-        if "boxes" in self.model.conditioner.reads:  # every tile would be conditioned on the whole layout
-            raise UserError("--window: boxes are positions in the whole image, and each tile would show them all: leave it out")
-        f, unit = self.model.first_stage.factor, self.model.size_multiple
-        if self.flags.window < 2 * unit and self.flags.overlap is None:
-            raise UserError(f"--window {self.flags.window}: expected at least {2 * unit}, so that half of it can overlap")
-        half = self.flags.window // (2 * unit) * unit
-        overlap = half if self.flags.overlap is None else self.flags.overlap
-        if self.flags.window % unit or overlap % unit:
-            raise UserError(f"--window {self.flags.window} --overlap {overlap}: this model needs multiples of {unit}")
-        try:
-            return Tiles(self.flags.window // f, overlap // f, self.flags.batch, unit // f, self.steps.piece)
-        except ValueError as error:
-            raise UserError(f"--window {self.flags.window} --overlap {overlap}: {error}") from error
-
     def record(self, **more: Any) -> dict[str, Any]:
-        """What the PNGs say: enough to make the same image again."""
-        keys = [*ALWAYS, *(key for key, other in WITH.items() if getattr(self.flags, other, key) is not None)]
+        """What the PNGs say: enough to sample the same image again."""
+        keys = [*RECORDED, *(key for key, other in WITH.items() if getattr(self.flags, other, key) is not None)]
         flags = {key: value for key in keys if (value := getattr(self.flags, key, None)) is not None}
         weights = {"model": str(self.loaded.path), "sha256": self.loaded.sha256, "step": self.loaded.step}
         device = {"device": self.model.device.type, "version": __version__}
@@ -183,67 +119,89 @@ class Job:
         return {**weights, **flags, **settings, **device, **more}
 
     def check_free(self, name: str, record: dict[str, Any]) -> None:
-        """Whether a picture may be written; the same one may always be written again.
+        """Check that a picture may be written: there is none of that name, or one with the same settings.
 
         Raises:
-            UserError: another one is there.
+            UserError: there is another one.
         """
         path = self.outdir / name
         if path.exists() and not self.flags.overwrite and settings_of(path) != json.loads(json.dumps(record)):
-            raise UserError(f"--outdir {self.outdir}: {name} is there, made with other settings: name another folder, or add --overwrite")
+            raise UserError(f"--outdir {self.outdir}: {name} exists, made with other settings: name another folder, or add --overwrite")
 
     def write(self, name: str, image: Tensor | Image.Image, record: dict[str, Any], like: Image.Image | None = None) -> None:
-        """A picture in the output folder, with its settings; in the colours of another picture if asked to.
+        """Write a picture with its settings to the output folder; with the colour profile of `like`.
 
         Raises:
-            UserError: another one is there.
+            UserError: there is another one.
         """
         self.check_free(name, record)
         write_png(self.outdir / name, image, record, like)
 
     @contextmanager
     def progress(self, batches: int, done: int = 0) -> Iterator[Callable[[], None]]:
-        """What shows all steps of all batches, some of which were done before; yields what to call after each."""
+        """Progress over all steps of all batches, some of which are done; yields what to call after each step."""
         strength = self.flags.strength if getattr(self.flags, "init", None) else 1.0
         try:
-            times = last_part(self.settings.times(self.model.process), strength)
+            steps = len(last_part(self.settings.times(self.model.process), strength)) - 1
         except ValueError as error:
             raise UserError(str(error)) from error
-        steps = len(times) - 1
         with self.steps.shown(batches * steps, done * steps):
             yield self.steps.step
 
-    def sample(self, batch: Batch, numbers: Sequence[int], size: tuple[int, int], steering: SamplingOptions) -> Tensor:
+    def sample(self, batch: Batch, numbers: Sequence[int], size: tuple[int, int], options: SamplingOptions) -> Tensor:
         """Images `(B, C, H, W)` in [-1, 1] on the CPU.
 
         Raises:
-            UserError: they are not finite, or memory does not suffice.
+            UserError: they are not finite, or there is not enough memory.
         """
         if self.worse is not None:
-            steering = replace(steering, worse=self.worse.model)
+            options = replace(options, worse=self.worse.model)
         try:
             with sampling_context(self.flags.precision, self.model.device):
-                images = generate(self.model, batch, numbers, size, self.settings, self.flags.seed, steering).cpu()
+                images = generate(self.model, batch, numbers, size, self.settings, self.flags.seed, options).cpu()
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise UserError(
-                f"memory does not suffice for {len(numbers)} images of {size[1]}x{size[0]} at a time: "
+                f"not enough memory for {len(numbers)} images of {size[1]}x{size[0]} at a time: "
                 "give a smaller --batch or a --window, or --precision bf16"
             ) from error
         if not torch.isfinite(images).all():
             raise UserError(
                 f"images {numbers[0]} to {numbers[-1]} are not finite in {self.flags.precision}: sample with --precision fp32"
-                + (", or with less guidance" if steering.guides else "")
+                + (", or with less guidance" if options.guides else "")
             )
         return images
 
 
+def load_from_flags(flags: argparse.Namespace) -> LoadedModel:
+    """The model of the first argument, on the requested device."""
+    if flags.config is not None and not Path(flags.config).is_file():
+        raise MissingFile(f"--config {flags.config}: no such file")
+    trust_packages(flags.trust)
+    device = pick_devices(flags.device)[0] if hasattr(flags, "processes") else pick_device(flags.device)
+    flags.precision = for_sampling(flags.precision, device)  # what is recorded is the one used
+    trust, other = AllowedTargets(tuple(flags.trust)), flags.allow_other_first_stage
+    loaded = load_model(flags.model, flags.first_stage, other, trust, flags.config, flags.raw, flags.tokenizer)
+    loaded.model.to(device).requires_grad_(False)
+    return loaded
+
+
+def settings_from_flags(flags: argparse.Namespace, config: dict[str, Any]) -> SamplerSettings:
+    """The flags, where given, over the config's `sampling:`."""
+    keys = [field.name for field in fields(SamplerSettings)]
+    chosen = {key: value for key, value in (config.get("sampling") or {}).items() if key in keys}
+    chosen |= {key: getattr(flags, key) for key in keys if getattr(flags, key) is not None}
+    if flags.eta is None and not takes_eta(sampler_named(chosen.get("sampler", "ddim"))):
+        chosen.pop("eta", None)
+    return SamplerSettings(**chosen)
+
+
 def output_folder(name: str) -> Path:
-    """The folder to write to, made if need be.
+    """The folder to write to, created if it does not exist.
 
     Raises:
-        UserError: it cannot be.
+        UserError: it cannot be created or written to.
     """
     try:
         Path(name).mkdir(parents=True, exist_ok=True)

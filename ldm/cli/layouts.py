@@ -1,4 +1,4 @@
-"""Layouts: labelled boxes from JSON, and drawn."""
+"""Layouts: labelled boxes from JSON as conditions."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ldm.cli.requests import Request
+from ldm.cli.condition_flags import Condition
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.draw import draw_boxes
 
@@ -18,8 +18,8 @@ def read_json(path: str) -> Any:
     """Any JSON file.
 
     Raises:
-        MissingFile: nothing there.
-        UserError: no JSON.
+        MissingFile: no such file.
+        UserError: not JSON.
     """
     if not Path(path).is_file():
         raise MissingFile(f"{path}: no such file")
@@ -51,8 +51,8 @@ def read_layouts(path: str, names: dict[str, int], classes: int, most: int) -> l
     Args:
         path: JSON of one layout or a list of layouts.
         names: class names -> indices.
-        classes: indices must be below it.
-        most: boxes that a layout may have.
+        classes: number of classes.
+        most: maximum number of boxes.
 
     Raises:
         MissingFile, UserError: names the layout and the box.
@@ -61,19 +61,16 @@ def read_layouts(path: str, names: dict[str, int], classes: int, most: int) -> l
     layouts = content if isinstance(content, list) else [content]
     if not layouts:
         raise UserError(f"{path}: an empty list; expected {FORMAT}")
-    found = []
-    for number, layout in enumerate(layouts):
-        found.append(checked_boxes(layout, f"{path}: layout {number}", names, classes, most))
-    return found
+    return [checked_boxes(boxes, f"{path}: layout {i}", names, classes, most) for i, boxes in enumerate(layouts)]
 
 
-def checked_boxes(layout: Any, where: str, names: dict[str, int], classes: int, most: int) -> list[dict[str, Any]]:
-    """Boxes of one layout, as `read_layouts` gives them; `where` names it in messages.
+def checked_boxes(content: Any, where: str, names: dict[str, int], classes: int, most: int) -> list[dict[str, Any]]:
+    """Boxes of one layout, as `read_layouts` returns them; `where` names it in messages.
 
     Raises:
         UserError: names the box.
     """
-    boxes = layout.get("boxes") if isinstance(layout, dict) else None
+    boxes = content.get("boxes") if isinstance(content, dict) else None
     if not isinstance(boxes, list):
         raise UserError(f"{where}: expected {FORMAT}")
     if len(boxes) > most:
@@ -98,8 +95,8 @@ def _read_box(entry: Any, where: str, names: dict[str, int], classes: int) -> di
     return {"label": label, "index": index, "box": [float(v) for v in box]}
 
 
-def asked_layout(boxes: list[dict[str, Any]], height: int, width: int) -> Request:
-    """A layout as the condition of one image of this size; the picture has its boxes on white."""
+def layout(boxes: list[dict[str, Any]], height: int, width: int) -> Condition:
+    """A layout as the condition of one image; its picture shows the boxes on white."""
     entries = {
         "boxes": torch.tensor([box["box"] for box in boxes], dtype=torch.float32).reshape(-1, 4),
         "box_labels": torch.tensor([box["index"] for box in boxes], dtype=torch.int64),
@@ -107,4 +104,4 @@ def asked_layout(boxes: list[dict[str, Any]], height: int, width: int) -> Reques
     names = {box["index"]: str(box["label"]) for box in boxes}
     listed = [names.get(i, "") for i in range(max(names, default=-1) + 1)]
     picture = draw_boxes(Image.new("RGB", (width, height), "white"), entries["boxes"], entries["box_labels"], {"boxes": listed})
-    return Request(entries, {"boxes": boxes}, picture)
+    return Condition(entries, {"boxes": boxes}, picture)

@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ldm.config import AllowedTargets
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.context import Options
@@ -13,7 +11,7 @@ from ldm.evaluation.images import DataOfConfig, EvaluationSet, FolderSet, Prepar
 from ldm.evaluation.measures import METRICS
 from ldm.evaluation.npz import NpzSet
 from ldm.evaluation.scan import Scan
-from ldm.system.device import pick_device
+from ldm.system.device import pick_devices
 from ldm.system.shipped import config_file
 
 DRAWN = ("images", "examples")  # folders in a run folder
@@ -30,12 +28,8 @@ def wanted(flags: argparse.Namespace) -> list[str]:
         raise UserError(f"--metrics {unknown[0]!r} is unknown; there are {', '.join(METRICS)}")
     if not names:
         raise UserError(f"--metrics is empty; there are {', '.join(METRICS)}")
-    if flags.reference is None and (lacking := [name for name in names if METRICS[name].reference]):
-        raise UserError(f"{lacking[0]} compares samples with a reference: name a folder, an .npz or a config behind the samples")
-    least = {"n": 1, "batch": 1, "workers": 0, "groups": 0, "splits": 1, "k": 1, "kid_size": 2, "kid_subsets": 1, "neighbours": 1}
-    for flag, value in ((flag, getattr(flags, flag)) for flag in least):
-        if value is not None and value < least[flag]:
-            raise UserError(f"--{flag.replace('_', '-')} {value}: expected at least {least[flag]}")
+    if flags.reference is None and (missing := [name for name in names if METRICS[name].reference]):
+        raise UserError(f"{missing[0]} compares samples with a reference: name a folder, an .npz or a config behind the samples")
     if Path(flags.out).is_dir():  # before anything is measured
         raise UserError(f"--out {flags.out}: a folder; expected the name of a file")
     return names
@@ -47,7 +41,7 @@ def options_from_flags(flags: argparse.Namespace) -> Options:
         extractor=flags.extractor,
         weights=flags.weights,
         folder=Path(flags.weights_folder),
-        devices=devices(flags.device),
+        devices=list(map(str, pick_devices(flags.device))),
         batch=flags.batch,
         workers=flags.workers,
         cache=Path(flags.cache) if flags.cache else None,
@@ -61,17 +55,6 @@ def options_from_flags(flags: argparse.Namespace) -> Options:
         neighbours=flags.neighbours,
         picture=Path(flags.out).with_name(f"{Path(flags.out).stem}-nearest.png"),
     )
-
-
-def devices(text: str) -> list[str]:
-    """ "auto" or "cuda:0,cuda:1" -> names of devices, one process each.
-
-    Raises:
-        UserError: it is not available.
-    """
-    if text == "auto":
-        return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [str(pick_device())]
-    return [str(pick_device(name.strip())) for name in text.split(",")]
 
 
 def open_images(path: str, flags: argparse.Namespace, prepare: Prepare, what: str) -> EvaluationSet:
@@ -168,6 +151,6 @@ def check_sets(flags: argparse.Namespace, samples: Scan, reference: Scan | None)
             f"REFERENCE {flags.reference}: its images were sampled from a model; are SAMPLES and REFERENCE swapped? "
             "(--allow-generated-reference accepts it)"
         )
-    asked = flags.reference_sha256
-    if asked is not None and (len(asked) < 8 or not reference.fingerprint.startswith(asked.lower().rstrip("."))):
-        raise UserError(f"REFERENCE {flags.reference}: its fingerprint is {reference.fingerprint}, expected {asked}")
+    expected = flags.reference_sha256
+    if expected is not None and (len(expected) < 8 or not reference.fingerprint.startswith(expected.lower().rstrip("."))):
+        raise UserError(f"REFERENCE {flags.reference}: its fingerprint is {reference.fingerprint}, expected {expected}")

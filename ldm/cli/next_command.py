@@ -1,4 +1,4 @@
-"""The command that samples from a model that has just been made: the right script, with what the model reads."""
+"""The command that samples from a trained model: the right script, with what the model reads."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ldm.cli.requests import SCRIPTS, part_reading
-from ldm.cli.typed import typed_words
+from ldm.cli.condition_flags import SCRIPTS, conditioner_for
+from ldm.cli.other_conditions import condition_words
 from ldm.data.images import to_image
 from ldm.errors import UserError
 from ldm.model import LatentDiffusion
 from ldm.system.files import save_png, write_text
 from ldm.system.shell import as_argument, command
 
-EXAMPLES = "examples"  # folder in the run: what its first held-out sample is made from, for scripts that read files
-SOME = 4  # classes that are named
+EXAMPLES = "examples"  # folder in the run: conditions of its first held-out sample, for scripts that read files
+SOME = 4  # number of classes in the command
 
 
 def sampling_command(model: LatentDiffusion, run: Path, sample: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
@@ -26,7 +26,7 @@ def sampling_command(model: LatentDiffusion, run: Path, sample: Mapping[str, Any
     Args:
         model: of the run.
         run: its folder; conditions that are files are written to `examples/` in it, out of the sample.
-        sample: of the data, with what the model reads; where something is missing, there is a placeholder.
+        sample: of the data; a condition that is missing becomes a placeholder.
         more: further flags.
     """
     reads = set(model.conditioner.reads)
@@ -35,7 +35,7 @@ def sampling_command(model: LatentDiffusion, run: Path, sample: Mapping[str, Any
         return None
     script = "sample.py" if key in (None, "label") or reads == {"label", "caption"} else SCRIPTS[str(key)].split()[0]
     given = files_of(script, run / EXAMPLES, sample)
-    named = [*_classes(model), *_prompt(model, sample), *typed_words(model, sample, run / EXAMPLES)]
+    named = [*_classes(model), *_prompt(model, sample), *condition_words(model, sample, run / EXAMPLES)]
     if script == "sample.py":
         named += ["--n", "16"]
     words = [as_argument(run), *given, *named, "--outdir", as_argument(Path("outputs") / run.resolve().name), *more]
@@ -43,13 +43,13 @@ def sampling_command(model: LatentDiffusion, run: Path, sample: Mapping[str, Any
 
 
 def files_of(script: str, folder: Path, sample: Mapping[str, Any]) -> list[str]:
-    """The words of a script that name files, which are written to a folder."""
+    """Arguments of a script that name files, which are written to a folder."""
     try:
         if script == "superres.py":
             return [_picture(folder / "low_res.png", to_image(sample["low_res"]))]
         if script == "inpaint.py":
-            hole = Image.fromarray((sample["mask"][0].numpy() > 0.5).astype(np.uint8) * 255)
-            _picture(folder / "image_mask.png", hole)
+            mask = Image.fromarray((sample["mask"][0].numpy() > 0.5).astype(np.uint8) * 255)
+            _picture(folder / "image_mask.png", mask)
             return ["--indir", str(Path(_picture(folder / "image.png", to_image(sample["image"]))).parent)]
         if script == "semantic.py":
             labels = sample["segmentation"].numpy()
@@ -59,7 +59,7 @@ def files_of(script: str, folder: Path, sample: Mapping[str, Any]) -> list[str]:
             boxes = [{"label": label, "box": [round(value, 4) for value in box]} for label, box in pairs]
             write_text(folder / "layout.json", json.dumps({"boxes": boxes}) + "\n")
             return [as_argument(folder / "layout.json")]
-    except (KeyError, OSError, UserError):  # a courtesy: without an example of its own the command names what to put there
+    except (KeyError, OSError, UserError):  # without an example, the command has placeholders
         names = {"superres.py": ["IMAGE.png"], "inpaint.py": ["--indir", "DIR"], "semantic.py": ["MAP.png"]}
         return names.get(script, ["LAYOUT.json"])
     return []
@@ -71,13 +71,13 @@ def _picture(path: Path, picture: Image.Image) -> str:
 
 
 def _classes(model: LatentDiffusion) -> list[str]:
-    part = part_reading(model, "label")
+    part = conditioner_for(model, "label")
     return [] if part is None else ["--classes", f"0-{min(SOME, part.num_classes) - 1}" if part.num_classes > 1 else "0"]
 
 
 def _prompt(model: LatentDiffusion, sample: Mapping[str, Any]) -> list[str]:
     """A caption that the model can read: the sample's, else one of its own words."""
-    part = part_reading(model, "caption")
+    part = conditioner_for(model, "caption")
     if part is None:
         return []
     text = " ".join(str(sample.get("caption") or "").split())

@@ -1,4 +1,4 @@
-"""Pictures that the user gives, and pictures that scripts write."""
+"""Pictures that scripts read and write."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from ldm.data.images import UnreadableImage, read_image, to_image, visible
 from ldm.data.maps import brightness
 from ldm.data.transforms import middle
 from ldm.errors import MissingFile, UserError
-from ldm.system.files import file_sha256, save_png, write_whole
+from ldm.system.files import file_sha256, save_png, write_atomically
 from ldm.system.image_files import open_image
 
 
@@ -23,7 +23,7 @@ def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
     """Any image file, as `ldm.data.images.read_image` reads it.
 
     Raises:
-        MissingFile: nothing there.
+        MissingFile: no such file.
         UserError: it cannot be read.
     """
     if not Path(path).is_file():
@@ -40,7 +40,7 @@ def read_mask(path: Path) -> np.ndarray:
     """A mask file as its brightness, `(H, W)` uint8.
 
     Raises:
-        MissingFile: nothing there.
+        MissingFile: no such file.
         UserError: it cannot be read, or has transparent pixels, which could mean either.
     """
     if not path.is_file():
@@ -52,12 +52,12 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def file_note(key: str, path: str | Path) -> dict[str, str]:
-    """What a result says about a file that it is made from: its name, and its content, which may change under that name."""
+    """What a PNG says about an input file: its name and hash, because the content may change."""
     return {key: str(path), f"{key}_sha256": file_sha256(Path(path))}
 
 
 def cover(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Scale an image until it covers a size (antialiased bicubic), and cut what is over evenly."""
+    """Scale an image until it covers a size (antialiased bicubic), and cut its centre."""
     scale = max(height / image.height, width / image.width)
     image = image.resize((max(width, round(image.width * scale)), max(height, round(image.height * scale))), Image.Resampling.BICUBIC)
     left, top = middle(image.width, width), middle(image.height, height)
@@ -76,29 +76,27 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
 
 
 def write_png(path: Path, image: Tensor | Image.Image, settings: dict[str, Any] | None, like: Image.Image | None = None) -> None:
-    """A PNG that knows how it was made (text chunk "ldm"; none for what was not sampled), written atomically.
+    """Write a PNG with its settings in the text chunk "ldm" and the colour profile of `like`, atomically.
 
-    In the colours of another picture if asked to.
-
-    It shows three channels at most; an image `(C, H, W)` of a number that no PNG has goes beside it as `.npy`, in [-1, 1].
+    An image `(C, H, W)` with other than 1 or 3 channels is also written as `.npy` beside it, in [-1, 1].
     """
     info = PngInfo()
     if settings is not None:
         info.add_text("ldm", json.dumps(settings))
     picture = to_image(image) if isinstance(image, Tensor) else image
     if isinstance(image, Tensor) and len(image) not in (1, 3):
-        write_whole(path.with_suffix(".npy"), lambda beside: _save_array(beside, image))
+        write_atomically(path.with_suffix(".npy"), lambda beside: _save_array(beside, image))
     save_png(path, picture, pnginfo=info, icc_profile=colours(like))
 
 
 def colours(picture: Image.Image | None) -> bytes | None:
-    """The ICC profile that says which colours a picture's numbers mean; None if it is one of another mode (of a CMYK file)."""
+    """The ICC profile of a picture; None if it is for another mode, as of a CMYK file."""
     profile = picture.info.get("icc_profile") if picture is not None else None
     return profile if profile and picture and profile[16:20] == {"L": b"GRAY", "RGB": b"RGB "}.get(picture.mode) else None
 
 
 def _save_array(path: Path, x: Tensor) -> None:
-    with path.open("wb") as file:  # by name, NumPy would add an ending
+    with path.open("wb") as file:  # given a path, NumPy would add a suffix
         np.save(file, x.float().cpu().numpy())
 
 
@@ -107,7 +105,7 @@ def settings_of(path: Path) -> Any:
     try:
         with open_image(path, ["PNG"]) as opened:
             return json.loads(opened.text["ldm"])  # type: ignore[attr-defined]
-    except Exception:  # not a PNG, not whole, not ours
+    except Exception:  # not a PNG, incomplete, or not of this project
         return None
 
 

@@ -28,9 +28,11 @@ from ldm.evaluation.record import Record, write_records
 from ldm.evaluation.runs import Run, read_run
 from ldm.interop.compvis.text import TARGET as PRETRAINED_TEXT
 from ldm.interop.diffusers.text import TOKENIZER_FILES
-from ldm.system.files import WEIGHTS, copy_whole, save_png, save_weights, write_text
+from ldm.system.files import copy_file, save_png, write_text
 from ldm.system.image_files import open_image
+from ldm.system.run_folder import WEIGHTS
 from ldm.system.shell import as_argument, quoted
+from ldm.system.weights import save_weights
 
 CONFIG, CARD, SAMPLES, METRICS, DIFFUSERS, TOKENIZER = "config.yaml", "README.md", "samples.png", "metrics.json", "diffusers", "tokenizer"
 WRITTEN = {WEIGHTS, CONFIG, CARD, SAMPLES, METRICS, DIFFUSERS, TOKENIZER}
@@ -196,7 +198,7 @@ def with_text_source(source: LoadedCheckpoint, folder: Path, named: str | None) 
             )
         for name in TOKENIZER_FILES:
             if (Path(place) / name).is_file():
-                copy_whole(Path(place) / name, folder / TOKENIZER / name)
+                copy_file(Path(place) / name, folder / TOKENIZER / name)
         part["params"]["source"] = TOKENIZER
     return config
 

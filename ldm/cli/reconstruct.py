@@ -35,13 +35,13 @@ def reconstruct(flags: argparse.Namespace) -> int:
     prepare = Prepare(flags.resize, flags.filter, flags.crop_first)
     images = scan(open_images(flags.images, flags, prepare, "REFERENCE"), flags.workers, flags.n)
     settings = {"model": flags.model, "sha256": str(model.sha256), "posterior": "sample" if flags.sample else "mode"}
-    settings |= {"resize": images.images.resize, "crop": images.images.crop}  # the originals beside them cannot tell it any more
+    settings |= {"resize": images.images.resize, "crop": images.images.crop}  # unknown from the originals
     settings |= {"seed": flags.seed} if flags.sample else {}
     outdir = Path(flags.outdir)
     if finished(outdir, images, settings):
         sys.stdout.write(f"{len(images)} pairs already exist, in {outdir}\n")
         return 0
-    beside = outdir / ".unfinished"  # a run that is killed leaves no set that is short
+    beside = outdir / ".unfinished"  # an interrupted run leaves no incomplete set
     shutil.rmtree(beside, ignore_errors=True)
     for first in tqdm(range(0, len(images), flags.batch), unit="batch", disable=None):
         numbers = range(first, min(first + flags.batch, len(images)))
@@ -62,7 +62,7 @@ def finished(outdir: Path, images: Scan, settings: dict[str, object]) -> bool:
     """Whether the same pairs already exist.
 
     Raises:
-        UserError: others are; pairs of two runs would be measured as one set.
+        UserError: there are others; pairs of two runs would be measured as one set.
     """
     there = [outdir / name for name in FOLDERS if (outdir / name).exists()]
     if len(there) == len(FOLDERS):
@@ -76,10 +76,10 @@ def finished(outdir: Path, images: Scan, settings: dict[str, object]) -> bool:
 
 
 def reconstructed(model: FirstStage, x: torch.Tensor, numbers: range, seed: int | None) -> torch.Tensor:
-    """D(E(x)) of images `(B, 3, H, W)` in [-1, 1], in [-1, 1]; grey where the model is.
+    """D(E(x)) of images `(B, 3, H, W)` in [-1, 1], in [-1, 1]; grey if the model is.
 
     Raises:
-        UserError: a size that the model cannot halve often enough.
+        UserError: a size that the model does not support.
     """
     x = x[:, :1] if model.image_channels == 1 else x
     try:

@@ -1,4 +1,4 @@
-"""What a run says at its end: where things are, and what to type next."""
+"""What a run prints at its end: where its files are, and the next command."""
 
 import argparse
 import json
@@ -24,17 +24,19 @@ STAGE_OF = re.compile(r"""from:\s*["']?([^"':\n]+):model\.params\.autoencoder"""
 
 
 def resume_command(folder: Path, flags: argparse.Namespace) -> str:
-    """How to go on with a run."""
-    return command("main.py", "--resume", as_argument(folder), *kept(flags, "trust", "allow_env"))
+    """The command that continues a run."""
+    return command("main.py", "--resume", as_argument(folder), *repeated(flags, "trust", "allow_env"))
 
 
-def kept(flags: argparse.Namespace, *names: str) -> list[str]:
+def repeated(flags: argparse.Namespace, *names: str) -> list[str]:
     """Flags of the command line that the next command needs as well."""
     return [word for name in names for value in getattr(flags, name, []) for word in (f"--{name.replace('_', '-')}", value)]
 
 
-def farewell(folder: Path, module: Any, data: DataModule, config: Config, flags: argparse.Namespace, overrides: Sequence[str] = ()) -> str:
-    """Where things are, and the next command; `overrides` are those of this one."""
+def final_message(
+    folder: Path, module: Any, data: DataModule, config: Config, flags: argparse.Namespace, overrides: Sequence[str] = ()
+) -> str:
+    """Where the files are, and the next command; `overrides` are those of this one."""
     where = f"done. Weights: {folder}/checkpoints, pictures: {folder}/images, numbers: {folder}/metrics.csv"
     if isinstance(module, ClassifierTraining):
         return (
@@ -43,23 +45,23 @@ def farewell(folder: Path, module: Any, data: DataModule, config: Config, flags:
         )
     if isinstance(module, AutoencoderTraining):
         return f"{where}\nnext, stage two on it:\n  {stage_two_command(folder, config, flags, overrides)}"
-    following = sampling_command(module.model, folder, first_sample(data), kept(flags, "trust"))
+    following = sampling_command(module.model, folder, first_sample(data), repeated(flags, "trust"))
     return where if following is None else f"{where}\nnext, sample from it:\n  {following}"
 
 
 def first_sample(data: DataModule) -> dict[str, Any]:
-    """The first held-out sample, nothing where it cannot be read."""
+    """The first held-out sample; empty if it cannot be read."""
     dataset: Any = data.train if data.validation is None else data.validation
     try:
         return dict(dataset[0])
-    except Exception:  # data sets raise many kinds; the run is done, and this is only an example for what comes next
+    except Exception:  # data sets raise many kinds, and this is only an example
         return {}
 
 
 def stage_two_command(folder: Path, config: Config, flags: argparse.Namespace, overrides: Sequence[str] = ()) -> str:
-    """Stage two on a first stage: by the config that is made for it, else by the one for own images."""
+    """Stage two on a first stage: with a config that builds on the same one, else with the one for own images."""
     bases = bases_of(folder, flags)
-    found = [file for base in bases for file in made_for(base)]
+    found = [file for base in bases for file in stage_two_configs(base)]
     named_alike = [file for file in found if any(file.stem in base.stem for base in bases)]  # digits.yaml, of digits-first-stage.yaml
     following = next(iter([*named_alike, *found]), OWN)
     words = [f"paths.first_stage={literal(as_argument(folder))}"]
@@ -69,37 +71,37 @@ def stage_two_command(folder: Path, config: Config, flags: argparse.Namespace, o
         theirs = {}
     ours, known = config.data.get("paths") or {}, theirs.get("paths") or {}
     words += [f"paths.{key}={literal(ours[key])}" for key in known if key != "first_stage" and ours.get(key) not in (None, known[key])]
-    typed = overrides if flags.base else typed_before(folder, config)
+    typed = overrides if flags.base else overrides_of_run(folder, config)
     words += [word for word in typed if same_data(word, config.data, theirs)]
-    words += other_stage(config.data, theirs, AllowedTargets(tuple(flags.trust)))
+    words += first_stage_overrides(config.data, theirs, AllowedTargets(tuple(flags.trust)))
     base = following.relative_to(ROOT) if INSTALLED or Path.cwd() == ROOT else following
     place = Path(flags.logdir) if flags.base else folder.parent
     logs = [] if place == Path("logs") else ["--logdir", as_argument(place)]
-    return command("main.py", "--base", base, "--train", *logs, *kept(flags, "trust"), *words)
+    return command("main.py", "--base", base, "--train", *logs, *repeated(flags, "trust"), *words)
 
 
 def bases_of(folder: Path, flags: argparse.Namespace) -> list[Path]:
-    """The configs of a run; of one that was resumed, the shipped one that its folder has its name from."""
+    """The configs of a run; of a resumed one, the config of this project after which its folder is named."""
     name = folder.resolve().name.partition("_")[2]
     return [config_file(Path(base)) for base in flags.base] or [
         file for file in sorted((ROOT / "configs").rglob("*.yaml")) if file.stem == name
     ]
 
 
-def typed_before(folder: Path, config: Config) -> list[str]:
-    """What was said of its data when a resumed run began, as words."""
+def overrides_of_run(folder: Path, config: Config) -> list[str]:
+    """The overrides of data with which a resumed run began."""
     try:
         base = read(folder / "base.yaml")
-    except UserError:  # its configs left something to the command line
+    except UserError:  # its configs are incomplete without the command line
         return []
     data = "data.params"
     found = {path: at(config.source, path) for path in differences(at(base, data), at(config.data, data), data)}
     texts = {path: value if isinstance(value, str) else json.dumps(value) for path, value in found.items()}
-    return [f"{path}={text}" for path, text in texts.items() if not text.startswith("${")]  # that is a path, which is said on its own
+    return [f"{path}={text}" for path, text in texts.items() if not text.startswith("${")]  # references to paths are overrides of their own
 
 
 def same_data(word: str, ours: Any, theirs: Any) -> bool:
-    """Whether a word that was typed says something of the images that holds for both stages: they are read in the same way."""
+    """Whether an override changes a data set that both stages read in the same way."""
     keys = word.partition("=")[0].split(".")
     if keys[:2] != ["data", "params"] or keys[2:3] not in (["train"], ["validation"]):
         return False
@@ -107,8 +109,8 @@ def same_data(word: str, ours: Any, theirs: Any) -> bool:
     return isinstance(here, dict) and isinstance(there, dict) and here.get("target") == there.get("target")
 
 
-def other_stage(ours: Any, theirs: Any, trust: AllowedTargets) -> list[str]:
-    """What makes a config of stage two fit a first stage that is another than the one it names."""
+def first_stage_overrides(ours: Any, theirs: Any, trust: AllowedTargets) -> list[str]:
+    """Overrides with which a config of stage two fits a first stage other than the one that it names."""
     try:
         made, model = ours["model"]["params"]["autoencoder"], theirs["model"]["params"]["model"]["params"]
         named, network = model["first_stage"]["params"]["model"], model["network"]["params"]
@@ -116,11 +118,11 @@ def other_stage(ours: Any, theirs: Any, trust: AllowedTargets) -> list[str]:
         return []
     if named in (None, made):
         return []
-    words = ["model.params.model.params.first_stage.params.model=null"]  # it brings its own
+    words = ["model.params.model.params.first_stage.params.model=null"]  # it has its own
     try:
         with torch.device("meta"):
             here, there = (int(build(node, trust, "first_stage").channels) for node in (made, named))
-    except UserError:  # the run is done, and this is only what comes next
+    except UserError:  # the run is complete, and this is only advice
         return words
     if here != there:
         inside = network["in_channels"] + here - there
@@ -128,8 +130,8 @@ def other_stage(ours: Any, theirs: Any, trust: AllowedTargets) -> list[str]:
     return words
 
 
-def made_for(base: Path) -> Iterator[Path]:
-    """Shipped configs of stage two that take their first stage's architecture from a config, or from one that it is based on."""
+def stage_two_configs(base: Path) -> Iterator[Path]:
+    """Configs of this project for stage two that take their first stage's architecture from a config, or from one of its bases."""
     try:
         inside = read(base).get("base", [])
     except UserError:
@@ -144,4 +146,4 @@ def made_for(base: Path) -> Iterator[Path]:
         else:  # a part that several configs share
             yield from (file for file, text in texts.items() if file.parent.name != "parts" and f"parts/{user.name}" in text)
     for name in [inside] if isinstance(inside, str) else inside:
-        yield from made_for(base.parent / str(name))
+        yield from stage_two_configs(base.parent / str(name))

@@ -1,4 +1,4 @@
-"""One run of training: check, build everything, fit, and say what to do next."""
+"""One run of training: check, build everything, fit, and print the next command."""
 
 import argparse
 import logging
@@ -10,14 +10,15 @@ from typing import Any
 from ldm.check import Report, check, sample_problems
 from ldm.check.config import BEGINNING
 from ldm.checkpoint.first_stage import first_stage_record, keep_first_stage
-from ldm.cli.arguments import SEED
-from ldm.cli.summary import farewell, resume_command
+from ldm.cli.main import SEED
+from ldm.cli.summary import final_message, resume_command
 from ldm.config import AllowedTargets, Config, build, load, validate
 from ldm.errors import MissingFile, UserError
 from ldm.interop.compvis import FOREIGN
 from ldm.nn.files import NeedsFiles
-from ldm.system.files import newest_checkpoint, write_text
-from ldm.system.lock import alone_in
+from ldm.system.files import write_text
+from ldm.system.lock import locked
+from ldm.system.run_folder import newest_checkpoint
 from ldm.training import DataModule, TrainerSettings
 from ldm.training.confine import confined
 from ldm.training.launch import RUN_FOLDER, ProcessGroup
@@ -35,9 +36,9 @@ def train(
     held: ExitStack,
     together: ProcessGroup | None,
 ) -> int:
-    """Check, build everything, then fit. No folder is made before the check has passed; the `together` others wait for that."""
+    """Check, build everything, then fit. No folder is created before the check has passed; other processes wait for that."""
     if process_number() != 0:
-        logging.getLogger().setLevel(logging.WARNING)  # one process speaks for all
+        logging.getLogger().setLevel(logging.WARNING)  # only the first process logs
     if state is not None:
         ((config.data.get("model") or {}).get("params") or {}).pop("start", None)  # a resumed run has its own weights
     ready = checked(config, trust, flags, state)
@@ -66,7 +67,7 @@ def train(
         metadata["auto_precision"] = settings.precision
     if process_number() == 0:
         if state is None:
-            held.enter_context(alone_in(folder, str(folder)))
+            held.enter_context(locked(folder, str(folder)))
             record_base(folder, flags)
         keep_first_stage(module.stage(), folder)
         if together is not None:
@@ -84,17 +85,17 @@ def train(
     if not done:
         logging.info("stopped at step %d of %d and saved; continue with\n  %s", module.step, settings.steps, again)
         return 130
-    logging.info("%s", farewell(folder, module, data, config, flags, overrides))
+    logging.info("%s", final_message(folder, module, data, config, flags, overrides))
     return 0
 
 
 def checked(config: Config, trust: AllowedTargets, flags: argparse.Namespace, state: dict[str, Any] | None) -> dict[str, Any]:
-    """What `--check` knows, once, before processes start, and whether the checkpoint fits; returns what was built on the way.
+    """Check the config in the first process, and whether the checkpoint fits; returns what was built for the check.
 
     Raises:
         UserError, MissingFile: all that is wrong or missing.
     """
-    if flags.no_check or process_number() != 0:  # the first process speaks for all
+    if flags.no_check or process_number() != 0:  # the first process checks for all
         report, ready = Report([*map(str, validate(config, trust)), *callback_problems(config.data, trust)]), {}
     else:
         report = check(config, trust)
@@ -102,10 +103,10 @@ def checked(config: Config, trust: AllowedTargets, flags: argparse.Namespace, st
     for kind, found, title in ((UserError, report.problems, "the config is wrong"), (MissingFile, report.missing, "files are missing")):
         if found:
             raise kind(f"{title}: {found[0]}" if len(found) == 1 else "\n  ".join([f"{title}:", *found]))
-    if state is not None and report.state:  # before memory is taken: a stranger's config may name any size
+    if state is not None and report.state:  # before memory is allocated: an untrusted config may contain any size
         require_fit(state, report.state)
     for warning in report.warnings:
-        if not warning.startswith(BEGINNING):  # the model says so where it begins with them
+        if not warning.startswith(BEGINNING):  # logged when the weights are loaded
             logging.warning("warning: %s", warning)
     return ready
 
@@ -114,17 +115,17 @@ def run_folder(flags: argparse.Namespace, config: Any) -> Path:
     """The resumed run's folder, or a new one."""
     if flags.resume:
         return newest_checkpoint(Path(flags.resume)).parent.parent
-    if RUN_FOLDER not in os.environ:  # a second process of the same run (DDP) inherits the first one's environment, and so finds its folder
+    if RUN_FOLDER not in os.environ:  # other processes of the run (DDP) inherit it
         name = str(flags.name or config.data.get("name") or Path(flags.base[0]).stem)
         os.environ[RUN_FOLDER] = str(new_folder(Path(flags.logdir), name))
     return Path(os.environ[RUN_FOLDER])
 
 
 def record_base(folder: Path, flags: argparse.Namespace) -> None:
-    """`base.yaml`: the config files as they are now, without the command line's changes, for the report to compare with."""
+    """Write `base.yaml`: the config files without the command line's overrides, for the report to compare with."""
     try:
         base = load(flags.base, foreign=FOREIGN)
-    except UserError:  # they leave something to the command line
+    except UserError:  # they are incomplete without the command line
         return
     base.data.setdefault("seed", SEED)
     write_text(folder / "base.yaml", base.to_yaml())
@@ -143,7 +144,7 @@ def first_stage_of(module: Any, folder: Path, state: dict[str, Any] | None, flag
 
 
 def prepare_weights(module: Any) -> None:
-    """Load now what would otherwise load in the first step, so that a missing file shows before the device starts."""
+    """Load what would otherwise be loaded in the first step, so that a missing file is reported before."""
     for part in module.modules():
         if isinstance(part, NeedsFiles):
             part.load()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ldm.conditioning.base import Conditioning, Encode, TextConditioner
 from ldm.data.batch import Batch
 from ldm.errors import MissingFile, UserError
+from ldm.networks.base import NARROW
 from ldm.ranges import integer, share
 from ldm.system.shell import quoted
 
@@ -74,6 +75,14 @@ class PretrainedText(TextConditioner):
         if not stored:
             self.register_state_dict_post_hook(_without_encoder)
             self.register_load_state_dict_post_hook(_encoder_is_not_missing)
+
+    @staticmethod
+    def without_files(params: dict[str, Any]) -> dict[str, Any]:
+        """The node of a small text encoder for `--check`: this one is frozen, and its weights may be missing."""
+        words = {"target": "ldm.conditioning.WordTokenizer", "params": {"words": []}}
+        small = {"tokenizer": words, "width": NARROW, "depth": 1, "heads": 2, "head_channels": 16}
+        kept = {key: value for key, value in params.items() if key in ("length", "uncond_prob")}
+        return {"target": "ldm.conditioning.TextTransformer", "params": {"length": 77, **kept, **small}}
 
     def _cut(self, layers: int) -> None:
         there = 0 if self.t5 else self.config.num_hidden_layers

@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,6 +82,11 @@ class BertTokenizer(Tokenizer):
         integer(vocabulary_size=vocabulary_size)
         self.source, self.vocabulary_size = source, vocabulary_size
         self._tokenizer = None
+
+    @staticmethod
+    def without_files(params: dict[str, Any]) -> dict[str, Any]:
+        """The node of another tokenizer for `--check`, whose narrow step does not depend on the words."""
+        return {"target": "ldm.conditioning.WordTokenizer", "params": {"words": []}}
 
     def missing(self) -> list[MissingFile]:
         try:

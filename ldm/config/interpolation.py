@@ -79,8 +79,8 @@ def _does_more(text: str) -> str | None:
                 return f"${{{name or '...'}:...}} does more than refer to another value: only references are allowed"
             if variable not in _allowed:
                 shown = variable if variable.isidentifier() else "NAME"
-                said = "would put an environment variable into names, folders and checkpoints"
-                return f"${{oc.env:{shown}}} {said}: --allow-env {shown} allows it"
+                risk = "would put an environment variable into names, folders and checkpoints"
+                return f"${{oc.env:{shown}}} {risk}: --allow-env {shown} allows it"
         text = text[: found.start()] + "<>" + text[found.end() :]
     return f"{text!r} is not a reference to another value" if re.search(r"\$\{[^}]*:", text) else None
 

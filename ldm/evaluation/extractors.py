@@ -19,7 +19,7 @@ from ldm.data.sources.scenes import Scenes
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.small_extractor import SmallExtractor, train_extractor
 from ldm.evaluation.weightfiles import DINOV2, FOLDER, INCEPTION, OTHER, VGG16, WeightFile, folder_sha256, in_memory, read_state
-from ldm.system.files import fingerprint, read_weights, save_weights
+from ldm.system.weights import fingerprint, read_weights, save_weights
 
 TF1 = "bilinear as in TensorFlow 1 (corners not aligned, no antialiasing)"
 

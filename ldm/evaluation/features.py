@@ -19,8 +19,8 @@ from ldm.evaluation.extractors import Extractor
 from ldm.evaluation.images import EvaluationSet
 from ldm.evaluation.scan import Scan, loaded, stacked
 from ldm.precision import exact
-from ldm.system.files import read_weights, save_tensors, save_weights
-from ldm.system.processes import side_by_side
+from ldm.system.processes import run_processes
+from ldm.system.weights import read_weights, save_tensors, save_weights
 
 log = logging.getLogger(__name__)
 Features = dict[str, Tensor]  # by layer, (N, d) float32
@@ -76,7 +76,7 @@ def over_devices(scan: Scan, extractor: Extractor, devices: Sequence[str], batch
         return of_numbers(scan.images, scan.kept, extractor, devices[0], batch, workers, show=True)
     with tempfile.TemporaryDirectory() as folder:
         work = (devices, scan.images, scan.kept, extractor.cpu(), batch, workers, folder)
-        side_by_side(shard, [(rank, *work) for rank in range(len(devices))])
+        run_processes(shard, [(rank, *work) for rank in range(len(devices))])
         parts = [load_file(Path(folder) / f"{rank}.safetensors") for rank in range(len(devices))]
     features = {name: torch.empty(len(scan), part.shape[1]) for name, part in parts[0].items()}
     for rank, part in enumerate(parts):

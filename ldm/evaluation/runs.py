@@ -10,7 +10,7 @@ from typing import Any
 from ldm.config.load import read
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.record import Record, read_records
-from ldm.system.files import whole_lines
+from ldm.system.files import complete_lines
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
     series: dict[str, list[tuple[int, float]]] = {}
     if not path.is_file():
         return series
-    table = csv.DictReader(whole_lines(path))
+    table = csv.DictReader(complete_lines(path))
     try:
         for row in table:
             step = int(row.pop("step"))

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
-from ldm.system.files import file_sha256, read_pickle
+from ldm.system.files import file_sha256
+from ldm.system.weights import read_pickle
 
 FOLDER = Path("models/metrics")
 OTHER = "with weights that are not the published file"

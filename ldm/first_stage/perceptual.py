@@ -10,7 +10,7 @@ from torch import Tensor
 from ldm.errors import MissingFile, UserError
 from ldm.nn.files import NeedsFiles
 from ldm.precision import no_autocast
-from ldm.system.files import read_pickle
+from ldm.system.weights import read_pickle
 
 VGG16 = "vgg16-397923af.pth"  # torchvision's name for VGG16_Weights.IMAGENET1K_V1
 
@@ -72,7 +72,7 @@ class LPIPS(NeedsFiles):
 
     def _vgg16_state(self) -> dict[str, Tensor]:
         if self.file().is_file():
-            return read_pickle(self.file(), "not a whole file of torchvision's VGG16 weights")  # type: ignore[no-any-return]
+            return read_pickle(self.file(), "not a complete file of torchvision's VGG16 weights")  # type: ignore[no-any-return]
         if self.vgg16:
             raise self.missing()[0]
         from torchvision.models import VGG16_Weights

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ldm.errors import MissingFile, UserError
-from ldm.system.files import clear_remains, write_text, write_whole
+from ldm.system.files import clear_remains, write_atomically, write_text
 from ldm.system.image_files import open_image
 
 NAME = "set.json"
@@ -146,7 +146,7 @@ def write_adm(images: ImageSet, labels: Sequence[int] | None = None) -> Path:
                 with archive.open("arr_1.npy", "w") as file:
                     np.lib.format.write_array(file, np.asarray(labels, dtype=np.int64))
 
-    write_whole(target, write)
+    write_atomically(target, write)
     return target
 
 

@@ -1,45 +1,29 @@
-"""Atomic writes (a temporary file beside the target, flushed, renamed), and the two formats of weights."""
+"""Files: atomic writes (a temporary file beside the target, flushed, renamed), appended lines, links, hashes."""
 
 import errno
 import filecmp
 import hashlib
 import io
-import json
 import os
 import platform
 import re
 import shutil
-import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from types import NoneType
 from typing import IO, Any, TextIO
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors import SafetensorError
 
-from ldm.errors import MissingFile, UserError, WriteError
+from ldm.errors import WriteError
 
 DAY = 86400.0  # seconds
-WEIGHTS = "model.safetensors"  # in a published folder
 COPIED = 1 << 29  # bytes: enough for the weights of a first stage
-STATE: dict[str, tuple[type, ...]] = {  # required and optional keys of a full training state
-    **dict.fromkeys(("step", "seed"), (int,)),
-    **dict.fromkeys(("model", "config", "source"), (dict,)),
-    **dict.fromkeys(("optimizers", "schedulers"), (list,)),
-    **{"ldm_checkpoint": (int,), "ema": (dict, NoneType)},
-}
-MAYBE: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("posthoc", "scaler", "first_stage", "interval"), (dict, NoneType)),
-    **{"seconds": (int, float), "auto_precision": (str, NoneType)},
-}
 MACHINE = platform.node().replace(".", "-")[:40]
 
 
@@ -71,7 +55,7 @@ def _cause(error: BaseException, path: Path) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path`, flush it to disk, and rename it: a reader never sees a partial file.
 
     Raises:
@@ -80,13 +64,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     with writing(path):
         if path.exists() and not path.is_file() and not path.is_dir():  # /dev/stdout, a pipe: must not be replaced
             with tempfile.TemporaryDirectory() as folder:
-                write(Path(folder) / "whole")
-                with open(Path(folder) / "whole", "rb") as source, open(path, "wb") as target:
+                write(Path(folder) / "file")
+                with open(Path(folder) / "file", "rb") as source, open(path, "wb") as target:
                     shutil.copyfileobj(source, target)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_once(path.parent)
-        beside = _beside(path)
+        beside = beside_path(path)
         try:
             beside.unlink(missing_ok=True)  # it may be a link
             beside.touch()
@@ -103,7 +87,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
                 beside.unlink(missing_ok=True)
 
 
-def _call(write: Callable[[Path], None], beside: Path) -> None:
+def _call(write: Callable[[Path], object], beside: Path) -> None:
     """Write; if that fails without a reason from the library, ask the system."""
     try:
         write(beside)
@@ -124,8 +108,8 @@ def _to_disk(file: IO[bytes]) -> None:
             raise
 
 
-def _beside(path: Path) -> Path:
-    """Temporary path of a file; contains the process id, and is not longer than file systems allow."""
+def beside_path(path: Path) -> Path:
+    """Temporary path beside a file; contains the process id, and is not longer than file systems allow."""
     return path.with_name(f".{path.name[:40]}.{os.getpid()}@{MACHINE}.part")
 
 
@@ -158,21 +142,17 @@ def _clear_once(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write text atomically."""
-
-    def write(beside: Path) -> None:
-        beside.write_text(text, encoding="utf-8")
-
-    write_whole(path, write)
+    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def copy_whole(source: Path, path: Path) -> None:
+def copy_file(source: Path, path: Path) -> None:
     """Copy a file atomically."""
-    write_whole(path, lambda beside: shutil.copyfile(source, beside))  # type: ignore[arg-type]
+    write_atomically(path, lambda beside: shutil.copyfile(source, beside))
 
 
 def save_png(path: Path, picture: Image.Image, **options: Any) -> None:
     """Write a PNG atomically; `options` as in `Image.save`."""
-    write_whole(path, lambda beside: picture.save(beside, format="PNG", **options))
+    write_atomically(path, lambda beside: picture.save(beside, format="PNG", **options))
 
 
 def append_line(path: Path, line: str, durable: bool = False) -> None:
@@ -194,159 +174,18 @@ def append_line(path: Path, line: str, durable: bool = False) -> None:
                 _to_disk(file)
 
 
-def whole_lines(path: Path) -> TextIO:
+def complete_lines(path: Path) -> TextIO:
     """The complete lines of a file that may still be written: without a last line that has no line break."""
     text = path.read_text(encoding="utf-8", errors="replace")
     return io.StringIO(text[: text.rfind("\n") + 1], newline="")
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically."""
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_whole(path, lambda beside: save_file(whole, beside, header))
-
-
-def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors as safetensors, with metadata (values as JSON) in the header."""
-    save_tensors(path, weights, {key: json.dumps(value) for key, value in metadata.items()})
-
-
-def _parsed(header: Mapping[str, str] | None) -> dict[str, Any]:
-    """Values of a header; those of other programs, which are not JSON, are returned as strings."""
-    parsed: dict[str, Any] = {}
-    for key, value in (header or {}).items():
-        try:
-            parsed[key] = json.loads(value)
-        except (ValueError, RecursionError):
-            parsed[key] = value
-    return parsed
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a safetensors file: JSON in headers of this project, strings in others.
-
-    Raises:
-        UserError: not a safetensors file.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = _parsed(file.metadata())
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, struct.error) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})") from error
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Metadata of a safetensors file, without reading tensors.
-
-    Raises:
-        UserError: not a safetensors file.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            return _parsed(file.metadata())
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})") from error
-
-
-def save_pickled(path: Path, content: Mapping[str, Any]) -> None:
-    """`torch.save`, atomically."""
-
-    def write(beside: Path) -> None:
-        with open(beside, "wb") as file:  # given a path, torch does not report why it cannot be written
-            torch.save(dict(content), file)
-
-    write_whole(path, write)
-
-
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a full training state: plain containers and tensors, so that it loads with `weights_only=True`."""
-    save_pickled(path, state)
-
-
-def reason_of(error: Exception) -> str:
-    """Reason of a failed read, in one line; torch's own message would advise to allow code execution."""
-    text = str(error).strip()
-    if "weights_only" in text or "weights only" in text.lower():
-        return "it is damaged, or holds something else than tensors and plain containers"
-    return (text.splitlines() or [type(error).__name__])[0][:200]
-
-
-def read_pickle(path: Path, complaint: str) -> Any:
-    """Read a file of `torch.save` without executing code: tensors, plain containers, and globals allowed by the caller.
-
-    Args:
-        path: path of the file.
-        complaint: message for a file with other content.
-
-    Raises:
-        UserError: damaged, or with anything else in it.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        raise UserError(f"{path}: {complaint} ({reason_of(error)})") from error
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a full training state without executing code.
-
-    Raises:
-        UserError: damaged, or not a checkpoint of this project.
-    """
-    return checked(read_pickle(path, "not a whole checkpoint of this project"), path)
-
-
-def checked(state: Any, path: Path) -> dict[str, Any]:
-    """Validate the content of a full training state.
-
-    Raises:
-        UserError: a key is missing or has the wrong type.
-    """
-    if missing := [key for key in STATE if not isinstance(state, dict) or key not in state]:
-        raise UserError(f"{path}: not a training checkpoint of this project ({', '.join(map(repr, missing))} missing)")
-    for key, kinds in {**STATE, **MAYBE}.items():
-        if key in state and not isinstance(state[key], kinds):
-            raise UserError(f"{path}: not a training checkpoint of this project ({key!r} is a {type(state[key]).__name__})")
-    if strange := [key for key, value in state["model"].items() if not isinstance(value, Tensor)]:
-        raise UserError(f"{path}: not a training checkpoint of this project ({strange[0]!r} of its model is not a tensor)")
-    return state  # type: ignore[no-any-return]
-
-
-def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes, types and bytes, in the order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-    return digest.hexdigest()
-
-
-def step_of(path: Path) -> int:
-    """Training step in the name of a checkpoint or a grid of images; -1 if there is none."""
-    hit = re.search(r"step-([0-9]+)", path.name)
-    return int(hit[1]) if hit else -1
-
-
-def point_last_at(path: Path) -> None:
-    """Let `last` point to a checkpoint beside it: a link, or a text file with its name if the file system does not support links."""
-    last = path.with_name("last")
-    beside = _beside(last)
-    try:
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(path.name)
-        os.replace(beside, last)
-    except (OSError, NotImplementedError):
-        write_text(last, path.name + "\n")
-
-
-def give_second_name(path: Path, other: Path) -> bool:
+def hard_link(path: Path, other: Path) -> bool:
     """Hard-link a file, so that it stays available if the original is removed; returns whether it worked.
 
     Without support for hard links, or on different file systems, a file of at most `COPIED` bytes is copied.
     """
-    beside = _beside(other)
+    beside = beside_path(other)
     with suppress(OSError, NotImplementedError):
         if other.exists() and os.path.samefile(path, other):
             return True
@@ -358,55 +197,9 @@ def give_second_name(path: Path, other: Path) -> bool:
         if other.exists() and filecmp.cmp(path, other, shallow=False):
             return True
         if path.stat().st_size <= COPIED:
-            copy_whole(path, other)
+            copy_file(path, other)
             return True
     return False
-
-
-def followed(path: Path) -> Path:
-    """The checkpoint that `last` points to; any other path is returned unchanged."""
-    if path.name != "last":
-        return path
-    if not path.is_symlink() and path.is_file() and path.stat().st_size < 256:
-        name = Path(path.read_text(encoding="utf-8", errors="replace").strip()).name
-        return path.with_name(name or "nothing")
-    # Only `last` itself is resolved: `checkpoints` may be a link to another disk, whose parent folder is not the run.
-    return path.absolute().parent / os.readlink(path) if path.is_symlink() else path
-
-
-def newest_weights(path: Path) -> Path:
-    """The weights of a run folder or of a published one, or the file itself.
-
-    Raises:
-        MissingFile: no such file; the message says what was expected.
-    """
-    if path.is_file():
-        return path
-    if not path.exists():
-        raise MissingFile(f"{path}: no such file or run folder")
-    found = sorted((path / "checkpoints").glob("step-*.safetensors"), key=step_of)
-    last = step_of(followed(path / "checkpoints" / "last"))
-    found = [file for file in found if step_of(file) == last] or found
-    if not found and (path / WEIGHTS).is_file():
-        return path / WEIGHTS
-    if not found:
-        raise MissingFile(f"{path}: a folder without checkpoints/step-*.safetensors; expected a run folder or a weights file")
-    return found[-1]
-
-
-def newest_checkpoint(path: Path) -> Path:
-    """The full training state in a run folder, or the file itself.
-
-    Raises:
-        MissingFile: there is no checkpoint.
-    """
-    last = path if path.is_file() else path / "checkpoints" / "last"
-    if followed(last).is_file():
-        return followed(last)
-    found = sorted(last.parent.glob("step-*.ckpt"), key=step_of)
-    if not found:
-        raise MissingFile(f"{path}: no checkpoints/step-*.ckpt to continue from")
-    return found[-1]
 
 
 def file_sha256(path: Path) -> str:

@@ -23,10 +23,10 @@ held: set[int] = set()  # file descriptors
 
 
 @contextmanager
-def alone_in(folder: Path, what: str, patience: float = 0.0, instead: str = "stop it") -> Iterator[None]:
+def locked(folder: Path, what: str, patience: float = 0.0, instead: str = "stop it") -> Iterator[None]:
     """Lock a folder for one command.
 
-    The lock is released when its process ends, in whatever way. Processes of this command may share it (`beside_others`). On file
+    The lock is released when its process ends, in whatever way. Processes of this command may share it (`sharing_lock`). On file
     systems without locks there is only a warning.
 
     Args:
@@ -38,7 +38,7 @@ def alone_in(folder: Path, what: str, patience: float = 0.0, instead: str = "sto
     Raises:
         UserError: another command is running there.
     """
-    with opened(folder) as file:
+    with lock_file(folder) as file:
         end = time.monotonic() + patience
         while not (flock(file, what, shared=False) and flock(file, what, shared=True)):  # another command may come between the two
             if time.monotonic() > end:
@@ -52,20 +52,20 @@ def alone_in(folder: Path, what: str, patience: float = 0.0, instead: str = "sto
 
 
 @contextmanager
-def beside_others(folder: Path, what: str) -> Iterator[None]:
+def sharing_lock(folder: Path, what: str) -> Iterator[None]:
     """Share the lock of a folder with the command that this process belongs to.
 
     Raises:
         UserError: that command has ended, and another one has the lock.
     """
-    with opened(folder) as file:
+    with lock_file(folder) as file:
         if not flock(file, what, shared=True):
             raise UserError(f"{what}: {owner(file)} is running there")
         yield
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[IO[str]]:
+def lock_file(folder: Path) -> Iterator[IO[str]]:
     """The lock file. Forked processes do not keep it: a loader's worker may outlive its killed parent."""
     with writing(folder / NAME):
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,13 +80,13 @@ def opened(folder: Path) -> Iterator[IO[str]]:
             held.discard(file.fileno())
 
 
-def _let_go() -> None:
+def _close_locks() -> None:
     while held:
         os.close(held.pop())
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_close_locks)
 
 
 def owner(file: IO[str]) -> str:

@@ -12,14 +12,13 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ldm.errors import UserError
-from ldm.system.signals import leave_to_parent, unheard
+from ldm.system.signals import ignore_stop_signals, signals_blocked
 
-Tick = Callable[[], None]
 MOST = 512  # maximum number of processes: more is a mistake, and would exhaust the memory
 START = "spawn"  # CUDA does not survive a fork
 
 
-def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], on_step: Tick | None = None) -> None:
+def run_processes(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], on_step: Callable[[], None] | None = None) -> None:
     """Call `work(*share, on_step=...)` for every share, each in its own process, and wait for all.
 
     Args:
@@ -37,7 +36,7 @@ def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], o
         for share in shares:
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_in_process, args=(work, share, theirs, on_step is not None))
-            with unheard():
+            with signals_blocked():
                 process.start()
             theirs.close()  # only the process has the other end: when it exits, reading from ours ends
             processes.append(process)
@@ -46,12 +45,12 @@ def side_by_side(work: Callable[..., None], shares: Sequence[tuple[Any, ...]], o
             for end in wait(list(ends)):
                 assert isinstance(end, Connection)
                 try:
-                    said = end.recv()
+                    error = end.recv()
                 except (EOFError, OSError):
                     _check(ends.pop(end))
                 else:
-                    if said is not None:
-                        raise said
+                    if error is not None:
+                        raise error
                     assert on_step is not None
                     on_step()
     finally:
@@ -71,11 +70,11 @@ def _check(process: Any) -> None:
 
 def _in_process(work: Callable[..., None], share: tuple[Any, ...], end: Connection, tells: bool) -> None:
     """Entry point of a process."""
-    leave_to_parent()  # the command ends its processes
+    ignore_stop_signals()  # the command ends its processes
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
         work(*share, **({"on_step": lambda: end.send(None)} if tells else {}))
-    except BrokenPipeError:  # the command is gone
+    except BrokenPipeError:  # the command has ended
         sys.exit(1)
     except Exception as error:  # reported by the command
         error.add_note("".join(traceback.format_exception(error)))

@@ -16,12 +16,12 @@ class Steps:
 
     def __init__(self) -> None:
         self.bar: Any = None
-        self.begun = self.said = time.monotonic()
+        self.begun = self.printed = time.monotonic()
 
     @contextmanager
     def shown(self, total: int, done: int = 0) -> Iterator[None]:
         """Context around the job; `done` of `total` steps were finished before."""
-        self.begun = self.said = time.monotonic()
+        self.begun = self.printed = time.monotonic()
         with tqdm(total=total, initial=done, unit="step", file=sys.stderr, disable=None) as self.bar:
             self.at, self.first = done, done
             yield
@@ -34,10 +34,10 @@ class Steps:
         self.bar.update()
         self.at += 1
         now = time.monotonic()
-        if self.bar.disable and now - self.said > QUIET and self.at < self.bar.total:
+        if self.bar.disable and now - self.printed > QUIET and self.at < self.bar.total:
             left = (now - self.begun) / (self.at - self.first) * (self.bar.total - self.at)
             sys.stderr.write(f"step {self.at} of {self.bar.total}, {clock(left)} left\n")
-            self.said = now
+            self.printed = now
 
     def piece(self, number: int, count: int) -> None:
         """Progress within a step that is computed in tiles: `number` of `count` are done."""

@@ -14,7 +14,7 @@ KEYBOARD = ("SIGINT", "SIGBREAK", "SIGQUIT")
 TWICE = 0.5  # seconds: `timeout`, terminals and launchers send one request to both the process and its group
 
 
-class Requests:
+class StopRequests:
     """Distinguishes the first request to stop from a deliberate second one.
 
     Only the keyboard counts as a second request: batch systems and service managers repeat signals, and want the work saved anyway.
@@ -24,17 +24,17 @@ class Requests:
         self.name = ""  # of the first signal
         self.at = 0.0
 
-    def insists(self, number: int) -> bool:
+    def is_second(self, number: int) -> bool:
         """Record a signal; returns whether to stop at once."""
         if not self.name:
             self.name, self.at = signal.Signals(number).name, time.monotonic()
-            atexit.register(leave_to_parent)  # a repeated signal while Python exits must not change the exit code
+            atexit.register(ignore_stop_signals)  # a repeated signal while Python exits must not change the exit code
             return False
         return signal.Signals(number).name in KEYBOARD and time.monotonic() - self.at > TWICE
 
 
 @contextmanager
-def answered(handler: Callable[[int, Any], None]) -> Iterator[None]:
+def signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Call `handler` for every signal that requests a stop; no effect outside the main thread, where Python does not allow it."""
     before: dict[int, Any] = {}
     try:
@@ -52,19 +52,19 @@ def answered(handler: Callable[[int, Any], None]) -> Iterator[None]:
 @contextmanager
 def interrupting() -> Iterator[None]:
     """Let every signal that requests a stop raise KeyboardInterrupt, like Ctrl-C: once, and again for a second Ctrl-C."""
-    requests = Requests()
+    requests = StopRequests()
 
     def stop(number: int, frame: Any) -> None:
         first = not requests.name
-        if requests.insists(number) or first:
+        if requests.is_second(number) or first:
             raise KeyboardInterrupt
 
-    with answered(stop):
+    with signals_handled(stop):
         yield
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Processes started inside ignore requests to stop from the start; in this process, a signal is delayed until the block ends, unless
     another thread receives it.
     """
@@ -78,7 +78,7 @@ def unheard() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def leave_to_parent(*_: Any) -> None:
+def ignore_stop_signals(*_: Any) -> None:
     """Ignore requests to stop in a worker process: its parent decides.
 
     Arguments are ignored, so that a loader can call it in its workers.

@@ -64,7 +64,7 @@ def log_to_terminal() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-class Spelled:
+class EscapedStream:
     """A stream that passes its text through `each_line`."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -83,9 +83,9 @@ class Spelled:
         return getattr(self.stream, name)
 
 
-def spelled_output() -> AbstractContextManager[Any]:
+def escaped_output() -> AbstractContextManager[Any]:
     """Standard output of an entry point, escaped: it may contain untrusted names, captions and notes."""
-    return redirect_stdout(Spelled(sys.stdout))  # type: ignore[type-var]
+    return redirect_stdout(EscapedStream(sys.stdout))  # type: ignore[type-var]
 
 
 def flushed(code: int) -> int:

@@ -11,7 +11,7 @@ import os
 WAITING = {"GOMP_SPINCOUNT": "5000"}
 
 
-def choose_waiting() -> None:
+def set_thread_waiting() -> None:
     """Set the waiting policy of the OpenMP runtime that torch will load, unless the user has set one.
 
     No effect if torch is already loaded, or with an OpenMP other than GNU's.

@@ -19,7 +19,7 @@ from ldm import precision
 from ldm.errors import UserError
 from ldm.nn.weights import mismatch
 from ldm.system.files import writing
-from ldm.system.signals import answered
+from ldm.system.signals import signals_handled
 from ldm.training.callbacks.checkpoints import Checkpoints
 from ldm.training.callbacks.child_processes import ChildProcesses
 from ldm.training.callbacks.failures import reporting_failures
@@ -129,7 +129,7 @@ def fit(
         trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales the loss itself: Lightning's scaler does not support manual steps
     if state is not None and trainer.is_global_zero:
         incidents.add(start, "resume", f"continued from step {start} {note}".strip())
-    with answered(stop.handle), reporting_threads(incidents), reporting_failures(trainer, incidents, module, data, resume, others):
+    with signals_handled(stop.handle), reporting_threads(incidents), reporting_failures(trainer, incidents, module, data, resume, others):
         trainer.fit(module, datamodule=data)
     done = module.step >= settings.steps or limit.reached(module)
     if not done and trainer.is_global_zero:

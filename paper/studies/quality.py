@@ -20,7 +20,9 @@ from ldm.evaluation.distances import frechet
 from ldm.evaluation.extractors import load_demo
 from ldm.evaluation.features import of_images
 from ldm.evaluation.paired import psnr
-from ldm.system.files import fingerprint, read_metadata, step_of, write_text
+from ldm.system.files import write_text
+from ldm.system.run_folder import step_of
+from ldm.system.weights import fingerprint, read_metadata
 from paper.studies.settings import REFERENCE, SPEEDS, STEPS, Study
 from paper.studies.stages import run_of
 

@@ -10,7 +10,7 @@ from ldm.checkpoint.load import load_model
 from ldm.config import AllowedTargets, build, load, require_shape, validate
 from ldm.config.renamed import original, renamed
 from ldm.model import LatentDiffusion
-from ldm.system.files import save_weights
+from ldm.system.weights import save_weights
 
 MODEL = {
     "target": "ldm.latent_diffusion.LatentDiffusion",

@@ -9,7 +9,7 @@ from PIL import Image
 from ldm.cli.pictures import write_png
 from ldm.evaluation.extractors import Demo
 from ldm.evaluation.small_extractor import SmallExtractor
-from ldm.system.files import save_weights
+from ldm.system.weights import save_weights
 
 SETTINGS = {"model": "a", "sha256": "ab" * 32, "step": 7, "seed": 3, "sampler": "ddim", "steps": 25, "eta": 0.0, "scale": 1.5}
 

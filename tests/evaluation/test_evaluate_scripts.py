@@ -118,7 +118,7 @@ def test_pairs(script, sets, tmp_path: Path) -> None:
         (["ALONE"], 2, "fid compares samples with a reference"),
         (["NOWHERE"], 3, "nowhere: no such folder"),
         (["kid"], 2, "'kid' would change a config, and "),
-        (["--workers", "-1"], 2, "--workers -1: expected at least 0"),
+        (["--workers", "-1"], 2, "argument --workers: -1: expected at least 0"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(script, sets, tmp_path: Path, words: list[str], code: int, message: str) -> None:
@@ -182,7 +182,7 @@ def test_reconstructions_for_the_r_fid(script, tmp_path: Path) -> None:
     import torch
 
     from ldm.first_stage import KLAutoencoder
-    from ldm.system.files import save_weights
+    from ldm.system.weights import save_weights
 
     torch.manual_seed(0)
     params = {"channels": 4, "width": 32, "width_mult": [1, 1], "blocks_per_level": 1}

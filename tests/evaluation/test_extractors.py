@@ -16,7 +16,8 @@ from ldm.errors import MissingFile, UserError
 from ldm.evaluation.clip import ClipScorer
 from ldm.evaluation.extractors import VGG, Demo, DinoV2, Inception, load_extractor, train_demo
 from ldm.evaluation.weightfiles import INCEPTION
-from ldm.system.files import file_sha256, save_weights
+from ldm.system.files import file_sha256
+from ldm.system.weights import save_weights
 
 X = torch.from_numpy(arrays(2, size=48)).permute(0, 3, 1, 2).contiguous()
 

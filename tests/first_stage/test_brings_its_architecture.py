@@ -16,7 +16,7 @@ from ldm.first_stage.base import FirstStage
 from ldm.interop.compvis import export, write_state
 from ldm.interop.compvis.state import Weights, first_stage_to_state
 from ldm.interop.diffusers import write_folder
-from ldm.system.files import save_weights
+from ldm.system.weights import save_weights
 
 KL: dict[str, Any] = {
     "target": "ldm.first_stage.KLAutoencoder",

@@ -18,7 +18,7 @@ from recorded import read_case
 from ldm.checkpoint.load import load_model, pretrained
 from ldm.errors import UserError
 from ldm.interop.compvis import read_state
-from ldm.system.files import read_weights
+from ldm.system.weights import read_weights
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "tests" / "fixtures" / "compvis"
@@ -255,7 +255,7 @@ def test_what_they_cannot_express_is_refused_with_the_reason(script, tmp_path: P
     path = released(tmp_path / "in", "ldm_class_vq")
     tensors_path = tmp_path / "ours.safetensors"
     assert script("scripts/convert.py", path, tensors_path, "--to", "ldm").returncode == 0
-    from ldm.system.files import save_weights
+    from ldm.system.weights import save_weights
 
     tensors, metadata = read_weights(tensors_path)
     channels = metadata["config"]["model"]["params"]["model"]["params"]["network"]["params"]["out_channels"]

@@ -451,7 +451,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFile, match=r"diffusion_pytorch_model.safetensors: does not exist.*diffusion_pytorch_model.bin is pickled"):
         read_folder(tmp_path)
     weights.write_bytes(kept.read_bytes()[:100])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         read_folder(tmp_path)
     kept.rename(weights)
     (tmp_path / "conditioner" / "conditioner.safetensors").unlink()

@@ -23,7 +23,7 @@ from ldm.first_stage import KLAutoencoder
 from ldm.interop.compvis.state import Weights, first_stage_to_state
 from ldm.interop.diffusers import write_folder
 from ldm.interop.dit import from_state, to_state
-from ldm.system.files import read_weights
+from ldm.system.weights import read_weights
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "tests" / "fixtures" / "dit"

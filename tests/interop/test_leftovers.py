@@ -28,7 +28,7 @@ from ldm.checkpoint.read import read_source
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.weightfiles import read_state as read_metric_weights
 from ldm.interop.compvis import read_state
-from ldm.system.files import read_checkpoint
+from ldm.system.weights import read_checkpoint
 
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "compvis"
 State = dict[str, Any]

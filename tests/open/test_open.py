@@ -108,7 +108,7 @@ def test_scripts_sample_from_a_file(run_folder: Path, script, tmp_path: Path) ->
         (["--condition", "hour=99"], "hour 99 in the data, this model knows 0 to 23"),
         (["--condition", "hour=noon"], "--condition hour=noon: expected int64 ()"),
         (["--condition", "hour=1.5"], "expected integers"),
-        (["--condition", "minute=3"], "this model reads hour so"),
+        (["--condition", "minute=3"], "this model reads hour this way"),
         (["--condition", "hour"], "expected --condition KEY=VALUE"),
         (["--condition", "hour=no.npy"], "no.npy: no such file"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ldm.errors import UserError
-from ldm.system.files import fingerprint, save_weights
+from ldm.system.weights import fingerprint, save_weights
 from paper.commands import Command, commands, needs_to_measure
 from paper.cost import Cost, sampling_cost, sampling_work, training_cost, training_costs
 from paper.narrow import narrowed
@@ -82,7 +82,7 @@ def test_narrowing_keeps_models_equally_large() -> None:
         before, after = (n["params"]["model"]["params"]["network"]["params"] for n in (node, narrowed(node, 0.25)))
         assert after == {**before, "width": before["width"] // 4}
         assert on_meta(row.config).model.network.width == before["width"]  # the original is as it was
-    with pytest.raises(UserError, match="no even number"):
+    with pytest.raises(UserError, match="not an even number"):
         narrowed(config_of("ldm/sr-ldm4").data["model"], 0.01)
 
 

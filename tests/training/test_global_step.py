@@ -12,7 +12,8 @@ from pytorch_lightning.loggers import CSVLogger
 from ldm.data.sources.digits import Digits
 from ldm.first_stage import AutoencoderLoss, KLAutoencoder
 from ldm.networks import PatchDiscriminator
-from ldm.system.files import newest_checkpoint, read_checkpoint
+from ldm.system.run_folder import newest_checkpoint
+from ldm.system.weights import read_checkpoint
 from ldm.training import AutoencoderTraining, DataModule, TrainerSettings
 from ldm.training.run import fit
 

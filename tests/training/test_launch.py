@@ -13,7 +13,7 @@ import torch
 
 import main as program
 from ldm.errors import UserError
-from ldm.system.files import read_checkpoint
+from ldm.system.weights import read_checkpoint
 from ldm.training import TrainerSettings, launch
 from ldm.training.launch import Launch, ProcessGroup, launched
 

@@ -17,7 +17,8 @@ from ldm.first_stage import AutoencoderLoss, IdentityFirstStage, KLAutoencoder
 from ldm.model import LatentDiffusion
 from ldm.networks import NoisyClassifier, PatchDiscriminator, UNet
 from ldm.sampling.generate import SamplerSettings
-from ldm.system.files import newest_checkpoint, read_checkpoint
+from ldm.system.run_folder import newest_checkpoint
+from ldm.system.weights import read_checkpoint
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule, DiffusionTraining, Muon, TrainerSettings
 from ldm.training.module import TrainingModule
 from ldm.training.run import fit

@@ -10,7 +10,7 @@ from PIL import Image
 from ldm.checkpoint.load import load_model
 from ldm.cli import main as program
 from ldm.errors import UserError
-from ldm.system.files import read_checkpoint, read_metadata
+from ldm.system.weights import read_checkpoint, read_metadata
 
 CONFIG = """
 model:

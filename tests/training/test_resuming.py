@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, StepLR
 from ldm.cli.main import main
 from ldm.config import AllowedTargets, Config, load
 from ldm.errors import UserError
-from ldm.system.files import newest_checkpoint, read_checkpoint
+from ldm.system.run_folder import newest_checkpoint
+from ldm.system.weights import read_checkpoint
 from ldm.training import Muon, warmup_cosine, warmup_linear
 from ldm.training.optim.factories import scheduled
 from ldm.training.optim.restore import restore

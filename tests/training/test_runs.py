@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ldm.evaluation.runs import differences, read_run
-from ldm.system.files import read_checkpoint, read_metadata, read_weights
+from ldm.system.weights import read_checkpoint, read_metadata, read_weights
 
 TINY_FIRST = [
     "model.params.autoencoder.params.width=32",
@@ -269,7 +269,8 @@ def test_another_first_stage_is_refused_unless_allowed(first_stage: Path, run, s
     assert done.returncode == 0, done.stderr
     model = only(tmp_path, "second")
     other = tmp_path / "other.safetensors"
-    from ldm.system.files import newest_weights, save_weights
+    from ldm.system.run_folder import newest_weights
+    from ldm.system.weights import save_weights
 
     weights, metadata = read_weights(newest_weights(first_stage))
     save_weights(other, {name: value + 0.01 for name, value in weights.items()}, metadata)

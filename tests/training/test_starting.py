@@ -19,7 +19,7 @@ from ldm.errors import UserError
 from ldm.first_stage import IdentityFirstStage
 from ldm.model import LatentDiffusion
 from ldm.networks import DiT, UNet
-from ldm.system.files import save_weights
+from ldm.system.weights import save_weights
 from ldm.training import DiffusionTraining
 
 

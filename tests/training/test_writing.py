@@ -19,7 +19,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import main as program
 from ldm.evaluation.runs import read_lines, read_series
-from ldm.system.files import newest_checkpoint, newest_weights, read_checkpoint
+from ldm.system.run_folder import newest_checkpoint, newest_weights
+from ldm.system.weights import read_checkpoint
 from ldm.training import AutoencoderTraining
 from ldm.training.callbacks.metrics import MetricLogger, MetricsTable
 from ldm.training.callbacks.validation import ValidationCallback

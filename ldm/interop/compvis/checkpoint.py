@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
 from ldm.interop.leftovers import tensors_of
-from ldm.system.files import read_pickle, reason_of, save_pickled
+from ldm.system.weights import read_pickle, reason_of, save_pickled
 
 # Families of modules whose objects people keep among hyperparameters; where exactly a class lies changes with their versions.
 HARMLESS = (

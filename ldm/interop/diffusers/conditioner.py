@@ -13,7 +13,7 @@ from ldm.config import AllowedTargets, build
 from ldm.errors import MissingFile, UserError
 from ldm.interop.diffusers.settings import Node
 from ldm.interop.diffusers.text import read_bert, read_bert_weights
-from ldm.system.files import read_weights, save_weights
+from ldm.system.weights import read_weights, save_weights
 
 FILE = Path("conditioner") / "conditioner.safetensors"
 TEXT_PREFIX = "transformer."

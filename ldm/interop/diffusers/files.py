@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
-from ldm.system.files import save_tensors, write_text
+from ldm.system.files import write_text
+from ldm.system.weights import save_tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BERT_WEIGHTS = "model.safetensors"  # classes that come from `transformers` call theirs so
@@ -79,4 +80,4 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, struct.error) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})") from error
+        raise UserError(f"{path}: not a complete safetensors file ({error})") from error

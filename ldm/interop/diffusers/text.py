@@ -11,7 +11,7 @@ from ldm.interop.diffusers.files import BERT_WEIGHTS, read_json, read_tensors, w
 from ldm.interop.diffusers.settings import Node, Settings
 from ldm.interop.diffusers.weights import from_diffusers, to_diffusers
 from ldm.nn import CrossAttention, TokenTransformer
-from ldm.system.files import copy_whole
+from ldm.system.files import copy_file
 
 LENGTH = 77  # of every caption in LDMTextToImagePipeline, fixed in its code
 IGNORED = (  # say nothing about the numbers that come out
@@ -77,7 +77,7 @@ def write_tokenizer(tokenizer: BertTokenizer, folder: Path) -> list[str]:
         return [f"{folder.name}/ is not written: put vocab.txt of {tokenizer.source!r} there before the pipeline is loaded"]
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
-            copy_whole(source / name, folder / name)
+            copy_file(source / name, folder / name)
     if not (folder / "tokenizer_config.json").is_file():
         write_json(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "do_lower_case": True})
     return []

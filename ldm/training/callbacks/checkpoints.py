@@ -10,7 +10,9 @@ import pytorch_lightning as pl
 import yaml
 
 from ldm.errors import MissingFile, UserError, WriteError
-from ldm.system.files import clear_remains, newest_checkpoint, point_last_at, save_checkpoint, save_weights, step_of, write_text, writing
+from ldm.system.files import clear_remains, write_text, writing
+from ldm.system.run_folder import newest_checkpoint, point_last_at, step_of
+from ldm.system.weights import save_pickled, save_weights
 from ldm.training.callbacks.metrics import MetricLogger
 from ldm.training.callbacks.step import StepCallback
 from ldm.training.finite import unfinite
@@ -136,7 +138,7 @@ class Checkpoints(StepCallback):
             save_weights(self.folder / f"step-{module.step}.{kind}", module.weights(), metadata)
         if module.posthoc is not None:
             self._save_snapshot(module.step, module.posthoc)
-        save_checkpoint(path, {**metadata, **module.full_state(), "interval": self.metrics.interval()})
+        save_pickled(path, {**metadata, **module.full_state(), "interval": self.metrics.interval()})
         point_last_at(path)
 
     def _save_snapshot(self, step: int, posthoc: PowerEMA) -> None:

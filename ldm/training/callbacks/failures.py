@@ -9,7 +9,8 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from ldm.errors import MissingFile, UserError, WriteError, out_of_memory, plain
-from ldm.system.files import newest_checkpoint, step_of, write_text
+from ldm.system.files import write_text
+from ldm.system.run_folder import newest_checkpoint, step_of
 from ldm.training.callbacks.child_processes import EXIT_CODE, LOST, ChildProcesses, reported_code
 from ldm.training.callbacks.incidents import Incidents
 from ldm.training.datamodule import DataModule

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ldm.data.batch import Batch
 from ldm.errors import UserError, WriteError
-from ldm.system.files import append_line, whole_lines, write_text, writing
+from ldm.system.files import append_line, complete_lines, write_text, writing
 from ldm.training.callbacks.incidents import Incidents
 from ldm.training.callbacks.memory import peak_memory
 from ldm.training.callbacks.step import StepCallback
@@ -52,7 +52,7 @@ class MetricsTable:
             self._rewrite()
 
     def _read(self, start: int) -> None:
-        lines = [_cells(line) for line in whole_lines(self.path)]
+        lines = [_cells(line) for line in complete_lines(self.path)]
         if not lines:
             return
         if "step" not in lines[0] or len(set(lines[0])) < len(lines[0]):

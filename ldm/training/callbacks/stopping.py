@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from ldm.system.signals import Requests
+from ldm.system.signals import StopRequests
 from ldm.training.callbacks.step import StepCallback
 from ldm.training.module import TrainingModule
 
@@ -30,7 +30,7 @@ class CleanStop(StepCallback):
     def __init__(self) -> None:
         self.requested = False
         self.started = False
-        self.requests = Requests()
+        self.requests = StopRequests()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = True
@@ -44,7 +44,7 @@ class CleanStop(StepCallback):
             KeyboardInterrupt: the run is to end at once, or has not started.
         """
         first = not self.requests.name
-        if self.requests.insists(number) or (first and not self.started):
+        if self.requests.is_second(number) or (first and not self.started):
             raise KeyboardInterrupt
         if first:
             self.requested = True

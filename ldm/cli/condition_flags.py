@@ -1,4 +1,4 @@
-"""What the images are asked to show, from flags to entries of a batch."""
+"""Conditions of images: from flags to entries of a batch."""
 
 import argparse
 import logging
@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ldm.cli.typed import noted, typed_entries, typed_keys
+from ldm.cli.other_conditions import entries_from_flags, noted, other_keys
 from ldm.conditioning import TextConditioner
 from ldm.data.batch import LISTS, Batch
 from ldm.errors import UserError
 from ldm.model import LatentDiffusion
 
 log = logging.getLogger(__name__)
-SCRIPTS = {  # by what a model reads; of a model that reads several things, the first one here decides
+SCRIPTS = {  # by what a model reads; of a model that reads several keys, the first one here decides
     "masked_image": "inpaint.py",
     "mask": "inpaint.py",
     "low_res": "superres.py",
@@ -30,12 +30,12 @@ SCRIPTS = {  # by what a model reads; of a model that reads several things, the 
 
 
 @dataclass
-class Request:
+class Condition:
     """The condition of one image.
 
     Attributes:
         entries: of a batch, for one image.
-        note: what the PNG says about it; goes into JSON.
+        note: what the PNG says about it; JSON.
         picture: of the condition, shown beside the result.
     """
 
@@ -43,16 +43,16 @@ class Request:
     note: dict[str, Any] = field(default_factory=dict)
     picture: Image.Image | None = None
 
-    def along_with(self, other: "Request") -> "Request":
-        """Both conditions at once, with the picture of the first."""
-        return Request(self.entries | other.entries, self.note | other.note, self.picture)
+    def __or__(self, other: "Condition") -> "Condition":
+        """Both conditions at once."""
+        return Condition(self.entries | other.entries, self.note | other.note, self.picture or other.picture)
 
 
-def together(asked: Sequence[Request]) -> Batch:
+def batch_of(conditions: Sequence[Condition]) -> Batch:
     """Conditions of several images as a batch."""
     batch: Batch = {}
-    for key in asked[0].entries:
-        values = [one.entries[key] for one in asked]
+    for key in conditions[0].entries:
+        values = [one.entries[key] for one in conditions]
         if isinstance(values[0], int | float):
             batch[key] = torch.tensor(values)
         else:
@@ -60,7 +60,7 @@ def together(asked: Sequence[Request]) -> Batch:
     return batch
 
 
-def part_reading(model: LatentDiffusion, key: str) -> Any:
+def conditioner_for(model: LatentDiffusion, key: str) -> Any:
     """The conditioner that reads a batch key; None if there is none."""
     return next((part for part in model.conditioner.leaves() if key in part.keys), None)
 
@@ -71,7 +71,7 @@ def reads(model: LatentDiffusion) -> str:
 
 
 def advice(model: LatentDiffusion, known: Sequence[str] = ()) -> str:
-    """The script for a model, at the end of a message; nothing if that is the one that knows `known`, which cannot do it."""
+    """The script for a model, at the end of a message; "" if that is the one that knows `known`."""
     found = model.conditioner.reads
     if not found:
         return ": use scripts/sample.py"
@@ -82,79 +82,61 @@ def advice(model: LatentDiffusion, known: Sequence[str] = ()) -> str:
 
 
 def refuse_others(model: LatentDiffusion, known: Sequence[str]) -> None:
-    """A model that reads more than a script can give.
+    """Check that a script has flags for all that a model reads.
 
     Raises:
-        UserError: names what, and the script for it.
+        UserError: it has not; names the keys, and the script for the model.
     """
     if others := [key for key in model.conditioner.reads if key not in known]:
         raise UserError(f"this model reads {', '.join(others)}, which this script has no flag for{advice(model, known)}")
 
 
-def classes_and_prompts(flags: argparse.Namespace, model: LatentDiffusion, classes: int = 0, also: Sequence[str] = ()) -> list[Request]:
-    """What `--classes` or `--prompts` ask for, gone through in turn.
+def conditions_from_flags(flags: argparse.Namespace, model: LatentDiffusion, classes: int = 0, also: Sequence[str] = ()) -> list[Condition]:
+    """Conditions of `--classes`, `--prompt` and `--condition`, which are used in turn.
 
     Args:
         flags: the command line.
-        model: to be asked.
-        classes: those of a classifier that guides; a model with labels of its own may know more of them, or fewer.
+        model: the model.
+        classes: number of classes of a guiding classifier; a model with labels of its own may have more of them, or fewer.
         also: batch keys that come from elsewhere.
 
     Raises:
-        UserError: a condition that the model does not take, or one that it lacks.
+        UserError: a condition that the model does not read, or one that is missing.
     """
-    by_label, by_caption = part_reading(model, "label"), part_reading(model, "caption")
+    by_label, by_caption = conditioner_for(model, "label"), conditioner_for(model, "caption")
     if flags.classes is not None and by_label is None and not classes:
         raise UserError(f"--classes: this model reads {reads(model)}, not class labels")
     if flags.prompts is not None and by_caption is None:
         raise UserError(f"--prompt: this model reads {reads(model)}, not captions")
-    refuse_others(model, ("label", "caption", *also, *typed_keys(model)))
+    refuse_others(model, ("label", "caption", *also, *other_keys(model)))
     if by_caption is not None and flags.prompts is None:
         raise UserError('this model reads captions: give --prompt "..."')
     counts = [count for count in (by_label.keys["label"].high + 1 if by_label else 0, classes) if count]
-    labels = class_list(flags.classes, int(min(counts))) if counts else []
+    labels = [{"label": label} for label in class_list(flags.classes, int(min(counts)))] if counts else [{}]
     check_captions(model, flags.prompts or [], "--prompt")
-    typed = typed_entries(getattr(flags, "conditions", []), model)
-    count = max(len(labels), len(flags.prompts or []), len(typed), 1)
-    asked = []
-    for i in range(count):
-        entry, more = one_of(labels, flags.prompts, i), typed[i % len(typed)]
-        asked.append(Request(entry | more, entry | noted(more)))
-    return asked
+    captions = [{"caption": text} for text in flags.prompts or []] or [{}]
+    others = entries_from_flags(getattr(flags, "conditions", []), model)
+    found = []
+    for i in range(max(map(len, (labels, captions, others)))):
+        entries, more = labels[i % len(labels)] | captions[i % len(captions)], others[i % len(others)]
+        found.append(Condition(entries | more, entries | noted(more)))
+    return found
 
 
-def balanced_or_listed(flags: argparse.Namespace, model: LatentDiffusion, classes: int) -> list[Request]:
-    """What `--classes` and `--prompt` ask for.
-
-    Raises:
-        UserError: classes cannot come equally often, or something is asked that the model does not take.
-    """
-    asked = classes_and_prompts(flags, model, classes)
-    if flags.classes == "balanced" and flags.n % (known := len({one.entries["label"] for one in asked})):
-        raise UserError(f"--classes balanced: {flags.n} images are not the same number of each of {known} classes")
-    return asked
-
-
-def each_with(asked: Sequence[Request], others: Sequence[Request], n: int) -> list[Request]:
-    """`n` images of each condition, which go through the other conditions in turn."""
-    repeated = [one for one in asked for _ in range(n)]
-    return [one.along_with(others[i % len(others)]) for i, one in enumerate(repeated)]
-
-
-def one_of(labels: Sequence[int], prompts: Sequence[str] | None, i: int) -> dict[str, Any]:
-    """Label and caption of image i, whichever there are."""
-    entry: dict[str, Any] = {"label": labels[i % len(labels)]} if labels else {}
-    return entry | ({"caption": prompts[i % len(prompts)]} if prompts else {})
+def each_with(conditions: Sequence[Condition], others: Sequence[Condition], n: int) -> list[Condition]:
+    """`n` images of each condition, combined with the other conditions in turn."""
+    repeated = [one for one in conditions for _ in range(n)]
+    return [one | others[i % len(others)] for i, one in enumerate(repeated)]
 
 
 def check_captions(model: LatentDiffusion, captions: Sequence[str], flag: str) -> None:
-    """Whether a model can read captions whole; says which are too long for it, and how much of them it reads.
+    """Check that a model can read captions; warns of those that it truncates.
 
     Raises:
-        UserError: no text, or words that are not in a closed vocabulary.
+        UserError: not text, or words that are not in a closed vocabulary.
     """
-    part = part_reading(model, "caption")
-    if broken := [text for text in captions if any("\ud800" <= letter <= "\udfff" for letter in text)]:  # bytes that are no UTF-8
+    part = conditioner_for(model, "caption")
+    if broken := [text for text in captions if any("\ud800" <= letter <= "\udfff" for letter in text)]:  # bytes that are not UTF-8
         raise UserError(f"{flag} {ascii(broken[0])}: not UTF-8 text")
     if not isinstance(part, TextConditioner):
         return
@@ -169,7 +151,7 @@ def class_list(text: str | None, num_classes: int) -> list[int]:
     """ "0,3,7-9" -> [0, 3, 7, 8, 9]; all classes without a text, and for "balanced".
 
     Raises:
-        UserError: no number, or a class that does not exist.
+        UserError: not a number, or a class that does not exist.
     """
     if text is None or text == "balanced":
         return list(range(num_classes))

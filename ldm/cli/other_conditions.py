@@ -1,4 +1,4 @@
-"""Conditions that have no flag of their own: whatever keys a conditioner declares, as `--condition hour=7` or in a file's rows."""
+"""Conditions without a flag of their own: any key that a conditioner declares, as `--condition hour=7` or in a file's rows."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,40 +20,40 @@ FLAGGED = ("label", "caption", "mask", "masked_image", "low_res", "segmentation"
 HOW = "--condition KEY=VALUE: a number, numbers with commas between them, a text, or a .npy file"
 
 
-def typed_keys(model: LatentDiffusion) -> dict[str, Key]:
+def other_keys(model: LatentDiffusion) -> dict[str, Key]:
     """What a model reads that has no flag of its own."""
     return {name: key for name, key in model.conditioner.keys.items() if name not in FLAGGED}
 
 
-def typed_entries(words: Sequence[str], model: LatentDiffusion) -> list[dict[str, Any]]:
-    """What `--condition` says, as entries of a batch; a key that is given several times is gone through in turn.
+def entries_from_flags(words: Sequence[str], model: LatentDiffusion) -> list[dict[str, Any]]:
+    """What `--condition` says, as entries of a batch; values of a key that is given several times are used in turn.
 
     Raises:
         MissingFile: a missing .npy file.
         UserError: a key that the model does not read, one that is missing, or a value of another kind.
     """
-    keys, given = typed_keys(model), dict[str, list[Any]]()
+    keys, given = other_keys(model), dict[str, list[Any]]()
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or name not in keys:
-            known = f"this model reads {', '.join(keys)} so" if keys else "this model reads nothing that needs it"
+            known = f"this model reads {', '.join(keys)} this way" if keys else "this model reads no such key"
             raise UserError(f"--condition {word!r}: expected {HOW}; {known}")
         given.setdefault(name, []).append(entry(name, keys[name], value, f"--condition {word}"))
-    if lacking := [name for name in keys if name not in given]:
-        raise UserError(f"this model reads {', '.join(lacking)}: give it by {HOW.replace('KEY', lacking[0])}")
+    if missing := [name for name in keys if name not in given]:
+        raise UserError(f"this model reads {', '.join(missing)}: give it by {HOW.replace('KEY', missing[0])}")
     count = max((len(values) for values in given.values()), default=1)
     return [{name: values[i % len(values)] for name, values in given.items()} for i in range(count)]
 
 
-def row_entries(row: Mapping[str, Any], model: LatentDiffusion, where: str, folder: Path) -> dict[str, Any]:
-    """The same from one row of a file, whose .npy files lie relative to `folder`.
+def entries_from_row(row: Mapping[str, Any], model: LatentDiffusion, where: str, folder: Path) -> dict[str, Any]:
+    """The same from one row of a file, whose .npy files are relative to `folder`.
 
     Raises:
         MissingFile, UserError: as above; begins with `where`.
     """
-    keys = typed_keys(model)
-    if lacking := [name for name in keys if row.get(name) is None]:
-        raise UserError(f"{where}: {', '.join(lacking)} is missing; this model reads {', '.join(model.conditioner.keys)}")
+    keys = other_keys(model)
+    if missing := [name for name in keys if row.get(name) is None]:
+        raise UserError(f"{where}: {', '.join(missing)} is missing; this model reads {', '.join(model.conditioner.keys)}")
     for name in keys:
         if isinstance(row[name], str) and row[name].endswith(".npy") and inside(folder, row[name]) is None:
             raise UserError(f"{where}: {name} {row[name]!r} is outside of {folder}")
@@ -82,17 +82,16 @@ def entry(name: str, key: Key, value: Any, where: str, folder: Path = Path()) ->
         found = found.reshape(())
     if not key.dtype.is_floating_point and not torch.equal(found, found.round()):
         raise UserError(f"{where}: expected integers")
-    made = found.to(key.dtype)
-    if wrong := key.problems(name, [made] if key.listed else made[None], "this model"):
+    found = found.to(key.dtype)
+    if wrong := key.problems(name, [found] if key.listed else found[None], "this model"):
         raise UserError(f"{where}: {wrong[0]}")
-    return made if key.shape else made.item()
+    return found if key.shape else found.item()
 
 
 def noted(entries: Mapping[str, Any]) -> dict[str, Any]:
     """What a PNG says of such conditions."""
-    return (
-        {"condition": {name: value.tolist() if isinstance(value, Tensor) else value for name, value in entries.items()}} if entries else {}
-    )
+    values = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in entries.items()}
+    return {"condition": values} if values else {}
 
 
 def _array(path: Path, where: str) -> Tensor:
@@ -104,10 +103,10 @@ def _array(path: Path, where: str) -> Tensor:
         raise UserError(f"{where}: {path}: not an array of numbers ({str(error).splitlines()[0]})") from error
 
 
-def typed_words(model: LatentDiffusion, sample: Mapping[str, Any], folder: Path) -> list[str]:
-    """`--condition` words for what a sample of the data holds; tensors are written to .npy files in a folder."""
+def condition_words(model: LatentDiffusion, sample: Mapping[str, Any], folder: Path) -> list[str]:
+    """`--condition` flags with the values of a sample of the data; tensors are written to .npy files in a folder."""
     words = []
-    for name in typed_keys(model):
+    for name in other_keys(model):
         value = sample.get(name, "VALUE")
         if isinstance(value, Tensor) and value.numel() > 1:
             with writing(folder / f"{name}.npy"):

@@ -1,4 +1,4 @@
-"""Images with masks: pairs of files, or images with generated masks."""
+"""Images with masks: pairs of files, or images with generated masks. They are read when needed: a folder may be larger than memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ldm.cli.pictures import file_note, read_mask, read_picture
-from ldm.data.masks import Kind, mask
+from ldm.data.masks import Kind
+from ldm.data.masks import mask as generate
 from ldm.errors import MissingFile, UserError
 from ldm.rng import generator
 from ldm.system.image_files import is_picture
@@ -25,21 +26,21 @@ class MaskedImage:
 
     name: str
     image: Image.Image
-    hole: np.ndarray
+    mask: np.ndarray
     note: dict[str, str]
 
 
-Read = Callable[[], MaskedImage]  # a folder may be larger than memory: pairs are read when they are needed
+Read = Callable[[], MaskedImage]
 
 
-def pasted(pair: MaskedImage, sampled: Image.Image) -> Image.Image:
+def pasted(given: MaskedImage, sampled: Image.Image) -> Image.Image:
     """The sampled pixels inside the mask, the given ones outside, at the given size."""
-    known, new = np.asarray(pair.image), np.asarray(sampled)[: pair.image.height, : pair.image.width]
-    hole = pair.hole if known.ndim == 2 else pair.hole[..., None]
-    return Image.fromarray(np.where(hole, new, known))
+    known, new = np.asarray(given.image), np.asarray(sampled)[: given.image.height, : given.image.width]
+    mask = given.mask if known.ndim == 2 else given.mask[..., None]
+    return Image.fromarray(np.where(mask, new, known))
 
 
-def make_pairs(folder: Path, channels: int, kind: Kind, seed: int) -> list[Read]:
+def generated_masks(folder: Path, channels: int, kind: Kind, seed: int) -> list[Read]:
     """All images of a folder, masks left out, with generated masks; a mask depends on the seed and the name of the image.
 
     Raises:
@@ -49,10 +50,10 @@ def make_pairs(folder: Path, channels: int, kind: Kind, seed: int) -> list[Read]
     images = [path for path in images_in(folder) if not path.stem.endswith(SUFFIX)]
     if not images:
         raise MissingFile(f"--indir {folder}: nothing but masks in it; expected images")
-    return [partial(make_pair, path, channels, kind, seed) for path in images]
+    return [partial(with_generated_mask, path, channels, kind, seed) for path in images]
 
 
-def make_pair(path: Path, channels: int, kind: Kind, seed: int) -> MaskedImage:
+def with_generated_mask(path: Path, channels: int, kind: Kind, seed: int) -> MaskedImage:
     """One image and a generated mask.
 
     Raises:
@@ -60,10 +61,10 @@ def make_pair(path: Path, channels: int, kind: Kind, seed: int) -> MaskedImage:
     """
     picture = read_picture(path, channels)
     try:
-        hole = mask(kind, (picture.height, picture.width), generator(seed, "mask", path.name))
+        mask = generate(kind, (picture.height, picture.width), generator(seed, "mask", path.name))
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
-    return MaskedImage(path.stem, picture, hole[0].numpy() > 0, file_note("image", path))
+    return MaskedImage(path.stem, picture, mask[0].numpy() > 0, file_note("image", path))
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -71,7 +72,7 @@ def images_in(folder: Path) -> list[Path]:
 
     Raises:
         MissingFile: no folder, or none in it.
-        UserError: two that differ in their ending alone.
+        UserError: two that differ in their suffix alone.
     """
     if not folder.is_dir():
         raise MissingFile(f"--indir {folder}: no such folder")
@@ -84,7 +85,7 @@ def images_in(folder: Path) -> list[Path]:
     return files
 
 
-def read_pairs(folder: Path, channels: int) -> list[Read]:
+def masks_of_folder(folder: Path, channels: int) -> list[Read]:
     """All images of a folder with their masks.
 
     Raises:
@@ -94,23 +95,23 @@ def read_pairs(folder: Path, channels: int) -> list[Read]:
     files = images_in(folder)
     masks = {p.stem.removesuffix(SUFFIX): p for p in files if p.stem.endswith(SUFFIX)}
     images = {p.stem: p for p in files if not p.stem.endswith(SUFFIX)}
-    if lonely := sorted(images.keys() ^ masks.keys()):
-        name = lonely[0]
-        lacks = f"{name}{SUFFIX}.png is missing" if name in images else f"{masks[name].name} fits no image: {name}.png is missing"
-        raise MissingFile(f"--indir {folder}: {lacks}")
-    return [partial(read_pair, name, images[name], masks[name], channels) for name in images]
+    if single := sorted(images.keys() ^ masks.keys()):
+        name = single[0]
+        missing = f"{name}{SUFFIX}.png is missing" if name in images else f"{masks[name].name} fits no image: {name}.png is missing"
+        raise MissingFile(f"--indir {folder}: {missing}")
+    return [partial(with_mask, images[name], masks[name], channels) for name in images]
 
 
-def read_pair(name: str, image: Path, mask: Path, channels: int) -> MaskedImage:
+def with_mask(path: Path, mask_path: Path, channels: int) -> MaskedImage:
     """One image and its mask.
 
     Raises:
         UserError: sizes that differ, or an empty mask.
     """
-    picture, white = read_picture(image, channels), read_mask(mask)
+    picture, white = read_picture(path, channels), read_mask(mask_path)
     if white.shape != (picture.height, picture.width):
-        raise UserError(f"{mask} is {white.shape[1]}x{white.shape[0]}, but {image.name} is {picture.width}x{picture.height}")
-    hole = white >= HALF_WHITE
-    if not hole.any():
-        raise UserError(f"{mask}: nothing in it is white (its brightest pixel is {white.max()} of 255), so there is nothing to fill")
-    return MaskedImage(name, picture, hole, file_note("image", image) | file_note("mask", mask))
+        raise UserError(f"{mask_path} is {white.shape[1]}x{white.shape[0]}, but {path.name} is {picture.width}x{picture.height}")
+    mask = white >= HALF_WHITE
+    if not mask.any():
+        raise UserError(f"{mask_path}: nothing in it is white (its brightest pixel is {white.max()} of 255), so there is nothing to fill")
+    return MaskedImage(path.stem, picture, mask, file_note("image", path) | file_note("mask", mask_path))
