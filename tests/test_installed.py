@@ -36,7 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "site"
 
 
-def ldm(site: Path, cwd: Path, *words: object, code: int = 0) -> str:
+def call(site: Path, cwd: Path, *words: object, code: int = 0) -> str:
     """The output of a command of the installed package."""
     environment = {**os.environ, "PYTHONPATH": str(site), "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
@@ -62,15 +62,15 @@ def test_a_wheel_has_the_package_its_scripts_and_its_configs(site: Path, root: P
 
 
 def test_commands_say_what_there_is_and_are_called_as_they_were_typed(site: Path, tmp_path: Path) -> None:
-    listed = ldm(site, tmp_path, "-m", "ldm", "--help")
+    listed = call(site, tmp_path, "-m", "ldm", "--help")
     assert "  train " in listed and "  sample " in listed and "demo_tasks" not in listed
-    told = ldm(site, tmp_path, "-m", "ldm", "sample", "--help")
+    told = call(site, tmp_path, "-m", "ldm", "sample", "--help")
     assert told.startswith("usage: python -m ldm sample ") and "python -m ldm sample logs/<run> --n 16" in told and "scripts/" not in told
-    told = ldm(site, tmp_path, "-m", "ldm", "train", "--help")
+    told = call(site, tmp_path, "-m", "ldm", "train", "--help")
     assert told.startswith("usage: python -m ldm train ") and "main.py" not in told
-    assert "'sampel' is not a command; did you mean sample?" in ldm(site, tmp_path, "-m", "ldm", "sampel", code=2)
-    assert "no such file or run folder" in ldm(site, tmp_path, "-m", "ldm", "sample", "nowhere", code=3)
-    config = ldm(site, tmp_path, "-m", "ldm", "train", "--base", "configs/own/first-stage.yaml", "--print-config")
+    assert "'sampel' is not a command; did you mean sample?" in call(site, tmp_path, "-m", "ldm", "sampel", code=2)
+    assert "no such file or run folder" in call(site, tmp_path, "-m", "ldm", "sample", "nowhere", code=3)
+    config = call(site, tmp_path, "-m", "ldm", "train", "--base", "configs/own/first-stage.yaml", "--print-config")
     assert "target: ldm.first_stage.KLAutoencoder" in config and not list(tmp_path.iterdir())
 
 
@@ -107,20 +107,20 @@ def following(text: str) -> list[str]:
 @pytest.mark.slow
 def test_training_sampling_measuring_and_resuming_without_a_clone(site: Path, tmp_path: Path) -> None:
     few = ["trainer.params.steps=2", *QUIET]
-    said = ldm(site, tmp_path, "-m", "ldm", "train", "--base", "configs/demo/digits-first-stage.yaml", *few)
+    said = call(site, tmp_path, "-m", "ldm", "train", "--base", "configs/demo/digits-first-stage.yaml", *few)
     words = following(said)
     assert words[:4] == ["-m", "ldm", "train", "--base"] and words[4] == "configs/demo/digits.yaml"
-    said = ldm(site, tmp_path, *words, *few)
+    said = call(site, tmp_path, *words, *few)
     words = following(said)
     assert words[:3] == ["-m", "ldm", "sample"]
     run, outdir = words[3], words[-1]
-    ldm(site, tmp_path, *words, "--n", 4, "--steps", 2)
-    measured = [outdir, outdir, "--metrics", "psnr", "--allow-generated-reference", "--out", f"{run}/record.json"]
-    assert "PSNR" in ldm(site, tmp_path, "-m", "ldm", "evaluate", *measured)
-    ldm(site, tmp_path, "-m", "ldm", "train", "--resume", run, "trainer.params.steps=3")
-    ldm(site, tmp_path, "-m", "ldm", "train", "--base", f"{run}/config.yaml", "--name", "again", *few)
-    ldm(site, tmp_path, "-m", "ldm", "report", run)
-    ldm(site, tmp_path, "-m", "ldm", "publish", run, "given")
+    call(site, tmp_path, *words, "--n", 4, "--steps", 2)
+    measured = [outdir, run, "--metrics", "kid", "--extractor", "demo", "--kid-size", 2, "--allow-few", "--out", f"{run}/record.json"]
+    assert "KD (demo features)" in call(site, tmp_path, "-m", "ldm", "evaluate", *measured)
+    call(site, tmp_path, "-m", "ldm", "train", "--resume", run, "trainer.params.steps=3")
+    call(site, tmp_path, "-m", "ldm", "train", "--base", f"{run}/config.yaml", "--name", "again", *few)
+    call(site, tmp_path, "-m", "ldm", "report", run)
+    call(site, tmp_path, "-m", "ldm", "publish", run, "given")
     code = "import ldm; print(ldm.__file__, ldm.load('given').sample(2, settings={'steps': 2})[0].size)"
-    said = ldm(site, tmp_path, "-c", code)
+    said = call(site, tmp_path, "-c", code)
     assert said.startswith(str(site)) and "(32, 32)" in said
