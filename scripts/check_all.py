@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--json", type=Path, metavar="FILE", help="write the findings there as well")
     flags = p.parse_args(arguments)
     from ldm.check import check
-    from ldm.interop.compvis import FOREIGN
+    from ldm.checkpoint.foreign import FOREIGN
     from ldm.system.files import write_text
 
     logging.disable(logging.INFO)

@@ -24,9 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--base", metavar="YAML", help="compare configs with this one (default: the config that each run was started with)")
     p.add_argument("--grids", type=count, default=6, help="pictures of each kind, spread over time (default: 6)")
     flags = p.parse_args(arguments)
+    from ldm.checkpoint.foreign import FOREIGN
     from ldm.evaluation.report import render
     from ldm.evaluation.runs import read_run
-    from ldm.interop.compvis import FOREIGN
     from ldm.system.files import write_text
 
     base = None if flags.base is None else load([flags.base], foreign=FOREIGN).data

@@ -27,6 +27,7 @@ LAYERS = [
     {"demos"},
     {"paper"},
 ]
+NAMED = {"ldm.config.renamed", "ldm.config.targets"}  # tables of names that configs may use: of every layer
 PURE = {"ldm.nn", "ldm.diffusion"}  # torch, einops and the standard library only
 LIGHTNING = {"ldm.training"}
 FOLDERS = ("ldm", "demos", "paper")
@@ -40,10 +41,15 @@ def name_of(path: Path) -> str:
 
 def unit_of(module: str) -> tuple[int, str]:
     """Layer number and the entry of LAYERS that a module belongs to (the longest match)."""
-    hits = [(len(unit), i, unit) for i, layer in enumerate(LAYERS) for unit in layer if module == unit or module.startswith(unit + ".")]
-    assert hits, f"{module} belongs to no layer: add it to LAYERS"
-    _, i, unit = max(hits)
-    return i, unit
+    found = found_unit(module)
+    assert found, f"{module} belongs to no layer: add it to LAYERS"
+    return found
+
+
+def found_unit(name: str) -> tuple[int, str] | None:
+    """The same for any dotted name; None if it is in no unit."""
+    hits = [(len(unit), i, unit) for i, layer in enumerate(LAYERS) for unit in layer if name == unit or name.startswith(unit + ".")]
+    return max(hits)[1:] if hits else None
 
 
 def imports(path: Path) -> set[str]:
@@ -65,6 +71,27 @@ def test_imports_point_downward(path: Path) -> None:
         if target.split(".")[0] in FOLDERS and target != "ldm":
             other_layer, other = unit_of(target)
             assert other == unit or other_layer < layer, f"{module} imports {target}, which is not below it"
+
+
+def names_in_strings(source: str) -> set[str]:
+    """String constants that begin like a dotted name of this project, parts of f-strings too."""
+    strings = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {hit[0] for string in strings if (hit := re.match(rf"(?:{'|'.join(FOLDERS)})(?:\.\w+)+", string))}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path) not in NAMED], ids=name_of)
+def test_strings_name_nothing_above(path: Path) -> None:
+    module = name_of(path)
+    layer, unit = unit_of(module)
+    for name in names_in_strings(path.read_text(encoding="utf-8")):
+        other_layer, other = found_unit(name) or (-1, "")
+        assert other == unit or other_layer < layer, f"{module} names {name} in a string, which is not below it: let its owner pass it in"
+
+
+def test_names_in_strings_are_seen() -> None:
+    assert names_in_strings("a = 'ldm.cli.main:run' + f'ldm.check.{x}' + 'an ldm.model'\nb = 'ldm' or 'paper.plan'") == {
+        *("ldm.cli.main", "ldm.check", "paper.plan")
+    }
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ldm.checkpoint.foreign import FOREIGN
 from ldm.checkpoint.source import PICKLES, PRETRAINED, LoadedCheckpoint, nodes_of, set_text_source, unwrap
 from ldm.config import AllowedTargets, build, load, require_shape
 from ldm.errors import MissingFile, UserError, understood
@@ -33,7 +34,7 @@ def read_source(
     """Read a model in any supported format.
 
     Args:
-        name: path of the model.
+        name: path of the model; of another program's checkpoint also the folder that holds it alone.
         config: YAML of a CompVis or DiT checkpoint; if None, `config.yaml` or a YAML of the checkpoint's name beside it.
         full: for a run folder, read the full training state, which has averaged and raw weights.
         stage: the architecture, if the caller knows that the file is a first stage.
@@ -54,6 +55,7 @@ def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, 
         return _diffusers(path)
     if full and path.is_dir() and any((path / "checkpoints").glob("step-*.ckpt")):
         path = newest_checkpoint(path)
+    path = _only_file(path)
     file = path if path.suffix in PICKLES and path.is_file() else newest_weights(path)
     if file.suffix in PICKLES:
         content = compvis.read(file)
@@ -69,6 +71,20 @@ def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, 
             return _dit(file, *states, config)
         return _compvis(file, *tensors_of(tensors, str(file)), -1, config, stage, tokenizer)
     return _ours(file, tensors, metadata)
+
+
+def _only_file(path: Path) -> Path:
+    """The only checkpoint in a folder that is no run, such as `model.ckpt` beside its YAML; any other path is returned unchanged.
+
+    Raises:
+        UserError: the folder holds several.
+    """
+    if not path.is_dir() or (path / "checkpoints").is_dir():
+        return path
+    files = sorted(file for file in path.iterdir() if file.suffix in (*PICKLES, ".safetensors") and file.name != dit.STATISTICS)
+    if len(files) > 1:
+        raise UserError(f"{path}: holds {len(files)} checkpoints, {', '.join(file.name for file in files[:3])}: name one of them")
+    return files[0] if files else path
 
 
 def _ours(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> LoadedCheckpoint:
@@ -105,7 +121,7 @@ def _compvis(
                 stage = build(source.node, AllowedTargets().for_model(), "first_stage")
         source.weights = first_stage_from_state(stage, inside or state, str(path))
     else:
-        source.config = load([Path(config) if config else beside(path)], foreign=compvis.FOREIGN).data
+        source.config = load([Path(config) if config else beside(path)], foreign=FOREIGN).data
         for text in nodes_of(source.config, (TEXT,)):
             if tokenizer is not None:
                 set_text_source(text, tokenizer, path)
@@ -152,7 +168,7 @@ def _dit(path: Path, state: dict[str, Tensor], raw: dict[str, Tensor], notes: li
 def _stage_beside(path: Path, config: str | None) -> dict[str, Any]:
     """A config with the first stage that a checkpoint's YAML describes, to compare; empty without one."""
     try:
-        found = load([Path(config) if config else beside(path)], foreign=compvis.FOREIGN).data
+        found = load([Path(config) if config else beside(path)], foreign=FOREIGN).data
         source = LoadedCheckpoint(path, found, Weights({}))
         node = unwrap(source.node)["params"]["first_stage"] if source.stage_two else source.node
     except (UserError, KeyError):  # the architecture is known: without a YAML, the weights are compared anyway

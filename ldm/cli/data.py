@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from ldm.checkpoint.foreign import FOREIGN
 from ldm.config import AllowedTargets, build, load, validate
 from ldm.errors import UserError
-from ldm.interop.compvis import FOREIGN
 from ldm.training import DataModule
 
 

@@ -73,8 +73,8 @@ def program(arguments: list[str] | None, default: str | None = None) -> int:
 
 def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int:
     """Run the requested action on the config of the flags."""
+    from ldm.checkpoint.foreign import FOREIGN
     from ldm.config import AllowedTargets, load, trust_packages
-    from ldm.interop.compvis import FOREIGN
     from ldm.training.launch import gather
 
     trust = AllowedTargets(tuple(flags.trust))

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from ldm.checkpoint.foreign import FOREIGN
 from ldm.cli.next_command import sampling_command
 from ldm.config import AllowedTargets, Config, build, literal, load
 from ldm.config.load import read
 from ldm.errors import UserError
-from ldm.interop.compvis import FOREIGN
 from ldm.system.shell import as_argument, as_installed, command, quoted
 from ldm.system.shipped import INSTALLED, ROOT, config_file
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule

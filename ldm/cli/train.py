@@ -10,11 +10,11 @@ from typing import Any
 from ldm.check import Report, check, sample_problems
 from ldm.check.config import BEGINNING
 from ldm.checkpoint.first_stage import first_stage_record, keep_first_stage
+from ldm.checkpoint.foreign import FOREIGN
 from ldm.cli.main import SEED
 from ldm.cli.summary import final_message, resume_command
 from ldm.config import AllowedTargets, Config, build, load, validate
 from ldm.errors import MissingFile, UserError
-from ldm.interop.compvis import FOREIGN
 from ldm.nn.files import NeedsFiles
 from ldm.system.files import write_text
 from ldm.system.lock import locked

@@ -11,7 +11,7 @@ import yaml
 
 from ldm.config.interpolation import paths_read
 from ldm.config.renamed import moved, renamed, renamed_path
-from ldm.config.targets import DEFAULT_TARGETS, AllowedTargets, did_you_mean
+from ldm.config.targets import DEFAULT_TARGETS, SAMPLING, AllowedTargets, did_you_mean
 from ldm.config.types import SEQUENCES, items, kinds, signature
 from ldm.config.yaml_text import FLOAT, YamlLoader
 from ldm.errors import UserError
@@ -85,7 +85,7 @@ def annotation_at(merged: Mapping[str, Any], keys: Sequence[str], trust: Allowed
         node = value if isinstance(value, dict) else {}
         target = node.get("target", DEFAULT_TARGETS.get(keys[0]) if depth == 1 else None)
         if depth == 1 and keys[0] in SETTINGS:
-            annotation = {**arguments("ldm.sampling.generate.SamplerSettings", trust), "samples": int}
+            annotation = {**arguments(SAMPLING, trust), "samples": int}
         if isinstance(annotation, dict):
             annotation = annotation.get(key, Any)
         elif target is not None:

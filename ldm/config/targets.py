@@ -22,8 +22,9 @@ PUBLIC = (  # packages whose `__all__` may be named
     "ldm.nn",
     "ldm.training",
 )
+SAMPLING = "ldm.sampling.generate.SamplerSettings"
 SINGLE = (
-    "ldm.sampling.generate.SamplerSettings",
+    SAMPLING,
     "ldm.model.LatentDiffusion",
     "ldm.checkpoint.load.pretrained",
     "ldm.checkpoint.load.starting_weights",

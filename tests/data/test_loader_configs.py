@@ -7,8 +7,8 @@ import pytest
 from miniatures import coco, landscapes, openimages, picture
 
 from ldm.check import check
+from ldm.checkpoint.foreign import FOREIGN
 from ldm.config import AllowedTargets, build, load, validate
-from ldm.interop.compvis import translate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = ["data.params.train.params.size=64", "data.params.validation.params.size=64"]
@@ -75,7 +75,7 @@ def test_configs_of_images_read_the_layout_of_the_download(tmp_path: Path, confi
 def test_official_data_classes_get_the_loader_of_their_layout(target: str, loader: str) -> None:
     name = target if target.startswith("taming") else f"ldm.data.{target}"
     parts = {part: {"target": name, "params": {"size": 256}} for part in ("train", "validation")}
-    content = translate({"data": {"target": "main.DataModuleFromConfig", "params": {"batch_size": 4, **parts}}}, "official.yaml")
+    content = FOREIGN.translate({"data": {"target": "main.DataModuleFromConfig", "params": {"batch_size": 4, **parts}}}, "official.yaml")
     config = {"model": {"target": "x"}, "trainer": {}, **content}
     nodes = config["data"]["params"]
     assert nodes["train"]["target"] == nodes["validation"]["target"] == f"ldm.data.{loader}"

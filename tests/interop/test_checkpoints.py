@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 from recorded import read_case
 
+import ldm
 from ldm.checkpoint.load import load_model, pretrained
 from ldm.errors import UserError
 from ldm.interop.compvis import read_state
@@ -123,6 +124,14 @@ def test_a_missing_yaml_and_a_wrong_one_are_named(script, tmp_path: Path) -> Non
     path.with_name("config.yaml").unlink()
     done = script("scripts/sample.py", path)
     assert done.returncode == 3 and "--config" in done.stderr
+
+
+def test_a_folder_with_one_checkpoint_stands_for_it(tmp_path: Path) -> None:
+    path = released(tmp_path, "ldm_uncond_kl_std")
+    assert ldm.load(tmp_path, device="cpu").sample(n=1, settings={"steps": 1})
+    (tmp_path / "other.ckpt").write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match=r"holds 2 checkpoints, model\.ckpt, other\.ckpt: name one"):
+        ldm.load(tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize(

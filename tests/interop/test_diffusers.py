@@ -11,12 +11,13 @@ from recorded.roundtrips import our_images, their_images
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ldm.checkpoint.source import unwrap
 from ldm.config import AllowedTargets, build, load
 from ldm.diffusion.process.spacing import uniform
 from ldm.diffusion.sampling import ddim
 from ldm.errors import MissingFile, UserError
 from ldm.interop.diffusers import read_folder, write_folder
-from ldm.interop.diffusers.autoencoder import unwrapped, write_autoencoder
+from ldm.interop.diffusers.autoencoder import write_autoencoder
 from ldm.interop.diffusers.unet import write_unet
 from ldm.interop.diffusers.weights import to_diffusers
 
@@ -134,11 +135,7 @@ MODELS = {"unconditional": unconditional, "class": class_conditional, "text": te
 def test_diffusers_makes_the_same_images_and_the_folder_comes_back_bit_by_bit(name: str, tmp_path: Path) -> None:
     node, batch = MODELS[name](), batch_for(name)
     model = made(node)
-    wrapped = changed(
-        node,
-        first_stage={"target": "ldm.checkpoint.load.pretrained", "params": {"checkpoint": "x", "model": node["params"]["first_stage"]}},
-    )
-    notes = write_folder(model, wrapped, tmp_path, size=16)
+    notes = write_folder(model, node, tmp_path, size=16)
     assert (tmp_path / "model_index.json").is_file() == (name == "unconditional")
     assert any("no pipeline" in note for note in notes) == (name != "unconditional")
     start = torch.randn(2, model.first_stage.channels, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -301,11 +298,11 @@ def test_a_schedule_that_ends_in_pure_noise(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("config", ["celebahq-ldm4", "imagenet-ldm4", "text-ldm8-kl"])
 def test_full_size_names_and_shapes_are_those_of_the_classes(config: str) -> None:
-    node = load([ROOT / "configs" / "ldm" / f"{config}.yaml"]).data["model"]["params"]["model"]["params"]
-    parts = {"network": write_unet(node["network"], 64), "first_stage": write_autoencoder(unwrapped(node["first_stage"]), 1.0, 256)}
+    node = unwrap(load([ROOT / "configs" / "ldm" / f"{config}.yaml"]).data["model"]["params"]["model"])["params"]
+    parts = {"network": write_unet(node["network"], 64), "first_stage": write_autoencoder(node["first_stage"], 1.0, 256)}
     for part, values in parts.items():
         with torch.device("meta"):
-            ours = build(unwrapped(node[part]), AllowedTargets())
+            ours = build(node[part], AllowedTargets())
             kind = getattr(diffusers, values["_class_name"])
             theirs = kind.from_config({key: value for key, value in values.items() if key != "_class_name"})
         expected = {name: value.shape for name, value in theirs.state_dict().items()}
@@ -492,7 +489,7 @@ def test_other_refusals(tmp_path: Path) -> None:
     for spoiled, folder, size, message in (
         (node, "full", 16, "already exists"),
         (node, "out", 18, "size 18: expected a multiple of 4"),
-        (changed(node, first_stage=unnamed), "out", 16, "ldm.checkpoint.load.pretrained without model"),
+        (changed(node, first_stage=unnamed), "out", 16, "'ldm.checkpoint.load.pretrained' cannot be written"),
         (changed(node, first_stage=identity), "out", 16, "IdentityFirstStage' cannot be written"),
         (changed(node, first_stage=changed(KL, blocks_per_level=2)), "out", 16, "the node does not describe the model"),
         ({"target": "ldm.networks.UNet"}, "out", 16, "'ldm.networks.UNet' cannot be written"),

@@ -10,10 +10,11 @@ import torch
 import yaml
 from official import trees
 
+from ldm.checkpoint.foreign import FOREIGN
 from ldm.checkpoint.source import unwrap
 from ldm.config import AllowedTargets, build, load
 from ldm.errors import UserError
-from ldm.interop.compvis import FOREIGN, is_compvis, translate
+from ldm.interop.compvis import is_compvis
 from ldm.interop.compvis.state import first_stage_from_state, first_stage_to_state, from_state, to_state
 from ldm.model import LatentDiffusion
 
@@ -31,7 +32,7 @@ RATES = {  # base rate times batch size, but for Churches
 
 
 def model_of(name: str) -> Any:
-    content = translate(TREES[name], name)
+    content = FOREIGN.translate(TREES[name], name)
     params = content["model"]["params"]
     node = unwrap(params["model"]) if "model" in params else params["autoencoder"]
     with torch.device("meta"):
@@ -40,7 +41,7 @@ def model_of(name: str) -> Any:
 
 @pytest.mark.parametrize("name", RATES)
 def test_the_rate_is_explicit_and_global(name: str) -> None:
-    assert translate(TREES[name], name)["model"]["params"]["optimizer"]["params"]["lr"] == pytest.approx(RATES[name])
+    assert FOREIGN.translate(TREES[name], name)["model"]["params"]["optimizer"]["params"]["lr"] == pytest.approx(RATES[name])
 
 
 @pytest.mark.skipif(not KEYS.is_dir(), reason="the key tables of the official configs are not beside this clone")

@@ -8,9 +8,9 @@ import yaml
 from official import trees
 from PIL import Image
 
+from ldm.checkpoint.foreign import FOREIGN
 from ldm.config import AllowedTargets, build, load
 from ldm.errors import UserError
-from ldm.interop.compvis import FOREIGN
 
 TREE = trees()["models-first_stage-vq-f8-n256"]
 

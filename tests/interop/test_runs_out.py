@@ -74,7 +74,7 @@ def test_a_run_leaves_and_comes_back(official_run: Path, script, tmp_path: Path,
     out = tmp_path / "out"
     done = script("scripts/convert.py", official_run, out, "--to", to)
     assert done.returncode == 0, done.stderr
-    model = str(out / "model.ckpt") if to == "compvis" else str(out)
+    model = str(out)
     for raw in (False, True):
         a, b = load_model(str(official_run), raw=raw).model, load_model(model, raw=raw).model
         assert all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())

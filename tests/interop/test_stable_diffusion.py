@@ -11,13 +11,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ldm.checkpoint.foreign import FOREIGN
 from ldm.checkpoint.load import load_model
 from ldm.checkpoint.read import read_source
 from ldm.checkpoint.source import unwrap
 from ldm.config import AllowedTargets, build, load
 from ldm.diffusion.parameterization import PARAMETERIZATIONS
 from ldm.errors import UserError
-from ldm.interop.compvis import FOREIGN
 from ldm.interop.compvis.state import Weights, to_state
 from ldm.model import LatentDiffusion
 

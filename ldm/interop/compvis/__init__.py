@@ -1,6 +1,5 @@
 """CompVis/latent-diffusion and taming-transformers, the public reference of the paper: the one door to its files."""
 
-from ldm.config import Foreign
 from ldm.interop.compvis.checkpoint import read, read_state, state_of, write_state
 from ldm.interop.compvis.names import Names, names_of
 from ldm.interop.compvis.training import is_compvis, translate
@@ -15,15 +14,5 @@ WORDS = (
     "base_learning_rate",
     "lightning",
 )
-FOREIGN = Foreign(is_compvis, translate, WORDS)
 
-__all__ = [
-    "Names",
-    "is_compvis",
-    "names_of",
-    "read",
-    "read_state",
-    "state_of",
-    "translate",
-    "write_state",
-]
+__all__ = ["WORDS", "Names", "is_compvis", "names_of", "read", "read_state", "state_of", "translate", "write_state"]

@@ -1,6 +1,6 @@
 """How they train -> how we train: losses, learning rates, data, and whole official YAMLs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,24 +90,32 @@ def is_compvis(content: Mapping[str, Any]) -> bool:
     return theirs or inside or "lightning" in content or str(data.get("target", "")).startswith("main.")
 
 
-def translate(content: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """A whole official YAML -> the content of one of ours.
+def translate(
+    content: Mapping[str, Any], source: str, *, first_stage: Callable[[str | None, Node], Node], start: Callable[[str], Node]
+) -> dict[str, Any]:
+    """An official YAML -> the content of one of ours.
 
     The learning rate becomes global and explicit: base rate times batch size, but for LSUN-Churches, whose base rate is the
     rate. What their YAML does not say (how long to train) gets a default.
+
+    Args:
+        content: of the YAML.
+        source: its name, for messages.
+        first_stage: (checkpoint, architecture) -> node of a frozen first stage.
+        start: checkpoint -> node of the weights to fine-tune.
 
     Raises:
         UserError: names the file and the unknown target or parameter.
     """
     try:
-        return _translate(content, source)
+        return _translate(content, source, first_stage, start)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     except (TypeError, ValueError, AttributeError, KeyError, IndexError, ZeroDivisionError) as error:
         raise UserError(f"{source}: a value in this CompVis config is not of the expected kind: {error}") from error
 
 
-def _translate(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+def _translate(content: Mapping[str, Any], source: str, *nodes: Callable[..., Node]) -> dict[str, Any]:
     p = Parameters("top level", content)
     model_node, data_node, lightning = p.take("model"), p.take("data"), p.take("lightning")
     p.done()
@@ -115,7 +123,7 @@ def _translate(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     data = _data(data_node, _image_size(model_node))
     if model_node is not None:
         rate_is_base = _is_churches(data_node, source)
-        made["model"] = _training(dict(model_node), 1 if rate_is_base else data["params"]["batch_size"])
+        made["model"] = _training(dict(model_node), 1 if rate_is_base else data["params"]["batch_size"], *nodes)
     if model_node is not None or data_node is not None:
         made["data"] = data
     made["trainer"] = {"params": {"steps": STEPS, **_lightning(lightning)}}
@@ -131,7 +139,7 @@ def _is_churches(data_node: Any, source: str) -> bool:
     return path.stem.startswith("lsun_churches") or path.parent.name.startswith("lsun_churches")
 
 
-def _training(node: dict[str, Any], batch_size: int) -> Node:
+def _training(node: dict[str, Any], batch_size: int, *nodes: Callable[..., Node]) -> Node:
     base = node.pop("base_learning_rate", None)
     target, params = split(node, "model")
     if unknown := node.keys() - {"target", "params"}:
@@ -142,7 +150,7 @@ def _training(node: dict[str, Any], batch_size: int) -> Node:
     if target.endswith(AUTOENCODERS):
         return _autoencoder_training(target, params, lr)
     if target.endswith(DIFFUSION):
-        return _diffusion_training(target, params, lr)
+        return _diffusion_training(target, params, lr, *nodes)
     raise UserError(f"model: unknown target {target!r}; there are {', '.join((*AUTOENCODERS, *DIFFUSION))}")
 
 
@@ -163,15 +171,14 @@ def _autoencoder_training(target: str, params: dict[str, Any], lr: float) -> Nod
     return {"target": "ldm.training.AutoencoderTraining", "params": made}
 
 
-def _diffusion_training(target: str, params: dict[str, Any], lr: float) -> Node:
+def _diffusion_training(
+    target: str, params: dict[str, Any], lr: float, first_stage: Callable[[str | None, Node], Node], start: Callable[[str], Node]
+) -> Node:
     said = latent_diffusion(target, params)
     stage = said.model["params"]["first_stage"]
     if stage["target"] != "ldm.first_stage.IdentityFirstStage":
         checkpoint = (params["first_stage_config"].get("params") or {}).get("ckpt_path")
-        said.model["params"]["first_stage"] = {
-            "target": "ldm.checkpoint.load.pretrained",
-            "params": {"checkpoint": checkpoint, "model": stage},
-        }
+        said.model["params"]["first_stage"] = first_stage(checkpoint, stage)
     made: Node = {
         "model": said.model,
         "objective": said.objective,
@@ -188,7 +195,7 @@ def _diffusion_training(target: str, params: dict[str, Any], lr: float) -> Node:
         for part in [said.model["params"].get("conditioner") or {}]:
             if part.get("target") == text.TARGET:  # it begins with the encoder that lies in that file
                 part["params"]["stored"] = True
-        made["start"] = {"target": "ldm.checkpoint.load.starting_weights", "params": {"checkpoint": params["ckpt_path"]}}
+        made["start"] = start(params["ckpt_path"])
     return {"target": "ldm.training.DiffusionTraining", "params": made}
 
 

@@ -25,25 +25,11 @@ NOT_THERE: dict[str, dict[str, tuple[Any, ...]]] = {  # key -> the values that c
 SCALE = 0.18215  # diffusers' default where a file has no scaling_factor
 
 
-def unwrapped(node: Any) -> Node:
-    """A first stage's node, without `ldm.checkpoint.load.pretrained` around it.
-
-    Raises:
-        UserError: only a checkpoint is named, so that the architecture is not in the node.
-    """
-    if isinstance(node, dict) and node.get("target") == "ldm.checkpoint.load.pretrained":
-        inner = (node.get("params") or {}).get("model")
-        if not isinstance(inner, dict):
-            raise UserError("first_stage: ldm.checkpoint.load.pretrained without model: the architecture must be named to be written")
-        return inner
-    return node  # type: ignore[no-any-return]
-
-
 def write_autoencoder(node: Node, scale: float | None, sample_size: int | None) -> dict[str, Any]:
     """`config.json` of a first stage.
 
     Args:
-        node: of the first stage, unwrapped.
+        node: of the first stage.
         scale: scale of latents; None for a first stage alone.
         sample_size: side of the images.
 

@@ -13,7 +13,7 @@ from ldm.config import AllowedTargets, build
 from ldm.diffusion import DiscreteProcess
 from ldm.errors import UserError
 from ldm.first_stage import FirstStage
-from ldm.interop.diffusers.autoencoder import KL, unwrapped, write_autoencoder
+from ldm.interop.diffusers.autoencoder import KL, write_autoencoder
 from ldm.interop.diffusers.conditioner import is_low_res, write_conditioner
 from ldm.interop.diffusers.files import VERSION, WEIGHTS, write_json, write_tensors
 from ldm.interop.diffusers.scheduler import PREDICTIONS, write_scheduler
@@ -45,7 +45,7 @@ def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, 
 
     Args:
         model: a latent diffusion model, or a first stage alone.
-        node: the config node it was built from; the first stage may stand in `ldm.checkpoint.load.pretrained`.
+        node: the config node it was built from.
         folder: new, or empty.
         size: side of the images in pixels that a pipeline makes when it is not told otherwise; without it,
             `LDMPipeline`, which cannot be told, cannot run.
@@ -59,7 +59,7 @@ def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: already exists; expected a new or an empty folder")
     if isinstance(model, FirstStage):
-        _first_stage(model, unwrapped(node), None, size).write(folder)
+        _first_stage(model, node, None, size).write(folder)
         return []
     return _write_model(model, node, folder, size)
 
@@ -67,7 +67,7 @@ def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, 
 def _write_model(model: LatentDiffusion, node: Node, folder: Path, size: int | None) -> list[str]:
     p = parameters(node, "model", {"ldm.model.LatentDiffusion": LatentDiffusion})
     scale = _scale(model, p["scale"])
-    first_stage = _first_stage(model.first_stage, unwrapped(p["first_stage"]), scale, size)
+    first_stage = _first_stage(model.first_stage, p["first_stage"], scale, size)
     _agree(model.network, p["network"], "network")
     latent_size = None if size is None else _latent_size(model, size)
     unet = Component(write_unet(p["network"], latent_size), to_diffusers(model.network))
