@@ -16,7 +16,9 @@ from ldm.checkpoint.source import PICKLES, PRETRAINED, LoadedCheckpoint, trained
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.interop import compvis, diffusers, dit
-from ldm.interop.compvis import export, state
+from ldm.interop.compvis import state
+from ldm.interop.compvis.autoencoder import write_first_stage
+from ldm.interop.compvis.model import write_latent_diffusion
 from ldm.model import LatentDiffusion
 from ldm.system.files import write_text
 from ldm.system.weights import fingerprint, save_pickled, save_tensors, save_weights
@@ -80,10 +82,10 @@ def to_compvis(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | N
         if written != "std" and scale is not None and scale.ndim == 0 and not math.isclose(float(scale), written, rel_tol=1e-6):
             params["scale"] = float(scale)  # with a constant scale, their checkpoint has no such buffer
         size = (trained_size(source.config) or UNKNOWN_SIZE) // model.first_stage.factor
-        tree = export.latent_diffusion(source.node, source.params.get("objective"), bool(source.weights.ema), size)
+        tree = write_latent_diffusion(source.node, source.params.get("objective"), bool(source.weights.ema), size)
         tensors = state.to_state(model, source.weights)
     else:
-        tree = export.first_stage(source.node, alone=True)
+        tree = write_first_stage(source.node, alone=True)
         tensors = state.first_stage_to_state(model, source.weights)
     compvis.write_state(target / "model.ckpt", tensors, max(source.step, 0))
     containers = json.loads(json.dumps({"model": tree}, default=lambda tensor: tensor.item()))  # without tuples and tensors

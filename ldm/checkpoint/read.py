@@ -15,8 +15,8 @@ from ldm.first_stage.base import FirstStage
 from ldm.interop import compvis, diffusers, dit
 from ldm.interop.compvis.state import RAW, Weights, first_stage_from_state, from_state
 from ldm.interop.compvis.text import TARGET as TEXT
-from ldm.interop.compvis.text import named_as_here
-from ldm.interop.leftovers import tensors_of, told
+from ldm.interop.compvis.text import with_names_of_transformers
+from ldm.interop.leftovers import note_on, tensors_of
 from ldm.model import LatentDiffusion
 from ldm.system.run_folder import newest_checkpoint, newest_weights, resolve_last
 from ldm.system.weights import checked, read_weights
@@ -127,8 +127,8 @@ def _compvis(
                 set_text_source(text, tokenizer, path)
             if any(key.startswith("cond_stage_model.") for key in state):
                 text["params"]["stored"] = True
-                state, unused = named_as_here(state, text["params"])
-                source.notes += told(unused)
+                state, unused = with_names_of_transformers(state, text["params"])
+                source.notes += note_on(unused)
         with torch.device("meta"):
             model = build(unwrap(source.node) if source.stage_two else source.node, AllowedTargets().for_model(PRETRAINED), "model")
         if isinstance(model, LatentDiffusion):
@@ -138,7 +138,7 @@ def _compvis(
             params["model"] = unwrap(params["model"])
         else:
             source.weights = first_stage_from_state(model, state, str(path))
-    source.notes += told(source.weights.dropped)
+    source.notes += note_on(source.weights.dropped)
     for note in source.notes:
         log.info("%s: %s", path, note)
     return source

@@ -1,4 +1,4 @@
-"""What other programs store beside weights: told from weights by one rule, for every reader of their files."""
+"""Entries of checkpoints that are not weights: one rule for all readers of other programs' files."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from ldm.errors import UserError
 WRAPPERS = ("module", "_orig_mod")  # how DataParallel and torch.compile call what they wrap, wherever in a name
 _PREFIXES = " and ".join(f"{word}." for word in WRAPPERS)
 _WRAPPED = re.compile(rf"(?<![^.])(?:{'|'.join(WRAPPERS)})\.")
-# Tables that follow from a noise schedule, of a sampler's steps, of positions; counters. None of them is learned.
+# Tables of noise schedules, of a sampler's steps, of positions; counters. None of them is learned.
 _TABLES = re.compile(
     r"(?:.*\.)?(?:ddim_\w+|position_ids|betas|alphas|(?:log_)?sigmas|lvlb_weights|posterior_\w+|attn_mask"
     r"|(?:\w+_)?alphas_cumprod(?:_prev)?)"
@@ -22,12 +22,12 @@ _AVERAGES = re.compile(r"(?:first_stage_model\.|cond_stage_model\.)?model_ema\..
 
 
 def tensors_of(content: Mapping[Any, Any], source: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of a state dict, under the names of the model that was wrapped; and notes on what was taken off.
+    """The tensors of a state dict, without the prefixes of wrappers; and notes on what was removed.
 
-    Numbers, words and the like among the tensors are passed over.
+    Entries that are not tensors, such as numbers and strings, are ignored.
 
     Raises:
-        UserError: containers with tensors inside, two entries that become one, or no tensor at all.
+        UserError: containers with tensors inside, or two entries that become one.
     """
     state: dict[str, Tensor] = {}
     others: list[str] = []
@@ -43,14 +43,14 @@ def tensors_of(content: Mapping[Any, Any], source: str) -> tuple[dict[str, Tenso
         if name in state:
             raise UserError(f"{source}: {key} and another entry are both {name} without {_PREFIXES}")
         state[name] = value.detach()
-    notes = [f"passed over what is no tensor: {', '.join(others[:4])}"] if others else []
-    notes += [f"took {_PREFIXES} out of {wrapped} names"] if wrapped else []
+    notes = [f"ignored entries that are not tensors: {', '.join(others[:4])}"] if others else []
+    notes += [f"removed {_PREFIXES} from {wrapped} names"] if wrapped else []
     return state, notes
 
 
 def _unwrapped(name: str) -> str:
     name = _WRAPPED.sub("", name)
-    if name.startswith("model_ema."):  # an average's name is its parameter's without dots, and so without their borders
+    if name.startswith("model_ema."):  # an average's name is its parameter's without dots
         for word in WRAPPERS:
             name = name.replace(word, "")
     return name
@@ -79,6 +79,6 @@ def _is_bookkeeping(name: str, value: Tensor) -> bool:
     return bool(_TABLES.fullmatch(name) or (value.numel() == 1 and _COUNTERS.fullmatch(name)))
 
 
-def told(dropped: list[str]) -> list[str]:
+def note_on(dropped: list[str]) -> list[str]:
     """The note on what was left out; an empty list if nothing was."""
-    return [f"left out {len(dropped)} keys without a place here: {', '.join(dropped[:4])}"] if dropped else []
+    return [f"left out {len(dropped)} keys that are not used here: {', '.join(dropped[:4])}"] if dropped else []

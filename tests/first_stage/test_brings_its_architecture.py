@@ -13,7 +13,8 @@ from ldm.checkpoint.load import pretrained
 from ldm.config import AllowedTargets, Config, build, load
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
-from ldm.interop.compvis import export, write_state
+from ldm.interop.compvis import write_state
+from ldm.interop.compvis.autoencoder import write_first_stage
 from ldm.interop.compvis.state import Weights, first_stage_to_state
 from ldm.interop.diffusers import write_folder
 from ldm.system.weights import save_weights
@@ -45,7 +46,7 @@ def stage(folder: Path, kind: str) -> Path:
         write_folder(made, KL, folder, 16)
         return folder
     folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"model": export.first_stage(KL, alone=True)}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": write_first_stage(KL, alone=True)}))
     state = first_stage_to_state(made, Weights(dict(made.state_dict())))
     if kind == "compvis":
         write_state(folder / "model.ckpt", state, 3)

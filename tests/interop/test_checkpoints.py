@@ -220,7 +220,7 @@ def stand_alone(folder: Path) -> Path:
 def test_a_stand_alone_first_stage_keeps_what_has_a_place_of_its_loss(script, tmp_path: Path) -> None:
     path = stand_alone(tmp_path / "in")
     done = script("scripts/convert.py", path, tmp_path / "ours.safetensors", "--to", "ldm")
-    assert done.returncode == 0 and "left out 1 keys without a place here: loss.odd" in done.stdout
+    assert done.returncode == 0 and "left out 1 keys that are not used here: loss.odd" in done.stdout
     names = read_weights(tmp_path / "ours.safetensors")[0]
     assert {"loss.discriminator.layers.0.weight", "loss.log_variance"} <= names.keys()
     done = script("scripts/convert.py", tmp_path / "ours.safetensors", tmp_path / "back", "--to", "compvis")

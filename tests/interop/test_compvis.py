@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from ldm.config import AllowedTargets, build, load
 from ldm.errors import UserError
 from ldm.interop.compvis import names_of
-from ldm.interop.compvis.config import network, vq_autoencoder
+from ldm.interop.compvis.autoencoder import autoencoder
+from ldm.interop.compvis.unet import network
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "tests" / "fixtures" / "compvis"
@@ -71,7 +72,7 @@ def test_names_there_and_back_are_the_same_bits() -> None:
 
 def test_missing_and_leftover_keys_are_named() -> None:
     case = read_case(FOLDER, "vq_basic")
-    stage = build(vq_autoencoder(case.target, case.params), AllowedTargets())
+    stage = build(autoencoder(case.target, case.params), AllowedTargets())
     weights = dict(case.weights)
     weights["something.else"] = weights.pop("quant_conv.bias")
     with pytest.raises(UserError, match=r"missing \['quant_conv\.bias'\], left over \['something\.else'\]"):

@@ -324,7 +324,7 @@ def test_former_names_of_attention_and_clip_sample(tmp_path: Path) -> None:
     config = tmp_path / "vqvae" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "scaling_factor": 1}))
     same_back(model, tmp_path)
-    assert any("clip_sample=True is a matter of sampling" in note for note in read_folder(tmp_path).notes)
+    assert any("clip_sample=True only affects sampling" in note for note in read_folder(tmp_path).notes)
 
 
 def test_a_folder_that_diffusers_wrote(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ SPOILED = [  # file, key, value, message
     ("unet/config.json", "down_block_types", ["SkipDownBlock2D", "DownBlock2D"], "'SkipDownBlock2D'"),
     ("unet/config.json", "add_attention", False, "add_attention=False"),
     ("unet/config.json", "resnet_time_scale_shift", "ada_group", "resnet_time_scale_shift='ada_group'"),
-    ("unet/config.json", "unheard_of", 3, "unknown setting unheard_of=3"),
+    ("unet/config.json", "unheard_of", 3, "unknown parameter 'unheard_of'"),
     ("unet/config.json", "_class_name", "UNet1DModel", "_class_name='UNet1DModel' is not supported"),
     ("unet/config.json", "block_out_channels", "wide", "block_out_channels='wide'|not of the expected kind"),
     ("unet/config.json", "block_out_channels", [], "not of the expected kind"),

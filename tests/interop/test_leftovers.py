@@ -122,7 +122,7 @@ def test_two_entries_that_become_one_are_refused(tmp_path: Path) -> None:
 def test_numbers_words_and_nothing_among_tensors_are_passed_over(tmp_path: Path) -> None:
     others = {"epoch": 3, "lr": 0.1, "name": "x", "best": None, "done": True, "sizes": [1, 2]}
     source = read_source(str(whole(tmp_path, {**WHOLE.weights, **others})))
-    assert "passed over what is no tensor: epoch, lr, name, best" in source.notes[0]
+    assert "ignored entries that are not tensors: epoch, lr, name, best" in source.notes[0]
     with pytest.raises(UserError, match="'optimizer' is a dict with tensors inside"):
         load_model(str(whole(tmp_path, {**WHOLE.weights, "optimizer": {"state": [torch.ones(1)]}})))
 

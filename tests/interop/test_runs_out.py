@@ -1,4 +1,4 @@
-"""Runs of our own through the doors: an official YAML that trains, and a run that leaves for CompVis and diffusers."""
+"""An official YAML that trains, and a run of ours converted to CompVis and diffusers."""
 
 from pathlib import Path
 

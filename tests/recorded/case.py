@@ -34,7 +34,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """In the place of an output that this project does not compute on purpose."""
+    """An output that this project does not compute, on purpose."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""What `scripts/roundtrips.py` does: convert recorded whole models to every form and back, and sample them with diffusers as well."""
+"""What `scripts/roundtrips.py` does: convert recorded models to every form and back, and sample them with diffusers as well."""
 
 import importlib.util
 import json

@@ -1,8 +1,7 @@
 """Official `.ckpt` files in and out, without executing anything in them.
 
-They are pickles of a Lightning run: beside the state dict they carry names of callback classes and other leftovers of the
-program that wrote them. torch's restricted reader (`weights_only`) is the only one used. Names of a few known programs become
-inert stand-ins; any other name ends the reading.
+They are pickles of a Lightning run, with names of callback classes and other objects beside the state dict. torch's restricted
+reader (`weights_only`) is the only one used. Names of a few known programs become inert stand-ins; any other name is an error.
 """
 
 import _compat_pickle
@@ -20,7 +19,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.interop.leftovers import tensors_of
 from ldm.system.weights import read_pickle, reason_of, save_pickled
 
-# Families of modules whose objects people keep among hyperparameters; where exactly a class lies changes with their versions.
+# Families of modules whose objects people keep among hyperparameters; the exact module of a class changes with their versions.
 HARMLESS = (
     *("pytorch_lightning.", "lightning.", "lightning_fabric.", "lightning_utilities.", "torchmetrics.", "omegaconf.", "transformers."),
     *("collections.", "datetime.", "decimal.", "enum.", "fractions.", "pathlib.", "typing.", "uuid."),
@@ -34,32 +33,22 @@ EXPECTED = "expected a CompVis checkpoint (a .ckpt that torch.save wrote, with a
 
 
 class StandIn:
-    """In the place of a class that a checkpoint names: takes anything, keeps nothing, does nothing."""
+    """Replaces a class that a checkpoint names; ignores all arguments and state."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "StandIn":
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Whatever it is given is dropped."""
+        """Ignore the arguments."""
 
     def __setstate__(self, state: Any) -> None:
-        """Whatever it is given is dropped."""
-
-
-def empty_mapping(*args: Any, **kwargs: Any) -> dict[Any, Any]:
-    """In the place of a mapping that is made by a call."""
-    return {}
-
-
-def empty_list(*args: Any, **kwargs: Any) -> list[Any]:
-    """In the place of a list that is made by a call."""
-    return []
+        """Ignore the state."""
 
 
 def stand_in(name: str) -> Any:
-    """What takes the place of a name; torch's reader puts items into its own kinds of containers only."""
+    """The replacement of a name; torch's reader fills its own kinds of containers only."""
     if name in ("collections.defaultdict", "collections.deque"):
-        return empty_list if name.endswith("deque") else empty_mapping
+        return (lambda *_: []) if name.endswith("deque") else (lambda *_: {})
     return OrderedDict if name.endswith("Dict") else StandIn
 
 
@@ -69,10 +58,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def state_of(content: Mapping[str, Any], path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The state dict in a checkpoint's content, and notes on what it had beside tensors.
+    """The state dict in a checkpoint's content, and notes on other entries.
 
     Raises:
-        UserError: there is none.
+        UserError: it holds none.
     """
     state = content.get("state_dict", content)
     tensors, notes = tensors_of(state, str(path)) if isinstance(state, Mapping) else ({}, [])
@@ -82,7 +71,7 @@ def state_of(content: Mapping[str, Any], path: Path) -> tuple[dict[str, Tensor],
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, with stand-ins for what is neither a tensor nor a plain container.
+    """The content of a checkpoint, with stand-ins for objects other than tensors and plain containers.
 
     Raises:
         MissingFile: no such file.
@@ -101,7 +90,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def foreign_names(path: Path) -> list[str]:
-    """Names in the file's pickles beyond those that torch itself needs for tensors; nothing is loaded for it.
+    """Names in the file's pickles beyond those that torch needs for tensors; nothing is loaded.
 
     Raises:
         UserError: neither a zip archive of torch's nor a pickle.
@@ -120,7 +109,7 @@ def foreign_names(path: Path) -> list[str]:
 
 
 def _names_of_legacy(path: Path) -> list[str]:
-    """The same for the format before torch 1.6: several pickles behind one another, then raw storages."""
+    """The same for the format before torch 1.6: several pickles, then raw storages."""
     known = torch._weights_only_unpickler._get_allowed_globals()
     names: set[str] = set()
     with open(path, "rb") as file:
@@ -128,7 +117,7 @@ def _names_of_legacy(path: Path) -> list[str]:
             strings: list[str] = []
             for opcode, argument, _position in pickletools.genops(file):
                 if opcode.name == "GLOBAL":
-                    names.add(_of_today(*str(argument).split(" ", 1)))
+                    names.add(_python3_name(*str(argument).split(" ", 1)))
                 elif opcode.name == "STACK_GLOBAL":
                     names.add(".".join(strings[-2:]))
                 elif isinstance(argument, str):
@@ -136,7 +125,7 @@ def _names_of_legacy(path: Path) -> list[str]:
     return sorted(names - set(known))
 
 
-def _of_today(module: str, name: str) -> str:
+def _python3_name(module: str, name: str) -> str:
     """A name of Python 2's, as torch's reader looks it up."""
     if (module, name) in _compat_pickle.NAME_MAPPING:
         return ".".join(_compat_pickle.NAME_MAPPING[module, name])

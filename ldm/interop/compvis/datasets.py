@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ldm.errors import UserError
-from ldm.interop.compvis.config import Node, Parameters, split
+from ldm.interop.compvis.nodes import split
+from ldm.interop.settings import Node, Settings
 
-# Data classes that were released: our loader of their layout, where their files lie, and how they are read.
+# Data classes that were released: our loader of their layout, the folder of their files, and how they are read.
 RELEASED: dict[str, tuple[str, dict[str, Any]]] = {
     "lsun.LSUNChurches": ("LSUN", {"root": "data/lsun/churches", "category": "churches", "flip": 0.5}),
     "lsun.LSUNBedrooms": ("LSUN", {"root": "data/lsun/bedrooms", "category": "bedrooms", "flip": 0.5}),
@@ -40,7 +41,7 @@ ADVICE = {
 
 
 def unavailable(reason: str, size: int) -> Node:
-    """In the place of data that nobody can have: says so when it is opened."""
+    """Data that is not available: opening it is an error with the reason."""
     return {"target": "ldm.data.Unavailable", "params": {"reason": reason, "size": size}}
 
 
@@ -59,9 +60,9 @@ def dataset(node: Any, split_name: str) -> Node:
             f"data class {target} was named in this YAML but never released: give data.params.{split_name} of your own", size
         )
     if target.startswith("taming.data.custom.Custom"):
-        return _custom(Parameters(f"data.params.{split_name}: {target}", params))
+        return _custom(Settings(f"data.params.{split_name}: {target}", params))
     if target.startswith("taming.data.faceshq.FacesHQ"):
-        return _faces(Parameters(f"data.params.{split_name}: {target}", params), split_name)
+        return _faces(Settings(f"data.params.{split_name}: {target}", params), split_name)
     endings = ("Train", "Validation", "Test")
     name = next((name for name in RELEASED if target.removeprefix("ldm.data.") in [name + ending for ending in endings]), None)
     if name is None:
@@ -76,21 +77,21 @@ def dataset(node: Any, split_name: str) -> Node:
     return {"target": f"ldm.data.{loader}", "params": made}
 
 
-def _custom(p: Parameters) -> Node:
+def _custom(p: Settings) -> Node:
     """taming's list of one's own images: paths, absolute or from the working directory."""
     names = [name for key in ("training_images_list_file", "test_images_list_file") if (name := p.take(key)) is not None]
     if len(names) != 1:
-        raise UserError(f"{p.target}: needs training_images_list_file or test_images_list_file, a file with one path a line")
+        raise UserError(f"{p.where}: needs training_images_list_file or test_images_list_file, a file with one path a line")
     made = {"root": None, "names": names[0], "size": int(p.require("size"))}
     p.done()
     return {"target": "ldm.data.ListedImages", "params": made}
 
 
-def _faces(p: Parameters, split_name: str) -> Node:
+def _faces(p: Settings, split_name: str) -> Node:
     """taming's CelebA-HQ and FFHQ together, cropped at random if a crop is requested."""
     size, crop = int(p.require("size")), p.take("crop_size")
     p.expect("coord", False, None)
-    p.take("keys")
+    p.ignore("keys")
     p.done()
     shared: Node = {"split": split_name, "size": size} if crop is None else {"split": split_name, "resize": size, "size": int(crop)}
     if crop is not None and split_name == "train":

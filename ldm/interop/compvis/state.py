@@ -1,32 +1,33 @@
-"""Whole CompVis state dicts <-> our weights: renaming, and nothing else that could change a bit.
+"""CompVis state dicts <-> our weights, by renaming alone, so that no bit changes.
 
 Our side is a flat dict of names: `network.*`, `conditioner.*`, `first_stage.*`, `scale` for a latent diffusion model, the
 autoencoder's own names for a first stage. Where a checkpoint has both an average and the weights it averages, the average
-goes under the plain names, because that is what one samples with, and the others below `raw.`.
+has the plain names, because sampling uses it, and the others are below `raw.`.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldm.conditioning import ClassEmbedding, ConcatImage, Conditioner, Joint, LabelMap, LayoutTransformer, PretrainedText, TextTransformer
 from ldm.diffusion.process import DiscreteProcess
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
 from ldm.interop.compvis import tables
-from ldm.interop.compvis.names import names_of
+from ldm.interop.compvis.names import table_of
 from ldm.interop.leftovers import drop_bookkeeping
+from ldm.interop.names import Entry, Table, below, store, take
 from ldm.model import LatentDiffusion
-from ldm.nn.weights import mismatch
 
 RAW = "raw."
 LOSS = "loss."
 UNET = "model.diffusion_model."
+FIRST_STAGE = "first_stage_model."
+CONDITION = "cond_stage_model."
 EMA = "model_ema."
 ALIGNMENT = ("foundation_model.", "linear_proj.")  # of VA-VAE: a vision model, and the map to it, that its training compares latents with
-TRANSPOSED = ("vector.weight",)  # their label embedding (classes, width) is our linear map of one-hot vectors
 IGNORED = ("lvlb_weights",)  # a buffer of theirs that some versions store
 
 
@@ -37,7 +38,7 @@ class Weights:
     Attributes:
         tensors: by our names.
         ema: decay and number of updates of the average, where there is one.
-        dropped: keys that have no place here, for the record.
+        dropped: keys that are not used here.
     """
 
     tensors: dict[str, Tensor]
@@ -55,31 +56,29 @@ def choose(tensors: Mapping[str, Tensor], raw: bool = False) -> dict[str, Tensor
     return plain | {name.removeprefix(RAW): value for name, value in tensors.items() if raw and name.startswith(RAW)}
 
 
-def model_names(model: LatentDiffusion) -> dict[str, str]:
-    """Our names of a whole model -> theirs (the network's raw weights)."""
-    names = {f"network.{ours}": UNET + theirs for ours, theirs in names_of(model.network).items()}
+def model_table(model: LatentDiffusion) -> Table:
+    """Names of a model's tensors; of the network, those of its weights as trained."""
+    parts = [("network.", UNET, table_of(model.network)), ("conditioner.", CONDITION, _conditioner_table(model.conditioner))]
     if any(True for _ in model.first_stage.parameters()):
-        names |= {f"first_stage.{ours}": f"first_stage_model.{theirs}" for ours, theirs in names_of(model.first_stage).items()}
-    names |= {f"conditioner.{ours}": f"cond_stage_model.{theirs}" for ours, theirs in _conditioner_names(model.conditioner)}
-    if model.scale_by_std:
-        names["scale"] = "scale_factor"
-    return names
+        parts.append(("first_stage.", FIRST_STAGE, table_of(model.first_stage)))
+    table = {name: entry for ours, theirs, part in parts for name, entry in below(part, ours, theirs).items()}
+    return table | ({"scale": Entry(("scale_factor",))} if model.scale_by_std else {})
 
 
-def _conditioner_names(conditioner: Conditioner) -> Iterator[tuple[str, str]]:
+def _conditioner_table(conditioner: Conditioner) -> Table:
     if isinstance(conditioner, TextTransformer | LayoutTransformer):
-        for ours, theirs in names_of(conditioner.transformer).items():
-            yield f"transformer.{ours}", f"transformer.{theirs}"
-    elif isinstance(conditioner, ClassEmbedding):
-        yield "embedding.weight", "embedding.weight"
+        return below(table_of(conditioner.transformer), "transformer.", "transformer.")
+    names = {}
+    if isinstance(conditioner, ClassEmbedding):
+        names = {"embedding.weight": "embedding.weight"}
     elif isinstance(conditioner, LabelMap):
-        for leaf in conditioner.rescaler.state_dict():
-            yield f"rescaler.{leaf}", leaf.replace("conv.", "channel_mapper.")
+        names = {f"rescaler.{leaf}": leaf.replace("conv.", "channel_mapper.") for leaf in conditioner.rescaler.state_dict()}
     elif isinstance(conditioner, PretrainedText):
-        for leaf in conditioner.encoder.state_dict() if conditioner.stored else ():
-            yield f"encoder.{leaf}", f"transformer.text_model.{leaf.removeprefix('text_model.')}"
+        leaves = conditioner.encoder.state_dict() if conditioner.stored else ()
+        names = {f"encoder.{leaf}": f"transformer.text_model.{leaf.removeprefix('text_model.')}" for leaf in leaves}
     elif next(conditioner.parameters(), None) is not None:
         raise UserError(f"{type(conditioner).__name__} has no counterpart in CompVis checkpoints")
+    return {ours: Entry((theirs,)) for ours, theirs in names.items()}
 
 
 def encodes_condition(conditioner: Conditioner) -> bool:
@@ -88,23 +87,17 @@ def encodes_condition(conditioner: Conditioner) -> bool:
     return any(isinstance(part, ConcatImage) and part.encode_first for part in parts)
 
 
-def ema_name(theirs: str) -> str:
-    """Name of a network parameter's average: theirs without dots."""
-    return EMA + theirs.removeprefix("model.").replace(".", "")
-
-
-def _tensor(ours: str, value: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
-    """In our layout, or back in theirs; `shape` is ours, where it may be a 1x1 convolution for a linear map of theirs."""
-    if shape == (*value.shape, 1, 1):
-        return value[:, :, None, None]
-    return value.T.contiguous() if ours.removeprefix("network.") in TRANSPOSED else value
+def _averages(table: Table) -> Table:
+    """Names of the network's averages: theirs without dots."""
+    network = {ours: entry for ours, entry in table.items() if ours.startswith("network.")}
+    return {ours: replace(entry, names=(EMA + entry.names[0].removeprefix("model.").replace(".", ""),)) for ours, entry in network.items()}
 
 
 def discrete(model: LatentDiffusion) -> DiscreteProcess:
     """The model's process.
 
     Raises:
-        UserError: one that these checkpoints have no place for.
+        UserError: one with other times.
     """
     if not isinstance(model.process, DiscreteProcess):
         raise UserError(f"CompVis checkpoints support discrete timesteps only, not {type(model.process).__name__}")
@@ -114,7 +107,7 @@ def discrete(model: LatentDiffusion) -> DiscreteProcess:
 def from_state(
     model: LatentDiffusion, state: Mapping[str, Tensor], source: str, ema: bool | None = None, log_variance: bool | None = None
 ) -> Weights:
-    """Take a whole state dict apart.
+    """Our weights from a state dict.
 
     Args:
         model: the architecture (on any device, the meta device too).
@@ -126,15 +119,17 @@ def from_state(
         UserError: keys that are missing, or left over and not among those that are known to have no place here; a tensor of
             another shape; schedule buffers of another schedule.
     """
-    names = model_names(model)
-    left = dict(state)
-    result = Weights(_take(names, model, left, source))
+    table, own, left, misfit = model_table(model), model.state_dict(), dict(state), f"{source} does not fit its config"
+    result = Weights(take(table, own, left, misfit))
     if ema is False and any(key.startswith(EMA) for key in left):
-        # Their code does not look at averages that its config denies; neither is the model that they would make asked for.
+        # their code does not read averages if the config has none
         result.dropped += [key for key in left if key.startswith(EMA)]
         left = {key: value for key, value in left.items() if not key.startswith(EMA)}
-    _take_ema(names, model, left, result, source)
-    if ema and not result.ema:
+    if any(key.startswith(EMA) for key in left):
+        averaged = take(_averages(table), own, left, misfit)
+        result.tensors |= {RAW + ours: result.tensors[ours] for ours in averaged} | averaged
+        result.ema = _ema_facts(left)
+    elif ema:
         raise UserError(f"{source}: its config has use_ema (by default), but it holds no averages (model_ema.*): set use_ema: false there")
     if log_variance is False and _is_zero(left.get("logvar")):
         result.dropped.append("logvar")  # a buffer of newer versions, where the loss is weighted by nothing that was learned
@@ -146,7 +141,8 @@ def from_state(
         result.tensors["scale"] = left.pop("scale_factor", torch.as_tensor(model.scale)).float()
     if "logvar" in left:
         result.tensors["objective.log_variance"] = left.pop("logvar")
-    _take_copies(model, names, left, result, source)
+    if encodes_condition(model.conditioner):
+        _drop_copies(state, left, source)
     for key in list(left):
         if key in (*tables.NAMES, *IGNORED):
             left.pop(key)
@@ -158,7 +154,7 @@ def from_state(
 
 
 def _nothing_is_left(left: dict[str, Tensor], result: Weights, source: str) -> None:
-    """What is no weight is left out; anything else would be lost."""
+    """Drop what is not a weight; anything else that is left is an error."""
     result.dropped += drop_bookkeeping(left, averages=True)
     if left:
         raise UserError(f"{source} does not fit its config: {len(left)} keys are left over, {', '.join(sorted(left)[:3])}")
@@ -168,59 +164,36 @@ def _is_zero(values: Tensor | None) -> bool:
     return values is not None and not values.any()
 
 
-def _take(names: Mapping[str, str], module: nn.Module, left: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Those of our entries that have names there, moved out of `left`; all of them have to be there, in their shapes."""
-    own = module.state_dict()
-    found = {theirs: _tensor(ours, left.pop(theirs), tuple(own[ours].shape)) for ours, theirs in names.items() if theirs in left}
-    if wrong := mismatch(found, {theirs: own[ours] for ours, theirs in names.items()}):
-        raise UserError(f"{source} does not fit its config: {wrong}")
-    return {ours: found[theirs] for ours, theirs in names.items()}
+def _ema_facts(left: dict[str, Tensor]) -> dict[str, float | int]:
+    """Decay and number of updates; the decay is a float32 buffer of theirs, whose shortest decimal is what was meant."""
+    decay, updates = (left.pop(EMA + name, default) for name, default in (("decay", 0.9999), ("num_updates", 0)))
+    return {"decay": float(f"{float(decay):.7g}"), "updates": int(updates)}
 
 
-def _take_ema(names: Mapping[str, str], model: LatentDiffusion, left: dict[str, Tensor], result: Weights, source: str) -> None:
-    """The averages of the network go under the plain names, what they average below `raw.`."""
-    if not any(key.startswith(EMA) for key in left):
-        return
-    averaged = {ours: ema_name(theirs) for ours, theirs in names.items() if ours.startswith("network.")}
-    for ours, value in _take(averaged, model, left, source).items():
-        result.tensors[RAW + ours] = result.tensors[ours]
-        result.tensors[ours] = value
-    decay, updates = (left.pop(EMA + name, None) for name in ("decay", "num_updates"))
-    # A float32 buffer of theirs; its shortest decimal that gives the same float32 is what was meant.
-    result.ema = {
-        "decay": float(f"{float(decay if decay is not None else 0.9999):.7g}"),
-        "updates": int(updates if updates is not None else 0),
-    }
-
-
-def _take_copies(model: LatentDiffusion, names: Mapping[str, str], left: dict[str, Tensor], weights: Weights, source: str) -> None:
+def _drop_copies(state: Mapping[str, Tensor], left: dict[str, Tensor], source: str) -> None:
     """A first stage that is the conditioner too is stored twice, equal."""
-    if not encodes_condition(model.conditioner):
-        return
-    for ours, theirs in names.items():
-        copy = theirs.replace("first_stage_model.", "cond_stage_model.", 1)
-        if copy != theirs and copy in left and not torch.equal(left.pop(copy), weights.tensors[ours]):
+    for copy in [key for key in left if key.startswith(CONDITION)]:
+        theirs = copy.replace(CONDITION, FIRST_STAGE, 1)
+        if theirs in state and theirs not in left and not torch.equal(left.pop(copy), state[theirs]):
             raise UserError(f"{source}: {copy} differs from {theirs}, of which it should be a copy")
 
 
 def to_state(model: LatentDiffusion, weights: Weights) -> dict[str, Tensor]:
-    """The whole state dict in their form: what `from_state` takes apart, with all that it leaves out made again.
+    """The state dict that `from_state` reads, including the tables and copies that it leaves out.
 
-    Their format has one place for the conditioner, which they never average: where ours was, its average goes there, because
-    that is what the network's average was trained to be used with.
+    Their format has one place for the conditioner, which they never average: if ours was, its average is written, because the
+    network's average belongs to it.
     """
-    names = model_names(model)
-    trained, plain = weights.chosen(raw=True), weights.chosen()
-    state = tables.buffers(discrete(model))
-    state |= {theirs: _tensor(ours, (trained if ours.startswith("network.") else plain)[ours]) for ours, theirs in names.items()}
+    table, plain = model_table(model), weights.chosen()
+    averages = _averages(table)
+    trained = {ours: value for ours, value in weights.chosen(raw=True).items() if ours in averages}
+    state = tables.buffers(discrete(model)) | store(table, plain | trained)
     if weights.ema:
-        averaged = {ours: theirs for ours, theirs in names.items() if ours.startswith("network.")}
-        state |= {ema_name(theirs): _tensor(ours, plain[ours]) for ours, theirs in averaged.items()}
+        state |= store(averages, plain)
         state[EMA + "decay"] = torch.tensor(float(weights.ema["decay"]))
         state[EMA + "num_updates"] = torch.tensor(int(weights.ema["updates"]), dtype=torch.int32)
     if encodes_condition(model.conditioner):
-        first = [theirs for theirs in names.values() if theirs.startswith("first_stage_model.")]
-        state |= {theirs.replace("first_stage_model.", "cond_stage_model.", 1): state[theirs] for theirs in first}
+        state |= {key.replace(FIRST_STAGE, CONDITION, 1): value for key, value in state.items() if key.startswith(FIRST_STAGE)}
     if "objective.log_variance" in weights.tensors:
         state["logvar"] = weights.tensors["objective.log_variance"]
     return state
@@ -235,13 +208,13 @@ LOSS_PREFIXES = {
 
 
 def first_stage_from_state(stage: FirstStage, state: Mapping[str, Tensor], source: str) -> Weights:
-    """Take the state dict of a stand-alone first stage apart; its loss goes below `loss.`, as far as it has a place here.
+    """Our weights from the state dict of a first stage alone; its loss is below `loss.`, as far as ours has the same parts.
 
     Raises:
         UserError: keys that are missing or left over, or a tensor of another shape.
     """
     left = dict(state)
-    result = Weights(_take(names_of(stage), stage, left, source))
+    result = Weights(take(table_of(stage), stage.state_dict(), left, f"{source} does not fit its config"))
     for key in [key for key in left if key.startswith((LOSS, *ALIGNMENT))]:
         value = left.pop(key)
         prefix = next((theirs for theirs in LOSS_PREFIXES if key.startswith(theirs)), None)
@@ -255,7 +228,7 @@ def first_stage_from_state(stage: FirstStage, state: Mapping[str, Tensor], sourc
 
 def first_stage_to_state(stage: FirstStage, weights: Weights) -> dict[str, Tensor]:
     """The inverse of `first_stage_from_state`."""
-    state = {theirs: weights.tensors[ours] for ours, theirs in names_of(stage).items()}
+    state = store(table_of(stage), weights.tensors)
     for name, value in weights.tensors.items():
         for theirs, ours in LOSS_PREFIXES.items():
             if name.startswith(ours):

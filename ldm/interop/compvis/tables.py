@@ -30,7 +30,7 @@ def buffers(process: DiscreteProcess, v: float = 0.0) -> dict[str, Tensor]:
 
     Args:
         process: ours.
-        v: the posterior's variance lies this share of the way from its lower to its upper bound.
+        v: weight of the upper bound in the posterior's variance; 1 - v is that of the lower one.
     """
     betas = process.betas.cpu().numpy()
     alphas = 1.0 - betas
@@ -56,16 +56,12 @@ def buffers(process: DiscreteProcess, v: float = 0.0) -> dict[str, Tensor]:
 
 
 def compare(process: DiscreteProcess, state: Mapping[str, Tensor], source: str) -> None:
-    """See that a checkpoint was made with the schedule of its config.
-
-    Raises:
-        UserError: other numbers.
-    """
+    """Compare the tables of a checkpoint with the schedule of its config; a `UserError` if they differ."""
     ours = buffers(process)
     for name in ("betas", "alphas_cumprod"):
         if name in state:
             theirs = state[name].float().cpu()
-            rtol = 1e-3 if state[name].dtype in (torch.float32, torch.float64) else 2e-2  # what half precision rounds away
+            rtol = 1e-3 if state[name].dtype in (torch.float32, torch.float64) else 2e-2  # rounding in half precision
             if theirs.shape != ours[name].shape or not torch.allclose(theirs, ours[name], rtol=rtol, atol=1e-5):
                 raise UserError(
                     f"{source}: {name} is not that of the config's schedule (timesteps, beta_schedule, linear_start, linear_end)"

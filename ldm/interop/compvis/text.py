@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ldm.errors import UserError
-from ldm.interop.compvis.config import Node, Parameters
+from ldm.interop.settings import Node, Settings
 
 TARGET = "ldm.conditioning.PretrainedText"
 THEIRS = "cond_stage_model."
@@ -31,7 +31,7 @@ NAMES = {  # OpenCLIP's -> transformers'
 }
 
 
-def clip(p: Parameters) -> Node:
+def clip(p: Settings) -> Node:
     """`FrozenCLIPEmbedder` (Stable Diffusion 1) -> `PretrainedText`."""
     made = {"source": p.take("version", "openai/clip-vit-large-patch14"), "length": p.take("max_length", 77)}
     p.expect("layer", "last")
@@ -40,35 +40,34 @@ def clip(p: Parameters) -> Node:
     return {"target": TARGET, "params": made}
 
 
-def open_clip(p: Parameters) -> Node:
+def open_clip(p: Settings) -> Node:
     """`FrozenOpenCLIPEmbedder` (Stable Diffusion 2) -> `PretrainedText`, whose last block or blocks are left out."""
     arch, layer = p.take("arch", "ViT-H-14"), p.take("layer", "last")
     if arch not in OPEN_CLIP:
         raise UserError(
-            f"{p.target}: arch={arch!r} is not known (expected {', '.join(OPEN_CLIP)}); write the same encoder as cond_stage_config: "
+            f"{p.where}: arch={arch!r} is not known (expected {', '.join(OPEN_CLIP)}); write the same encoder as cond_stage_config: "
             "{target: ldm.modules.encoders.modules.FrozenCLIPEmbedder, params: {version: FOLDER}}"
         )
     if layer not in ("last", "penultimate"):
-        raise UserError(f"{p.target}: layer={layer!r} is not supported (expected 'last' or 'penultimate')")
+        raise UserError(f"{p.where}: layer={layer!r} is not supported (expected 'last' or 'penultimate')")
     depth, source = OPEN_CLIP[arch]
-    p.take("version")  # whose weights: they are inside the checkpoint, or those of the encoder's folder
+    p.ignore("version")  # whose weights: they are inside the checkpoint, or those of the encoder's folder
     made = {"source": source, "length": p.take("max_length", 77), "layers": depth - (layer == "penultimate"), "pad": 0}
     _pass_over(p)
     return {"target": TARGET, "params": made}
 
 
-def _pass_over(p: Parameters) -> None:
-    for key in ("device", "freeze", "inpaint"):  # it is frozen, and lies where the model does
-        p.take(key)
+def _pass_over(p: Settings) -> None:
+    p.ignore("device", "freeze", "inpaint")  # it is frozen, and on the model's device
     p.done()
 
 
-def named_as_here(state: Mapping[str, Tensor], params: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
-    """A state dict with its text encoder under the names of `transformers`, and what of the encoder is not used.
+def with_names_of_transformers(state: Mapping[str, Tensor], params: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
+    """A state dict whose text encoder has the names of `transformers`, and the names of entries that are not used.
 
     Args:
         state: theirs, with a text encoder inside.
-        params: of the `PretrainedText` that stands for it.
+        params: of the `PretrainedText` of its config.
     """
     made: dict[str, Tensor] = {}
     dropped = []
@@ -83,7 +82,7 @@ def named_as_here(state: Mapping[str, Tensor], params: Mapping[str, Any]) -> tup
 
 
 def _pieces(key: str, value: Tensor) -> dict[str, Tensor]:
-    """One entry under its names here; no name is no use: the image half, the projection into the space that both share."""
+    """One entry under its new names; the name is empty if it is not used: the image half, the projection into the shared space."""
     if key.startswith(THEIRS + "transformer."):
         return {HERE + key.removeprefix(THEIRS + "transformer.").removeprefix("text_model."): value}
     if not key.startswith(THEIRS + "model."):

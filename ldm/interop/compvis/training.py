@@ -1,4 +1,4 @@
-"""How they train -> how we train: losses, learning rates, data, and whole official YAMLs."""
+"""Their training -> ours: losses, learning rates, data, and complete YAMLs."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,11 +6,13 @@ from typing import Any
 
 from ldm.errors import UserError
 from ldm.interop.compvis import text
-from ldm.interop.compvis.config import Node, Parameters
+from ldm.interop.compvis.autoencoder import AUTOENCODERS, autoencoder
 from ldm.interop.compvis.datasets import INSTEAD, dataset, unavailable
-from ldm.interop.compvis.model import AUTOENCODERS, DIFFUSION, autoencoder, latent_diffusion, split
+from ldm.interop.compvis.model import DIFFUSION, latent_diffusion
+from ldm.interop.compvis.nodes import split
+from ldm.interop.settings import Node, Settings
 
-STEPS = 1_000_000  # their configs train until someone stops them
+STEPS = 1_000_000  # their configs set no end
 NO_LOSS = ("torch.nn.Identity", "contperceptual.DummyLoss")
 LOGGER_PARAMETERS = ("max_images", "increase_log_steps", "clamp", "rescale", "disabled", "log_on_batch_idx", "log_first_step")
 CALLBACKS = ("main.ImageLogger", "main.SetupCallback", "main.CUDACallback", "main.LearningRateMonitor")
@@ -22,7 +24,7 @@ def first_stage_loss(target: str, params: Mapping[str, Any] | None, kind: str) -
     Raises:
         UserError: an unknown parameter, or a part that no released model used (a conditional discriminator, ActNorm).
     """
-    p = Parameters(target, params)
+    p = Settings(target, params)
     discriminator = {"in_channels": p.take("disc_in_channels", 3), "layers": p.take("disc_num_layers", 3)}
     made: Node = {
         "adversarial_start": p.require("disc_start"),
@@ -32,7 +34,7 @@ def first_stage_loss(target: str, params: Mapping[str, Any] | None, kind: str) -
     }
     if made["perceptual_weight"]:
         made["perceptual"] = {"target": "ldm.first_stage.LPIPS", "params": {}}
-    p.take("pixelloss_weight")  # they store it and never use it
+    p.ignore("pixelloss_weight")  # they store it and never use it
     for key, usual in (("use_actnorm", False), ("disc_conditional", False), ("disc_factor", 1.0)):
         p.expect(key, usual)
     if kind == "kl":
@@ -44,7 +46,7 @@ def first_stage_loss(target: str, params: Mapping[str, Any] | None, kind: str) -
     else:
         discriminator["width"] = p.take("disc_ndf", 64)
         p.expect("perceptual_loss", "lpips")
-        p.take("n_classes")  # for statistics only
+        p.ignore("n_classes")  # for statistics only
         made |= {"regularizer_weight": float(p.take("codebook_weight", 1.0)), "reduction": "mean"}
         if p.take("pixel_loss", "l1") == "l2":
             made["pixel"] = {"target": "ldm.first_stage.PixelLoss", "params": {"l1": 0.0, "l2": 1.0}}
@@ -59,8 +61,8 @@ def cycle_arguments(target: str, params: Mapping[str, Any] | None) -> dict[str, 
     Raises:
         UserError: an unknown target or parameter.
     """
-    p = Parameters(target, params)
-    p.take("verbosity_interval")
+    p = Settings(target, params)
+    p.ignore("verbosity_interval")
     if target.endswith("LambdaWarmUpCosineScheduler"):
         names = {"warmup": "warm_up_steps", "lengths": "max_decay_steps", "start": "lr_start", "peak": "lr_max", "end": "lr_min"}
         made = {ours: [p.require(theirs)] for ours, theirs in names.items()}
@@ -116,7 +118,7 @@ def translate(
 
 
 def _translate(content: Mapping[str, Any], source: str, *nodes: Callable[..., Node]) -> dict[str, Any]:
-    p = Parameters("top level", content)
+    p = Settings("top level", content)
     model_node, data_node, lightning = p.take("model"), p.take("data"), p.take("lightning")
     p.done()
     made: dict[str, Any] = {}
@@ -131,7 +133,7 @@ def _translate(content: Mapping[str, Any], source: str, *nodes: Callable[..., No
 
 
 def _is_churches(data_node: Any, source: str) -> bool:
-    """LSUN-Churches, by its data class; a YAML without data by the name under which it was released."""
+    """Whether it is LSUN-Churches, by its data class; for a YAML without data, by the name under which it was released."""
     train = _mapping(_mapping(_mapping(data_node).get("params")).get("train")).get("target")
     if train is not None:
         return "LSUNChurches" in str(train)
@@ -161,7 +163,7 @@ def _optimizer(name: str, lr: float, **more: Any) -> Node:
 def _autoencoder_training(target: str, params: dict[str, Any], lr: float) -> Node:
     kl, stage = target.endswith("AutoencoderKL"), autoencoder(target, params)
     loss_target, loss_params = split(params.get("lossconfig"), "lossconfig")
-    if loss_target.endswith(NO_LOSS):  # exported for use, not for training: the plain error is what is left
+    if loss_target.endswith(NO_LOSS):  # exported for use, not for training: only the plain error remains
         loss: Node = {"target": "ldm.first_stage.AutoencoderLoss", "params": {"reduction": "sum" if kl else "mean"}}
     elif loss_target.endswith("losses.LPIPSWithDiscriminator" if kl else "vqperceptual.VQLPIPSWithDiscriminator"):
         loss = first_stage_loss(loss_target, loss_params, "kl" if kl else "vq")
@@ -174,26 +176,26 @@ def _autoencoder_training(target: str, params: dict[str, Any], lr: float) -> Nod
 def _diffusion_training(
     target: str, params: dict[str, Any], lr: float, first_stage: Callable[[str | None, Node], Node], start: Callable[[str], Node]
 ) -> Node:
-    said = latent_diffusion(target, params)
-    stage = said.model["params"]["first_stage"]
+    translated = latent_diffusion(target, params)
+    stage = translated.model["params"]["first_stage"]
     if stage["target"] != "ldm.first_stage.IdentityFirstStage":
         checkpoint = (params["first_stage_config"].get("params") or {}).get("ckpt_path")
-        said.model["params"]["first_stage"] = first_stage(checkpoint, stage)
+        translated.model["params"]["first_stage"] = first_stage(checkpoint, stage)
     made: Node = {
-        "model": said.model,
-        "objective": said.objective,
+        "model": translated.model,
+        "objective": translated.objective,
         "optimizer": _optimizer("AdamW", lr),
-        "ema_decay": 0.9999 if said.ema else None,
+        "ema_decay": 0.9999 if translated.ema else None,
         "ema_of": "network",
-        "train_conditioner": said.train_conditioner,
+        "train_conditioner": translated.train_conditioner,
     }
-    if said.scheduler is not None:
-        scheduler_target, scheduler_params = split(said.scheduler, "scheduler_config")
+    if translated.scheduler is not None:
+        scheduler_target, scheduler_params = split(translated.scheduler, "scheduler_config")
         arguments = cycle_arguments(scheduler_target, scheduler_params)
         made["scheduler"] = {"target": "ldm.training.cycles", "partial": True, "params": arguments}
     if params.get("ckpt_path"):
-        for part in [said.model["params"].get("conditioner") or {}]:
-            if part.get("target") == text.TARGET:  # it begins with the encoder that lies in that file
+        for part in [translated.model["params"].get("conditioner") or {}]:
+            if part.get("target") == text.TARGET:  # training starts with the encoder in that file
                 part["params"]["stored"] = True
         made["start"] = start(params["ckpt_path"])
     return {"target": "ldm.training.DiffusionTraining", "params": made}
@@ -208,14 +210,14 @@ def _image_size(model_node: Any) -> int:
 
 
 def _data(node: Any, size: int) -> Node:
-    """`main.DataModuleFromConfig` -> `ldm.training.DataModule`; without one, a stand-in that says what is missing."""
+    """`main.DataModuleFromConfig` -> `ldm.training.DataModule`; without one, data that is not available."""
     if node is None:
         reason = "this YAML was released for sampling and has no data: to train, give data: in a second file after --base"
         return {"params": {"batch_size": 1, "train": unavailable(reason, size)}}
     target, params = split(node, "data")
     if not target.endswith("main.DataModuleFromConfig"):
         raise UserError(f"data: unknown target {target!r}, expected main.DataModuleFromConfig; {INSTEAD}")
-    p = Parameters(target, params)
+    p = Settings(target, params)
     made: Node = {"batch_size": p.require("batch_size"), "workers": min(int(p.take("num_workers", 4) or 0), 16)}
     made["train"], validation = dataset(p.require("train"), "train"), p.take("validation")
     if validation is not None:
@@ -223,35 +225,32 @@ def _data(node: Any, size: int) -> Node:
     for key in ("test", "predict"):
         if (node := p.take(key)) is not None:
             dataset(node, "validation")
-    for key in ("wrap", "shuffle_test_loader", "use_worker_init_fn", "shuffle_val_dataloader"):
-        p.take(key)
+    p.ignore("wrap", "shuffle_test_loader", "use_worker_init_fn", "shuffle_val_dataloader")
     p.done()
     return {"params": made}
 
 
 def _lightning(node: Any) -> dict[str, Any]:
-    """`lightning:` -> what of it has a place in `trainer.params`."""
-    p = Parameters("lightning", node)
+    """`lightning:` -> those of its settings that `trainer.params` has."""
+    p = Settings("lightning", node)
     made: dict[str, Any] = {}
     for name, callback in (p.take("callbacks") or {}).items():
         target, params = split({"target": "", **(callback or {})}, f"lightning.callbacks.{name}")
         if target and not target.endswith(CALLBACKS):
             raise UserError(f"lightning.callbacks.{name}: unknown target {target!r}")
         if target.endswith("ImageLogger"):
-            logger = Parameters(target, params)
+            logger = Settings(target, params)
             made |= {"images_every": int(every)} if (every := logger.take("batch_frequency")) else {}
-            for key in LOGGER_PARAMETERS:
-                logger.take(key)
+            logger.ignore(*LOGGER_PARAMETERS)
             logger.done()
-    trainer = Parameters("lightning.trainer", p.take("trainer"))
+    trainer = Settings("lightning.trainer", p.take("trainer"))
     if trainer.take("benchmark") is not None:
         made["lightning"] = {"benchmark": True}
     if steps := trainer.take("max_steps"):
         made["steps"] = int(steps)
     # The rule for the rate counts no accumulation, so the batch is theirs before it; devices are this machine's.
-    for key in ("accumulate_grad_batches", "gpus", "max_epochs", "accelerator", "num_sanity_val_steps"):
-        trainer.take(key)
+    trainer.ignore("accumulate_grad_batches", "gpus", "max_epochs", "accelerator", "num_sanity_val_steps")
     trainer.done()
-    p.take("modelcheckpoint")  # checkpoints are this project's own
+    p.ignore("modelcheckpoint")  # checkpoints are this project's own
     p.done()
     return made

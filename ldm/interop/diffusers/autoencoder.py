@@ -4,8 +4,9 @@ from typing import Any
 
 from ldm.errors import UserError
 from ldm.first_stage import KLAutoencoder, VQAutoencoder
-from ldm.interop.diffusers.settings import OWN, Node, Settings, changed, parameters
+from ldm.interop.diffusers.settings import OWN, Settings, changed, parameters
 from ldm.interop.diffusers.unet import GROUPS, check_widths
+from ldm.interop.settings import Node
 
 TARGETS = {"ldm.first_stage.KLAutoencoder": KLAutoencoder, "ldm.first_stage.VQAutoencoder": VQAutoencoder}
 KL, VQ = "AutoencoderKL", "VQModel"
@@ -78,8 +79,7 @@ def read_autoencoder(settings: Settings, kind: str) -> tuple[Node, float, list[s
     Raises:
         UserError: a setting that our autoencoder cannot express.
     """
-    for key in ("sample_size", "force_upcast"):  # neither changes the network
-        settings.take(key, None)
+    settings.ignore("sample_size", "force_upcast")  # neither changes the network
     for key, allowed in {**NOT_THERE[kind], "act_fn": ("silu", "swish")}.items():
         settings.expect(key, *allowed)
     widths = settings.take("block_out_channels", [64])
@@ -108,7 +108,7 @@ def read_autoencoder(settings: Settings, kind: str) -> tuple[Node, float, list[s
         if features != channels:
             made["features"] = features
     scale = settings.take("scaling_factor", None)
-    notes = [] if scale is not None else [f"{settings.path}: no scaling_factor; diffusers' default {SCALE} was taken"]
+    notes = [] if scale is not None else [f"{settings.where}: no scaling_factor; diffusers' default {SCALE} was taken"]
     settings.done()
     target = next(name for name in TARGETS if name.endswith("KLAutoencoder" if kind == KL else "VQAutoencoder"))
     return {"target": target, "params": {**made, **settings.our_own(OURS_ONLY[kind])}}, SCALE if scale is None else float(scale), notes

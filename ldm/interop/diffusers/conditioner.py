@@ -1,4 +1,4 @@
-"""What conditions the model, in our own words: `conditioner/`, beside the parts that diffusers has classes for."""
+"""The conditioner in a format of our own, `conditioner/`: diffusers has no class for it."""
 
 import copy
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from torch import Tensor
 from ldm.conditioning import ConcatImage, Conditioner, TextTransformer, Unconditional
 from ldm.config import AllowedTargets, build
 from ldm.errors import MissingFile, UserError
-from ldm.interop.diffusers.settings import Node
 from ldm.interop.diffusers.text import read_bert, read_bert_weights
+from ldm.interop.settings import Node
 from ldm.system.weights import read_weights, save_weights
 
 FILE = Path("conditioner") / "conditioner.safetensors"
@@ -34,7 +34,7 @@ def read_conditioner(folder: Path, index: Mapping[str, Any], extra_channels: int
     """Node and weights (bare names) of the conditioner; None if there is none.
 
     Args:
-        folder: of the whole model.
+        folder: of the model.
         index: its `model_index.json`, empty if it has none.
         extra_channels: that the network takes beside the latent.
         context: whether the network takes tokens.
@@ -67,7 +67,7 @@ def read_conditioner(folder: Path, index: Mapping[str, Any], extra_channels: int
 
 
 def is_low_res(conditioner: Conditioner, channels: int) -> bool:
-    """Whether `LDMSuperResolutionPipeline` would concatenate the image as we do: as it is, as many channels as the latent."""
+    """Whether `LDMSuperResolutionPipeline` would concatenate the image as we do: unchanged, with as many channels as the latent."""
     return (
         isinstance(conditioner, ConcatImage)
         and conditioner.key == "low_res"
@@ -80,7 +80,7 @@ def is_low_res(conditioner: Conditioner, channels: int) -> bool:
 
 
 def _with_tokenizer_of(folder: Path, node: Node) -> Node:
-    """The tokenizer that lies in the folder, instead of where it lay when the model was trained."""
+    """The node with the tokenizer of the folder, if there is one, instead of the path in training."""
     tokenizer = node.get("params", {}).get("tokenizer")
     if not (folder / "tokenizer" / "vocab.txt").is_file() or not isinstance(tokenizer, dict):
         return node

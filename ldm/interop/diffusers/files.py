@@ -1,18 +1,15 @@
 """The files of a diffusers folder: JSON beside safetensors, written atomically."""
 
 import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
 from ldm.system.files import write_text
-from ldm.system.weights import save_tensors
+from ldm.system.weights import read_weights, save_tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BERT_WEIGHTS = "model.safetensors"  # classes that come from `transformers` call theirs so
@@ -49,9 +46,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def weights_file(folder: Path, name: str = WEIGHTS) -> Path:
-    """The weights of a part, or the index of those that are split into several files: in full precision, or else the variant
-    that is there (`*.fp16.safetensors` and its like); the file in full precision if there is neither.
-    """
+    """The weights of a part, or the index if they are split: in full precision, else the variant that exists (`*.fp16.safetensors`)."""
     stem, _, suffix = name.rpartition(".")
     full = [folder / name, folder / f"{name}.index.json"]
     variants = [[folder / f"{stem}.{v}.{suffix}", folder / f"{name}.index.{v}.json"] for v in VARIANTS]
@@ -59,7 +54,7 @@ def weights_file(folder: Path, name: str = WEIGHTS) -> Path:
 
 
 def read_tensors(folder: Path, name: str = WEIGHTS) -> dict[str, Tensor]:
-    """All tensors of a part, also where a large one is split into several files, or is there in half precision only.
+    """All tensors of a part, also of one that is split into several files or exists in half precision only.
 
     Raises:
         MissingFile: no safetensors; pickled weights beside it do not count, because loading them runs code.
@@ -77,7 +72,4 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         pickled = sorted(file.name for file in path.parent.glob("*.bin"))
         instead = f"; {pickled[0]} is pickled, and pickles can run code: convert it" if pickled else ""
         raise MissingFile(f"{path}: does not exist; expected the weights as safetensors{instead}")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, struct.error) as error:
-        raise UserError(f"{path}: not a complete safetensors file ({error})") from error
+    return read_weights(path)[0]

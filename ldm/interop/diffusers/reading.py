@@ -14,9 +14,10 @@ from ldm.interop.diffusers.autoencoder import KL, VQ, read_autoencoder
 from ldm.interop.diffusers.conditioner import read_conditioner
 from ldm.interop.diffusers.files import WEIGHTS, read_json, read_tensors
 from ldm.interop.diffusers.scheduler import check_class, read_scheduler
-from ldm.interop.diffusers.settings import Node, Settings
+from ldm.interop.diffusers.settings import Settings
 from ldm.interop.diffusers.unet_reading import CONDITIONED, PLAIN, read_unet
 from ldm.interop.diffusers.weights import from_diffusers
+from ldm.interop.settings import Node
 
 PIPELINES = ("LDMPipeline", "LDMTextToImagePipeline", "LDMSuperResolutionPipeline")
 T = TypeVar("T")
@@ -25,13 +26,13 @@ CONFIG, INDEX = "config.json", "model_index.json"
 
 @dataclass(frozen=True)
 class DiffusersModel:
-    """What a folder holds, in our words.
+    """The content of a folder.
 
     Attributes:
         node: to be built by `ldm.config.build`: a `LatentDiffusion`, a first stage or a `UNet`.
         weights: under the names of what the node builds, all of them.
         notes: what the user should know.
-        size: side of the images of a whole model, where the folder says it.
+        size: side of the images of a model, if the folder contains it.
     """
 
     node: Node
@@ -46,11 +47,11 @@ def is_folder(folder: Path) -> bool:
 
 
 def read_folder(folder: Path) -> DiffusersModel:
-    """Read a diffusers folder: a whole model, or one of AutoencoderKL, VQModel, UNet2DModel and UNet2DConditionModel.
+    """Read a diffusers folder: a model, or one of AutoencoderKL, VQModel, UNet2DModel and UNet2DConditionModel.
 
     Raises:
-        MissingFile: a file that belongs to such a folder; says what it is.
-        UserError: a setting that changes the computation and that we cannot express; names file, key and value.
+        MissingFile: a file of such a folder; says which.
+        UserError: a setting that changes the computation and that this project cannot express; names file, key and value.
     """
     if not folder.is_dir():
         raise MissingFile(f"{folder}: no such folder; expected one with {INDEX} or {CONFIG} as diffusers writes it")
@@ -144,11 +145,11 @@ def _scheduler(path: Path) -> tuple[Node, str, list[str]]:
 
 
 def _read(settings: Settings, read: Callable[[], T]) -> T:
-    """Call `read`; values of a kind that it did not foresee are the file's fault."""
+    """Call `read`; a value of an unexpected type is an error in the file."""
     try:
         return read()
     except (TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
-        raise UserError(f"{settings.path}: a value is not of the expected kind ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{settings.where}: a value is not of the expected kind ({str(error).splitlines()[0]})") from error
 
 
 def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,12 +13,13 @@ from torch import Tensor
 from ldm.config import AllowedTargets, build
 from ldm.diffusion import DiscreteProcess, cosine, linear, scaled_linear
 from ldm.errors import UserError
-from ldm.interop.diffusers.settings import OWN, Node, Settings, parameters
+from ldm.interop.diffusers.settings import OWN, Settings, parameters
+from ldm.interop.settings import Node
 
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 NAMES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}  # ours -> theirs
 MADE: dict[str, Callable[..., DiscreteProcess]] = {"linear": linear, "scaled_linear": scaled_linear, "cosine": cosine}
-CLASSES = (  # that read betas and prediction_type alike; how they sample is not a matter of the model
+CLASSES = (  # that read betas and prediction_type alike; they differ in sampling only
     "DDIMScheduler",
     "DDPMScheduler",
     "PNDMScheduler",
@@ -70,7 +71,7 @@ def read_scheduler(settings: Settings) -> tuple[Node, str, list[str]]:
         raise settings.wrong("variance_type", variance, "a variance that the network does not predict")
     node = _node(settings)
     notes = [
-        f"{settings.path}: {key}={value!r} is a matter of sampling and is not carried over"
+        f"{settings.where}: {key}={value!r} only affects sampling and is not converted"
         for key, default in SAMPLING.items()
         if (value := settings.take(key, default))
     ]
@@ -78,11 +79,7 @@ def read_scheduler(settings: Settings) -> tuple[Node, str, list[str]]:
 
 
 def check_class(path: Path, name: Any) -> None:
-    """See that a scheduler is of a kind whose settings mean what they do in `DDIMScheduler`.
-
-    Raises:
-        UserError: any other class.
-    """
+    """Require a class whose settings have the same meaning as in `DDIMScheduler`."""
     if name not in CLASSES:
         raise UserError(f"{path}: _class_name={name!r} is not supported, expected {' or '.join(CLASSES)}")
 

@@ -1,4 +1,4 @@
-"""Settings on both sides: the JSON of a diffusers part, and the parameters of one of our config nodes."""
+"""The JSON of a diffusers part, and the parameters of one of our config nodes."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -6,40 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from ldm.errors import UserError
+from ldm.interop import settings
 
-Node = dict[str, Any]
-OWN = "_ldm"  # key for what diffusers has no word for; its loaders drop keys that start with an underscore
+OWN = "_ldm"  # key for parameters that diffusers does not have; its loaders drop keys that start with an underscore
 
 
-class Settings:
-    """The JSON of one part, which has to be read to its last key.
-
-    Args:
-        path: of the file, for messages.
-        values: its content. Keys with a leading underscore are about the file, not about the part.
-    """
+class Settings(settings.Settings):
+    """Settings in a file. Keys with a leading underscore are about the file, not about the part."""
 
     def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
-        self.path = path
+        super().__init__(str(path), {key: value for key, value in values.items() if not key.startswith("_")})
         self.own: dict[str, Any] = dict(values.get(OWN) or {})
-        self.left = {key: value for key, value in values.items() if not key.startswith("_")}
-
-    def take(self, key: str, default: Any) -> Any:
-        """The value of a key, which counts as read; diffusers' default where the file is silent."""
-        return self.left.pop(key, default)
-
-    def expect(self, key: str, *allowed: Any) -> None:
-        """See that a key has one of the values whose meaning this project has. The first is diffusers' default.
-
-        Raises:
-            UserError: any other value.
-        """
-        value = self.left.pop(key, allowed[0])
-        if value not in allowed:
-            raise self.wrong(key, value, " or ".join(map(repr, allowed)))
 
     def follows(self, key: str, default: Any, expected: Any) -> None:
-        """See that a key has the value that another one implies; `default` is diffusers' own.
+        """Require the value that another key implies; `default` is diffusers' own.
 
         Raises:
             UserError: any other value.
@@ -62,22 +42,8 @@ class Settings:
         return value[0]
 
     def our_own(self, keys: tuple[str, ...]) -> dict[str, Any]:
-        """What the file says in our own words about these keys."""
+        """Values of these parameters of ours in the file."""
         return {key: self.own[key] for key in keys if key in self.own}
-
-    def wrong(self, key: str, value: Any, expected: str) -> UserError:
-        """The error for a value that is not supported."""
-        return UserError(f"{self.path}: {key}={value!r} is not supported, expected {expected}")
-
-    def done(self) -> None:
-        """See that nothing is left.
-
-        Raises:
-            UserError: names what is, because what an unknown key changes is unknown too.
-        """
-        if self.left:
-            names = ", ".join(f"{key}={value!r}" for key, value in self.left.items())
-            raise UserError(f"{self.path}: unknown setting {names}; expected only those of the diffusers class it names")
 
 
 def parameters(node: Any, where: str, targets: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ldm.conditioning import BertTokenizer, Conditioner, TextTransformer
 from ldm.interop.diffusers.files import BERT_WEIGHTS, read_json, read_tensors, write_json, write_tensors
-from ldm.interop.diffusers.settings import Node, Settings
+from ldm.interop.diffusers.settings import Settings
 from ldm.interop.diffusers.weights import from_diffusers, to_diffusers
+from ldm.interop.settings import Node
 from ldm.nn import CrossAttention, TokenTransformer
 from ldm.system.files import copy_file
 
@@ -92,8 +93,7 @@ def read_bert(folder: Path) -> Node:
     """
     path = folder / "config.json"
     settings = Settings(path, read_json(path, "the settings of an LDMBertModel"))
-    for key in IGNORED:
-        settings.take(key, None)
+    settings.ignore(*IGNORED)
     settings.expect("model_type", "ldmbert")
     settings.expect("activation_function", "gelu")
     settings.expect("scale_embedding", False)

@@ -3,20 +3,21 @@
 from typing import Any
 
 from ldm.errors import UserError
-from ldm.interop.diffusers.settings import OWN, Node, changed, parameters
+from ldm.interop.diffusers.settings import OWN, changed, parameters
+from ldm.interop.settings import Node
 from ldm.networks.unet import UNet
 
 TARGETS = {"ldm.networks.UNet": UNet}
 GROUPS = 32  # of every norm there; ours has fewer where 32 does not divide the channels
 OURS_ONLY = ("checkpointing", "heads_first")  # the second is undone where weights are renamed
 # (attends, residual join) -> block without and with context; None if there is no such block
-DOWN = {
+DOWN: dict[tuple[bool, bool], tuple[str, str | None]] = {
     (False, False): ("DownBlock2D", "DownBlock2D"),
     (True, False): ("AttnDownBlock2D", "CrossAttnDownBlock2D"),
     (False, True): ("ResnetDownsampleBlock2D", None),
     (True, True): ("AttnDownBlock2D", None),
 }
-UP = {key: tuple(name and name.replace("Down", "Up") for name in names) for key, names in DOWN.items()}
+UP = {key: (plain.replace("Down", "Up"), context and context.replace("Down", "Up")) for key, (plain, context) in DOWN.items()}
 
 
 def write_unet(node: Node, sample_size: int | None) -> dict[str, Any]:
@@ -59,11 +60,7 @@ def write_unet(node: Node, sample_size: int | None) -> dict[str, Any]:
 
 
 def check_widths(where: str, p: dict[str, Any], groups: int = GROUPS) -> None:
-    """What UNet and autoencoder share: norms of so many groups, and a first level as wide as what enters it.
-
-    Raises:
-        UserError: other widths.
-    """
+    """Require, as diffusers does, a first level as wide as the first convolution, and widths that the groups of norms divide."""
     if p["width_mult"][0] != 1:
         raise UserError(f"{where}: width_mult starts with {p['width_mult'][0]}: diffusers' first convolution is as wide as its first level")
     for mult in p["width_mult"]:

@@ -1,25 +1,13 @@
-"""`UNet2DModel` and `UNet2DConditionModel` -> `UNet`. A setting that we have no word for is an error that names it."""
+"""`UNet2DModel` and `UNet2DConditionModel` -> `UNet`. A setting that ours cannot express is an error."""
 
 from itertools import pairwise
 from typing import Any
 
-from ldm.interop.diffusers.settings import Node, Settings
-from ldm.interop.diffusers.unet import GROUPS, OURS_ONLY
+from ldm.interop.diffusers.settings import Settings
+from ldm.interop.diffusers.unet import DOWN, GROUPS, OURS_ONLY, UP
+from ldm.interop.settings import Node
 
 PLAIN, CONDITIONED = "UNet2DModel", "UNet2DConditionModel"
-# block -> (attends, residual join); None if another setting decides
-DOWN = {
-    "DownBlock2D": (False, False),
-    "AttnDownBlock2D": (True, None),
-    "CrossAttnDownBlock2D": (True, False),
-    "ResnetDownsampleBlock2D": (False, True),
-}
-UP = {
-    "UpBlock2D": (False, False),
-    "AttnUpBlock2D": (True, None),
-    "CrossAttnUpBlock2D": (True, False),
-    "ResnetUpsampleBlock2D": (False, True),
-}
 NOT_THERE = {  # keys whose other values change the computation -> the value that does not; the first is diffusers' default
     "center_input_sample": (False,),
     "flip_sin_to_cos": (True,),
@@ -58,7 +46,7 @@ NOT_THERE_CONDITIONED = {
     "class_embeddings_concat": (False,),
     "cross_attention_norm": (None,),
 }
-# diffusers' defaults where a file is silent: (UNet2DModel, UNet2DConditionModel)
+# diffusers' defaults for missing keys: (UNet2DModel, UNet2DConditionModel)
 CHANNELS = {"in_channels": (3, 4), "out_channels": (3, 4)}
 WIDTHS = ([224, 448, 672, 896], [320, 640, 1280, 1280])
 DOWN_TYPES = (["DownBlock2D", *["AttnDownBlock2D"] * 3], [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"])
@@ -76,8 +64,7 @@ def read_unet(settings: Settings, kind: str) -> Node:
         UserError: a setting that `UNet` cannot express.
     """
     with_context = kind == CONDITIONED
-    for key in ("sample_size", "num_train_timesteps", "upcast_attention", "addition_embed_type_num_heads"):
-        settings.take(key, None)  # neither changes the network
+    settings.ignore("sample_size", "num_train_timesteps", "upcast_attention", "addition_embed_type_num_heads")  # none changes the network
     for key, allowed in {**NOT_THERE, **(NOT_THERE_CONDITIONED if with_context else NOT_THERE_PLAIN)}.items():
         settings.expect(key, *allowed)
     widths = settings.take("block_out_channels", WIDTHS[with_context])
@@ -105,18 +92,20 @@ def read_unet(settings: Settings, kind: str) -> Node:
 
 def _levels(settings: Settings, with_context: bool, number: int) -> tuple[list[bool], str]:
     """Which levels attend, and how levels are joined."""
-    down, up = settings.take("down_block_types", DOWN_TYPES[with_context]), settings.take("up_block_types", UP_TYPES[with_context])
     joins: set[bool] = set()
     attends: list[list[bool]] = []
-    for key, names, known, way in (("down_block_types", down, DOWN, "downsample_type"), ("up_block_types", up, UP, "upsample_type")):
-        join = None if with_context else settings.take(way, "conv")
-        if join not in (None, "conv", "resnet"):
+    down, up = settings.take("down_block_types", DOWN_TYPES[with_context]), settings.take("up_block_types", UP_TYPES[with_context])
+    for key, names, blocks, way in (("down_block_types", down, DOWN, "downsample_type"), ("up_block_types", up, UP, "upsample_type")):
+        join = "conv" if with_context else settings.take(way, "conv")
+        if join not in ("conv", "resnet"):
             raise settings.wrong(way, join, "'conv' or 'resnet'")
+        known = {block[with_context]: kind for kind, block in blocks.items() if block[with_context] is not None}
         for name in names:
-            if name not in known or (name.startswith("CrossAttn") and not with_context) or (name.startswith("Attn") and with_context):
+            if name not in known:
                 raise settings.wrong(key, name, "blocks whose attention is that of this class")
-        joins |= {join == "resnet" if known[name][1] is None else bool(known[name][1]) for name in names[:-1]}  # the last has no step
         attends.append([known[name][0] for name in names])
+        # the last level has no step; the blocks with plain attention have either
+        joins |= {join == "resnet" if name.startswith("Attn") else known[name][1] for name in names[:-1]}
     if len(down) != number or attends[0] != attends[1][::-1]:
         raise settings.wrong("up_block_types", up, f"the mirror of down_block_types={down!r}, one per level")
     if len(joins) > 1:

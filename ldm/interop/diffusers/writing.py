@@ -17,10 +17,11 @@ from ldm.interop.diffusers.autoencoder import KL, write_autoencoder
 from ldm.interop.diffusers.conditioner import is_low_res, write_conditioner
 from ldm.interop.diffusers.files import VERSION, WEIGHTS, write_json, write_tensors
 from ldm.interop.diffusers.scheduler import PREDICTIONS, write_scheduler
-from ldm.interop.diffusers.settings import Node, parameters
+from ldm.interop.diffusers.settings import parameters
 from ldm.interop.diffusers.text import is_ldm_bert, write_bert, write_tokenizer
 from ldm.interop.diffusers.unet import write_unet
 from ldm.interop.diffusers.weights import to_diffusers
+from ldm.interop.settings import Node
 from ldm.model import LatentDiffusion
 
 PLAIN, TEXT, SUPER_RESOLUTION = "LDMPipeline", "LDMTextToImagePipeline", "LDMSuperResolutionPipeline"
@@ -47,8 +48,7 @@ def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, 
         model: a latent diffusion model, or a first stage alone.
         node: the config node it was built from.
         folder: new, or empty.
-        size: side of the images in pixels that a pipeline makes when it is not told otherwise; without it,
-            `LDMPipeline`, which cannot be told, cannot run.
+        size: side of a pipeline's images in pixels by default; `LDMPipeline`, which takes no size, does not run without it.
 
     Returns:
         What the user should know about the folder.
@@ -108,7 +108,7 @@ def _named(parameterization: Any) -> str:
 
 
 def _scale(model: LatentDiffusion, named: float | str) -> float:
-    """The scale, in the shorter digits of the node where these make the same float32."""
+    """The scale, with the digits of the node if these give the same float32."""
     if model.scale.numel() > 1 or model.mean is not None:
         raise UserError(
             "model: a scale or a mean for each channel of the latents; diffusers' latent diffusion pipelines know one factor for all"
@@ -131,7 +131,7 @@ def _pipeline(model: LatentDiffusion) -> str | None:
         return PLAIN
     if is_ldm_bert(model.conditioner) and model.first_stage.factor == TEXT_FACTOR:
         return TEXT
-    # that pipeline decodes without looking at the scale
+    # that pipeline ignores the scale when it decodes
     return SUPER_RESOLUTION if is_low_res(model.conditioner, model.first_stage.channels) and float(model.scale) == 1.0 else None
 
 
@@ -149,7 +149,7 @@ def _latent_size(model: LatentDiffusion, size: int) -> int:
 
 
 def _agree(module: nn.Module, node: Node, where: str) -> None:
-    """See that a node describes a module, because settings come from the one and weights from the other."""
+    """Require that a node describes a module, because settings come from the node and weights from the module."""
     with torch.device("meta"):
         described = build(node, AllowedTargets(), where)
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}

@@ -12,17 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.diffusion.parameterization import Velocity
-from ldm.diffusion.process import ContinuousProcess
 from ldm.errors import MissingFile, UserError
 from ldm.interop.compvis.checkpoint import read
 from ldm.interop.compvis.state import RAW, Weights
-from ldm.interop.dit.names import FINAL, POSITIONS, ROTARY, TABLE, model_names
+from ldm.interop.dit.names import FINAL, TABLE, table_of
 from ldm.interop.leftovers import drop_bookkeeping, tensors_of
+from ldm.interop.names import store, take
 from ldm.model import LatentDiffusion
-from ldm.nn.weights import mismatch
 
-MARKS = ("x_embedder.proj.weight", f"{FINAL}weight", TABLE)  # entries that all three have, and no other program that is read here
+MARKS = ("x_embedder.proj.weight", f"{FINAL}.weight", TABLE)  # entries that all three have, and no other program that is read here
 ADVICE = "name the config of this model with --config FILE (one of configs/dit, or your own)"
 STATISTICS = "latents_stats.pt"
 
@@ -45,15 +43,12 @@ def states_of(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor
 
 
 def fit_node(node: dict[str, Any], state: Mapping[str, Tensor]) -> list[str]:
-    """Change in a model's node what files of the same model differ in; returns notes.
-
-    They are made with variances or without, and with a null class or, where no labels were dropped in training, without.
-    """
+    """Adapt a model's node to a file, which may be with or without variances, and with or without a null class; returns notes."""
     parts = (node["params"].get(part) for part in ("network", "conditioner"))
     network, conditioner = ((part.get("params") or {}) if isinstance(part, dict) else {} for part in parts)
     notes = []
     patch, channels = state["x_embedder.proj.weight"].shape[-1], network.get("out_channels", 0)
-    learned = len(state[f"{FINAL}weight"]) == 2 * patch**2 * channels
+    learned = len(state[f"{FINAL}.weight"]) == 2 * patch**2 * channels
     if learned != network.get("learn_sigma", False):
         network["learn_sigma"] = learned
         notes.append(f"the final layer makes {'' if learned else 'no '}variances: learn_sigma is {str(learned).lower()}")
@@ -61,20 +56,6 @@ def fit_node(node: dict[str, Any], state: Mapping[str, Tensor]) -> list[str]:
         conditioner.update(null_class=False, uncond_prob=0.0)
         notes.append("there is no null class: guidance has nothing to guide away from")
     return notes
-
-
-def reversed_velocity(model: LatentDiffusion) -> bool:
-    """Whether the network's output has the other sign in their files.
-
-    Raises:
-        UserError: a process that theirs do not have.
-    """
-    process = model.process
-    if not isinstance(process, ContinuousProcess):
-        return False
-    if not process.time_reversed or process.time_scale != 1.0:
-        raise UserError("the network is told other times than SiT's, which count from noise to data (time_reversed: true, time_scale: 1)")
-    return isinstance(model.parameterization, Velocity)
 
 
 def from_state(model: LatentDiffusion, state: Mapping[str, Tensor], raw: Mapping[str, Tensor], source: str) -> Weights:
@@ -93,25 +74,16 @@ def from_state(model: LatentDiffusion, state: Mapping[str, Tensor], raw: Mapping
 
 
 def _renamed(model: LatentDiffusion, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    left = dict(state)
+    drop_bookkeeping(left)
     try:
-        names = model_names(model)
+        table = table_of(model)
     except UserError as error:
         raise UserError(f"{source}: by its config, {error}; {ADVICE}") from error
-    left, expected = dict(state), _state(model, model.state_dict())
-    drop_bookkeeping(left)
-    if wrong := mismatch(left, expected):
-        raise UserError(f"{source} does not fit its config: {wrong}; {ADVICE}")
-    tensors = {ours: turned(model, theirs, left[theirs]) for ours, theirs in names.items()}
-    if ROTARY[0] in expected:
-        tensors["network.rotary"] = torch.stack([left[name] for name in ROTARY])
-    return tensors
-
-
-def turned(model: LatentDiffusion, theirs: str, value: Tensor) -> Tensor:
-    """In the other's shape and sign; the way back is the same."""
-    if theirs == POSITIONS:
-        return value[0] if value.ndim == 3 else value[None]
-    return -value if theirs.startswith(FINAL) and reversed_velocity(model) else value
+    try:
+        return take(table, model.state_dict(), left, f"{source} does not fit its config", everything=True)
+    except UserError as error:
+        raise UserError(f"{error}; {ADVICE}") from error
 
 
 def to_state(model: LatentDiffusion, weights: Weights) -> dict[str, Any]:
@@ -120,22 +92,19 @@ def to_state(model: LatentDiffusion, weights: Weights) -> dict[str, Any]:
     Raises:
         UserError: a model that has no counterpart there.
     """
-    states = {"ema": _state(model, weights.chosen()), "model": _state(model, weights.chosen(raw=True))}
+    table = table_of(model)
+    states = {
+        key: {name: value.contiguous() for name, value in store(table, weights.chosen(raw)).items()}
+        for key, raw in (("ema", False), ("model", True))
+    }
     return states if weights.ema else states["ema"]
 
 
-def _state(model: LatentDiffusion, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    state = {theirs: turned(model, theirs, tensors[ours]).contiguous() for ours, theirs in model_names(model).items()}
-    if "network.rotary" in tensors:
-        state |= dict(zip(ROTARY, tensors["network.rotary"].clone(), strict=True))
-    return state
-
-
 def latent_statistics(checkpoint: Path, named: str | None, channels: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of latents, `(c, 1, 1)`: of the file that is named, or that lies beside a checkpoint.
+    """Mean and standard deviation of each channel of latents, `(c, 1, 1)`: of the file that is named, or the file beside a checkpoint.
 
     Raises:
-        MissingFile: neither is there.
+        MissingFile: neither exists.
         UserError: another kind of file.
     """
     places = [*([Path(named)] if named else []), checkpoint.with_name(STATISTICS)]

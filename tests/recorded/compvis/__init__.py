@@ -1,7 +1,7 @@
-"""Recorded cases of the public reference, and what each kind asks of this project's code.
+"""Recorded cases of the public reference, and what runs each kind.
 
-The kind of a case is told from its target and parameters; its name does not count. A case with weights goes through the door
-of users' checkpoints.
+The kind of a case follows from its target and parameters; its name does not count. Weights of a case are read
+like a user's checkpoint.
 """
 
 from recorded.case import Case, Runner, Unsupported, nothing
@@ -57,7 +57,7 @@ def runner_for(case: Case) -> Runner | None:
 
 
 def _of_diffusion(case: Case) -> Runner | None:
-    """Cases on the whole model: told apart by the groups of their parameters, then by their inputs."""
+    """Cases of a model: distinguished by the groups of their parameters, then by their inputs."""
     if "model" in case.params:
         return whole.checkpoint
     if "common" in case.params:

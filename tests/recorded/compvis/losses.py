@@ -25,7 +25,7 @@ from recorded.compvis.weights import from_compvis
 
 
 class Squared(nn.Module):
-    """What the recordings put in the place of LPIPS: mean squared error per image, `(B,)`."""
+    """What the recordings used instead of LPIPS: mean squared error per image, `(B,)`."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return (x - y).square().flatten(1).mean(1)

@@ -13,9 +13,9 @@ from ldm.diffusion.process import DiscreteProcess, normal_kl
 from ldm.diffusion.process.spacing import original_quadratic, original_uniform
 from ldm.first_stage.kl import DiagonalGaussian
 from ldm.interop.compvis import tables
-from ldm.interop.compvis.config import Parameters
-from ldm.interop.compvis.model import process as process_node
+from ldm.interop.compvis.process import process as process_node
 from ldm.interop.compvis.training import cycle_arguments
+from ldm.interop.settings import Settings
 from ldm.nn.embedding import timestep_embedding
 from ldm.training.ema import EMA
 from ldm.training.optim.lr import cycle_factor
@@ -80,7 +80,7 @@ def _nll(q: DiagonalGaussian, z: Tensor) -> Tensor:
 
 def schedule_tables(case: Case) -> dict[str, Tensor]:
     """All tables of a schedule."""
-    p = Parameters(case.target, case.params)
+    p = Settings(case.target, case.params)
     v, kind = float(p.take("v_posterior", 0.0)), p.take("parameterization", "eps")
     process: DiscreteProcess = build(process_node(p), AllowedTargets())
     p.done()
@@ -131,7 +131,7 @@ def _their_times(method: str, T: int, steps: int) -> tuple[list[int], bool]:
 
 def ema(case: Case) -> dict[str, Tensor]:
     """Five updates of an average, state by state; parameters that are frozen have none."""
-    p = Parameters(case.target, case.params)
+    p = Settings(case.target, case.params)
     decay, warmup = p.take("decay", 0.9999), p.take("use_num_upates", True)  # their spelling
     p.done()
     names = [name.removeprefix("p0.") for name in case.inputs if name.startswith("p0.")]

@@ -10,9 +10,12 @@ from ldm.conditioning.label import ClassEmbedding
 from ldm.config import AllowedTargets, build
 from ldm.first_stage.loss import AutoencoderLoss
 from ldm.first_stage.vq import Codebook
-from ldm.interop.compvis import config, model
-from ldm.interop.compvis.names import names_of
-from ldm.interop.compvis.state import TRANSPOSED
+from ldm.interop.compvis import unet as unets
+from ldm.interop.compvis.autoencoder import autoencoder
+from ldm.interop.compvis.conditioner import rescaler
+from ldm.interop.compvis.names import names_of, table_of
+from ldm.interop.names import store
+from ldm.interop.settings import Node, Settings
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.nn.attention import CrossAttention, SingleHeadAttention, attend_packed
 from ldm.nn.transformer import TokenTransformer
@@ -20,7 +23,7 @@ from recorded.case import Case
 from recorded.compvis.weights import from_compvis
 
 
-def built(node: config.Node, weights: Mapping[str, Tensor]) -> nn.Module:
+def built(node: Node, weights: Mapping[str, Tensor]) -> nn.Module:
     """A network from its translated parameters, with weights by their names, in eval mode."""
     module = build(node, AllowedTargets()).eval()
     from_compvis(module, weights)
@@ -29,7 +32,7 @@ def built(node: config.Node, weights: Mapping[str, Tensor]) -> nn.Module:
 
 def unet(case: Case) -> dict[str, Tensor]:
     """Output and gradients of a UNet, and the output with the other meaning of heads where it was recorded."""
-    net = built(config.network(case.target, case.params), case.weights)
+    net = built(unets.network(case.target, case.params), case.weights)
     x = case.inputs["x"].requires_grad_()
     y = case.inputs.get("y")
     vector = None if y is None else F.one_hot(y, case.params["num_classes"]).float()
@@ -38,11 +41,11 @@ def unet(case: Case) -> dict[str, Tensor]:
     if "cotangent" in case.inputs:
         (out * case.inputs["cotangent"]).sum().backward()
         got["grad_x"] = x.grad
-    parameters = dict(net.named_parameters())
-    grads = {ours: p.grad.T if ours in TRANSPOSED and p.grad is not None else p.grad for ours, p in parameters.items()}
-    got |= {f"grad_{theirs}": grads[ours] for ours, theirs in names_of(net).items() if grads.get(ours) is not None}
+    grads = {ours: p.grad for ours, p in net.named_parameters() if p.grad is not None}
+    table = {ours: entry for ours, entry in table_of(net).items() if ours in grads}
+    got |= {f"grad_{theirs}": grad for theirs, grad in store(table, grads).items()}
     if "y_legacy_false" in case.outputs:
-        other = built(config.network(case.target, {**case.params, "legacy": False}), case.weights)
+        other = built(unets.network(case.target, {**case.params, "legacy": False}), case.weights)
         got["y_legacy_false"] = other(x, case.inputs["timesteps"], case.inputs.get("context"), vector)
     return got  # type: ignore[return-value]
 
@@ -50,7 +53,7 @@ def unet(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def kl(case: Case) -> dict[str, Tensor]:
     """Posterior, samples and reconstructions of a KL autoencoder."""
-    stage = built(config.kl_autoencoder(case.target, case.params), case.weights)
+    stage = built(autoencoder(case.target, case.params), case.weights)
     x, noise = case.inputs["x"], case.inputs["noise"]
     q = stage.posterior(x)  # type: ignore[operator]
     std = torch.exp(0.5 * q.log_variance)
@@ -73,7 +76,7 @@ def kl(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def vq(case: Case) -> dict[str, Tensor]:
     """Latents, codes and reconstructions of a VQ autoencoder, with and without quantisation."""
-    stage = built(config.vq_autoencoder(case.target, case.params), case.weights)
+    stage = built(autoencoder(case.target, case.params), case.weights)
     x, z = case.inputs["x"], case.inputs["z"]
     whole = stage.reconstruct(x)  # type: ignore[operator]
     return {
@@ -90,7 +93,7 @@ def vq(case: Case) -> dict[str, Tensor]:
 
 def quantizer(case: Case) -> dict[str, Tensor]:
     """The codebook alone: quantised latents, loss, indices and gradients, or a look-up."""
-    p = config.Parameters(case.target, case.params)
+    p = Settings(case.target, case.params)
     book = Codebook(p.require("n_e"), p.require("e_dim"), p.take("beta", 0.25), p.take("legacy", True))
     sane = p.take("sane_index_shape", False)
     p.done()
@@ -114,7 +117,7 @@ def quantizer(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def tokens(case: Case) -> dict[str, Tensor]:
     """The token transformer, before and after its unused head, at full length and shorter."""
-    p = config.Parameters(case.target, case.params)
+    p = Settings(case.target, case.params)
     size = (p.take("vocab_size", 30522), p.take("max_seq_len", 77), p.require("n_embed"), p.require("n_layer"))
     transformer = TokenTransformer(*size, logit_head=True).eval()
     from_compvis(transformer, {key.removeprefix("transformer."): value for key, value in case.weights.items()})
@@ -128,7 +131,7 @@ def tokens(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def label(case: Case) -> dict[str, Tensor]:
     """The class embedding."""
-    p = config.Parameters(case.target, case.params)
+    p = Settings(case.target, case.params)
     classes, width, key = p.take("n_classes", 1000), p.require("embed_dim"), p.take("key", "class")
     p.done()
     embedding = ClassEmbedding(classes, width, null_class=False)
@@ -140,7 +143,7 @@ def label(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def discriminator(case: Case) -> dict[str, Tensor]:
     """The patch discriminator in both modes, its running statistics, and both losses."""
-    p = config.Parameters(case.target, case.params)
+    p = Settings(case.target, case.params)
     p.expect("use_actnorm", False)
     size = (p.take("input_nc", 3), p.take("ndf", 64), p.take("n_layers", 3))
     p.done()
@@ -172,23 +175,23 @@ def single_head_attention(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def classifier(case: Case) -> dict[str, Tensor]:
     """The classifier on noisy latents."""
-    net = built(config.classifier(case.target, case.params), case.weights)
+    net = built(unets.classifier(case.target, case.params), case.weights)
     return {"logits": net(case.inputs["x"], case.inputs["timesteps"])}
 
 
 @torch.no_grad()
 def spatial_rescaler(case: Case) -> dict[str, Tensor]:
     """The conditioner of semantic maps."""
-    rescaler = build(model.rescaler(config.Parameters(case.target, case.params)), AllowedTargets())
+    made = build(rescaler(Settings(case.target, case.params)), AllowedTargets())
     state = {name.replace("channel_mapper.", "conv."): value for name, value in case.weights.items()}
-    rescaler.load_state_dict(state)
-    return {"y": rescaler(case.inputs["x"])}
+    made.load_state_dict(state)
+    return {"y": made(case.inputs["x"])}
 
 
 @torch.no_grad()
 def cross_attention(case: Case) -> dict[str, Tensor]:
     """Cross-attention alone, also with a mask."""
-    p = config.Parameters(case.target, case.params)
+    p = Settings(case.target, case.params)
     width = p.require("query_dim")
     block = CrossAttention(width, p.take("heads", 8), p.take("dim_head", 64), p.take("context_dim"))
     p.take("dropout")

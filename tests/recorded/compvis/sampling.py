@@ -66,7 +66,7 @@ class Log:
 
 
 def _every(case: Case, steps: int, recorded: Tensor | None) -> int:
-    """Their `log_every_t`: as said, or told from the number of entries."""
+    """Their `log_every_t`: as given, or from the number of entries."""
     said = re.search(r"log_every_t[ =:]*(\d+)", case.what)
     if said:
         return int(said[1])

@@ -1,14 +1,11 @@
-"""Weights in and out under CompVis names: renaming only, so both directions are exact."""
+"""Weights of one part in and out under CompVis names."""
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
-from ldm.errors import UserError
-from ldm.interop.compvis.names import names_of
-from ldm.interop.compvis.state import TRANSPOSED
-from ldm.nn.weights import mismatch
+from ldm.interop.compvis.names import table_of
+from ldm.interop.names import store, take
 
 
 def from_compvis(module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -17,15 +14,10 @@ def from_compvis(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         UserError: missing or leftover keys, or other shapes; names the first.
     """
-    own = to_compvis(module)
-    if wrong := mismatch(state, own):
-        raise UserError(f"checkpoint does not fit {type(module).__name__}: {wrong}")
-    with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(state[name])
+    misfit = f"checkpoint does not fit {type(module).__name__}"
+    module.load_state_dict(take(table_of(module), module.state_dict(), dict(state), misfit, everything=True))
 
 
 def to_compvis(module: nn.Module) -> dict[str, Tensor]:
     """Our module's state dict under CompVis names, as views of it."""
-    state = module.state_dict()
-    return {theirs: state[ours].T if ours in TRANSPOSED else state[ours] for ours, theirs in names_of(module).items()}
+    return store(table_of(module), module.state_dict())

@@ -1,4 +1,4 @@
-"""Recorded cases of whole checkpoints, from batch to image, and of the ways in which a condition reaches the network."""
+"""Recorded cases of complete checkpoints, from batch to image, and of the ways in which a condition reaches the network."""
 
 import re
 from typing import Any
@@ -14,7 +14,8 @@ from ldm.diffusion.objective import DiffusionObjective
 from ldm.diffusion.process.spacing import original_uniform
 from ldm.diffusion.sampling import ddim
 from ldm.diffusion.weighting import vlb_weights
-from ldm.interop.compvis.model import Translated, latent_diffusion, split
+from ldm.interop.compvis.model import Translated, latent_diffusion
+from ldm.interop.compvis.nodes import split
 from ldm.interop.compvis.state import discrete, from_state
 from ldm.model import LatentDiffusion, std_scale
 from recorded.case import Case
@@ -60,7 +61,7 @@ def conditioning(case: Case) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def checkpoint(case: Case) -> dict[str, Tensor]:
-    """A whole tiny checkpoint with its config: latent, condition, losses, five DDIM steps, images."""
+    """A tiny checkpoint with its config: latent, condition, losses, five DDIM steps, images."""
     target, params = split(case.params["model"], "model")
     said = latent_diffusion(target, params)
     weights = from_state(build(said.model, AllowedTargets()), case.weights, case.name)

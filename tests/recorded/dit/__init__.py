@@ -1,7 +1,7 @@
-"""Recorded cases of DiT, SiT, LightningDiT and EDM, and what each kind asks of this project's code.
+"""Recorded cases of DiT, SiT, LightningDiT and EDM, and what runs each kind.
 
-The kind of a case is told from its target and parameters; its name does not count. A case with weights goes through the door of
-users' checkpoints.
+The kind of a case follows from its target and parameters; its name does not count. Weights of a case are read like
+a user's checkpoint.
 """
 
 from recorded.case import Case, Runner, Unsupported, nothing

@@ -12,7 +12,9 @@ from ldm.diffusion.guidance import classifier_free
 from ldm.diffusion.parameterization import Parameterization, Prediction
 from ldm.diffusion.process import Process, RectifiedFlow
 from ldm.first_stage import IdentityFirstStage
-from ldm.interop.dit import from_state, theirs, turned
+from ldm.interop.dit import from_state
+from ldm.interop.dit.names import RULES, table_of
+from ldm.interop.names import renamed, store
 from ldm.model import LatentDiffusion
 from ldm.networks.dit import DiT, DiTBlock, FinalLayer, position_table, rotary_table, rotate
 from ldm.nn.embedding import timestep_embedding
@@ -54,7 +56,7 @@ def conditioner(classes: int, width: int, rate: float) -> ClassVector:
 def architecture(
     params: dict[str, Any], program: str, process: Process | None = None, parameterization: str | Parameterization = ""
 ) -> LatentDiffusion:
-    """A whole model; of SiT's kind with the linear path by default."""
+    """A complete model; of SiT's kind with the linear path by default."""
     net = network(params)
     labels = conditioner(params.get("num_classes", 1000), net.width, params.get("class_dropout_prob", 0.1))
     if process is None:
@@ -64,7 +66,7 @@ def architecture(
 
 
 def model(params: dict[str, Any], weights: dict[str, Tensor], *more: Any) -> LatentDiffusion:
-    """The same with the weights of a case, through the door of checkpoints."""
+    """The same with the weights of a case, read as a checkpoint."""
     made = architecture(params, *more)
     made.load_state_dict(from_state(made, weights, {}, "the case").tensors)
     return made.eval()
@@ -72,9 +74,10 @@ def model(params: dict[str, Any], weights: dict[str, Tensor], *more: Any) -> Lat
 
 def gradients(made: LatentDiffusion, names: list[str]) -> dict[str, Tensor]:
     """Gradients by their names, in their signs."""
-    ours = {theirs(name.removeprefix("network.")): p for name, p in made.named_parameters() if name.startswith("network.")}
-    ours["y_embedder.embedding_table.weight"] = made.conditioner.embedding.weight  # type: ignore[union-attr,assignment]
-    return {f"grad_{name}": turned(made, name, ours[name].grad) for name in names}  # type: ignore[arg-type]
+    grads = {name: p.grad for name, p in made.named_parameters() if p.grad is not None}
+    table = {name: entry for name, entry in table_of(made).items() if name in grads}
+    theirs = store(table, grads)
+    return {f"grad_{name}": theirs[name] for name in names}
 
 
 def whole(case: Case) -> dict[str, Tensor]:
@@ -117,7 +120,7 @@ def _guided(case: Case, forward: Any, guidance: Guidance) -> Tensor:
 
 def part(module: nn.Module, weights: dict[str, Tensor], ours: str, prefix: str) -> nn.Module:
     """A part of a network with its weights."""
-    names = {theirs(f"{ours}{name}").removeprefix(prefix): name for name in module.state_dict()}
+    names = {renamed(f"{ours}{name}", {}, RULES).removeprefix(prefix): name for name in module.state_dict()}
     module.load_state_dict({names[name]: value for name, value in weights.items()})
     return module
 
@@ -133,7 +136,7 @@ def block(case: Case) -> dict[str, Tensor]:
     x, c = case.inputs["x"].requires_grad_(), case.inputs["c"].requires_grad_()
     y = made(x, F.silu(c), table)
     (y * case.inputs["cotangent"]).sum().backward()
-    ours = {theirs(f"blocks.0.{name}").removeprefix("blocks.0."): value for name, value in made.named_parameters()}
+    ours = {renamed(f"blocks.0.{name}", {}, RULES).removeprefix("blocks.0."): value for name, value in made.named_parameters()}
     return {"y": y, "grad_x": x.grad, "grad_c": c.grad, **{f"grad_{name}": ours[name].grad for name in p.get("grads", [])}}  # type: ignore[dict-item]
 
 

@@ -18,7 +18,7 @@ from recorded.dit.networks import GUIDED, gradients, model
 from recorded.dit.transport import as_noise, interval, parameterization_of, process_of
 
 SOLVERS = ("euler", "heun2", "dopri5")
-FINE = 64  # Heun steps between two points where only an accurate solution is asked for
+FINE = 64  # Heun steps between two points where only an accurate solution is required
 VARIANCES = Unsupported("learned variances are read and kept, not used")
 
 
@@ -51,7 +51,7 @@ def _denoiser(made: LatentDiffusion, labels: Tensor, prediction: str, guidance: 
 
 @torch.no_grad()
 def ode(case: Case) -> dict[str, Tensor | Unsupported]:
-    """The whole path of every run."""
+    """The complete path of every run."""
     got: dict[str, Tensor | Unsupported] = {}
     program = case.target.partition(".")[0]
     for tag, run in case.params["runs"].items():
@@ -153,7 +153,7 @@ def _process(options: dict[str, Any]) -> tuple[DiscreteProcess, str]:
 
 
 def _times(T: int, spacing: str) -> list[int]:
-    """Theirs: steps spread over each of some sections from one end to the other, or every so many-th from 0 on."""
+    """Theirs: steps spread over each of some sections from one end to the other, or steps of a fixed stride from 0."""
     if spacing.startswith("ddim"):
         return [*reversed(range(0, T, T // int(spacing.removeprefix("ddim")))), -1]
     counts, kept, start = [int(word) for word in spacing.split(",")], [-1], 0
