@@ -254,7 +254,9 @@ def told(call: ast.AST, above: dict[ast.AST, ast.AST], tree: ast.Module) -> bool
             return True
         if isinstance(node, ast.Try) and any("OSError" in ast.unparse(h.type or ast.Constant("")) for h in node.handlers):
             return True
-        if isinstance(node, ast.FunctionDef) and (node.name in passed or "BytesIO" in ast.unparse(node)):
+        if isinstance(node, ast.FunctionDef) and (
+            node.name in passed or any(kind in ast.unparse(node) for kind in ("BytesIO", "StringIO"))
+        ):
             return True
     return False
 

@@ -107,7 +107,7 @@ def test_help_for_a_newcomer(script) -> None:
         (["--base", "configs/data/coco-boxes256.yaml", "data.params.train.params.sise=3"], 2, "did you mean 'size'"),
         (["--base", "configs/parts/trainer.yaml"], 2, "has no data"),
         (["--base", "configs/demo/text.yaml", "--n", "0"], 2, "expected at least 1"),
-        (["--base", "configs/demo/text.yaml", "--limit", "-1"], 2, "0 or more"),
+        (["--base", "configs/demo/text.yaml", "--limit", "-1"], 2, "expected at least 0"),
         (["oops", "--base", "configs/demo/text.yaml"], 2, "expected key.sub=value"),
     ],
 )

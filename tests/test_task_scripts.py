@@ -630,7 +630,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("txt2img", "caption", ["--prompt", "a", "--negative", "ugly"], 2, "--negative: the model's vocabulary lacks ugly"),
     ("txt2img", "caption", ["--prompt", "a", "--negative", "red", "--scale", 1], 2, "--scale other than 1"),
     ("txt2img", "caption", ["--from-file", "nowhere.txt"], 3, "nowhere.txt: no such file"),
-    ("txt2img", "caption", ["--prompt", "a", "--n", 0], 2, "--n 0"),
+    ("txt2img", "caption", ["--prompt", "a", "--n", 0], 2, "argument --n"),
     ("txt2img", "caption", ["--prompt", "a", "--height", 18], 2, "not a multiple of 4"),
     ("txt2img", "caption", ["--prompt", "a", "--overlap", 8], 2, "--overlap goes with --window"),
     ("txt2img", "caption", ["--prompt", "a", "--window", 10], 2, "multiples of 4"),
@@ -686,7 +686,7 @@ WRONG: list[tuple[str, str, list[Any], int, str]] = [
     ("rescale_effect", "unconditional", ["--indir", "configs", "--size", 16], 3, "no folder with images"),
     ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 17], 2, "not a multiple"),
     ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 0], 2, "argument --size: 0: expected at least 1"),
-    ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 16, "--n", 0], 2, "--n 0"),
+    ("rescale_effect", "unconditional", ["--indir", "docs", "--size", 16, "--n", 0], 2, "argument --n"),
 ]
 
 

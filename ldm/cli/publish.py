@@ -28,7 +28,7 @@ from ldm.evaluation.record import Record, write_records
 from ldm.evaluation.runs import Run, read_run
 from ldm.interop.compvis.text import TARGET as PRETRAINED_TEXT
 from ldm.interop.diffusers.text import TOKENIZER_FILES
-from ldm.system.files import copy_file, save_png, write_text
+from ldm.system.files import copy_file, save_png, write_text, writing
 from ldm.system.image_files import open_image
 from ldm.system.run_folder import WEIGHTS
 from ldm.system.shell import as_argument, quoted
@@ -131,12 +131,14 @@ def check_finished(run: Run, source: LoadedCheckpoint) -> None:
 def beside(out: Path) -> Iterator[Path]:
     """A folder that gets the name `out` at the end: nothing is left of a failure, and what was there stays until then."""
     folder = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.part")
-    folder.mkdir(parents=True)
+    with writing(folder):
+        folder.mkdir(parents=True)
     try:
         yield folder
-        if out.exists():
-            shutil.rmtree(out)
-        folder.rename(out)
+        with writing(out):
+            if out.exists():
+                shutil.rmtree(out)
+            folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
