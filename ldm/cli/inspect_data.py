@@ -12,6 +12,7 @@ from ldm.cli.data import open_data
 from ldm.config import AllowedTargets
 from ldm.data import Mixed
 from ldm.data.batch import check_sample
+from ldm.data.facts import Facts, sources
 from ldm.data.order import kinds, spread
 from ldm.data.reading import Reading
 from ldm.data.sources.tasks import WithTask
@@ -40,7 +41,7 @@ def inspect_all(flags: argparse.Namespace) -> int:
 def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[str]:
     """Print the content of a data set and draw some of it; returns what is broken."""
     files = sources(dataset)
-    names: ClassNames = {key: known for one in files for key, known in getattr(one, "class_names", {}).items()}
+    names: ClassNames = Facts(dataset).class_names
     left_out = [line for one in files for line in getattr(one, "broken", ())]
     found, shown = Inventory(), []
     chosen = spread(len(dataset), max(limit or len(dataset), n), kinds(dataset))
@@ -88,12 +89,6 @@ def read(dataset: Any, index: int) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"sample {index}: {error}") from error
     return sample
-
-
-def sources(dataset: Any) -> list[Any]:
-    """The data sets that read the files, below those that mix them or add masks or degradations."""
-    inside = dataset.sets if isinstance(dataset, Mixed) else [dataset.images] if isinstance(dataset, WithTask) else []
-    return [source for one in inside for source in sources(one)] if inside else [dataset]
 
 
 def stored_size(dataset: Any, index: int) -> tuple[int, int] | None:

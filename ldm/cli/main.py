@@ -73,6 +73,7 @@ def program(arguments: list[str] | None, default: str | None = None) -> int:
 
 def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int:
     """Run the requested action on the config of the flags."""
+    from ldm.check.from_data import from_data
     from ldm.checkpoint.foreign import FOREIGN
     from ldm.config import AllowedTargets, load, trust_packages
     from ldm.training.launch import gather
@@ -91,6 +92,7 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
         from ldm.training.resuming import changes
 
         state["changes"] = changes(state, config, trust)
+    from_data(config, trust)
     if flags.check:
         from ldm.check import check
 

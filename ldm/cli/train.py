@@ -14,6 +14,7 @@ from ldm.checkpoint.foreign import FOREIGN
 from ldm.cli.main import SEED
 from ldm.cli.summary import final_message, resume_command
 from ldm.config import AllowedTargets, Config, build, load, validate
+from ldm.data.facts import Facts
 from ldm.errors import MissingFile, UserError
 from ldm.nn.files import NeedsFiles
 from ldm.system.files import write_text
@@ -54,6 +55,7 @@ def train(
         if not isinstance(thing, kind):
             raise UserError(f"{path}: expected a {kind.__name__}, got {type(thing).__name__}")
     settings.require_device()
+    record_classes(config, data)
     if not ready and (wrong := sample_problems(data, module)[1]):
         raise UserError("the data does not fit the model:\n  " + "\n  ".join(wrong))
     prepare_weights(module)
@@ -129,6 +131,25 @@ def record_base(folder: Path, flags: argparse.Namespace) -> None:
         return
     base.data.setdefault("seed", SEED)
     write_text(folder / "base.yaml", base.to_yaml())
+
+
+def record_classes(config: Config, data: DataModule) -> None:
+    """`classes:` of the config: their names in the order of their indices, as the training set has them.
+
+    Raises:
+        UserError: other names than those of the resumed run, so that an index would mean another class.
+    """
+    names = Facts(data.train).class_names
+    before = config.data.get("classes")
+    for key, known in (before or {}).items():
+        if key in names and names[key] != known:
+            changed = sorted({*names[key]} ^ {*known}) or ["their order"]
+            raise UserError(
+                f"classes.{key}: the data has other classes than the run ({len(names[key])}, not {len(known)}: {', '.join(changed[:5])}), "
+                "so their indices would mean something else: restore the data's folders, or start a new run with model.params.start"
+            )
+    if names:
+        config.data["classes"] = config.source["classes"] = names | (before or {})
 
 
 def first_stage_of(module: Any, folder: Path, state: dict[str, Any] | None, flags: argparse.Namespace) -> dict[str, str] | None:

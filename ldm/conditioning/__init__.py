@@ -5,9 +5,10 @@ from ldm.conditioning.given import GivenContext
 from ldm.conditioning.image import ConcatImage, LabelMap, Rescaler
 from ldm.conditioning.label import ClassEmbedding, ClassVector, LabelVector
 from ldm.conditioning.layout import BoxTokenizer, LayoutTransformer
+from ldm.conditioning.number import NumberVector
 from ldm.conditioning.pretrained_text import PretrainedText
 from ldm.conditioning.text import TextTransformer
-from ldm.conditioning.tokenizers import BertTokenizer, WordTokenizer
+from ldm.conditioning.tokenizers import BertTokenizer, WordPieces, WordTokenizer
 
 __all__ = [
     "BertTokenizer",
@@ -23,10 +24,12 @@ __all__ = [
     "LabelMap",
     "LabelVector",
     "LayoutTransformer",
+    "NumberVector",
     "PretrainedText",
     "Rescaler",
     "TextConditioner",
     "TextTransformer",
     "Unconditional",
+    "WordPieces",
     "WordTokenizer",
 ]

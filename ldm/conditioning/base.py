@@ -45,6 +45,7 @@ class Conditioner(NeedsFiles):
         keys: batch keys that it reads, each with its null value.
         concat_channels: channels that it concatenates to z_t.
         context_channels, vector_channels: widths of its tokens and its vector; None if it has none.
+        length: number of its tokens.
         uncond_prob: share of training samples whose condition is replaced by the null condition, for guidance.
     """
 
@@ -52,6 +53,7 @@ class Conditioner(NeedsFiles):
     concat_channels: int = 0
     context_channels: int | None = None
     vector_channels: int | None = None
+    length: int = 1
     uncond_prob: float = 0.0
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
@@ -159,6 +161,7 @@ class Joint(Conditioner):
         self.concat_channels = sum(part.concat_channels for part in parts)
         self.context_channels = next((p.context_channels for p in parts if p.context_channels), None)
         self.vector_channels = next((p.vector_channels for p in parts if p.vector_channels), None)
+        self.length = sum(part.length for part in parts if part.context_channels)
         self.uncond_prob = parts[0].uncond_prob
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:

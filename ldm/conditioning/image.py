@@ -1,6 +1,6 @@
 """Images as channels concatenated to z_t: super-resolution, inpainting, semantic maps (Sec. 4.3.2, 4.4, 4.5)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -116,7 +116,8 @@ class LabelMap(Conditioner):
     """A label map `(B, H, W)`: one-hot, resized to the latent and mapped to a few channels (Sec. 4.3.2), trained along.
 
     Args:
-        num_classes: labels 0 ... num_classes - 1; any other, and always 255 (unlabelled), is zero in every channel.
+        num_classes: labels 0 ... num_classes - 1; any other, and always 255 (unlabelled), is zero in every channel. "data" in a config: as
+            the training set has them, for the rescaler's `in_channels`, too.
         rescaler: resizes to the latent's size.
         uncond_prob: share of training samples whose map becomes unlabelled.
     """
@@ -128,6 +129,13 @@ class LabelMap(Conditioner):
         self.num_classes, self.rescaler, self.uncond_prob = num_classes, rescaler, uncond_prob
         self.keys = {"segmentation": Key(torch.int64, ("H", "W"), UNLABELLED, 0, num_classes - 1, null_in_data=True)}
         self.concat_channels = rescaler.out_channels
+
+    @staticmethod
+    def from_data(params: dict[str, Any], data: Any) -> None:
+        """See `ldm.check.from_data`."""
+        params["num_classes"] = data.number_of_classes("segmentation")
+        rescaler = params["rescaler"]["params"]
+        params["rescaler"] = {**params["rescaler"], "params": {**rescaler, "in_channels": params["num_classes"]}}
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         labels = batch["segmentation"]

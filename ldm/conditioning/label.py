@@ -1,5 +1,7 @@
 """Class labels: one token per image for cross-attention (App. E.2.1), or a vector added to the time embedding."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,8 @@ class ClassEmbedding(Conditioner):
     """label `(B,)` -> one learned token `(B, 1, width)`.
 
     Args:
-        num_classes: number of classes without the null class for guidance, which has index `num_classes`.
+        num_classes: number of classes without the null class for guidance, which has index `num_classes`; "data" in a config: as the
+            training set has them.
         width: of the token (512 in Tab. 13 and 15).
         uncond_prob: share of training samples that get the null class.
         null_class: false for released models that were not trained for guidance and do not have it.
@@ -34,6 +37,11 @@ class ClassEmbedding(Conditioner):
         self.embedding = nn.Embedding(num_classes + int(null_class), width)
 
     narrow = staticmethod(narrow_tokens)
+
+    @staticmethod
+    def from_data(params: dict[str, Any], data: Any) -> None:
+        """See `ldm.check.from_data`."""
+        params["num_classes"] = data.number_of_classes("label")
 
     def begin_from(self, name: str, own: Tensor, value: Tensor, null: bool) -> str:
         if own.shape[1:] != value.shape[1:]:
@@ -69,9 +77,11 @@ class LabelVector(Conditioner):
     """label `(B,)` -> one-hot vector `(B, num_classes)`, which the network maps and adds to its time embedding.
 
     Args:
-        num_classes: number of classes; the null condition is the zero vector.
+        num_classes: number of classes; "data" in a config: as the training set has them. The null condition is the zero vector.
         uncond_prob: share of training samples that get the null condition.
     """
+
+    from_data = staticmethod(ClassEmbedding.from_data)
 
     def __init__(self, num_classes: int, uncond_prob: float = 0.0) -> None:
         super().__init__()

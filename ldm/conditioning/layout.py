@@ -76,6 +76,7 @@ class LayoutTransformer(Conditioner):
         super().__init__()
         share(uncond_prob=uncond_prob)
         self.boxes, self.uncond_prob, self.context_channels = tokenizer, uncond_prob, width
+        self.length = tokenizer.length
         self.keys = {
             "boxes": Key(shape=("n", 4), null=0.0, low=0.0, high=1.0),
             "box_labels": Key(torch.int64, ("n",), 0, 0, tokenizer.classes - 1),

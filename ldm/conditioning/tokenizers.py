@@ -1,8 +1,10 @@
-"""Tokenizers: a word-level one for closed grammars, and BERT's word pieces as in the paper."""
+"""Tokenizers: a word-level one for closed grammars, word pieces learned from the data, and BERT's word pieces as in the paper."""
 
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,88 @@ class WordTokenizer(Tokenizer):
 
 def _words(caption: str) -> list[str]:
     return re.findall(r"[\w'-]+", caption.lower())
+
+
+class WordPieces(Tokenizer):
+    """Word pieces learned from captions, uncased (the model of BERT's tokenizer, through the tokenizers library).
+
+    Args:
+        vocabulary: the pieces, separated by spaces and saved with the run; the first two are padding and unknown characters. "data" in a
+            config: learned from the captions of the training set.
+        size: number of pieces to learn at most.
+
+    Raises:
+        ValueError: a vocabulary without the two special pieces, or with repeated ones.
+    """
+
+    special = ("[PAD]", "[UNK]")
+
+    def __init__(self, vocabulary: str, size: int = 4096) -> None:
+        integer(64, size=size)
+        pieces = vocabulary.split()
+        if tuple(pieces[:2]) != self.special or len(set(pieces)) != len(pieces):
+            raise ValueError(f"vocabulary: expected distinct pieces that begin with {' '.join(self.special)}, or data")
+        self.pieces, self.vocabulary_size = {piece: i for i, piece in enumerate(pieces)}, len(pieces)
+
+    @staticmethod
+    def from_data(params: dict[str, Any], data: Any) -> None:
+        """See `ldm.check.from_data`."""
+        captions = list(data.captions())
+        if not any(captions):
+            raise ValueError("vocabulary: data: the training set has no captions")
+        params["vocabulary"] = " ".join(learned_pieces(captions, params.get("size", 4096)))
+
+    def __call__(self, captions: Sequence[str], length: int) -> Tensor:
+        rows = torch.zeros(len(captions), length, dtype=torch.int64)
+        for row, encoded in zip(rows, self._model.encode_batch(list(captions)), strict=True):
+            ids = encoded.ids[:length]
+            row[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        return rows
+
+    def count(self, caption: str) -> int:
+        return len(self._model.encode(caption).ids)
+
+    def unknown(self, caption: str) -> list[str]:
+        return [word for word in _words(caption) if 1 in self._model.encode(word).ids]
+
+    @cached_property
+    def _model(self) -> Any:
+        from tokenizers.models import WordPiece
+
+        return _uncased(WordPiece(self.pieces, unk_token=self.special[1]))
+
+
+def learned_pieces(captions: Sequence[str], size: int) -> list[str]:
+    """The pieces of a vocabulary in the order of their ids, learned from captions: the same for the same captions."""
+    from tokenizers.models import WordPiece
+    from tokenizers.trainers import WordPieceTrainer
+
+    model = _uncased(WordPiece(unk_token=WordPieces.special[1]))
+    texts = [_split(model, caption) for caption in captions]
+    characters = Counter(character for words in texts for word in words for character in word)
+    alphabet = sorted(sorted(characters), key=characters.__getitem__, reverse=True)[: size // 4]
+    known = set(alphabet)
+    # The trainer breaks ties by id, and numbers characters in the order of a hash table unless they are special.
+    fixed = [*WordPieces.special, *alphabet, *("##" + character for character in alphabet)]
+    trainer = WordPieceTrainer(vocab_size=size, special_tokens=fixed, show_progress=False)
+    model.train_from_iterator((" ".join(word for word in words if known.issuperset(word)) for words in texts), trainer)
+    return sorted(model.get_vocab(), key=model.get_vocab().__getitem__)
+
+
+def _split(model: Any, caption: str) -> list[str]:
+    """The words of a caption, in lower case."""
+    return [word for word, _ in model.pre_tokenizer.pre_tokenize_str(model.normalizer.normalize_str(caption))]
+
+
+def _uncased(model: Any) -> Any:
+    """A tokenizer that lowers case and strips accents, and separates words at spaces and punctuation."""
+    from tokenizers import Tokenizer as Pieces
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    pieces = Pieces(model)
+    pieces.normalizer, pieces.pre_tokenizer = BertNormalizer(lowercase=True), BertPreTokenizer()
+    return pieces
 
 
 class BertTokenizer(Tokenizer):

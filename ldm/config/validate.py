@@ -22,6 +22,7 @@ TOP = {  # top-level key -> (type, what it is)
     "loggers": (dict, "a mapping of names to nodes"),
     "sampling": (dict, "sampler settings"),
     "evaluation": (dict, "sampling and published numbers"),
+    "classes": (dict, "names of classes by key"),
     "paths": (dict, "a mapping of names to paths"),
     "seed": (int, "an integer"),
     "name": (str, "a string"),

@@ -11,6 +11,7 @@ from ldm.data.sources.lmdb import LSUNDatabase
 from ldm.data.sources.mixed import Mixed
 from ldm.data.sources.openimages import OpenImages
 from ldm.data.sources.photographs import Photographs
+from ldm.data.sources.resolutions import PairedResolutions
 from ldm.data.sources.scenes import Scenes
 from ldm.data.sources.shards import WebShards
 from ldm.data.sources.tasks import Inpainting, SuperResolution
@@ -32,6 +33,7 @@ __all__ = [
     "Mixed",
     "OpenImages",
     "PairedFolders",
+    "PairedResolutions",
     "Photographs",
     "Places",
     "Scenes",

@@ -101,6 +101,7 @@ class Annotated(Reading):
         self.flip, self.channels, self.min_box, self.map_classes = flip, channels, min_box, map_classes
         self.values = None if values is None else (float(values[0]), float(values[1]))
         self.broken, self.class_names = [], {}
+        self.class_counts = {"segmentation": map_classes} if map_classes else {}
         if self.resize < size:
             raise UserError(f"{what}: resize {self.resize} is smaller than size {size}")
         known = Give.__args__  # type: ignore[attr-defined]

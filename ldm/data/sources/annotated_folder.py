@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from ldm.data.annotated import Annotated, Annotation
 from ldm.data.files import path_hint, require
@@ -91,6 +92,7 @@ class AnnotatedFolder(RecordList):
         super().__init__(what, give, size, resize, crop, flip, channels, values, min_box, known.get("segmentation"))
         if stray := known.keys() - {"label", "boxes", "segmentation"}:
             raise UserError(f"{what}: classes: unknown key {min(stray)!r} (known: label, boxes, segmentation)")
+        self.class_counts |= known
         listing = Listing(require(Path(root), "annotated folder"), self.broken)
         files = listing.metadata()
         if not files:
@@ -103,13 +105,15 @@ class AnnotatedFolder(RecordList):
 
 
 class PairedFolders(RecordList):
-    """Images in one folder and label maps in another, with the same names except for the suffix: landscapes with COCO-Stuff labels.
+    """Images in one folder and label maps or masks in another, with the same names except for the suffix.
 
-    Label maps are PNGs of class indices (255: unlabelled) of their image's size. Images without a map are skipped and counted.
+    Label maps are PNGs of class indices (255: unlabelled) of their image's size, masks are white where something is to be filled. Images
+    without one are skipped and counted.
 
     Args:
         root: folder of the images, also nested.
-        maps: folder of the label maps (.png).
+        maps: folder of the label maps or masks (.png).
+        give: "segmentation", or "mask".
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
         classes: number of classes; a map with a class out of range is unreadable.
         split: "all", or "train" / "validation" by a hash of the file's name, the same as `ImageFolder`'s.
@@ -131,19 +135,21 @@ class PairedFolders(RecordList):
         classes: int | None = None,
         split: Split = "all",
         held_out: float = 0.05,
+        give: Literal["segmentation", "mask"] = "segmentation",
     ) -> None:
         share(held_out=held_out)
-        super().__init__(f"image folder {root!r}", ["segmentation"], size, resize, crop, flip, map_classes=classes)
+        what = "label map" if give == "segmentation" else "mask"
+        super().__init__(f"image folder {root!r}", [give], size, resize, crop, flip, map_classes=classes)
         listing = Listing(require(Path(root), "image folder"), self.broken)
         self.others = listing.others()
-        label_maps = Listing(require(Path(maps), "folder of label maps"), self.broken).files
+        there = Listing(require(Path(maps), f"folder of {what}s"), self.broken).files
         self.records = []
         for name in listing.pictures:
-            label_map = Path(name).with_suffix(".png").as_posix()
-            if label_map in label_maps:
-                self.records.append(Annotation(name, Path(root) / name, segmentation=Path(maps) / label_map))
+            other = Path(name).with_suffix(".png").as_posix()
+            if other in there:
+                self.records.append(Annotation(name, Path(root) / name, **{give: Path(maps) / other}))  # type: ignore[arg-type]
             else:
-                self.broken.append(f"{Path(root) / name}: no label map {label_map} in {maps}")
+                self.broken.append(f"{Path(root) / name}: no {what} {other} in {maps}")
         self.choose(split, held_out)
 
 

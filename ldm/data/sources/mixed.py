@@ -24,7 +24,7 @@ class Mixed(Dataset[Sample]):
     def __init__(self, sets: Sequence[Dataset[Sample]]) -> None:
         if not sets or not all(len(one) for one in sets):  # type: ignore[arg-type]
             raise ValueError("Mixed: expected at least one data set, and no empty one")
-        self.sets = list(sets)
+        self.sets = self.parts = list(sets)
         self.length = len(sets) * max(len(one) for one in sets)  # type: ignore[arg-type]
 
     def __len__(self) -> int:

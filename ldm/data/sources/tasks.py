@@ -33,7 +33,7 @@ class WithTask(Dataset[Sample], ABC):
 
     def __init__(self, images: Dataset[Sample], seed: int = 0) -> None:
         integer(0, seed=seed)
-        self.images, self.seed = images, seed
+        self.images, self.parts, self.seed = images, [images], seed
 
     @abstractmethod
     def added(self, sample: Sample, random: torch.Generator) -> Sample:
@@ -65,7 +65,8 @@ class Inpainting(WithTask):
 
     Args:
         images: any data set of images of at least 8x8 pixels.
-        masks: "thin", "medium", "thick", "training" or "mixed" of LaMa's generator, or "box" or "half": `ldm.data.masks`.
+        masks: "thin", "medium", "thick", "training" or "mixed" of LaMa's generator, or "box" or "half": `ldm.data.masks`; "given": `images`
+            gives `mask`, too.
         seed: seed of the masks outside training.
 
     Raises:
@@ -74,16 +75,18 @@ class Inpainting(WithTask):
 
     purpose = "mask"
 
-    def __init__(self, images: Dataset[Sample], masks: Kind = "training", seed: int = 0) -> None:
+    def __init__(self, images: Dataset[Sample], masks: Kind | Literal["given"] = "training", seed: int = 0) -> None:
         super().__init__(images, seed)
-        if masks not in get_args(Kind):
-            raise ValueError(f"masks {masks!r} are unknown: expected one of {', '.join(get_args(Kind))}")
-        self.masks: Kind = masks
+        if masks not in (*get_args(Kind), "given"):
+            raise ValueError(f"masks {masks!r} are unknown: expected one of {', '.join(get_args(Kind))}, given")
+        self.masks: Kind | Literal["given"] = masks
 
     def added(self, sample: Sample, random: torch.Generator) -> Sample:
         image = sample["image"]
+        if self.masks == "given" and "mask" not in sample:
+            raise ValueError(f"sample {sample['id']!r}: has no mask; with masks: given, images has to give it (give: [mask])")
         try:
-            drawn = mask(self.masks, (image.shape[1], image.shape[2]), random)
+            drawn = sample["mask"] if self.masks == "given" else mask(self.masks, (image.shape[1], image.shape[2]), random)
         except ValueError as error:
             raise ValueError(f"sample {sample['id']!r}: {error}") from error
         return {"mask": drawn, "masked_image": torch.where(drawn > 0, -1.0, image)}

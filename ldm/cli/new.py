@@ -1,0 +1,106 @@
+"""What `scripts/new.py` does: write the two configs of a folder, and say what they cost."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from ldm.check.cost import training_cost
+from ldm.check.from_data import from_data
+from ldm.config import AllowedTargets, load, validate
+from ldm.errors import UserError
+from ldm.recipes.commented import to_yaml
+from ldm.recipes.configs import first_stage, second_stage
+from ldm.recipes.plan import GIB, plan
+from ldm.recipes.survey import Survey, survey
+from ldm.recipes.tasks import TASKS, Task, condition, suggested
+from ldm.system.files import write_text
+from ldm.system.shell import quoted
+from ldm.system.terminal import printable
+
+FIRST = "first-stage.yaml"
+
+
+def new(flags: argparse.Namespace) -> int:
+    """Look at the folder, write the configs and print the commands; returns the exit code."""
+    folder, out = Path(flags.folder), Path(flags.out)
+    found = survey(folder)
+    chosen = flags.task or ("condition" if flags.condition else suggested(found))
+    if (chosen == "condition") != (flags.condition is not None):
+        raise UserError(f"--task {chosen}: --condition KEY goes with --task condition, and names a numeric column of the metadata")
+    numbers = plan(found, device_memory(flags.memory), flags.size)
+    task = condition(found, numbers, flags.condition) if flags.condition else TASKS[chosen](found, numbers)
+    files = {out / FIRST: first_stage(found, numbers), out / f"{chosen}.yaml": second_stage(found, numbers, task, FIRST)}
+    if there := [path for path in files if path.exists() and not flags.force]:
+        raise UserError(f"{there[0]} already exists: choose another --out, or overwrite it with --force")
+    print_lines([f"{folder}:", *(f"  {line}" for line in found.said()), f"task: {chosen}{other_tasks(found, chosen)}"])
+    commands = next_commands(out, chosen, task)
+    for (path, config), title in zip(files.items(), ("Stage one", f"Stage two, {chosen}"), strict=True):
+        write_text(path, to_yaml(config, f"{title}, for {printable(folder)}.\n  {commands[list(files).index(path)]}"))
+        print_lines([f"{path}: {cost_of(path, flags.price)}"])
+    print_lines(["", "next:", *(f"  {line}" for line in commands)])
+    return 0
+
+
+def device_memory(text: str | None) -> float:
+    """Memory in GiB of what trains: as given, or of the GPU that is here; 0 is a CPU.
+
+    Raises:
+        UserError: not a number.
+    """
+    if text is not None:
+        try:
+            return float(text.lower().removesuffix("gib").removesuffix("gb"))
+        except ValueError as error:
+            raise UserError(f"--memory {text}: expected GiB of the GPU, such as 24, or 0 for a CPU") from error
+    return torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else 0.0
+
+
+def other_tasks(found: Survey, chosen: str) -> str:
+    """ " (also possible: ...)": the other tasks for which something is there."""
+    possible = ["unconditional", "inpainting", "superres"]
+    possible += ["class"] if found.classes else []
+    possible += ["captions"] if found.captions else []
+    possible += [f"condition --condition {key}" for key in found.columns]
+    return f" (also possible: {', '.join(one for one in possible if one != chosen)}; --task chooses)"
+
+
+def next_commands(out: Path, chosen: str, task: Task) -> list[str]:
+    """Train both stages, then sample."""
+    train = "python main.py --base"
+    return [
+        f"{train} {quoted(str(out / FIRST))} --train",
+        f"{train} {quoted(str(out / f'{chosen}.yaml'))} --train paths.first_stage=logs/STAGE1",
+        f"python scripts/{task.script}",
+    ]
+
+
+def cost_of(path: Path, price: float | None) -> str:
+    """Time and memory of a config on this machine, estimated."""
+    config = load([path])
+    from_data(config, AllowedTargets())
+    if problems := validate(config, AllowedTargets()):
+        raise UserError(f"{path}: {problems[0]}")
+    cost = training_cost(config)
+    rate = matmul_rate()
+    return cost.said(rate, price)
+
+
+def matmul_rate(seconds: float = 0.5) -> float:
+    """Operations per second of a matrix product on the device that training would use, measured now."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    side = 4096 if device.type == "cuda" else 512
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    done, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        float((a @ a)[0, 0])
+        done += 1
+    return 2.0 * side**3 * done / (time.perf_counter() - begun)
+
+
+def print_lines(lines: list[str]) -> None:
+    """Print lines."""
+    sys.stdout.write("\n".join(lines) + "\n")

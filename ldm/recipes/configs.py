@@ -1,0 +1,105 @@
+"""The two configs of a folder: stage one and stage two."""
+
+from typing import Any
+
+from ldm.recipes.commented import Because
+from ldm.recipes.plan import EPOCHS, FIRST_EPOCHS, Plan
+from ldm.recipes.survey import Survey
+from ldm.recipes.tasks import LATENT, Node, Task, images, target
+
+HELD_OUT = ("crop", "flip", "resize")
+
+
+def first_stage(found: Survey, plan: Plan) -> Node:
+    """Stage one: a KL autoencoder without perceptual loss and adversary, whose weights would be a download."""
+    tier, f = plan.tier, plan.factor
+    autoencoder = target(
+        "first_stage.KLAutoencoder",
+        channels=Because(LATENT, f"of the latent, which is {plan.size // f}x{plan.size // f}"),
+        width=Because(tier.first_width, f"for {memory_of(plan)}"),
+        width_mult=Because(list(plan.first_mult), f"f={f}: images of {plan.size} pixels are compressed {f} times a side"),
+        image_channels=found.channels,
+        initial_log_variance=-7.0,
+    )
+    pixel = target("first_stage.PixelLoss", l1=1.0, l2=2.0, gradient=2.0)
+    loss = target("first_stage.AutoencoderLoss", reduction="mean", regularizer_weight=1.0e-6, pixel=pixel)
+    model = {"autoencoder": autoencoder, "loss": loss, **optimizer(50)}
+    return {
+        "model": target("training.AutoencoderTraining", **model),
+        "data": data(images(found, plan), tier.first_batch),
+        "trainer": trainer(plan.first_steps, tier.first_batch, found, FIRST_EPOCHS),
+        "paths": {"images": str(found.root)},
+    }
+
+
+def second_stage(found: Survey, plan: Plan, task: Task, first: str) -> Node:
+    """Stage two: a UNet that predicts v in the latent space of `first`, a config."""
+    tier = plan.tier
+    levels = len(tier.network_mult)
+    channels = Because(LATENT + task.concat, f"z_t {LATENT}, condition {task.concat}") if task.concat else LATENT
+    network = target(
+        "networks.UNet",
+        in_channels=channels,
+        out_channels=LATENT,
+        width=Because(tier.network_width, f"for {memory_of(plan)}"),
+        width_mult=list(tier.network_mult),
+        blocks_per_level=2,
+        attention_at=[2**level for level in range(1, levels)],
+        head_channels=32,
+        **task.network,
+    )
+    stage = {"checkpoint": "${paths.first_stage}", "model": {"from": f"{first}:model.params.autoencoder"}}
+    model = {
+        "first_stage": target("checkpoint.load.pretrained", **stage),
+        "network": network,
+        **({"conditioner": task.conditioner} if task.conditioner else {}),
+        "process": target("diffusion.cosine"),
+        "parameterization": "v",
+        "scale": Because("std", "latents are scaled by their deviation, measured on the first batch"),
+    }
+    training = {"model": target("model.LatentDiffusion", **model), **optimizer(100), "ema_decay": 0.999}
+    paths = {
+        key: str(found.beside[at]) for key, at in (("maps", "segmentation"), ("maps", "mask"), ("low", "low_res")) if at in found.beside
+    }
+    return {
+        "model": target("training.DiffusionTraining", **training),
+        "data": data(task.train, tier.batch),
+        "trainer": trainer(plan.steps, tier.batch, found, EPOCHS),
+        "sampling": {"sampler": "dpm_solver", "steps": 20, "scale": 1.0, **task.sampling},
+        "paths": {"images": str(found.root), **paths, "first_stage": Because(None, "stage one's run: paths.first_stage=logs/STAGE1")},
+    }
+
+
+def optimizer(warmup: int) -> dict[str, Any]:
+    """Muon, with a warm-up and a linear decay."""
+    schedule = target("training.warmup_linear", warmup=warmup, total="${trainer.params.steps}")
+    return {
+        "optimizer": {"target": "ldm.training.Muon", "partial": True, "params": {"lr": 0.02, "adam_lr": 1.0e-3}},
+        "scheduler": {"target": schedule["target"], "partial": True, "params": schedule["params"]},
+    }
+
+
+def data(train: Node, batch: int) -> Node:
+    """Training and validation data."""
+    return {"params": {"batch_size": batch, "workers": 2, "train": train, "validation": held_out(train)}}
+
+
+def held_out(node: Any) -> Any:
+    """The validation set of a training set: other files, without augmentation."""
+    if isinstance(node, dict):
+        kept = {key: held_out(value) for key, value in node.items() if key not in HELD_OUT}
+        return kept | ({"split": "validation"} if "split" in kept else {})
+    return node.value if isinstance(node, Because) else node
+
+
+def trainer(steps: int, batch: int, found: Survey, epochs: int) -> Node:
+    """Length of training, and how often something is saved and shown."""
+    seen = steps * batch
+    rule = f"{seen} images, each {seen / max(1, found.count):.0f} times ({epochs} times, within what the device does)"
+    every = max(100, steps // 20 // 100 * 100)
+    return {"params": {"steps": Because(steps, rule), "validate_every": every, "images_every": every, "checkpoint_every": every}}
+
+
+def memory_of(plan: Plan) -> str:
+    """The device in words."""
+    return f"a GPU of {plan.tier.memory} GiB or more" if plan.tier.memory else "a CPU"

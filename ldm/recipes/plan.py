@@ -1,0 +1,100 @@
+"""Numbers that fit a folder and a device, each by a stated rule."""
+
+import math
+from dataclasses import dataclass
+
+from ldm.errors import UserError
+from ldm.recipes.survey import Survey
+
+SIZES = (32, 64, 128, 256, 512)
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Tier:
+    """What a device with at least `memory` GiB trains; 0 is a CPU.
+
+    Attributes:
+        largest: largest size of images in pixels.
+        first_width, network_width, network_mult: of the autoencoder and the UNet.
+        first_batch, batch: images per step of both stages.
+        first_images, images: smallest and largest number of images seen by both trainings.
+    """
+
+    memory: int
+    largest: int
+    first_width: int
+    network_width: int
+    network_mult: tuple[int, ...]
+    first_batch: int
+    batch: int
+    first_images: tuple[int, int]
+    images: tuple[int, int]
+
+
+TIERS = (
+    Tier(0, 64, 32, 64, (1, 2), 16, 32, (24_000, 60_000), (60_000, 120_000)),
+    Tier(3, 128, 64, 128, (1, 2, 3), 16, 32, (160_000, 1_000_000), (600_000, 5_000_000)),
+    Tier(12, 256, 64, 160, (1, 2, 4), 16, 64, (200_000, 2_000_000), (1_000_000, 10_000_000)),
+    Tier(24, 256, 96, 192, (1, 2, 4), 16, 64, (200_000, 2_000_000), (1_000_000, 20_000_000)),
+    Tier(46, 512, 128, 256, (1, 2, 4), 16, 128, (400_000, 4_000_000), (2_000_000, 40_000_000)),
+)
+FIRST_EPOCHS, EPOCHS = 40, 300
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The chosen numbers.
+
+    Attributes:
+        tier: of the device.
+        size: side of the images in pixels.
+        resize: shorter side before a random crop of `size`.
+        first_mult: width multipliers of the autoencoder, which determine its factor.
+        steps, first_steps: of training.
+    """
+
+    tier: Tier
+    size: int
+    resize: int
+    first_mult: tuple[int, ...]
+    first_steps: int
+    steps: int
+
+    @property
+    def factor(self) -> int:
+        """Downsampling factor f of the first stage."""
+        return int(2 ** (len(self.first_mult) - 1))
+
+
+def plan(found: Survey, memory: float, size: int | None = None) -> Plan:
+    """Choose the numbers.
+
+    Args:
+        found: what is in the folder.
+        memory: of the device in GiB; 0 is a CPU.
+        size: side of the images instead of the largest that fits.
+
+    Raises:
+        UserError: a size that is no multiple of 32, or images that are too small.
+    """
+    tier = max((tier for tier in TIERS if tier.memory <= memory), key=lambda tier: tier.memory)
+    fits = [side for side in SIZES if side <= tier.largest and side <= 1.25 * found.side]
+    if size is None and not fits:
+        raise UserError(f"{found.root}: images of {found.side} pixels are too small; give --size to enlarge them, such as --size 32")
+    size = size or fits[-1]
+    if size % 32:
+        raise UserError(f"--size {size}: expected a multiple of 32, the factor of both networks together")
+    return Plan(
+        tier=tier,
+        size=size,
+        resize=max(size, min(size * 9 // 8, found.side)),
+        first_mult=(1, 2, 2) if size < 256 else (1, 2, 2, 4),
+        first_steps=_steps(found.count, FIRST_EPOCHS, tier.first_images, tier.first_batch),
+        steps=_steps(found.count, EPOCHS, tier.images, tier.batch),
+    )
+
+
+def _steps(count: int, epochs: int, bounds: tuple[int, int], batch: int) -> int:
+    """Steps that see every image `epochs` times within bounds, in hundreds."""
+    return math.ceil(min(max(count * epochs, bounds[0]), bounds[1]) / batch / 100) * 100

@@ -1,0 +1,212 @@
+"""What is in a folder: images, their sizes, classes, captions, boxes, maps, masks, pairs."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ldm.data.listing import Listing
+from ldm.data.metadata import rows
+from ldm.data.order import spread
+from ldm.data.sources.arrays import ARRAYS, TIFFS
+from ldm.errors import MissingFile, UserError
+from ldm.system.image_files import open_image
+
+LOOKED_AT = 1000  # images of which the size is read, and maps of which the classes are
+BESIDE = {  # names of two folders -> what the second one holds for the first
+    "segmentation": ("labels", "maps", "label_maps", "segmentation", "segmentations", "annotations"),
+    "mask": ("masks", "mask"),
+    "low_res": ("low", "lr", "lq", "low_res"),
+}
+IMAGES = ("images", "image", "high", "hr", "hq", "gt", "high_res")
+DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "F")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found in a folder.
+
+    Attributes:
+        root: the folder of the images.
+        beside: a second folder with a file per image, by the key that it gives.
+        count: number of images or arrays.
+        sizes: width and height of up to `LOOKED_AT` of them.
+        channels, bits: of the images; arrays have any number of channels and 0 bits.
+        values: smallest and largest value of arrays.
+        classes: names of subfolders, if every image is in one.
+        captions: number of text files beside images, and of lines with a caption.
+        columns: numeric columns of the metadata with their smallest and largest value.
+        lines: number of lines of the metadata with a key, by key.
+        objects: largest number of boxes of an image.
+        numbers_of_classes: highest index + 1, by key.
+    """
+
+    root: Path
+    beside: Mapping[str, Path] = field(default_factory=dict)
+    count: int = 0
+    sizes: tuple[tuple[int, int], ...] = ()
+    channels: int = 3
+    bits: int = 8
+    values: tuple[float, float] | None = None
+    classes: tuple[str, ...] = ()
+    captions: int = 0
+    columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
+    objects: int = 0
+    numbers_of_classes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def side(self) -> int:
+        """Median of the shorter sides."""
+        return int(median(min(size) for size in self.sizes))
+
+    @property
+    def aspect(self) -> float:
+        """Median of width / height."""
+        return median(width / height for width, height in self.sizes)
+
+    def said(self) -> list[str]:
+        """What was found, in words."""
+        what = f"arrays of {self.channels} channels" if not self.bits else ("grey " if self.channels == 1 else "") + "images"
+        depth = ", 16 bit" if self.bits == 16 else ""
+        text = [f"{self.count} {what}{depth}, typically {self.side} pixels on the shorter side, width/height {self.aspect:.2f}"]
+        if self.classes:
+            text.append(f"{len(self.classes)} subfolders: {', '.join(self.classes[:6])}{' ...' if len(self.classes) > 6 else ''}")
+        text += [f"captions of {self.captions} images"] if self.captions else []
+        text += [f"{count} lines with {key!r}" for key, count in self.lines.items()]
+        text += [f"column {name!r}: {low:g} to {high:g}" for name, (low, high) in self.columns.items()]
+        return text + [f"{key} for the images in {folder}" for key, folder in self.beside.items()]
+
+
+def survey(folder: Path) -> Survey:
+    """Look at a folder.
+
+    Raises:
+        MissingFile: no such folder.
+        UserError: no image in it.
+    """
+    if not folder.is_dir():
+        raise MissingFile(f"{folder}: no such folder; name the folder of your images")
+    root, beside = _beside(folder)
+    listing = Listing(root, [])
+    arrays = listing.ending(ARRAYS) or ([] if listing.pictures else listing.ending(TIFFS))
+    names = arrays or listing.pictures
+    if not names:
+        raise UserError(f"{folder}: no image in it")
+    chosen = [names[i] for i in sorted(spread(len(names), LOOKED_AT, ()))]
+    looks = [look for look in (_look(root / name, bool(arrays)) for name in chosen) if look]
+    if not looks:
+        raise UserError(f"{folder}: none of its {len(names)} images can be read")
+    (channels, bits), _ = Counter((look.channels, look.bits) for look in looks).most_common(1)[0]
+    found = _metadata(listing)
+    numbers = dict(found.pop("numbers_of_classes"))
+    if "segmentation" in beside:
+        numbers["segmentation"] = _classes_of_maps(beside["segmentation"])
+    return Survey(
+        root=root,
+        beside=beside,
+        count=len(names),
+        sizes=tuple(look.size for look in looks),
+        channels=channels,
+        bits=bits,
+        values=(min(look.low for look in looks), max(look.high for look in looks)) if arrays else None,
+        classes=_subfolders(names),
+        captions=found.pop("captions") or sum(listing.sidecar(name) is not None for name in listing.pictures),
+        numbers_of_classes=numbers,
+        **found,
+    )
+
+
+def _beside(folder: Path) -> tuple[Path, dict[str, Path]]:
+    """The folder of the images, and that of their maps, masks or low-resolution versions, if their names say so."""
+    inside = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    root = next((inside[name] for name in IMAGES if name in inside), None)
+    second = {key: inside[name] for key, known in BESIDE.items() for name in known if name in inside}
+    return (root, second) if root is not None and second else (folder, {})
+
+
+def _subfolders(names: list[str]) -> tuple[str, ...]:
+    if any("/" not in name for name in names):
+        return ()
+    found = sorted({name.partition("/")[0] for name in names})
+    return tuple(found) if len(found) > 1 else ()
+
+
+@dataclass(frozen=True)
+class _Look:
+    size: tuple[int, int]
+    channels: int
+    bits: int
+    low: float = 0.0
+    high: float = 0.0
+
+
+def _look(path: Path, array: bool) -> _Look | None:
+    """Size and kind of one image; None if it cannot be read."""
+    try:
+        if array and path.suffix.lower() not in TIFFS:
+            value = np.load(path, mmap_mode="r", allow_pickle=False)
+            value = value[value.files[0]] if isinstance(value, np.lib.npyio.NpzFile) else value
+            first = value.ndim == 2 or value.shape[0] < value.shape[-1]
+            height, width = value.shape[-2:] if first else value.shape[:2]
+            channels = 1 if value.ndim == 2 else value.shape[0] if first else value.shape[-1]
+            return _Look((width, height), channels, 0, float(np.min(value)), float(np.max(value)))
+        with open_image(path) as image:
+            channels = 1 if image.mode in ("1", "L", *DEEP_MODES) else 3
+            return _Look(image.size, channels, 16 if image.mode in DEEP_MODES else 8)
+    except (OSError, ValueError, IndexError, Image.DecompressionBombError):
+        return None
+
+
+def _metadata(listing: Listing) -> dict[str, Any]:
+    """What the lines of the metadata files have."""
+    lines: Counter[str] = Counter()
+    columns: dict[str, tuple[float, float]] = {}
+    numbers: dict[str, int] = {}
+    objects = captions = 0
+    for row in _rows(listing):
+        captions += any(row.get(key) for key in ("caption", "text"))
+        for key in ("label", "boxes", "segmentation", "mask"):
+            lines[key] += row.get(key) is not None
+        if isinstance(boxes := row.get("boxes"), list):
+            objects = max(objects, len(boxes))
+            _highest(numbers, "boxes", [box.get("label") for box in boxes if isinstance(box, dict)])
+        _highest(numbers, "label", [row.get("label")])
+        for key, value in row.items():
+            if key not in ("label", "boxes") and isinstance(value, int | float) and not isinstance(value, bool):
+                low, high = columns.get(key, (value, value))
+                columns[key] = (min(low, value), max(high, value))
+    return {"lines": dict(+lines), "columns": columns, "objects": objects, "captions": captions, "numbers_of_classes": numbers}
+
+
+def _rows(listing: Listing) -> Iterator[dict[str, Any]]:
+    for name in listing.metadata():
+        for _, row in rows(listing.root / name):
+            if isinstance(row, dict):
+                yield row
+
+
+def _highest(numbers: dict[str, int], key: str, values: list[Any]) -> None:
+    for value in values:
+        if isinstance(value, int) and not isinstance(value, bool):
+            numbers[key] = max(numbers.get(key, 0), value + 1)
+
+
+def _classes_of_maps(folder: Path) -> int:
+    """Highest class index of the label maps of a folder + 1, as far as it was looked at; 255 is unlabelled."""
+    found = 0
+    paths = [path for path in sorted(folder.rglob("*.png"))]
+    for i in sorted(spread(len(paths), LOOKED_AT, ())):
+        try:
+            with open_image(paths[i]) as image:
+                values = np.unique(np.asarray(image))
+        except (OSError, ValueError):
+            continue
+        known = values[values != 255]
+        found = max(found, int(known.max()) + 1 if known.size else 0)
+    return found

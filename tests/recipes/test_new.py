@@ -1,0 +1,92 @@
+"""`scripts/new.py` on bare folders of all kinds: what it writes is checked as `--check` does, with the data of the folder."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from demos.folders import FOLDERS
+from ldm.check import check
+from ldm.check.from_data import from_data
+from ldm.cli.new import new
+from ldm.config import AllowedTargets, load
+from ldm.errors import UserError
+
+TASK = {
+    "photographs": "unconditional",
+    "classes": "class",
+    "sidecars": "captions",
+    "captions-csv": "captions",
+    "captions-jsonl": "captions",
+    "boxes": "layout",
+    "numbers": "condition",
+    "maps": "semantic",
+    "masks": "inpainting",
+    "pairs": "superres",
+    "wide": "unconditional",
+    "grey": "unconditional",
+    "16-bit": "unconditional",
+    "transparent": "unconditional",
+    "arrays": "unconditional",
+}
+
+
+def flags(folder: Path, out: Path, **more: object) -> Namespace:
+    given = {"task": None, "condition": None, "start": None, "size": None, "memory": "0", "price": None, "force": False}
+    return Namespace(folder=str(folder), out=str(out), **(given | more))
+
+
+def checked(path: Path) -> list[str]:
+    config = load([path])
+    from_data(config, AllowedTargets())
+    report = check(config, AllowedTargets())
+    assert all("first_stage" in line for line in report.missing), report.missing
+    return report.problems
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_configs_of_a_folder_are_ready(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FOLDERS[kind](tmp_path / "data", 24)
+    assert new(flags(tmp_path / "data", tmp_path / "out", condition="brightness" if kind == "numbers" else None)) == 0
+    said = capsys.readouterr().out
+    assert f"task: {TASK[kind]} (" in said and "--train paths.first_stage=logs/STAGE1" in said
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == sorted(["first-stage.yaml", f"{TASK[kind]}.yaml"])
+    for name in written:
+        assert checked(tmp_path / "out" / name) == []
+
+
+@pytest.mark.parametrize("task", ["unconditional", "inpainting", "superres"])
+@pytest.mark.parametrize("memory", ["8", "24"])
+def test_every_task_of_plain_images_on_gpus(task: str, memory: str, tmp_path: Path) -> None:
+    FOLDERS["photographs"](tmp_path / "data", 12)
+    new(flags(tmp_path / "data", tmp_path / "out", task=task, memory=memory, size=256 if memory == "24" else None))
+    assert checked(tmp_path / "out" / f"{task}.yaml") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"task": "class"}, "no classes"),
+        ({"task": "captions"}, "no captions"),
+        ({"task": "semantic"}, "no label maps"),
+        ({"task": "layout"}, "no boxes"),
+        ({"condition": "hour"}, "no such numeric column"),
+        ({"task": "condition"}, "--condition KEY"),
+        ({"size": 50}, "multiple of 32"),
+        ({"memory": "much"}, "expected GiB"),
+    ],
+)
+def test_what_a_folder_does_not_have_is_said(change: dict[str, object], said: str, tmp_path: Path) -> None:
+    FOLDERS["photographs"](tmp_path / "data", 6)
+    with pytest.raises(UserError, match=said):
+        new(flags(tmp_path / "data", tmp_path / "out", **change))
+    assert not (tmp_path / "out").exists()
+
+
+def test_configs_are_not_overwritten(tmp_path: Path) -> None:
+    FOLDERS["photographs"](tmp_path / "data", 6)
+    new(flags(tmp_path / "data", tmp_path / "out"))
+    with pytest.raises(UserError, match="already exists"):
+        new(flags(tmp_path / "data", tmp_path / "out"))
+    new(flags(tmp_path / "data", tmp_path / "out", force=True))
