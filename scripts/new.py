@@ -18,6 +18,8 @@ examples
     python scripts/new.py my/photos --task superres --out configs/sharper
   a numeric column of metadata.jsonl as the condition
     python scripts/new.py my/photos --condition temperature
+  fine-tune a run, or a released checkpoint with its YAML beside it
+    python scripts/new.py my/photos --start logs/RUN
   for another machine than this one, and what it costs there
     python scripts/new.py my/photos --memory 24 --price 0.5
 

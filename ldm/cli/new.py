@@ -9,10 +9,12 @@ import torch
 
 from ldm.check.cost import training_cost
 from ldm.check.from_data import from_data
+from ldm.checkpoint.first_stage import KEPT
+from ldm.checkpoint.source import read_source, trained_size
 from ldm.config import AllowedTargets, load, validate
 from ldm.errors import UserError
 from ldm.recipes.commented import to_yaml
-from ldm.recipes.configs import first_stage, second_stage
+from ldm.recipes.configs import fine_tuning, first_stage, second_stage
 from ldm.recipes.plan import GIB, plan
 from ldm.recipes.survey import Survey, survey
 from ldm.recipes.tasks import TASKS, Task, condition, suggested
@@ -30,15 +32,24 @@ def new(flags: argparse.Namespace) -> int:
     chosen = flags.task or ("condition" if flags.condition else suggested(found))
     if (chosen == "condition") != (flags.condition is not None):
         raise UserError(f"--task {chosen}: --condition KEY goes with --task condition, and names a numeric column of the metadata")
-    numbers = plan(found, device_memory(flags.memory), flags.size)
+    if flags.size is not None and (flags.size < 32 or flags.size % 32):
+        raise UserError(f"--size {flags.size}: expected a multiple of 32, the factor of both networks together")
+    start = read_source(flags.start) if flags.start else None
+    size = flags.size if start is None else trained_size(start.config)
+    numbers = plan(found, device_memory(flags.memory), size)
     task = condition(found, numbers, flags.condition) if flags.condition else TASKS[chosen](found, numbers)
     files = {out / FIRST: first_stage(found, numbers), out / f"{chosen}.yaml": second_stage(found, numbers, task, FIRST)}
+    if start is not None:
+        kept = Path(flags.start) / KEPT
+        first = str(kept if kept.is_file() else start.trained_with.get("path", flags.start))
+        files = {out / f"fine-tune-{chosen}.yaml": fine_tuning(found, numbers, task, flags.start, start.node, first)}
     if there := [path for path in files if path.exists() and not flags.force]:
         raise UserError(f"{there[0]} already exists: choose another --out, or overwrite it with --force")
     print_lines([f"{folder}:", *(f"  {line}" for line in found.said()), f"task: {chosen}{other_tasks(found, chosen)}"])
-    commands = next_commands(out, chosen, task)
-    for (path, config), title in zip(files.items(), ("Stage one", f"Stage two, {chosen}"), strict=True):
-        write_text(path, to_yaml(config, f"{title}, for {printable(folder)}.\n  {commands[list(files).index(path)]}"))
+    commands = next_commands(list(files), task)
+    for (path, config), command in zip(files.items(), commands, strict=False):
+        stage = "Stage one" if path.name == FIRST else f"Stage two, {chosen}"
+        write_text(path, to_yaml(config, f"{stage}, for {printable(folder)}.\n  {command}"))
         print_lines([f"{path}: {cost_of(path, flags.price)}"])
     print_lines(["", "next:", *(f"  {line}" for line in commands)])
     return 0
@@ -67,14 +78,12 @@ def other_tasks(found: Survey, chosen: str) -> str:
     return f" (also possible: {', '.join(one for one in possible if one != chosen)}; --task chooses)"
 
 
-def next_commands(out: Path, chosen: str, task: Task) -> list[str]:
-    """Train both stages, then sample."""
-    train = "python main.py --base"
-    return [
-        f"{train} {quoted(str(out / FIRST))} --train",
-        f"{train} {quoted(str(out / f'{chosen}.yaml'))} --train paths.first_stage=logs/STAGE1",
-        f"python scripts/{task.script}",
-    ]
+def next_commands(files: list[Path], task: Task) -> list[str]:
+    """Train what was written, then sample."""
+    train = [f"python main.py --base {quoted(str(path))} --train" for path in files]
+    if len(train) > 1:
+        train[1] += " paths.first_stage=logs/STAGE1"
+    return [*train, f"python scripts/{task.script}"]
 
 
 def cost_of(path: Path, price: float | None) -> str:

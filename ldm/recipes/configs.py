@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from ldm.recipes.commented import Because
+import torch
+import yaml
+
+from ldm.check.from_data import FROM_DATA
+from ldm.checkpoint.source import nodes_of
+from ldm.conditioning import WordPieces
+from ldm.config import AllowedTargets, build
+from ldm.recipes.commented import Because, to_yaml
 from ldm.recipes.plan import EPOCHS, FIRST_EPOCHS, Plan
 from ldm.recipes.survey import Survey
 from ldm.recipes.tasks import LATENT, Node, Task, images, target
@@ -68,6 +75,48 @@ def second_stage(found: Survey, plan: Plan, task: Task, first: str) -> Node:
         "sampling": {"sampler": "dpm_solver", "steps": 20, "scale": 1.0, **task.sampling},
         "paths": {"images": str(found.root), **paths, "first_stage": Because(None, "stage one's run: paths.first_stage=logs/STAGE1")},
     }
+
+
+def fine_tuning(found: Survey, plan: Plan, task: Task, start: str, model: Node, first: str) -> Node:
+    """Stage two from the weights of another model: its network and latents, with the data and the condition of a task.
+
+    Args:
+        start: run folder or file of the weights.
+        model: its node, `ldm.model.LatentDiffusion`.
+        first: run folder or file of its first stage.
+    """
+    config = second_stage(found, plan, task, first)
+    params = {key: value for key, value in model["params"].items() if key not in ("first_stage", "conditioner")}
+    network = dict(params["network"]["params"])
+    channels = int(network["out_channels"]) + task.concat
+    conditioner, before = task.conditioner, model["params"].get("conditioner")
+    if before is not None and conditioner is not None and _keys(before) == _keys(conditioner):
+        classes = {key: value for key, value in conditioner["params"].items() if key == "num_classes"}
+        conditioner = {**before, "params": {**before.get("params", {}), **classes}}
+    else:
+        params["network"] = {**params["network"], "params": {**network, "in_channels": channels, **task.network}}
+    stage = target("checkpoint.load.pretrained", checkpoint="${paths.first_stage}")
+    params = {"first_stage": stage, **params, **({"conditioner": conditioner} if conditioner else {})}
+    same = Because(False, "what does not fit, such as other classes, begins anew and is listed")
+    training = config["model"]["params"]
+    training["model"] = {"target": model["target"], "params": params}
+    training["start"] = target("checkpoint.load.starting_weights", checkpoint="${paths.start}", strict=same)
+    training["optimizer"] = {"target": "torch.optim.AdamW", "partial": True, "params": {"lr": Because(2.0e-5, "low: the weights are good")}}
+    training["scheduler"]["params"]["total"] = None
+    shorter = max(500, config["trainer"]["params"]["steps"].value // 5)
+    config["trainer"]["params"]["steps"] = Because(shorter, "a fifth of a training from the beginning")
+    config["paths"] |= {"start": start, "first_stage": first}
+    return config
+
+
+def _keys(conditioner: Node) -> set[str]:
+    """Batch keys that a conditioner reads."""
+    node = yaml.safe_load(to_yaml(conditioner, ""))
+    for one in nodes_of(node):
+        if one.get("params", {}).get("vocabulary") == FROM_DATA:
+            one["params"]["vocabulary"] = " ".join(WordPieces.special)
+    with torch.device("meta"):
+        return set(build(node, AllowedTargets(), "conditioner").keys)
 
 
 def optimizer(warmup: int) -> dict[str, Any]:

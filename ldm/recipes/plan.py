@@ -76,15 +76,13 @@ def plan(found: Survey, memory: float, size: int | None = None) -> Plan:
         size: side of the images instead of the largest that fits.
 
     Raises:
-        UserError: a size that is no multiple of 32, or images that are too small.
+        UserError: images that are too small.
     """
     tier = max((tier for tier in TIERS if tier.memory <= memory), key=lambda tier: tier.memory)
     fits = [side for side in SIZES if side <= tier.largest and side <= 1.25 * found.side]
     if size is None and not fits:
         raise UserError(f"{found.root}: images of {found.side} pixels are too small; give --size to enlarge them, such as --size 32")
     size = size or fits[-1]
-    if size % 32:
-        raise UserError(f"--size {size}: expected a multiple of 32, the factor of both networks together")
     return Plan(
         tier=tier,
         size=size,
