@@ -22,8 +22,10 @@ LAYERS = [
     {"ldm.interop"},
     {"ldm.checkpoint"},
     {"ldm.check"},
+    {"ldm.recipes"},
+    {"ldm.recipes"},
     {"ldm.cli"},
-    {"ldm.pipeline"},
+    {"ldm.pipeline", "ldm.__main__"},
     {"demos"},
     {"paper"},
 ]

@@ -1,5 +1,6 @@
 """What is in a folder: images, their sizes, classes, captions, boxes, maps, masks, pairs."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ldm.data.listing import Listing
-from ldm.data.metadata import rows
+from ldm.data.metadata import read_rows
 from ldm.data.order import spread
 from ldm.data.sources.arrays import ARRAYS, TIFFS
 from ldm.errors import MissingFile, UserError
@@ -178,17 +179,29 @@ def _metadata(listing: Listing) -> dict[str, Any]:
             _highest(numbers, "boxes", [box.get("label") for box in boxes if isinstance(box, dict)])
         _highest(numbers, "label", [row.get("label")])
         for key, value in row.items():
-            if key not in ("label", "boxes") and isinstance(value, int | float) and not isinstance(value, bool):
-                low, high = columns.get(key, (value, value))
-                columns[key] = (min(low, value), max(high, value))
+            number = None if key in ("label", "boxes", "file_name", "caption", "text") else _number(value)
+            if number is not None:
+                low, high = columns.get(key, (number, number))
+                columns[key] = (min(low, number), max(high, number))
     return {"lines": dict(+lines), "columns": columns, "objects": objects, "captions": captions, "numbers_of_classes": numbers}
 
 
 def _rows(listing: Listing) -> Iterator[dict[str, Any]]:
     for name in listing.metadata():
-        for _, row in rows(listing.root / name):
+        for _, row in read_rows(listing.root / name):
             if isinstance(row, dict):
                 yield row
+
+
+def _number(value: Any) -> float | None:
+    """A number, also from the cell of a .csv; None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _highest(numbers: dict[str, int], key: str, values: list[Any]) -> None:
