@@ -23,7 +23,6 @@ LAYERS = [
     {"ldm.checkpoint"},
     {"ldm.check"},
     {"ldm.recipes"},
-    {"ldm.recipes"},
     {"ldm.cli"},
     {"ldm.pipeline", "ldm.__main__"},
     {"demos"},
