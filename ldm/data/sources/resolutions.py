@@ -6,9 +6,10 @@ import torch
 
 from ldm.data.annotated import Annotation, size_of
 from ldm.data.batch import Sample
+from ldm.data.files import require
 from ldm.data.images import read_image, to_tensor
 from ldm.data.listing import Listing
-from ldm.data.reading import Split, require
+from ldm.data.reading import Split
 from ldm.data.sources.annotated_folder import RecordList
 from ldm.data.transforms import UnreadableImage, View
 from ldm.ranges import share
