@@ -24,7 +24,7 @@ LAYERS = [
     {"ldm.check"},
     {"ldm.recipes"},
     {"ldm.cli"},
-    {"ldm.pipeline", "ldm.__main__"},
+    {"ldm.pipeline"},
     {"demos"},
     {"paper"},
 ]
