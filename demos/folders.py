@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from ldm.data.batch import Sample
+from ldm.data.images import to_pixels
 from ldm.data.resize import resize
 from ldm.data.sources.digits import Digits
 from ldm.data.sources.photographs import originals
 from ldm.data.sources.scenes import Scenes
-from ldm.data.sources.tasks import to_pixels
 
 
 def photographs(folder: Path, count: int = 400, height: int = 128, width: int = 128, kind: str = "jpg") -> None:

@@ -10,7 +10,8 @@ import torch
 from ldm.check.cost import training_cost
 from ldm.check.from_data import from_data
 from ldm.checkpoint.first_stage import KEPT
-from ldm.checkpoint.source import read_source, trained_size
+from ldm.checkpoint.read import read_source
+from ldm.checkpoint.source import trained_size
 from ldm.config import AllowedTargets, load, validate
 from ldm.errors import UserError
 from ldm.recipes.commented import to_yaml
