@@ -1,14 +1,13 @@
 """Configs for a folder of your own images: look at it, choose the task and numbers that fit it and this device, and write both stages."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ldm.cli import run_script  # noqa: E402
-from ldm.cli.flags import Parser  # noqa: E402
-from ldm.cli.names import TASKS  # noqa: E402
+from ldm.cli import Parser, run_script  # noqa: E402
+from ldm.cli.flags import TASKS  # noqa: E402
+from ldm.cli.parser import count, number  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -28,7 +27,7 @@ exit codes: 0 done; 2 a wrong flag, or a folder without what the task needs; 3 n
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     p = Parser(__doc__, EXAMPLES)
     p.add_argument("folder", metavar="FOLDER", help="your images; or images/ and labels/, images/ and masks/, high/ and low/ in it")
@@ -36,9 +35,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--condition", metavar="KEY", help="a numeric column of metadata.jsonl or metadata.csv as the condition")
     p.add_argument("--start", metavar="RUN", help="fine-tune this run (or weights file) of stage two instead of training both stages")
     p.add_argument("--out", default="configs/mine", help="where to write (default: configs/mine)")
-    p.add_argument("--size", type=int, help="side of the images in pixels, a multiple of 32 (default: by image sizes and device)")
+    p.add_argument("--size", type=count, help="side of the images in pixels, a multiple of 32 (default: by image sizes and device)")
     p.add_argument("--memory", help="GiB of the GPU, 0 for a CPU (default: of the GPU that is here)")
-    p.add_argument("--price", type=float, help="price of an hour of the machine, for the estimate")
+    p.add_argument("--price", type=number, help="price of an hour of the machine, for the estimate")
     p.add_argument("--force", action="store_true", help="overwrite existing configs")
     return p
 

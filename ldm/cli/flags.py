@@ -12,6 +12,7 @@ METRICS = (
 )
 EXTRACTORS = ("inception", "vgg16", "dinov2", "demo")
 METRIC_WEIGHTS = "models/metrics"
+TASKS = ("unconditional", "class", "captions", "inpainting", "superres", "semantic", "layout", "condition")
 FILTERS = ("bicubic", "bilinear", "lanczos", "box")
 
 
