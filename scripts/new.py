@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ldm.cli import Parser, run_script  # noqa: E402
 from ldm.cli.flags import TASKS  # noqa: E402
-from ldm.cli.parser import count, number  # noqa: E402
+from ldm.cli.parser import amount, count  # noqa: E402
 
 EXAMPLES = """
 examples
@@ -37,7 +37,7 @@ def parser() -> Parser:
     p.add_argument("--out", default="configs/mine", help="where to write (default: configs/mine)")
     p.add_argument("--size", type=count, help="side of the images in pixels, a multiple of 32 (default: by image sizes and device)")
     p.add_argument("--memory", help="GiB of the GPU, 0 for a CPU (default: of the GPU that is here)")
-    p.add_argument("--price", type=number, help="price of an hour of the machine, for the estimate")
+    p.add_argument("--price", type=amount, metavar="X", help="price of an hour of the machine, for the estimate")
     p.add_argument("--force", action="store_true", help="overwrite existing configs")
     return p
 

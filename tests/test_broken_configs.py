@@ -191,7 +191,7 @@ TWO = [  # override -> what the message says
         "data.params.validation: images have 3 channels, the first stage takes 1",
     ),
     ("loggers.x={target: pytorch_lightning.loggers.MLFlowLogger}", "MLFlowLogger needs the package mlflow"),
-    ("loggers.x={target: pytorch_lightning.loggers.WandbLogger}", "loggers.x: pytorch_lightning.loggers.WandbLogger: ModuleNotFoundError"),
+    ("loggers.x={target: pytorch_lightning.loggers.WandbLogger}", "loggers.x: WandbLogger needs the package wandb: pip install wandb"),
     ("model.params.model.params.process={target: ldm.diffusion.from_betas, params: {betas: [0.5]}}", "at least 2"),
     ("model.params.model.params.process={target: ldm.diffusion.from_betas, params: {betas: []}}", "at least 2"),
     ("seed=-1", "seed: expected 0 to"),

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ldm.cli.parser import Parser, files_and_overrides, run_script, seed
+from ldm.cli.parser import Parser, amount, files_and_overrides, run_script, seed
 from ldm.errors import UserError
 
 SEED = 23
@@ -49,6 +49,9 @@ def parser() -> Parser:
     p.add_argument("--first-stage", metavar="FILE", help="use this first stage (run folder or weights) instead of the config's")
     p.add_argument("--allow-other-first-stage", action="store_true", help="with --resume: accept another one than in training")
     p.add_argument("--gpus", metavar="LIST", help="old form of trainer.params.devices")
+    p.add_argument(
+        "--price", type=amount, metavar="X", help="of an hour of the machine: training prints what it cost so far and what is left"
+    )
     p.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes to the config, after all files")
     return p
 

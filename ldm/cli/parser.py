@@ -48,6 +48,13 @@ def number(text: str) -> float:
     return value
 
 
+def amount(text: str) -> float:
+    """The type of a flag: a number that is not negative."""
+    if (value := number(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 0")
+    return value
+
+
 count = integer(1)
 pixels = integer(1, SIDE)
 processes = integer(1, MOST)

@@ -25,7 +25,8 @@ STAGE_OF = re.compile(r"""from:\s*["']?([^"':\n]+):model\.params\.autoencoder"""
 
 def resume_command(folder: Path, flags: argparse.Namespace) -> str:
     """The command that continues a run."""
-    return command("main.py", "--resume", as_argument(folder), *repeated(flags, "trust", "allow_env"))
+    price = [] if getattr(flags, "price", None) is None else ["--price", f"{flags.price:g}"]
+    return command("main.py", "--resume", as_argument(folder), *repeated(flags, "trust", "allow_env"), *price)
 
 
 def repeated(flags: argparse.Namespace, *names: str) -> list[str]:

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ldm.system.files import write_text
 from ldm.system.lock import locked
 from ldm.system.run_folder import newest_checkpoint
 from ldm.training import DataModule, TrainerSettings
+from ldm.training.callbacks.loggers import in_run
 from ldm.training.confine import confined
 from ldm.training.launch import RUN_FOLDER, ProcessGroup
 from ldm.training.lightning_checks import callback_problems
@@ -60,8 +61,14 @@ def train(
         raise UserError("the data does not fit the model:\n  " + "\n  ".join(wrong))
     prepare_weights(module)
     extra = config.data if state is None else confined(config, run_folder(flags, config), trust)
-    callbacks, loggers = (build(extra.get(key) or {}, trust, key).values() for key in ("callbacks", "loggers"))
+    callbacks = build(extra.get("callbacks") or {}, trust, "callbacks").values()
     folder = run_folder(flags, config)
+    try:
+        loggers = build(in_run(extra.get("loggers") or {}, folder, trust), trust, "loggers").values()
+    except UserError:
+        with suppress(OSError):
+            folder.rmdir()  # a new run's, which is empty
+        raise
     metadata = {"config": config.data, "source": config.source, "first_stage": first_stage_of(module, folder, state, flags)}
     auto = settings.precision == "auto"
     settings, difference = settings.resolve_precision((state or {}).get("auto_precision"))
@@ -81,7 +88,7 @@ def train(
     note = " ".join([*flags.base, *overrides, f"({difference})" * bool(difference)])
     again = resume_command(folder, flags)
     try:
-        done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note, again)
+        done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note, again, flags.price)
     finally:
         os.environ.pop(RUN_FOLDER, None)
     if not done:

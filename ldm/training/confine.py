@@ -1,6 +1,5 @@
 """Confine what a resumed run's config may write to the run folder: the run may come from an untrusted source."""
 
-import inspect
 import logging
 import os
 import re
@@ -10,6 +9,7 @@ from typing import Any
 
 from ldm.config import AllowedTargets, Config
 from ldm.errors import UserError
+from ldm.training.callbacks.loggers import folder_arguments
 
 log = logging.getLogger(__name__)
 KINDS = ("callbacks", "loggers")
@@ -17,7 +17,6 @@ PATHS = (
     *("save_dir", "dirpath", "root_dir", "log_dir", "dir", "exclude_batches_path"),  # of Lightning's callbacks and loggers
     *("tracking_uri", "artifact_location", "offline_directory"),  # of MLflow and Comet
 )
-WORKING_FOLDER = ("save_dir", "root_dir")  # the working directory by default
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # of a server, a database or a file; a Windows drive has a single letter
 RUN_CONFIG = "the run's config"  # origin of values of the run's config; other origins are the user's
 
@@ -64,10 +63,7 @@ def _node(node: Any, path: str, config: Config, folder: Path, trust: AllowedTarg
     place = folder / kind / (name if _stays_inside(name) else "other")
     params = {key: _value(value, f"{path}.params.{key}", config, folder, place) for key, value in (node.get("params") or {}).items()}
     if kind == "loggers":
-        target = trust.resolve(str(node["target"]))
-        missing = [key for key in WORKING_FOLDER if key in inspect.signature(target).parameters]
-        missing += ["offline_directory"] * (getattr(target, "__name__", "") == "CometLogger")
-        params = dict.fromkeys(missing, str(place)) | params
+        params = dict.fromkeys(folder_arguments(trust.resolve(str(node["target"]))), str(place)) | params
     if str(place) in params.values() and not is_inside(place, folder):
         raise UserError(f"{place}: a link that leads out of the run folder: remove it")
     return {**node, "params": params}

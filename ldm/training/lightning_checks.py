@@ -26,7 +26,8 @@ INSTEAD = {  # Lightning's callbacks that have no effect here, or stop the run -
     "ProgressBar": "nothing: there is one",
 }
 
-SERVERS = {"CometLogger": "comet_ml", "MLFlowLogger": "mlflow"}  # whose constructors already contact a server, or create folders
+PACKAGES = {"CometLogger": "comet_ml", "LitLogger": "litlogger", "MLFlowLogger": "mlflow", "WandbLogger": "wandb"}  # of the loggers
+SERVERS = ("CometLogger", "LitLogger", "MLFlowLogger")  # whose constructors already contact a server, or create folders
 
 
 def callback_problems(config: dict[str, Any], trust: AllowedTargets) -> Iterator[str]:
@@ -48,7 +49,7 @@ def callback_problems(config: dict[str, Any], trust: AllowedTargets) -> Iterator
                         f"itself; use {INSTEAD[kind.__name__]}"
                     )
                     break
-                if (package := SERVERS.get(kind.__name__)) and find_spec(package) is None:
+                if (package := PACKAGES.get(kind.__name__)) and find_spec(package) is None:
                     yield f"{key}.{name}: {target.__name__} needs the package {package}: pip install {package}"
 
 

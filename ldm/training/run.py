@@ -72,6 +72,7 @@ def fit(
     loggers: Iterable[Logger] = (),
     note: str = "",
     resume: str = "",
+    price: float | None = None,
 ) -> bool:
     """Train until `settings.steps` or `settings.max_seconds`, or until a signal to stop.
 
@@ -84,6 +85,7 @@ def fit(
         callbacks, loggers: additional ones of the config.
         note: changes on resuming, for `incidents.jsonl`.
         resume: the command that continues this run, for messages.
+        price: of one hour of all devices together; None prints no costs.
 
     Returns:
         True if all steps are done or the time limit is reached, False if the run was stopped before.
@@ -115,13 +117,13 @@ def fit(
         others,
         limit,
         metrics,
-        Progress(metrics, settings.steps, settings.max_seconds, settings.share),
+        Progress(metrics, settings.steps, settings.max_seconds, settings.share, price),
         stop,
         Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, metrics, state, settings.checkpoint_seconds),
         ValidationCallback(folder, data, metrics, settings.validate_every, settings.images_every, settings.validation_batches),
     ]
     quiet_lightning()
-    writers = tolerant([TensorBoard(folder), *loggers], incidents)
+    writers = tolerant([TensorBoard(folder), *loggers], incidents, metadata["config"], start)
     trainer = make_trainer(settings, folder, [*own, *callbacks], writers)
     others.adopt(trainer)
     tell_lightning(trainer, start, start)

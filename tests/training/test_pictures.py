@@ -12,9 +12,9 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ldm.data.grid import grid_of
-from ldm.training.callbacks.loggers import TensorBoard
+from ldm.training.callbacks.loggers import TensorBoard, log_image
 from ldm.training.callbacks.metrics import MetricLogger
-from ldm.training.callbacks.validation import ValidationCallback, log_image
+from ldm.training.callbacks.validation import ValidationCallback
 
 
 def test_tensorboard_gets_the_grids_that_lie_in_images(tmp_path: Path) -> None:

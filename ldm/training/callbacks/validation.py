@@ -3,17 +3,15 @@
 import logging
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 
 from ldm.data.batch import Batch
 from ldm.data.grid import grid_of
 from ldm.sampling.generate import to_device
 from ldm.system.files import save_png
+from ldm.training.callbacks.loggers import log_image
 from ldm.training.callbacks.metrics import MetricLogger
 from ldm.training.callbacks.step import StepCallback
 from ldm.training.datamodule import DataModule
@@ -102,16 +100,3 @@ class ValidationCallback(StepCallback):
             for logger in trainer.loggers:
                 with self.metrics.incidents.tolerated(type(logger).__name__):
                     log_image(logger, name, picture, module.step)
-
-
-def log_image(logger: Any, name: str, picture: Image.Image, step: int) -> None:
-    """Log a picture with a logger of Lightning, if it supports images: each has its own method."""
-    experiment: Any = getattr(logger, "experiment", None)
-    if hasattr(logger, "log_image"):  # Weights & Biases
-        logger.log_image(key=name, images=[picture], step=step)
-    elif hasattr(experiment, "add_image"):  # TensorBoard
-        experiment.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
-    elif hasattr(experiment, "log_image") and hasattr(logger, "run_id"):  # MLflow
-        experiment.log_image(logger.run_id, picture, f"{name}/step-{step:06d}.png")
-    elif hasattr(experiment, "log_image"):  # Comet
-        experiment.log_image(picture, name=name, step=step)
