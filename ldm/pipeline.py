@@ -16,6 +16,7 @@ from ldm.cli.condition_flags import Condition, batch_of, check_captions
 from ldm.cli.job import UNKNOWN_SIZE
 from ldm.cli.other_conditions import entry
 from ldm.config import AllowedTargets, trust_packages
+from ldm.data.classes import NAMED, Classes, class_names
 from ldm.data.images import to_image, to_tensor
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
@@ -85,6 +86,7 @@ class Pipeline(Autoencoder):
         config: the config that it was trained with.
         settings: default sampler settings, from the config.
         size: height and width of images in training.
+        class_names: names of classes in the order of their indices, by key ("label", "boxes"); empty without names.
     """
 
     def __init__(self, model: LatentDiffusion, config: dict[str, Any], device: torch.device) -> None:
@@ -94,6 +96,7 @@ class Pipeline(Autoencoder):
         self.settings = SamplerSettings(**{key: value for key, value in (config.get("sampling") or {}).items() if key in known})
         side = trained_size(config) or UNKNOWN_SIZE
         self.size = (side, side)
+        self.class_names = class_names(config)
 
     @torch.no_grad()
     def encode(self, images: Pictures) -> Tensor:
@@ -110,7 +113,7 @@ class Pipeline(Autoencoder):
         n: int = 1,
         *,
         prompt: str | Sequence[str] | None = None,
-        label: int | Sequence[int] | None = None,
+        label: int | str | Sequence[int | str] | None = None,
         negative: str | None = None,
         size: tuple[int, int] | None = None,
         seed: int = 0,
@@ -126,7 +129,7 @@ class Pipeline(Autoencoder):
         Args:
             n: number of images.
             prompt: caption, or several that are used in turn, for models that read captions.
-            label: class index, or several that are used in turn; all classes if None.
+            label: class by index or name, or several that are used in turn; all classes if None.
             negative: negative caption for guidance.
             size: height and width; as in training if None.
             seed: image i depends on (seed, i) only.
@@ -182,7 +185,7 @@ class Pipeline(Autoencoder):
         key = self.model.conditioner.keys[name]
         if isinstance(value, Tensor) and value.ndim == len(key.shape) + 1 and key.dtype is not str:
             value = list(value)
-        single = not isinstance(value, list | tuple) or (key.shape != () and value and isinstance(value[0], int | float))
+        single = not isinstance(value, list | tuple) or (key.shape != () and value and isinstance(value[0], int | float | str))
         if not single and not value:
             raise UserError(f"{'prompt' if name == 'caption' else name}: the list is empty")
         return [self._entry(name, one) for one in ([value] if single else value)]
@@ -191,12 +194,26 @@ class Pipeline(Autoencoder):
         if isinstance(value, Image.Image):
             return self._tensor(value)[0].cpu()
         key = self.model.conditioner.keys[name]
+        if name in NAMED and not isinstance(value, Tensor):
+            value = self._numbered(name, value)
         if not isinstance(value, Tensor):
             return entry(name, key, value, name)
         made = value.cpu()
         if wrong := key.problems(name, [made] if key.listed else made[None], "this model"):
             raise UserError(wrong[0])
         return made
+
+    def _numbered(self, name: str, value: Any) -> Any:
+        """A class, or a list of classes, with the index of each name."""
+        if isinstance(value, list | tuple):
+            return [self._numbered(name, one) for one in value]
+        if not isinstance(value, str):
+            return value
+        count = int(self.model.conditioner.keys[name].high or 0) + 1
+        try:
+            return Classes(count, self.class_names.get(NAMED[name], ())).index(value)
+        except ValueError as error:
+            raise UserError(f"{name} {value!r}: {error}") from error
 
 
 def load(path: str | Path, device: str = "auto", trust: str | Sequence[str] = (), **options: Any) -> Pipeline | Autoencoder:

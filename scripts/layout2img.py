@@ -24,7 +24,7 @@ def parser() -> Parser:
     """The command line."""
     p = script_parser(__doc__, EXAMPLES)
     p.add_argument("layout", metavar="LAYOUT.json", help="boxes of one image, or a list of such objects")
-    p.add_argument("--names", metavar="FILE", help='class names: JSON {"name": index} or ["name", ...]; without it labels are numbers')
+    p.add_argument("--names", metavar="FILE", help='class names: JSON {"name": index} or ["name", ...] (default: those in the run)')
     p.add_argument("--n", "--n_samples", type=count, default=4, help="images per layout (default: 4)")
     add_condition_flags(p)
     add_size_flags(p)
@@ -39,13 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
     from ldm.cli.job import Job
     from ldm.cli.layouts import layout, read_layouts, read_names
     from ldm.cli.sets import sample_set
+    from ldm.data.classes import Classes
 
     job = Job.open(flags)
     part = job.conditioner_for("boxes", "boxes")
-    others = conditions_from_flags(flags, job.model, also=part.reads)
+    others = conditions_from_flags(flags, job.model, job.classes(), also=part.reads)
     size = job.size()
-    layouts = read_layouts(flags.layout, read_names(flags.names), part.boxes.classes, part.boxes.max_objects)
-    return sample_set(job, each_with([layout(boxes, *size) for boxes in layouts], others, flags.n), size)
+    classes = Classes(part.boxes.classes, read_names(flags.names) or job.names("boxes"))
+    layouts = read_layouts(flags.layout, classes, part.boxes.max_objects)
+    return sample_set(job, each_with([layout(boxes, *size, classes) for boxes in layouts], others, flags.n), size)
 
 
 if __name__ == "__main__":

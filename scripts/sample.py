@@ -18,6 +18,7 @@ EXAMPLES = """
 examples
   python scripts/sample.py logs/<run> --n 16
   python scripts/sample.py logs/<run> --n 20 --classes 0,1,2 --scale 2 --steps 25
+  python scripts/sample.py logs/<run> --classes "tabby cat,dog"                    by name; repeat the flag for a name with a comma
   python scripts/sample.py logs/<run> --prompt "a red circle on the left" --prompt "a blue square" --n 8
   python scripts/sample.py logs/<run> --n 50000 --classes balanced --npz --outdir outputs/50k        on all GPUs
   python scripts/sample.py logs/<run> --from-file captions.txt --device cpu --processes 4            a caption per line
@@ -37,10 +38,12 @@ def parser() -> Parser:
     p.add_argument(
         "--from-file",
         metavar="FILE",
-        help="the condition of each image, used in turn: a text file with a caption or class index per line, "
+        help="the condition of each image, used in turn: a text file with a caption or class per line, "
         "or .jsonl (or a list in .json) of objects with what the model reads of caption, label, boxes, segmentation (a file)",
     )
-    p.add_argument("--names", metavar="FILE", help='names of the boxes\' classes: JSON {"name": index} or ["name", ...]')
+    p.add_argument(
+        "--names", metavar="FILE", help='names of the boxes\' classes (default: the run\'s): JSON {"name": index} or ["name", ...]'
+    )
     add_size_flags(p)
     add_start_flags(p)
     p.add_argument("--guide", metavar="IMAGE", help="steer towards this image: samples are reduced to its size and compared with it")
@@ -66,13 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
     job = Job.open(flags)
     size = job.size()
     if rows is None:
-        conditions = conditions_from_flags(flags, job.model, job.classifier.classes if job.classifier else 0)
-        if flags.classes == "balanced" and flags.n % (known := len({one.entries["label"] for one in conditions})):
+        conditions = conditions_from_flags(flags, job.model, job.classes())
+        if flags.classes == ["balanced"] and flags.n % (known := len({one.entries["label"] for one in conditions})):
             raise UserError(f"--classes balanced: {flags.n} images are not the same number of each of {known} classes")
     elif flags.classes is not None or flags.prompts is not None:
         raise UserError("--from-file says what the images show: give it, or --classes and --prompt")
     else:
-        conditions = conditions_from_rows(rows, flags.from_file, job, size, read_names(flags.names))
+        conditions = conditions_from_rows(rows, flags.from_file, job, size, read_names(flags.names) or job.names("boxes"))
     return sample_set(job, conditions, size, flags.n)
 
 

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     job = Job.open(flags)
     part = job.conditioner_for("segmentation", "label maps")
-    others = conditions_from_flags(flags, job.model, also=part.reads)
+    others = conditions_from_flags(flags, job.model, job.classes(), also=part.reads)
     maps = [label_map(path, part.num_classes, flags.height, flags.width) for path in flags.maps]
     sizes = [tuple(one.entries["segmentation"].shape) for one in maps]
     if len(set(sizes)) > 1:

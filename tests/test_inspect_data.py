@@ -90,8 +90,10 @@ def test_which_folder_has_which_index(script, tmp_path: Path) -> None:
     node = f"{{target: ldm.data.ImageFolder, params: {{root: {tmp_path / 'set'}, size: 32, labels: true}}}}"
     (tmp_path / "data.yaml").write_text(f"data: {{params: {{batch_size: 2, train: {node}}}}}\n")
     done = script(SCRIPT, "--base", tmp_path / "data.yaml", "--outdir", tmp_path / "out")
-    assert done.returncode == 0 and "  classes       0 is 10, 1 is 9, 2 is a\\x1b[31m, 3 is b\n" in done.stdout, done.stdout
-    assert (tmp_path / "out" / "train-classes.txt").read_text().splitlines() == ["0\t10", "1\t9", "2\ta\\x1b[31m", "3\tb"]
+    assert done.returncode == 0 and "  classes       index, name and number of images in the samples read\n" in done.stdout, done.stdout
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(" " * 16)]
+    assert rows == [["0", "10", "1"], ["1", "9", "1"], ["2", "a\\x1b[31m", "1"], ["3", "b", "1"]]
+    assert (tmp_path / "out" / "train-classes.txt").read_text().splitlines() == ["0\t10\t1", "1\t9\t1", "2\ta\\x1b[31m\t1", "3\tb\t1"]
 
 
 def test_help_for_a_newcomer(script) -> None:

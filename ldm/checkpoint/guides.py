@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +23,8 @@ SAME, CLOSE = 1e-4, 1e-2  # relative differences of the scale of latents: by rou
 
 def load_classifier(
     path: str, guided: LoadedModel, allow_other_first_stage: bool = False, raw: bool = False, trust: AllowedTargets | None = None
-) -> NoisyClassifier:
-    """A classifier on noisy latents for classifier guidance of a model.
+) -> tuple[NoisyClassifier, dict[str, Any]]:
+    """A classifier on noisy latents for classifier guidance of a model, and the config it was trained with.
 
     Args:
         path: run folder of its training, or its weights.
@@ -50,7 +51,7 @@ def load_classifier(
     compare_latents(source.path, scale, mean, model, known and hashes[0] == hashes[1])
     if "process" in params:
         compare_process(source.path, build(params["process"], trust, "model.params.process"), model)
-    return classifier.to(model.device).requires_grad_(False).eval()  # type: ignore[no-any-return]
+    return classifier.to(model.device).requires_grad_(False).eval(), source.config
 
 
 def load_worse(

@@ -1,5 +1,6 @@
 """The model card: README.md with the metadata that the Hugging Face hub reads."""
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import yaml
 from ldm import __version__
 from ldm.checkpoint.source import nodes_of
 from ldm.config import AllowedTargets
+from ldm.data.classes import NAMED, class_names
 from ldm.evaluation.record import PROTOCOL, Record, given, shown
 from ldm.first_stage.base import FirstStage
 from ldm.model import LatentDiffusion
@@ -108,7 +110,7 @@ def card(of: Card) -> str:
         picture=f"\n![{of.images}](samples.png)\n\n*{of.images[0].upper()}{of.images[1:]}.*\n" if of.images else "",
         version=__version__,
         use=use(of),
-        conditions=conditions(of.model),
+        conditions=conditions(of.model, class_names(of.config)),
         diffusers=in_diffusers(of),
         parts=table(("part", "class", "parameters"), parts(of.model)),
         weights="an exponential moving average (EMA)" if of.averaged else "as they were trained",
@@ -157,7 +159,9 @@ def use(of: Card) -> str:
     if isinstance(of.model, FirstStage):
         encode = "latents = model.encode(pictures)  # PIL images of one size, or a tensor (n, C, H, W) in [-1, 1]"
         return f"{load}\n{encode}\npictures = model.decode(latents)"
-    given_as = [READS[key][1] if key in READS else f"{key}=..." for key in of.model.conditioner.reads]
+    names = class_names(of.config).get("label", [])
+    example = {"label": f"label={names[0]!r}"} if names and names.count(names[0]) == 1 else {}
+    given_as = [example.get(key, READS[key][1] if key in READS else f"{key}=...") for key in of.model.conditioner.reads]
     return f"{load}\nimages = model.sample({', '.join(['n=4', *given_as])})  # PIL images"
 
 
@@ -176,17 +180,21 @@ def packages(config: Mapping[str, Any]) -> list[str]:
     return [name for name in found if name not in ("ldm", "torch")]
 
 
-def conditions(model: LatentDiffusion | FirstStage) -> str:
-    """What the model reads, as a list."""
+def conditions(model: LatentDiffusion | FirstStage, names: Mapping[str, Sequence[str]]) -> str:
+    """What the model reads, as a list, and the names of its classes."""
     if isinstance(model, FirstStage) or not model.conditioner.reads:
         return ""
-    lines = []
+    lines, lists = [], []
     for key in model.conditioner.reads:
         entry = model.conditioner.keys[key]
         what = READS[key][0] if key in READS else f"a value of shape {list(entry.shape)}" if entry.shape else "a value"
         limits = f", {entry.low:g} to {entry.high:g}" if entry.low is not None and entry.high is not None else ""
-        lines.append(f"- `{'prompt' if key == 'caption' else key}`: {what}{limits}")
-    return "\nIt reads\n\n" + "\n".join(lines) + "\n"
+        named = names.get(NAMED.get(key, key), [])
+        lines.append(f"- `{'prompt' if key == 'caption' else key}`: {what}{limits}{', or its name' if key == 'label' and named else ''}")
+        if named:
+            rows = [(str(index), html.escape(name)) for index, name in enumerate(named)]
+            lists.append(f"<details><summary>Names: <code>{key}</code></summary>\n\n{table(('', 'name'), rows)}\n\n</details>\n")
+    return "\nIt reads\n\n" + "\n".join([*lines, "", *lists])
 
 
 def in_diffusers(of: Card) -> str:

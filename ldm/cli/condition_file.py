@@ -1,16 +1,17 @@
 """Conditions of many images from a file (`--from-file`), one per image."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ldm.cli.condition_flags import Condition, check_captions, conditioner_for, reads, refuse_others
+from ldm.cli.condition_flags import Condition, check_captions, conditioner_for, labelled, reads, refuse_others
 from ldm.cli.job import Job
 from ldm.cli.label_maps import label_map
 from ldm.cli.layouts import checked_boxes, layout, read_json
 from ldm.cli.other_conditions import entries_from_row, noted, other_keys
 from ldm.data.captions import CAPTION, BadLine, captions, draw_caption
+from ldm.data.classes import Classes
 from ldm.data.files import decoded
 from ldm.data.listing import METADATA, inside
 from ldm.data.metadata import read_rows as rows_of_table
@@ -18,6 +19,7 @@ from ldm.errors import MissingFile, UserError
 
 KEYS = ("boxes", "segmentation", "caption", "label")
 Row = str | dict[str, Any]
+ClassNames = Sequence[str] | Mapping[str, int]
 
 
 def read_lines(path: str) -> list[str]:
@@ -59,7 +61,7 @@ def read_rows(path: str) -> list[Row]:
         rows = [_object(line, f"--from-file {path}, line {i}") for i, line in numbered_lines(path)]
     elif path.lower().endswith(".csv") and Path(path).is_file():
         rows = []
-        for i, row in rows_of_table(Path(path), images=False):
+        for i, row in rows_of_table(Path(path), ("boxes", "box_labels"), images=False):
             if isinstance(row, BadLine):
                 raise UserError(f"--from-file {path}, line {i}: {row}") from row
             rows.append(row)
@@ -77,15 +79,15 @@ def _object(line: str, where: str) -> Any:
         raise UserError(f"{where}: not JSON ({error})") from error
 
 
-def conditions_from_rows(rows: Sequence[Row], path: str, job: Job, size: tuple[int, int], names: dict[str, int]) -> list[Condition]:
+def conditions_from_rows(rows: Sequence[Row], path: str, job: Job, size: tuple[int, int], names: ClassNames) -> list[Condition]:
     """The condition of each image.
 
     Args:
-        rows: as from `read_rows`; a line of text is a caption, or a class index for a model that reads no captions.
+        rows: as from `read_rows`; a line of text is a caption, or a class for a model that reads no captions.
         path: of the file; label maps are relative to it.
         job: with the model.
         size: height and width of the images.
-        names: class names of boxes -> indices.
+        names: of the boxes' classes.
 
     Raises:
         MissingFile, UserError: names the line and what is wrong with it.
@@ -114,7 +116,7 @@ def _entries(row: Any, keys: Sequence[str], where: str, seed: int, number: int) 
     """A row by batch keys; of several captions, one is drawn by the seed and the image's number."""
     text = "caption" if "caption" in keys else "label"
     if isinstance(row, str):
-        row = {text: int(row) if text == "label" and row.isdecimal() else row}
+        row = {text: row}
     if not isinstance(row, dict):
         raise UserError(f"{where}: an object with {', '.join(keys)} expected; this model reads {', '.join(keys)}")
     if "caption" in keys and (given := [row[key] for key in CAPTION if row.get(key) is not None]):
@@ -127,18 +129,20 @@ def _entries(row: Any, keys: Sequence[str], where: str, seed: int, number: int) 
     return row
 
 
-def _condition(key: str, row: dict[str, Any], where: str, file: Path, job: Job, size: tuple[int, int], names: dict[str, int]) -> Condition:
+def _condition(key: str, row: dict[str, Any], where: str, file: Path, job: Job, size: tuple[int, int], names: ClassNames) -> Condition:
     """One entry of a row as a condition."""
     part, value = conditioner_for(job.model, key), row[key]
     if key == "boxes":
-        return layout(checked_boxes(row, where, names, part.boxes.classes, part.boxes.max_objects), *size)
+        classes = Classes(part.boxes.classes, names)
+        return layout(checked_boxes(row, where, classes, part.boxes.max_objects), *size, classes)
     if key == "segmentation":
         if file.name in METADATA and inside(file.parent, str(value)) is None:
             raise UserError(f"{where}: segmentation {value!r} is outside of {file.parent}")
         return label_map(str(file.parent / str(value)), part.num_classes, *size)
     if key == "label":
-        known = [int(part.num_classes)] if part else []
-        classes = min([*known, *([job.classifier.classes] if job.classifier else [])])
-        if type(value) is not int or not 0 <= value < classes:
-            raise UserError(f"{where}: label {value!r}: there are classes 0 to {classes - 1}")
+        classes = job.classes()
+        try:
+            return labelled(classes.index(value, text=file.suffix not in (".json", ".jsonl")), classes)
+        except ValueError as error:
+            raise UserError(f"{where}: label {value!r}: {error}") from error
     return Condition({key: value}, {key: value})

@@ -13,6 +13,7 @@ from torch import Tensor
 from ldm.cli.other_conditions import entries_from_flags, noted, other_keys
 from ldm.conditioning import TextConditioner
 from ldm.data.batch import LISTS, Batch
+from ldm.data.classes import Classes
 from ldm.errors import UserError
 from ldm.model import LatentDiffusion
 
@@ -91,36 +92,41 @@ def refuse_others(model: LatentDiffusion, known: Sequence[str]) -> None:
         raise UserError(f"this model reads {', '.join(others)}, which this script has no flag for{advice(model, known)}")
 
 
-def conditions_from_flags(flags: argparse.Namespace, model: LatentDiffusion, classes: int = 0, also: Sequence[str] = ()) -> list[Condition]:
+def conditions_from_flags(flags: argparse.Namespace, model: LatentDiffusion, classes: Classes, also: Sequence[str] = ()) -> list[Condition]:
     """Conditions of `--classes`, `--prompt` and `--condition`, which are used in turn.
 
     Args:
         flags: the command line.
         model: the model.
-        classes: number of classes of a guiding classifier; a model with labels of its own may have more of them, or fewer.
+        classes: of the model, or of the classifier that guides it.
         also: batch keys that come from elsewhere.
 
     Raises:
         UserError: a condition that the model does not read, or one that is missing.
     """
-    by_label, by_caption = conditioner_for(model, "label"), conditioner_for(model, "caption")
-    if flags.classes is not None and by_label is None and not classes:
+    by_caption = conditioner_for(model, "caption")
+    if flags.classes is not None and not classes.count:
         raise UserError(f"--classes: this model reads {reads(model)}, not class labels")
     if flags.prompts is not None and by_caption is None:
         raise UserError(f"--prompt: this model reads {reads(model)}, not captions")
     refuse_others(model, ("label", "caption", *also, *other_keys(model)))
     if by_caption is not None and flags.prompts is None:
         raise UserError('this model reads captions: give --prompt "..."')
-    counts = [count for count in (by_label.keys["label"].high + 1 if by_label else 0, classes) if count]
-    labels = [{"label": label} for label in class_list(flags.classes, int(min(counts)))] if counts else [{}]
+    labels = [labelled(index, classes) for index in class_list(flags.classes, classes)] or [Condition()]
     check_captions(model, flags.prompts or [], "--prompt")
     captions = [{"caption": text} for text in flags.prompts or []] or [{}]
     others = entries_from_flags(getattr(flags, "conditions", []), model)
     found = []
     for i in range(max(map(len, (labels, captions, others)))):
-        entries, more = labels[i % len(labels)] | captions[i % len(captions)], others[i % len(others)]
-        found.append(Condition(entries | more, entries | noted(more)))
+        caption, more = captions[i % len(captions)], others[i % len(others)]
+        found.append(labels[i % len(labels)] | Condition(caption | more, caption | noted(more)))
     return found
+
+
+def labelled(index: int, classes: Classes) -> Condition:
+    """The condition on a class; its name is noted if it has one."""
+    name = {"class": classes.names[index]} if index in classes.names else {}
+    return Condition({"label": index}, {"label": index, **name})
 
 
 def each_with(conditions: Sequence[Condition], others: Sequence[Condition], n: int) -> list[Condition]:
@@ -147,20 +153,18 @@ def check_captions(model: LatentDiffusion, captions: Sequence[str], flag: str) -
             log.warning("%s: %d tokens, of which the model reads the first %d: %s", flag, length, part.length, text)
 
 
-def class_list(text: str | None, num_classes: int) -> list[int]:
-    """ "0,3,7-9" -> [0, 3, 7, 8, 9]; all classes without a text, and for "balanced".
+def class_list(words: Sequence[str] | None, classes: Classes) -> list[int]:
+    """Indices of the classes that `--classes` names; all without the flag, and for "balanced".
 
     Raises:
-        UserError: not a number, or a class that does not exist.
+        UserError: a class that does not exist.
     """
-    if text is None or text == "balanced":
-        return list(range(num_classes))
+    if words is None or list(words) == ["balanced"]:
+        return list(range(classes.count))
     chosen: list[int] = []
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()) or int(high or low) < int(low):
-            raise UserError(f"--classes {text!r}: expected numbers like 0,3,7-9")
-        if int(high or low) >= num_classes:
-            raise UserError(f"--classes {text!r}: there are classes 0 to {num_classes - 1}")
-        chosen += range(int(low), int(high or low) + 1)
+    for word in words:
+        try:
+            chosen += classes.listed(word)
+        except ValueError as error:
+            raise UserError(f"--classes {word!r}: {error}") from error
     return chosen

@@ -74,7 +74,8 @@ def add_tile_flags(p: argparse.ArgumentParser, whole: bool = True) -> None:
 
 def add_condition_flags(p: argparse.ArgumentParser, more: str = "") -> None:
     """Conditions; `more` is added to the help of `--classes`."""
-    p.add_argument("--classes", help=f"class indices, as 0,3,7 or 0-9, used in turn (default: all){more}")
+    numbered = 'classes by number or name, as 0,3,7 or 0-9 or "tabby cat", used in turn (default: all'
+    p.add_argument("--classes", action="append", help=f"{numbered}); may be given several times, as for names with commas{more}")
     values = "what else the model reads, such as hour=7: a number, numbers with commas, a text, or a .npy file; several are used in turn"
     p.add_argument("--condition", dest="conditions", action="append", default=[], metavar="KEY=VALUE", help=values)
     add_prompt_flags(p, "captions, used in turn")

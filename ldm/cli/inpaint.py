@@ -25,7 +25,7 @@ def inpaint(flags: argparse.Namespace) -> int:
     model, folder = job.model, Path(flags.indir)
     if not (flags.known or conditioner_for(model, "masked_image") or conditioner_for(model, "mask")):
         raise UserError(f"this model reads {reads(model)}, not masks: --known inpaints with a model that was not trained for it")
-    conditions = conditions_from_flags(flags, model, also=("mask", "masked_image"))
+    conditions = conditions_from_flags(flags, model, job.classes(), also=("mask", "masked_image"))
     channels = model.first_stage.image_channels
     images = masks_of_folder(folder, channels) if flags.masks is None else generated_masks(folder, channels, flags.masks, flags.seed)
     sizes, named = [], []

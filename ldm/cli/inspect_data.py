@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from ldm.system.files import save_png, write_text
 from ldm.system.terminal import printable
 
 SHOWN = 10  # broken files that are printed; broken.txt has all
-LISTED = 20  # classes that are printed; train-classes.txt and validation-classes.txt have all
+COUNTED = {"label": "images", "boxes": "boxes", "segmentation": "pixels"}
+LISTED = 20  # classes of a key that are printed; train-classes.txt and validation-classes.txt have all
 
 
 def inspect_all(flags: argparse.Namespace) -> int:
@@ -53,12 +54,17 @@ def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[s
     broken = left_out + found.broken
     title = f"{name}: {' and '.join(type(one).__name__ for one in files)}, {len(dataset)} samples, {len(left_out)} entries left out"
     text = [title, f"  read          {len(chosen)}, of which {len(found.broken)} cannot be read", *found.lines(names)]
-    text += [f"  classes       {of}{indexed(known, LISTED)}" for of, known in names_of(names)]
+    tables = {key: rows for key, rows in found.classes(names).items() if rows}
+    text += [line for key, rows in tables.items() for line in class_table(key, rows, f"{name}-classes.txt")]
     text += [f"  broken        {line}" for line in broken[:SHOWN]]
     text += [f"  broken        and {len(broken) - SHOWN} more, in broken.txt"] if len(broken) > SHOWN else []
     sys.stdout.write("\n".join(map(printable, text)) + "\n")
-    if names:
-        lines = [f"{of}{i}\t{printable(one)}" for of, known in names_of(names) for i, one in enumerate(known)]
+    if tables:
+        lines = [
+            f"{'' if key == 'label' else f'of {key}: '}{index}\t{printable(one)}\t{often}"
+            for key, rows in tables.items()
+            for index, one, often in rows
+        ]
         write_text(outdir / f"{name}-classes.txt", "\n".join(lines) + "\n")
     picture = sheet(shown, names) if shown else None
     if picture is not None:
@@ -66,15 +72,15 @@ def inspect(name: str, dataset: Any, n: int, limit: int, outdir: Path) -> list[s
     return [printable(f"{name}: {line}") for line in broken]
 
 
-def names_of(names: ClassNames) -> list[tuple[str, Sequence[str]]]:
-    """A prefix for messages ("", "of boxes: "), and the class names in the order of their indices."""
-    return [("" if key == "label" else f"of {key}: ", known) for key, known in names.items()]
-
-
-def indexed(names: Sequence[str], most: int) -> str:
-    """ "0 is 1, 1 is 10, 2 is 9": indices of classes."""
-    shown = [f"{i} is {one}" for i, one in enumerate(names[:most])]
-    return ", ".join(shown) + (f" and {len(names) - most} more, in the file of classes" if len(names) > most else "")
+def class_table(key: str, rows: Sequence[tuple[int, str, int]], file: str) -> Iterator[str]:
+    """Lines with index, name and count of the classes of a key."""
+    shown = [(index, printable(name), often) for index, name, often in rows[:LISTED]]
+    width = max(len(name) for _, name, _ in shown)
+    yield f"  classes       {'' if key == 'label' else f'of {key}: '}index, name and number of {COUNTED[key]} in the samples read"
+    for index, name, often in shown:
+        yield f"  {'':<14}{index:>5}  {name:<{width}}  {often:>8}"
+    if len(rows) > LISTED:
+        yield f"  {'':<14}and {len(rows) - LISTED} more, in {file}"
 
 
 def read(dataset: Any, index: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ldm.cli.parser import WITH
 from ldm.cli.pictures import settings_of, write_png
 from ldm.config import AllowedTargets, trust_packages
 from ldm.data.batch import Batch
+from ldm.data.classes import Classes, class_names
 from ldm.diffusion.sampling import last_part
 from ldm.errors import MissingFile, UserError, out_of_memory
 from ldm.model import LatentDiffusion
@@ -50,6 +51,7 @@ class Job:
         outdir: created when the job opens.
         worse: the model of `--autoguide`.
         classifier: the one of `--classifier`.
+        classifier_config: the config it was trained with.
         steps: shows the progress.
     """
 
@@ -59,6 +61,7 @@ class Job:
     outdir: Path
     worse: LoadedModel | None = None
     classifier: NoisyClassifier | None = None
+    classifier_config: dict[str, Any] = field(default_factory=dict)
     steps: Steps = field(default_factory=Steps)
 
     @classmethod
@@ -81,12 +84,23 @@ class Job:
             job.worse = load_worse(flags.autoguide, loaded, other, trust, flags.raw, flags.tokenizer)
             job.worse.model.to(job.model.device).requires_grad_(False)
         if getattr(flags, "classifier", None) is not None:
-            job.classifier = load_classifier(flags.classifier, loaded, other, flags.raw, trust)
+            job.classifier, job.classifier_config = load_classifier(flags.classifier, loaded, other, flags.raw, trust)
         return job
 
     @property
     def model(self) -> LatentDiffusion:
         return self.loaded.model
+
+    def names(self, key: str) -> list[str]:
+        """Names of the classes that the model knows by a batch key; empty if it was stored without them."""
+        return class_names(self.loaded.config).get(key, [])
+
+    def classes(self) -> Classes:
+        """The classes by which images are sampled: those that the model, and the classifier that guides it, both have."""
+        part, classifier = conditioner_for(self.model, "label"), self.classifier
+        counts = [*([int(part.keys["label"].high) + 1] if part else []), *([classifier.classes] if classifier else [])]
+        names = self.names("label") if part else class_names(self.classifier_config).get("label", [])
+        return Classes(min(counts, default=0), names)
 
     def conditioner_for(self, key: str, what: str) -> Any:
         """The conditioner that reads a batch key; `what` names that in messages.

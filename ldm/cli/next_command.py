@@ -10,6 +10,7 @@ from PIL import Image
 
 from ldm.cli.condition_flags import SCRIPTS, conditioner_for
 from ldm.cli.other_conditions import condition_words
+from ldm.data.classes import Classes
 from ldm.data.images import to_image
 from ldm.errors import UserError
 from ldm.model import LatentDiffusion
@@ -20,7 +21,13 @@ EXAMPLES = "examples"  # folder in the run: conditions of its first held-out sam
 SOME = 4  # number of classes in the command
 
 
-def sampling_command(model: LatentDiffusion, run: Path, sample: Mapping[str, Any], more: Sequence[str] = ()) -> str | None:
+def sampling_command(
+    model: LatentDiffusion,
+    run: Path,
+    sample: Mapping[str, Any],
+    more: Sequence[str] = (),
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> str | None:
     """The next command, None if no script can give what the model reads.
 
     Args:
@@ -28,22 +35,24 @@ def sampling_command(model: LatentDiffusion, run: Path, sample: Mapping[str, Any
         run: its folder; conditions that are files are written to `examples/` in it, out of the sample.
         sample: of the data; a condition that is missing becomes a placeholder.
         more: further flags.
+        names: of classes by key, as the run has them.
     """
     reads = set(model.conditioner.reads)
     key = next((key for key in SCRIPTS if key in reads), None)
     if key == "low_res" and reads != {"low_res"}:
         return None
     script = "sample.py" if key in (None, "label") or reads == {"label", "caption"} else SCRIPTS[str(key)].split()[0]
-    given = files_of(script, run / EXAMPLES, sample)
-    named = [*_classes(model), *_prompt(model, sample), *condition_words(model, sample, run / EXAMPLES)]
+    names = names or {}
+    given = files_of(script, run / EXAMPLES, sample, names.get("boxes", ()))
+    named = [*_classes(model, names.get("label", ())), *_prompt(model, sample), *condition_words(model, sample, run / EXAMPLES)]
     if script == "sample.py":
         named += ["--n", "16"]
     words = [as_argument(run), *given, *named, "--outdir", as_argument(Path("outputs") / run.resolve().name), *more]
     return command(f"scripts/{script}", *words)
 
 
-def files_of(script: str, folder: Path, sample: Mapping[str, Any]) -> list[str]:
-    """Arguments of a script that name files, which are written to a folder."""
+def files_of(script: str, folder: Path, sample: Mapping[str, Any], names: Sequence[str] = ()) -> list[str]:
+    """Arguments of a script that name files, which are written to a folder; `names` are those of the boxes' classes."""
     try:
         if script == "superres.py":
             return [_picture(folder / "low_res.png", to_image(sample["low_res"]))]
@@ -56,7 +65,8 @@ def files_of(script: str, folder: Path, sample: Mapping[str, Any]) -> list[str]:
             return [_picture(folder / "map.png", Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16)))]
         if script == "layout2img.py":
             pairs = zip(sample["box_labels"].tolist(), sample["boxes"].tolist(), strict=True)
-            boxes = [{"label": label, "box": [round(value, 4) for value in box]} for label, box in pairs]
+            known = dict(enumerate(names)) if len({*names}) == len(names) else {}
+            boxes = [{"label": known.get(label, label), "box": [round(value, 4) for value in box]} for label, box in pairs]
             write_text(folder / "layout.json", json.dumps({"boxes": boxes}) + "\n")
             return [as_argument(folder / "layout.json")]
     except (KeyError, OSError, UserError):  # without an example, the command has placeholders
@@ -70,9 +80,9 @@ def _picture(path: Path, picture: Image.Image) -> str:
     return as_argument(path)
 
 
-def _classes(model: LatentDiffusion) -> list[str]:
+def _classes(model: LatentDiffusion, names: Sequence[str]) -> list[str]:
     part = conditioner_for(model, "label")
-    return [] if part is None else ["--classes", f"0-{min(SOME, part.num_classes) - 1}" if part.num_classes > 1 else "0"]
+    return [] if part is None else Classes(part.num_classes, names).as_flag(SOME)
 
 
 def _prompt(model: LatentDiffusion, sample: Mapping[str, Any]) -> list[str]:

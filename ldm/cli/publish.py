@@ -158,7 +158,8 @@ def published_config(config: dict[str, Any], name: str, refer: bool = False) -> 
         shown = {key: value if key == "paths" else referring(value, references) for key, value in shown.items()}
     if "name" in shown:
         shown["name"] = name
-    return scrub(shown, tuple(named.values()))  # type: ignore[no-any-return]
+    classes = {"classes": config["classes"]} if "classes" in config else {}  # a folder of images may have the name of a class
+    return scrub(shown, tuple(named.values())) | classes  # type: ignore[no-any-return]
 
 
 def referring(value: Any, references: dict[str, str]) -> Any:

@@ -212,7 +212,8 @@ def finish(job: Job, plan: Plan, before: int) -> None:
     text = f"{images.count} images in {images.folder}" + (f", of which {before} already existed" if before else "")
     if images.count <= PER_FOLDER:  # a larger set is for measuring, and its folder holds nothing but its images
         shown = [picture_of(path, plan.condition(number)) for number, path in enumerate(paths[:SHOWN])]
-        save_grid(torch.stack(shown), images.folder / "grid.png", 8 if plan.conditions[0].picture is None else 4)
+        names = [str(plan.condition(number).note.get("class", "")) for number in range(len(shown))]
+        save_grid(torch.stack(shown), images.folder / "grid.png", 8 if plan.conditions[0].picture is None else 4, names)
         text += f"; the first {len(shown)} of them in {images.folder / 'grid.png'}"
     if job.flags.npz:
         labelled = "label" in plan.conditions[0].entries

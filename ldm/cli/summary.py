@@ -13,6 +13,7 @@ from ldm.checkpoint.foreign import FOREIGN
 from ldm.cli.next_command import sampling_command
 from ldm.config import AllowedTargets, Config, build, literal, load
 from ldm.config.load import read
+from ldm.data.classes import class_names
 from ldm.errors import UserError
 from ldm.system.shell import as_argument, as_installed, command, quoted
 from ldm.system.shipped import INSTALLED, ROOT, config_file
@@ -46,7 +47,8 @@ def final_message(
         )
     if isinstance(module, AutoencoderTraining):
         return f"{where}\nnext, stage two on it:\n  {stage_two_command(folder, config, flags, overrides)}"
-    following = sampling_command(module.model, folder, first_sample(data), repeated(flags, "trust"))
+    names = class_names(config.data)
+    following = sampling_command(module.model, folder, first_sample(data), repeated(flags, "trust"), names)
     return where if following is None else f"{where}\nnext, sample from it:\n  {following}"
 
 

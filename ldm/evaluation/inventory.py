@@ -58,6 +58,16 @@ class Inventory:
         if "mask" in sample:
             self.holes.append(float(sample["mask"].mean()))
 
+    def classes(self, names: ClassNames) -> dict[str, list[tuple[int, str, int]]]:
+        """Index, name ("-" without one) and count of all classes by key; of keys that the samples have, or of all if none was read."""
+        found = {}
+        for key, counts in {"label": self.labels, "boxes": self.box_labels, "segmentation": self.pixels}.items():
+            known = dict(enumerate(names.get(key, ())))
+            indices = {*known, *counts} - ({UNLABELLED} - known.keys() if key == "segmentation" else set())
+            if counts or not self.read:
+                found[key] = [(index, known.get(index, "-"), counts[index]) for index in sorted(indices)]
+        return found
+
     def lines(self, names: ClassNames) -> list[str]:
         """As text, without the broken files."""
         found = [("image", f"{_sizes(self.shapes)}, values {self.low:.3g} to {self.high:.3g}")] if self.read else []

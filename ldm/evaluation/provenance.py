@@ -10,7 +10,7 @@ from ldm.errors import UserError
 
 # What may differ between the images of one set: which image it is, and its conditions. Everything else is a setting.
 FILES = {f"{key}{more}" for key in ("image", "mask", "low_res") for more in ("", "_sha256")}
-PER_IMAGE = {"number", "noise", "label", "condition", "caption", "boxes", "segmentation", "candidate", "model", *FILES}
+PER_IMAGE = {"number", "noise", "label", "class", "condition", "caption", "boxes", "segmentation", "candidate", "model", *FILES}
 FIELDS = {  # of a record, by the key of a setting; other settings are its `sampling`
     "seed": "seed",
     "sha256": "checkpoint",

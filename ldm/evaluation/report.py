@@ -99,7 +99,7 @@ def render(runs: Sequence[Run], base: dict[str, Any] | None = None, grids: int =
             colours=COLOURS,
             summary=summary(runs),
             between=[(path, *map(shown, values)) for path, values in differences(*(run.config for run in runs))],
-            changes=[(run, None if b is None else [(p, *map(shown, v)) for p, v in differences(b, run.config)]) for run, b in bases],
+            changes=[(run, None if b is None else changed(b, run.config)) for run, b in bases],
             metrics=[(run, [metric(*one) for one in run.records]) for run in runs] if any(run.records for run in runs) else [],
             channels=[(run, *channels(run)) for run in runs if channels(run)[1]],
             incidents=[(run, *incidents(run)) for run in runs],
@@ -108,6 +108,12 @@ def render(runs: Sequence[Run], base: dict[str, Any] | None = None, grids: int =
             configs=[(run, yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)) for run in runs],
         )
     )
+
+
+def changed(base: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Key, value in the base and in the run; without the names of classes, which a run takes from its data."""
+    named = {} if "classes" in config and "classes" in base else {"classes": config.get("classes")}
+    return [(path, *map(shown, values)) for path, values in differences(base | named, config | named)]
 
 
 def shown(value: Any) -> str:

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from ldm import precision
+from ldm.data.classes import class_names
 from ldm.errors import UserError
 from ldm.nn.weights import mismatch
 from ldm.system.files import writing
@@ -120,7 +121,10 @@ def fit(
         Progress(metrics, settings.steps, settings.max_seconds, settings.share, price),
         stop,
         Checkpoints(folder, settings.checkpoint_every, settings.keep, metadata, metrics, state, settings.checkpoint_seconds),
-        ValidationCallback(folder, data, metrics, settings.validate_every, settings.images_every, settings.validation_batches),
+        ValidationCallback(
+            *(folder, data, metrics, settings.validate_every, settings.images_every, settings.validation_batches),
+            classes=class_names(metadata.get("config") or {}).get("label", ()),
+        ),
     ]
     quiet_lightning()
     writers = tolerant([TensorBoard(folder), *loggers], incidents, metadata["config"], start)

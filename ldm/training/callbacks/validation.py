@@ -1,6 +1,7 @@
 """Validation during training: scalars and grids of images, always on the same samples and seeds."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from ldm.data.batch import Batch
-from ldm.data.grid import grid_of
+from ldm.data.grid import grid_of, named_grid
 from ldm.sampling.generate import to_device
 from ldm.system.files import save_png
 from ldm.training.callbacks.loggers import log_image
@@ -30,13 +31,23 @@ class ValidationCallback(StepCallback):
         validate_every, images_every: steps; 0 disables them.
         batches: number of validation batches.
         count: images per row of a grid.
+        classes: names of classes, drawn below the samples of a model that reads them.
     """
 
     def __init__(
-        self, folder: Path, data: DataModule, metrics: MetricLogger, validate_every: int, images_every: int, batches: int, count: int = 8
+        self,
+        folder: Path,
+        data: DataModule,
+        metrics: MetricLogger,
+        validate_every: int,
+        images_every: int,
+        batches: int,
+        count: int = 8,
+        classes: Sequence[str] = (),
     ) -> None:
         self.folder, self.data, self.metrics = folder, data, metrics
         self.validate_every, self.images_every, self.batches, self.count = validate_every, images_every, batches, count
+        self.classes = classes
         self.cache: list[Batch] = []
         self.warnings: dict[str, str] = {}  # of the last validation: a warning is logged when it first appears, not every time
 
@@ -93,10 +104,17 @@ class ValidationCallback(StepCallback):
     def _draw(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         first = {key: value[: self.count] for key, value in self.cache[0].items() if key != "skipped"}
         rows = module.pictures(to_device(first, module.device))
+        names = self._names(first, module)
         for name, images in rows.items():
-            picture = grid_of(images)
+            picture = named_grid(images, names) if any(names) and len(names) == len(images) else grid_of(images)
             with self.metrics.incidents.tolerated("pictures"):
                 save_png(self.folder / "images" / f"step-{module.step:06d}-{name}.png", picture)
             for logger in trainer.loggers:
                 with self.metrics.incidents.tolerated(type(logger).__name__):
                     log_image(logger, name, picture, module.step)
+
+    def _names(self, batch: Batch, module: TrainingModule) -> list[str]:
+        """The name of each sample's class, "" without one; empty if the model does not read classes."""
+        if not self.classes or "label" not in module.keys():  # noqa: SIM118  # a method of the module
+            return []
+        return [self.classes[label] if label < len(self.classes) else "" for label in batch["label"].tolist()]
