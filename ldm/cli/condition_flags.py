@@ -117,7 +117,7 @@ def conditions_from_flags(flags: argparse.Namespace, model: LatentDiffusion, cla
     captions = [{"caption": text} for text in flags.prompts or []] or [{}]
     others = entries_from_flags(getattr(flags, "conditions", []), model)
     found = []
-    for i in range(max(map(len, (labels, captions, others)))):
+    for i in range(max(len(labels), len(captions), len(others))):
         caption, more = captions[i % len(captions)], others[i % len(others)]
         found.append(labels[i % len(labels)] | Condition(caption | more, caption | noted(more)))
     return found

@@ -42,9 +42,9 @@ def sampling_command(
     if key == "low_res" and reads != {"low_res"}:
         return None
     script = "sample.py" if key in (None, "label") or reads == {"label", "caption"} else SCRIPTS[str(key)].split()[0]
-    names = names or {}
-    given = files_of(script, run / EXAMPLES, sample, names.get("boxes", ()))
-    named = [*_classes(model, names.get("label", ())), *_prompt(model, sample), *condition_words(model, sample, run / EXAMPLES)]
+    known = names or {}
+    given = files_of(script, run / EXAMPLES, sample, known.get("boxes", ()))
+    named = [*_classes(model, known.get("label", ())), *_prompt(model, sample), *condition_words(model, sample, run / EXAMPLES)]
     if script == "sample.py":
         named += ["--n", "16"]
     words = [as_argument(run), *given, *named, "--outdir", as_argument(Path("outputs") / run.resolve().name), *more]
@@ -64,14 +64,15 @@ def files_of(script: str, folder: Path, sample: Mapping[str, Any], names: Sequen
             labels = sample["segmentation"].numpy()
             return [_picture(folder / "map.png", Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16)))]
         if script == "layout2img.py":
-            pairs = zip(sample["box_labels"].tolist(), sample["boxes"].tolist(), strict=True)
-            known = dict(enumerate(names)) if len({*names}) == len(names) else {}
-            boxes = [{"label": known.get(label, label), "box": [round(value, 4) for value in box]} for label, box in pairs]
+            known = names if len({*names}) == len(names) else ()
+            labels = [known[label] if label < len(known) else label for label in sample["box_labels"].tolist()]
+            corners = [[round(value, 4) for value in box] for box in sample["boxes"].tolist()]
+            boxes = [{"label": label, "box": box} for label, box in zip(labels, corners, strict=True)]
             write_text(folder / "layout.json", json.dumps({"boxes": boxes}) + "\n")
             return [as_argument(folder / "layout.json")]
     except (KeyError, OSError, UserError):  # without an example, the command has placeholders
-        names = {"superres.py": ["IMAGE.png"], "inpaint.py": ["--indir", "DIR"], "semantic.py": ["MAP.png"]}
-        return names.get(script, ["LAYOUT.json"])
+        placeholders = {"superres.py": ["IMAGE.png"], "inpaint.py": ["--indir", "DIR"], "semantic.py": ["MAP.png"]}
+        return placeholders.get(script, ["LAYOUT.json"])
     return []
 
 
