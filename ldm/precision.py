@@ -110,8 +110,8 @@ def sampling_context(name: str, device: torch.device) -> AbstractContextManager[
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Context without autocast."""
-    return torch.autocast(device.type, enabled=False)
+    """Context without autocast; the meta device has none."""
+    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
 
 
 def faster_float32(device: torch.device) -> None:

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from zoo import CONFIGS as ZOO
+from zoo import row
 
 from ldm.check import Report, build_on_meta, count_parameters, without_checkpoints
 from ldm.checkpoint.source import trained_size
 from ldm.config import AllowedTargets, Config, load, validate
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-ZOO = sorted(p for folder in ("first_stage", "ldm", "dit") for p in (CONFIGS / folder).glob("*.yaml"))
 RUNNABLE = sorted([*ZOO, *(p for folder in ("demo", "demo/compression", "own") for p in (CONFIGS / folder).glob("*.yaml"))])
 
 TRANSFORMERS = ("imagenet-dit-xl2-256", "imagenet-dit-xl2-512", "imagenet-sit-xl2-256", "imagenet-lightningdit-xl1-256")
+
+COUNTED_ALWAYS = ("first_stage/vq-f32-c16", "ldm/semantic-256", "ldm/imagenet-ldm8-noisy-classifier", "dit/imagenet-dit-xl2-256")
 
 # Millions of parameters, of parts or of sums of parts: as printed in the paper's tables or, where the print is wrong or
 # missing, as recounted; configs whose shape the paper does not state have what was chosen.
@@ -146,6 +149,11 @@ def test_the_page_of_the_zoo_has_every_config_and_its_counts() -> None:
         counts = {"network": counts["classifier"], **counts} if "classifier" in counts else counts
         shown = [cell.strip() for cell in rows[name(path)]]
         assert shown == [f"{counts[part] / 1e6:.2f}" if counts.get(part) else "" for part in order], name(path)
+
+
+@pytest.mark.parametrize("path", [pytest.param(p, id=name(p), marks=[] if name(p) in COUNTED_ALWAYS else pytest.mark.slow) for p in ZOO])
+def test_the_page_says_what_training_takes(path: Path) -> None:
+    assert row(path) in (CONFIGS.parent / "docs" / "zoo.md").read_text(), "run: PYTHONPATH=. python tests/zoo.py"
 
 
 @pytest.mark.parametrize("config,exact", [(config, 674_961_824 if "lightning" in config else 674_834_720) for config in TRANSFORMERS])
