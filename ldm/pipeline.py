@@ -94,8 +94,7 @@ class Pipeline(Autoencoder):
         self.model, self.config = model.to(device).eval(), config
         known = SamplerSettings.__dataclass_fields__
         self.settings = SamplerSettings(**{key: value for key, value in (config.get("sampling") or {}).items() if key in known})
-        side = trained_size(config) or UNKNOWN_SIZE
-        self.size = (side, side)
+        self.size = trained_size(config) or (UNKNOWN_SIZE, UNKNOWN_SIZE)
         self.class_names = class_names(config)
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ def rescale_effect(flags: argparse.Namespace) -> int:
     """Measure the effect at both sizes and draw it; returns the exit code."""
     loaded = load_from_flags(flags)
     model = loaded.model
-    size = (trained_size(loaded.config) or UNKNOWN_SIZE) if flags.size is None else flags.size
+    size = min(trained_size(loaded.config) or [UNKNOWN_SIZE]) if flags.size is None else flags.size
     large = 2 * size if flags.large is None else flags.large
     if large % size:
         raise UserError(f"--large {large} is not a multiple of --size {size}")

@@ -145,7 +145,7 @@ def _model(config: str, settings: SpeedSettings) -> Any:
 def _pieces(kind: str, row: Row, module: DiffusionTraining, guide: ClassifierTraining | None, settings: SpeedSettings) -> dict[str, Piece]:
     """The pieces of one column of one row."""
     side = int(SIZES.get(kind, 256) * settings.pixels)
-    batch = to_device(example_batch(module, side, settings.batch), settings.device)
+    batch = to_device(example_batch(module, side, side, settings.batch), settings.device)
     if kind in ("train", "epoch"):
         return {"train": _training_step(module, batch, settings)}
     model, scale = module.model, float(row.sampling.get("scale", 1.0))

@@ -35,7 +35,7 @@ def parser() -> Parser:
     p.add_argument("--condition", metavar="KEY", help="a numeric column of metadata.jsonl or metadata.csv as the condition")
     p.add_argument("--start", metavar="RUN", help="fine-tune this run (or weights file) of stage two instead of training both stages")
     p.add_argument("--out", default="configs/mine", help="where to write (default: configs/mine)")
-    p.add_argument("--size", type=count, help="side of the images in pixels, a multiple of 32 (default: by image sizes and device)")
+    p.add_argument("--size", type=count, help="shorter side of the images in pixels, a multiple of 32 (default: by image sizes and device)")
     p.add_argument("--memory", help="GiB of the GPU, 0 for a CPU (default: of the GPU that is here)")
     p.add_argument("--price", type=amount, metavar="X", help="price of an hour of the machine, for the estimate")
     p.add_argument("--force", action="store_true", help="overwrite existing configs")

@@ -219,5 +219,5 @@ def test_the_vocabulary_of_the_text_demo_is_that_of_the_scenes() -> None:
 
 
 def test_the_size_in_training_is_found_below_masks_degradations_and_mixtures() -> None:
-    assert {trained_size(load([path]).data) for path in RUNNABLE if path.parent.name == "demo"} == {32}
+    assert {trained_size(load([path]).data) for path in RUNNABLE if path.parent.name == "demo"} == {(32, 32)}
     assert {trained_size(config) for config in ({}, {"data": None}, {"data": {"params": {"train": {"params": {}}}}})} == {None}

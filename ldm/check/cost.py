@@ -91,7 +91,7 @@ def training_cost(config: Config, trust: AllowedTargets | None = None, bytes_kep
     data = (config.data.get("data") or {}).get("params") or {}
     trainer = (config.data.get("trainer") or {}).get("params") or {}
     batch = int(data.get("batch_size", 1))
-    forward, frozen, kept = _passes(module, trained_size(config.data) or 256)
+    forward, frozen, kept = _passes(module, trained_size(config.data) or (256, 256))
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     still = sum(p.numel() for p in module.parameters()) - trained
     moments = 1 if "Muon" in str(config.data["model"]["params"].get("optimizer")) else 2
@@ -105,17 +105,17 @@ def training_cost(config: Config, trust: AllowedTargets | None = None, bytes_kep
     )
 
 
-def _passes(module: TrainingModule, size: int) -> tuple[int, int, int]:
+def _passes(module: TrainingModule, size: tuple[int, int]) -> tuple[int, int, int]:
     """For one image: operations of a forward pass of what is trained and of what is frozen, and numbers kept for the backward pass."""
     stage = module.stage()
-    image = torch.empty(1, stage.image_channels, size, size, device="meta")
+    image = torch.empty(1, stage.image_channels, *size, device="meta")
     with torch.device("meta"):
         if isinstance(module, AutoencoderTraining):
             forward, kept = _counted(lambda: stage.decode(stage.encode(image)))
             return forward, 0, kept
         with torch.no_grad():
             frozen, _ = _counted(lambda: stage.encode(image))
-        z, t = torch.empty(1, *stage.latent_shape(size, size)), torch.zeros(1)
+        z, t = torch.empty(1, *stage.latent_shape(*size)), torch.zeros(1)
         if isinstance(module, ClassifierTraining):
             forward, kept = _counted(lambda: module.classifier(z, t))
         else:

@@ -62,20 +62,21 @@ def describe(value: Any) -> str:
 
 def batch_without_data(module: TrainingModule, config: Config) -> Batch:
     """Two random samples of the size of the config's data."""
-    size = trained_size(config.data) or LARGEST
+    height, width = trained_size(config.data) or (LARGEST, LARGEST)
     if not isinstance(module, ClassifierTraining):  # which is built for one size
         # The data is unknown, so a larger image would only take longer.
-        size = min(size, LARGEST // 2 if isinstance(module, AutoencoderTraining) else LARGEST)
-    return example_batch(module, size)
+        most = LARGEST // 2 if isinstance(module, AutoencoderTraining) else LARGEST
+        height, width = min(height, most), min(width, most)
+    return example_batch(module, height, width)
 
 
-def example_batch(module: TrainingModule, size: int, count: int = 2) -> Batch:
-    """Random samples with everything that a module reads; images are noise, `(count, C, size, size)` in [-1, 1]."""
+def example_batch(module: TrainingModule, height: int, width: int, count: int = 2) -> Batch:
+    """Random samples with everything that a module reads; images are noise, `(count, C, height, width)` in [-1, 1]."""
     stage = module.stage()
-    latent = max(1, size // stage.factor)
-    sizes = {"C": stage.image_channels, "H": size, "W": size, "h": latent, "w": latent}
+    h, w = (max(1, side // stage.factor) for side in (height, width))
+    sizes = {"C": stage.image_channels, "H": height, "W": width, "h": h, "w": w}
     batch: Batch = {name: key.placeholder(count, sizes) for name, key in module.keys().items()}
-    batch["image"] = torch.rand(count, stage.image_channels, size, size) * 2 - 1
+    batch["image"] = torch.rand(count, stage.image_channels, height, width) * 2 - 1
     return batch | {"id": [f"made-up-{i}" for i in range(count)]}
 
 

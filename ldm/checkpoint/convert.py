@@ -81,7 +81,7 @@ def to_compvis(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | N
         written = params.get("scale", 1.0)
         if written != "std" and scale is not None and scale.ndim == 0 and not math.isclose(float(scale), written, rel_tol=1e-6):
             params["scale"] = float(scale)  # with a constant scale, their checkpoint has no such buffer
-        size = (trained_size(source.config) or UNKNOWN_SIZE) // model.first_stage.factor
+        size = min(trained_size(source.config) or [UNKNOWN_SIZE]) // model.first_stage.factor
         tree = write_latent_diffusion(source.node, source.params.get("objective"), bool(source.weights.ema), size)
         tensors = state.to_state(model, source.weights)
     else:
@@ -123,7 +123,11 @@ def to_diffusers(
         source: a model with its first stage.
         target: the folder.
         raw: use the weights as trained instead of their average.
-        size: image size of the pipeline; that of the training data if None.
+        size: image size of the pipeline; the shorter side of the training data if None.
         trust: allowed targets of the config inside.
     """
-    return diffusers.write_folder(build_model(source, raw, trust), source.node, target, size or trained_size(source.config))
+    trained = trained_size(source.config)
+    notes = diffusers.write_folder(build_model(source, raw, trust), source.node, target, size or (min(trained) if trained else None))
+    if size is None and trained and trained[0] != trained[1]:
+        notes.append(f"pipelines give squares of {min(trained)} by default; trained on height={trained[0]}, width={trained[1]}")
+    return notes

@@ -65,20 +65,23 @@ class LoadedCheckpoint:
         raise UserError(f"{self.path}: the config in it describes neither a latent diffusion model nor a first stage")
 
 
-def trained_size(config: Mapping[str, Any]) -> int | None:
-    """Side of the training images of a config in pixels, None if unknown: of the data set itself, of the one below masks or degradations
-    (`images`), or of the first of several (`sets`).
+def trained_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the training images of a config in pixels, None if unknown: of the data set itself, of the one
+    below masks or degradations (`images`), or of the first of several (`sets`).
     """
     data = config.get("data")
     return _size_of((data.get("params") or {}).get("train")) if isinstance(data, dict) else None
 
 
-def _size_of(dataset: Any) -> int | None:
+def _size_of(dataset: Any) -> tuple[int, int] | None:
     params = dataset.get("params") if isinstance(dataset, dict) else None
     if not isinstance(params, dict):
         return None
-    if isinstance(params.get("size"), int):
-        return int(params["size"])
+    size = params.get("size")
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) for side in size):
+        return int(size[0]), int(size[1])
     sets = params.get("sets")
     below = (params.get("images"), *(sets if isinstance(sets, list) else ()))
     return next((size for inner in below if (size := _size_of(inner)) is not None), None)

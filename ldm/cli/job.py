@@ -116,8 +116,9 @@ class Job:
 
     def size(self) -> tuple[int, int]:
         """Height and width: the flags, else the size in training."""
-        trained = trained_size(self.loaded.config) or UNKNOWN_SIZE
-        height, width = (trained if flag is None else flag for flag in (self.flags.height, self.flags.width))
+        trained = trained_size(self.loaded.config) or (UNKNOWN_SIZE, UNKNOWN_SIZE)
+        flags = self.flags.height, self.flags.width
+        height, width = (known if flag is None else flag for flag, known in zip(flags, trained, strict=True))
         self.model.latent_shape(height, width)  # a wrong size is reported before anything else is read
         return height, width
 

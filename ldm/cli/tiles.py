@@ -54,7 +54,7 @@ def with_automatic_tiles(job: Job, sizes: Sequence[Size]) -> tuple[Job, str]:
         UserError: `--whole` with flags of tiles.
     """
     flags, unit = job.flags, job.model.size_multiple
-    trained = trained_size(job.loaded.config) or UNKNOWN_SIDE
+    trained = max(trained_size(job.loaded.config) or [UNKNOWN_SIDE])
     side = max(-(-trained // unit), 2) * unit
     if flags.whole and (flags.window, flags.overlap) != (None, None):
         raise UserError("--whole disables tiles: leave out --window and --overlap")

@@ -17,7 +17,7 @@ from ldm.data.images import read_image, to_tensor
 from ldm.data.maps import read_map, read_mask
 from ldm.data.reading import Reading
 from ldm.data.sources.arrays import is_array, read_array
-from ldm.data.transforms import Crop, UnreadableImage, View, view
+from ldm.data.transforms import Crop, Size, UnreadableImage, View, pair, view
 from ldm.errors import UserError
 from ldm.ranges import integer, share, span
 from ldm.rng import generator
@@ -64,8 +64,9 @@ class Annotated(Reading):
     Args:
         what: description of the set, for messages.
         give: keys of a sample beside `image` and `id`; "boxes" gives `boxes` and `box_labels`.
-        size: side of the square crop, in pixels.
-        resize: the shorter side is scaled to this first; `size` if None.
+        size: side of the square crop in pixels, or height and width of another crop.
+        resize: the image is first scaled until the largest such crop has a shorter side of this length (of a square: until its own
+            shorter side has it); the shorter side of `size` if None.
         crop: position of the crop; "random" changes with the training step.
         flip: probability of a horizontal flip.
         channels: channels of the image; arrays (.npy, .npz, .tif) may have any number.
@@ -84,7 +85,7 @@ class Annotated(Reading):
         self,
         what: str,
         give: Sequence[str],
-        size: int,
+        size: Size,
         resize: int | None = None,
         crop: Crop = "center",
         flip: float = 0.0,
@@ -93,17 +94,18 @@ class Annotated(Reading):
         min_box: float = 0.0,
         map_classes: int | None = None,
     ) -> None:
-        integer(size=size, resize=resize, channels=channels, map_classes=map_classes)
+        integer(resize=resize, channels=channels, map_classes=map_classes)
         share(flip=flip, min_box=min_box)
         span(values=values)
-        self.what, self.give, self.size, self.resize = what, tuple(give), size, resize or size
+        self.what, self.give, self.size = what, tuple(give), pair(size)
+        self.resize = resize or min(self.size)
         self.crop: Crop = crop
         self.flip, self.channels, self.min_box, self.map_classes = flip, channels, min_box, map_classes
         self.values = None if values is None else (float(values[0]), float(values[1]))
         self.broken, self.class_names = [], {}
         self.class_counts = {"segmentation": map_classes} if map_classes else {}
-        if self.resize < size:
-            raise UserError(f"{what}: resize {self.resize} is smaller than size {size}")
+        if self.resize < min(self.size):
+            raise UserError(f"{what}: resize {self.resize} is smaller than size {min(self.size)}")
         known = Give.__args__  # type: ignore[attr-defined]
         for key in self.give:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
@@ -139,10 +141,10 @@ class Annotated(Reading):
         return read_image(record.path, self.channels)
 
     def view(self, picture: tuple[int, int], random: tuple[float, float], mirrored: bool, growth: float) -> View:
-        """The square to cut of a picture of this width and height, at random shares of the free play; `growth` is random, too.
+        """The crop of a picture of this width and height, at random shares of the free play; `growth` is random, too.
 
         Raises:
-            UnreadableImage: a picture of which no sensible square can be cut.
+            UnreadableImage: a picture that is too small or too elongated.
         """
         return view(picture, self.resize, self.size, self.crop, random, mirrored)
 
@@ -150,14 +152,14 @@ class Annotated(Reading):
         record = self.record(index)
         x, y, mirror, growth = torch.rand(4, generator=generator(seed, "augmentation", place, record.name)).tolist()
         picture = self.picture(record)
-        square = self.view(size_of(picture), (x, y), mirror < self.flip, growth)
-        sample: Sample = {"image": cut(picture, square), "id": record.name}
+        crop = self.view(size_of(picture), (x, y), mirror < self.flip, growth)
+        sample: Sample = {"image": cut(picture, crop), "id": record.name}
         if "label" in self.give:
             sample["label"] = required(record.label, "label")
         if "caption" in self.give:
             sample["caption"] = draw_caption(record.captions, record.name, seed, place)
         if "boxes" in self.give:
-            boxes, kept = square.boxes(record.boxes, self.min_box)
+            boxes, kept = crop.boxes(record.boxes, self.min_box)
             order = torch.arange(len(kept))
             if self.shuffled_boxes:
                 order = torch.randperm(len(kept), generator=generator(seed, "boxes", place, record.name))
@@ -165,9 +167,9 @@ class Annotated(Reading):
             sample["box_labels"] = torch.from_numpy(record.box_labels.astype(np.int64))[kept[order]]
         if "segmentation" in self.give:
             path = required(record.segmentation, "segmentation")
-            sample["segmentation"] = square.labels(read_map(path, size_of(picture), self.map_classes))
+            sample["segmentation"] = crop.labels(read_map(path, size_of(picture), self.map_classes))
         if "mask" in self.give:
-            sample["mask"] = square.labels(read_mask(required(record.mask, "mask"), size_of(picture))).float()[None]
+            sample["mask"] = crop.labels(read_mask(required(record.mask, "mask"), size_of(picture))).float()[None]
         return sample | {name: column(value, name) for name, value in record.more.items()}
 
 
@@ -176,11 +178,11 @@ def size_of(picture: Picture) -> tuple[int, int]:
     return picture.size if isinstance(picture, Image.Image) else (picture.shape[1], picture.shape[0])
 
 
-def cut(picture: Picture, square: View) -> torch.Tensor:
-    """`(C, size, size)` float32 in [-1, 1]."""
+def cut(picture: Picture, crop: View) -> torch.Tensor:
+    """`(C, H, W)` float32 in [-1, 1]."""
     if isinstance(picture, Image.Image):
-        return to_tensor(square.picture(picture))
-    return torch.from_numpy(np.ascontiguousarray(square.array(picture).transpose(2, 0, 1)))
+        return to_tensor(crop.picture(picture))
+    return torch.from_numpy(np.ascontiguousarray(crop.array(picture).transpose(2, 0, 1)))
 
 
 def column(value: Any, name: str) -> Any:

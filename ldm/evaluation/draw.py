@@ -29,9 +29,15 @@ def class_name(names: ClassNames, key: str, index: int) -> str:
 
 
 def panel(image: Tensor, side: int) -> Image.Image:
-    """An image resized to `side` pixels; a smaller one keeps sharp pixels."""
+    """An image whose longer side is resized to `side` pixels; a smaller one keeps sharp pixels."""
     picture = to_image(image).convert("RGB")
-    return picture.resize((side, side), Image.Resampling.NEAREST if picture.width <= side else Image.Resampling.LANCZOS)
+    return picture.resize(_fitted(picture, side), Image.Resampling.NEAREST if max(picture.size) <= side else Image.Resampling.LANCZOS)
+
+
+def _fitted(picture: Image.Image, side: int) -> tuple[int, int]:
+    """Width and height with a longer side of `side` pixels."""
+    width, height = (max(1, round(length * side / max(picture.size))) for length in picture.size)
+    return width, height
 
 
 def draw_boxes(picture: Image.Image, boxes: Tensor, labels: Tensor, names: ClassNames) -> Image.Image:
@@ -48,11 +54,11 @@ def draw_boxes(picture: Image.Image, boxes: Tensor, labels: Tensor, names: Class
 
 
 def draw_map(labels: Tensor, side: int | None = None) -> Image.Image:
-    """A label map `(H, W)` in one colour per class, at its own size or `side` pixels; unlabelled is black."""
+    """A label map `(H, W)` in one colour per class, at its own size or with a longer side of `side` pixels; unlabelled is black."""
     table = np.array([colour(i) for i in range(max(UNLABELLED, int(labels.max())) + 1)], dtype=np.uint8)
     table[UNLABELLED] = 0
     drawn = Image.fromarray(table[labels.numpy()])
-    return drawn if side is None else drawn.resize((side, side), Image.Resampling.NEAREST)
+    return drawn if side is None else drawn.resize(_fitted(drawn, side), Image.Resampling.NEAREST)
 
 
 def tint(image: Tensor, mask: Tensor) -> Tensor:
@@ -75,15 +81,16 @@ def panels(sample: Sample, names: ClassNames, side: int) -> list[Image.Image]:
 def card(sample: Sample, names: ClassNames, side: int) -> Image.Image:
     """A sample's panels, with its class, caption and id below."""
     parts = panels(sample, names, side)
+    width, height = sum(part.width for part in parts), max(part.height for part in parts)
     text = [class_name(names, "label", sample["label"])] if "label" in sample else []
-    text += textwrap.wrap(sample["caption"], side * len(parts) // 7)[:4] if "caption" in sample else []
-    text += textwrap.wrap(sample["id"], side * len(parts) // 7)[:1]
-    drawn = Image.new("RGB", (side * len(parts), side + LINE * len(text) + 4), "white")
+    text += textwrap.wrap(sample["caption"], width // 7)[:4] if "caption" in sample else []
+    text += textwrap.wrap(sample["id"], width // 7)[:1]
+    drawn = Image.new("RGB", (width, height + LINE * len(text) + 4), "white")
     for i, part in enumerate(parts):
-        drawn.paste(part, (i * side, 0))
+        drawn.paste(part, (sum(one.width for one in parts[:i]), 0))
     pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(11)
     for i, line in enumerate(text):
-        pen.text((2, side + i * LINE), line, fill=(0, 0, 0) if i + 1 < len(text) else (120, 120, 120), font=font)
+        pen.text((2, height + i * LINE), line, fill=(0, 0, 0) if i + 1 < len(text) else (120, 120, 120), font=font)
     return drawn
 
 

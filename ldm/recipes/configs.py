@@ -22,9 +22,9 @@ def first_stage(found: Survey, plan: Plan) -> Node:
     tier, f = plan.tier, plan.factor
     autoencoder = target(
         "first_stage.KLAutoencoder",
-        channels=Because(LATENT, f"of the latent, which is {plan.size // f}x{plan.size // f}"),
+        channels=Because(LATENT, f"of the latent, which is {plan.size[0] // f}x{plan.size[1] // f}"),
         width=Because(tier.first_width, f"for {memory_of(plan)}"),
-        width_mult=Because(list(plan.first_mult), f"f={f}: images of {plan.size} pixels are compressed {f} times a side"),
+        width_mult=Because(list(plan.first_mult), f"f={f}: images of {plan.size[0]}x{plan.size[1]} pixels are compressed {f} times a side"),
         image_channels=found.channels,
         initial_log_variance=-7.0,
     )

@@ -8,6 +8,9 @@ from ldm.recipes.survey import Survey
 
 SIZES = (32, 64, 128, 256, 512)
 GIB = 2**30
+MULTIPLE = 32  # of both sides: the factor of both networks together
+SQUARE = (0.8, 1.25)  # width / height of images that are cut to squares
+LONGEST = 2.0  # largest ratio of sides; longer images are cut
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,23 @@ class Plan:
 
     Attributes:
         tier: of the device.
-        size: side of the images in pixels.
-        resize: shorter side before a random crop of `size`.
+        size: height and width of the images in pixels.
+        resize: see `ldm.data.annotated.Annotated`; more than the shorter side of `size` allows random crops.
         first_mult: width multipliers of the autoencoder, which determine its factor.
         steps, first_steps: of training.
     """
 
     tier: Tier
-    size: int
+    size: tuple[int, int]
     resize: int
     first_mult: tuple[int, ...]
     first_steps: int
     steps: int
+
+    @property
+    def square(self) -> bool:
+        """Whether height and width are equal."""
+        return self.size[0] == self.size[1]
 
     @property
     def factor(self) -> int:
@@ -67,13 +75,13 @@ class Plan:
         return int(2 ** (len(self.first_mult) - 1))
 
 
-def plan(found: Survey, memory: float, size: int | None = None) -> Plan:
+def plan(found: Survey, memory: float, size: int | tuple[int, int] | None = None) -> Plan:
     """Choose the numbers.
 
     Args:
         found: what is in the folder.
         memory: of the device in GiB; 0 is a CPU.
-        size: side of the images instead of the largest that fits.
+        size: shorter side of the images instead of the largest that fits, or height and width.
 
     Raises:
         UserError: images that are too small.
@@ -82,15 +90,24 @@ def plan(found: Survey, memory: float, size: int | None = None) -> Plan:
     fits = [side for side in SIZES if side <= tier.largest and side <= 1.25 * found.side]
     if size is None and not fits:
         raise UserError(f"{found.root}: images of {found.side} pixels are too small; give --size to enlarge them, such as --size 32")
-    size = size or fits[-1]
+    size = size if isinstance(size, tuple) else shape(size or fits[-1], found.aspect)
+    short = min(size)
     return Plan(
         tier=tier,
         size=size,
-        resize=max(size, min(size * 9 // 8, found.side)),
-        first_mult=(1, 2, 2) if size < 256 else (1, 2, 2, 4),
+        resize=max(short, min(short * 9 // 8, found.side)),
+        first_mult=(1, 2, 2) if short < 256 else (1, 2, 2, 4),
         first_steps=_steps(found.count, FIRST_EPOCHS, tier.first_images, tier.first_batch),
         steps=_steps(found.count, EPOCHS, tier.images, tier.batch),
     )
+
+
+def shape(short: int, aspect: float) -> tuple[int, int]:
+    """Height and width of images with this shorter side, for images of typically this width / height; multiples of 32."""
+    if SQUARE[0] <= aspect <= SQUARE[1]:
+        return short, short
+    long = max(short, round(short * min(max(aspect, 1 / aspect), LONGEST) / MULTIPLE) * MULTIPLE)
+    return (short, long) if aspect > 1 else (long, short)
 
 
 def _steps(count: int, epochs: int, bounds: tuple[int, int], batch: int) -> int:

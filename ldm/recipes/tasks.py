@@ -45,8 +45,8 @@ def target(name: str, **params: Any) -> Node:
 def images(found: Survey, plan: Plan, **more: Any) -> Node:
     """The data set of the images alone, with the crop and the flip."""
     common = {
-        "size": plan.size,
-        **({"resize": plan.resize, "crop": "random"} if plan.resize > plan.size else {}),
+        "size": plan.size[0] if plan.square else Because(list(plan.size), "height and width; the images are typically not square"),
+        **({"resize": plan.resize, "crop": "random"} if plan.resize > min(plan.size) else {}),
         "flip": Because(0.0, "grey scans, letters and digits are not mirrored")
         if found.channels == 1
         else Because(0.5, "0: never mirrored"),

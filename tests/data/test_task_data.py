@@ -127,7 +127,7 @@ def test_zoomed_crops_grow_and_move_with_the_step(tmp_path: Path) -> None:
     for share in (1.0, 0.4):  # shrunk, enlarged
         assert np.array_equal(np.asarray(zoomed(flat.size, 32, share, (0.3, 0.9)).picture(flat)), np.full((32, 32, 3), (10, 20, 30)))
     assert zoomed(flat.size, 32, 1.0, (0, 0)).picture(flat.convert("L")).mode == "L"
-    with pytest.raises(UnreadableImage, match="square of 4 of its 50x40 pixels"):
+    with pytest.raises(UnreadableImage, match="crop of 4x4 of its 50x40 pixels"):
         zoomed(flat.size, 32, 0.1, (0, 0))
     for wrong in ({"zoom": 1.5}, {"zoom": 0.5, "resize": 64}, {"zoom": 0.5, "crop": "random"}):
         with pytest.raises(UserError, match="zoom must be"):

@@ -8,9 +8,11 @@ import pytest
 from demos.folders import FOLDERS
 from ldm.check import check
 from ldm.check.from_data import from_data
+from ldm.checkpoint.source import trained_size
 from ldm.cli.new import new
 from ldm.config import AllowedTargets, load
 from ldm.errors import UserError
+from ldm.recipes.plan import shape
 
 TASK = {
     "photographs": "unconditional",
@@ -52,7 +54,9 @@ def test_configs_of_a_folder_are_ready(kind: str, tmp_path: Path, capsys: pytest
     assert f"task: {TASK[kind]} (" in said and "--train paths.first_stage=logs/STAGE1" in said
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == sorted(["first-stage.yaml", f"{TASK[kind]}.yaml"])
+    size = (64, 96) if kind == "wide" else (64, 64) if kind != "classes" else (32, 32)
     for name in written:
+        assert trained_size(load([tmp_path / "out" / name]).data) == size
         assert checked(tmp_path / "out" / name) == []
 
 
@@ -82,6 +86,11 @@ def test_what_a_folder_does_not_have_is_said(change: dict[str, object], said: st
     with pytest.raises(UserError, match=said):
         new(flags(tmp_path / "data", tmp_path / "out", **change))
     assert not (tmp_path / "out").exists()
+
+
+def test_shape_of_images() -> None:
+    assert [shape(64, aspect) for aspect in (0.8, 1.0, 1.25)] == [(64, 64)] * 3
+    assert [shape(256, aspect) for aspect in (0.75, 1.5, 1.78, 5.0)] == [(352, 256), (256, 384), (256, 448), (256, 512)]
 
 
 def test_configs_are_not_overwritten(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from ldm.data.listing import METADATA, Listing
 from ldm.data.metadata import read_metadata
 from ldm.data.reading import Split
 from ldm.data.sources.arrays import ARRAYS, TIFFS
-from ldm.data.transforms import Crop
+from ldm.data.transforms import Crop, Size
 from ldm.errors import MissingFile, UserError
 from ldm.ranges import share
 from ldm.system.image_files import counted
@@ -73,7 +73,7 @@ class AnnotatedFolder(RecordList):
     def __init__(
         self,
         root: str,
-        size: int,
+        size: Size,
         give: Sequence[str] = ("caption",),
         resize: int | None = None,
         crop: Crop = "center",
@@ -128,7 +128,7 @@ class PairedFolders(RecordList):
         self,
         root: str,
         maps: str,
-        size: int,
+        size: Size,
         resize: int | None = None,
         crop: Crop = "center",
         flip: float = 0.0,
@@ -174,7 +174,7 @@ class ArrayFolder(RecordList):
     def __init__(
         self,
         root: str,
-        size: int,
+        size: Size,
         channels: int,
         values: tuple[float, float] | None = None,
         resize: int | None = None,

@@ -12,7 +12,7 @@ from ldm.data.annotated import Annotated, Annotation, Give
 from ldm.data.boxtable import BoxTable
 from ldm.data.files import first_of, is_text, require
 from ldm.data.listing import Listing
-from ldm.data.transforms import Crop
+from ldm.data.transforms import Crop, Size
 from ldm.errors import UserError
 from ldm.ranges import share, span
 from ldm.system.terminal import printable
@@ -50,7 +50,7 @@ class Coco(Annotated):
     def __init__(
         self,
         root: str,
-        size: int,
+        size: Size,
         give: Sequence[Give] = ("boxes",),
         split: Literal["train", "validation"] = "train",
         resize: int | None = None,

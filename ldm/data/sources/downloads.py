@@ -12,7 +12,7 @@ from ldm.data.listing import Listing, NoSuchName
 from ldm.data.reading import Split
 from ldm.data.sources.annotated_folder import RecordList
 from ldm.data.sources.arrays import ARRAYS
-from ldm.data.transforms import Crop
+from ldm.data.transforms import Crop, Size
 from ldm.errors import UserError
 from ldm.ranges import share
 from ldm.system.image_files import counted
@@ -48,7 +48,7 @@ class ListedImages(RecordList):
     def __init__(
         self,
         root: str | None,
-        size: int,
+        size: Size,
         names: str | None = None,
         resize: int | None = None,
         crop: Crop = "center",
@@ -140,7 +140,7 @@ class LSUN(ListedImages):
         self,
         root: str,
         category: Literal["churches", "bedrooms", "cats"],
-        size: int,
+        size: Size,
         split: Part = "train",
         resize: int | None = None,
         crop: Crop = "center",
@@ -163,7 +163,7 @@ class CelebAHQ(ListedImages):
     def __init__(
         self,
         root: str,
-        size: int,
+        size: Size,
         split: Part = "train",
         resize: int | None = None,
         crop: Crop = "center",
@@ -195,7 +195,7 @@ class Places(ListedImages):
     def __init__(
         self,
         root: str,
-        size: int,
+        size: Size,
         split: Part = "train",
         resize: int | None = None,
         crop: Crop = "center",

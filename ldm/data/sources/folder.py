@@ -9,7 +9,7 @@ from ldm.data.files import path_hint, read_text
 from ldm.data.listing import METADATA, SIDECARS, Listing
 from ldm.data.metadata import read_metadata
 from ldm.data.reading import Split
-from ldm.data.transforms import Crop, UnreadableImage, View, zoomed
+from ldm.data.transforms import Crop, Size, UnreadableImage, View, zoomed
 from ldm.errors import MissingFile, UserError
 from ldm.ranges import integer, share
 from ldm.system.image_files import counted
@@ -31,8 +31,8 @@ class ImageFolder(Annotated):
             `root` or below (the first line that names it); of several captions one is drawn at each position in the order.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
-        zoom: instead of `resize` and `crop`, a random square with a side between this share and all of the shorter side, scaled to
-            `size`; it changes with the training step (the original's ImageNetSR: 0.5).
+        zoom: instead of `resize` and `crop`, a random crop with sides between this share and all of the largest that has the aspect
+            ratio of `size`, scaled to `size`; it changes with the training step (the original's ImageNetSR: 0.5).
         smallest: images with a smaller shorter side are skipped like unreadable ones.
 
     Raises:
@@ -43,7 +43,7 @@ class ImageFolder(Annotated):
     def __init__(
         self,
         root: str,
-        size: int,
+        size: Size,
         resize: int | None = None,
         crop: Crop = "center",
         flip: float = 0.0,

@@ -12,7 +12,7 @@ from ldm.data.annotated import Annotation
 from ldm.data.files import first_of, read_text, require
 from ldm.data.listing import Listing
 from ldm.data.sources.annotated_folder import RecordList
-from ldm.data.transforms import Crop
+from ldm.data.transforms import Crop, Size
 from ldm.errors import UserError
 
 FOLDERS = {
@@ -48,7 +48,7 @@ class ImageNet(RecordList):
     def __init__(
         self,
         root: str,
-        size: int,
+        size: Size,
         split: Literal["train", "validation"] = "train",
         resize: int | None = None,
         crop: Crop = "center",

@@ -11,7 +11,7 @@ from PIL import Image
 from ldm.data.annotated import Annotated, Annotation, Picture
 from ldm.data.files import require
 from ldm.data.images import read_image
-from ldm.data.transforms import Crop, UnreadableImage
+from ldm.data.transforms import Crop, Size, UnreadableImage
 from ldm.errors import MissingFile, UserError
 from ldm.system.image_files import open_image
 
@@ -37,7 +37,7 @@ class LSUNDatabase(Annotated):
     def __init__(
         self,
         root: str,
-        size: int,
+        size: Size,
         split: Literal["train", "validation"] = "train",
         category: str | None = None,
         resize: int | None = None,

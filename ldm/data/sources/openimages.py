@@ -12,7 +12,7 @@ from ldm.data.annotated import Annotated, Annotation
 from ldm.data.boxtable import BoxTable
 from ldm.data.files import first_of, read_list, require
 from ldm.data.listing import Listing
-from ldm.data.transforms import Crop
+from ldm.data.transforms import Crop, Size
 from ldm.errors import UserError
 from ldm.ranges import share, span
 
@@ -50,7 +50,7 @@ class OpenImages(Annotated):
     def __init__(
         self,
         root: str,
-        size: int,
+        size: Size,
         split: Literal["train", "validation", "test"] = "train",
         resize: int | None = None,
         crop: Crop = "center",

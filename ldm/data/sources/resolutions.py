@@ -11,7 +11,7 @@ from ldm.data.images import read_image, to_tensor
 from ldm.data.listing import Listing
 from ldm.data.reading import Split
 from ldm.data.sources.annotated_folder import RecordList
-from ldm.data.transforms import UnreadableImage, View
+from ldm.data.transforms import Size, UnreadableImage, View
 from ldm.ranges import share
 from ldm.rng import generator
 
@@ -19,13 +19,13 @@ from ldm.rng import generator
 class PairedResolutions(RecordList):
     """Images in one folder and their low-resolution versions in another, under the same names except for the suffix.
 
-    Gives `low_res` `(C, size / f, size / f)` beside `image`. Nothing is scaled: both are cut at the same place, at random if the image is
+    Gives `low_res` `(C, H / f, W / f)` beside `image`. Nothing is scaled: both are cut at the same place, at random if the image is
     larger than `size`. A pair whose sides do not differ by the same integer factor f is treated like an unreadable image.
 
     Args:
         root: folder of the images, also nested.
         low: folder of their low-resolution versions.
-        size: side of the square crop, a multiple of the factor.
+        size: side of the square crop, or height and width of another one; multiples of the factor.
         flip: probability of a horizontal flip.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
@@ -35,7 +35,7 @@ class PairedResolutions(RecordList):
         UserError: no image has a low-resolution version.
     """
 
-    def __init__(self, root: str, low: str, size: int, flip: float = 0.0, split: Split = "all", held_out: float = 0.05) -> None:
+    def __init__(self, root: str, low: str, size: Size, flip: float = 0.0, split: Split = "all", held_out: float = 0.05) -> None:
         share(held_out=held_out)
         super().__init__(f"image folder {root!r}", [], size, flip=flip, crop="random" if split == "train" else "center")
         listing = Listing(require(Path(root), "image folder"), self.broken)
@@ -52,15 +52,16 @@ class PairedResolutions(RecordList):
         x, y, mirror = torch.rand(3, generator=generator(seed, "augmentation", place, record.name)).tolist()
         image, low = (read_image(path, self.channels) for path in (record.path, self.low[record.name]))
         factors = {large / small for large, small in zip(size_of(image), size_of(low), strict=True)}
-        factor = int(min(factors))
-        if factors != {factor} or factor < 2 or self.size % factor:
+        factor, shown = int(min(factors)), "{1}x{0}".format(*self.size)
+        if factors != {factor} or factor < 2 or any(side % factor for side in self.size):
             sizes = " and ".join(f"{width}x{height}" for width, height in (size_of(image), size_of(low)))
-            raise UnreadableImage(f"{sizes} pixels: expected an integer factor of at least 2 that divides {self.size}")
-        if min(size_of(image)) < self.size:
-            raise UnreadableImage(f"{size_of(image)[0]}x{size_of(image)[1]} pixels, smaller than {self.size}")
+            raise UnreadableImage(f"{sizes} pixels: expected an integer factor of at least 2 that divides {shown}")
+        if any(side < least for side, least in zip(size_of(image), self.size[::-1], strict=True)):
+            raise UnreadableImage(f"{size_of(image)[0]}x{size_of(image)[1]} pixels, smaller than {shown}")
         shares = (x, y) if self.crop == "random" else (0.5, 0.5)
-        left, top = (round(share * (side - self.size // factor)) for share, side in zip(shares, size_of(low), strict=True))
+        reduced = self.size[0] // factor, self.size[1] // factor
+        left, top = (round(share * (side - part)) for share, side, part in zip(shares, size_of(low), reduced[::-1], strict=True))
         mirrored = mirror < self.flip
-        small = View(*size_of(low), left, top, self.size // factor, mirrored)
+        small = View(*size_of(low), left, top, reduced, mirrored)
         large = View(*size_of(image), left * factor, top * factor, self.size, mirrored)
         return {"image": to_tensor(large.picture(image)), "low_res": to_tensor(small.picture(low)), "id": record.name}

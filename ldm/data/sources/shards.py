@@ -15,7 +15,7 @@ from ldm.data.files import path_hint
 from ldm.data.images import read_image
 from ldm.data.reading import Split
 from ldm.data.tarindex import ShardIndex, captions_in, class_in, index_shard, read_member
-from ldm.data.transforms import Crop, UnreadableImage
+from ldm.data.transforms import Crop, Size, UnreadableImage
 from ldm.errors import MissingFile, UserError
 from ldm.ranges import share
 from ldm.system.image_files import suffixes
@@ -52,7 +52,7 @@ class WebShards(Annotated):
     def __init__(
         self,
         shards: str,
-        size: int,
+        size: Size,
         give: Sequence[Give] = ("caption",),
         resize: int | None = None,
         crop: Crop = "center",

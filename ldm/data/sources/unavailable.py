@@ -3,6 +3,7 @@
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
+from ldm.data.transforms import Size
 from ldm.errors import MissingFile
 
 
@@ -11,11 +12,11 @@ class Unavailable(Dataset[Sample]):
 
     Args:
         reason: what is missing, and what to do.
-        size: side of the images that it would have.
+        size: of the images that it would have.
 
     Raises:
         MissingFile: always.
     """
 
-    def __init__(self, reason: str, size: int = 256) -> None:
+    def __init__(self, reason: str, size: Size = 256) -> None:
         raise MissingFile(reason)
