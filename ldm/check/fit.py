@@ -62,6 +62,8 @@ def fits(batch: Batch, module: TrainingModule) -> list[str]:
         takes = next(p for p in module.loss.discriminator.parameters()).shape[1]
         if takes != stage_one.image_channels:
             wrong.append(f"model.params.loss.params.discriminator.params.in_channels is {takes}, images have {stage_one.image_channels}")
+    if isinstance(module, AutoencoderTraining) and module.loss.perceptual is not None and channels not in (1, 3):
+        wrong.append(f"LPIPS (model.params.loss.params.perceptual) takes 1 or 3 channels, images have {channels}: leave it out")
     try:
         module.check_size(height, width)
     except (ValueError, UserError) as error:

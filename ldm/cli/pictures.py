@@ -28,8 +28,8 @@ def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
     """
     if not Path(path).is_file():
         raise MissingFile(f"{path}: no such image")
-    if channels not in (1, 3):
-        raise UserError(f"{path}: the model takes {channels} channels; image files are read with 1 or 3")
+    if channels not in (1, 3, 4):
+        raise UserError(f"{path}: the model takes {channels} channels; image files are read with 1, 3 or 4")
     try:
         return read_image(Path(path), channels)
     except UnreadableImage as error:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ldm.data.batch import Sample
 from ldm.data.captions import draw_caption
-from ldm.data.images import read_image, to_tensor
+from ldm.data.images import read_deep, read_image, to_tensor
 from ldm.data.maps import read_map, read_mask
 from ldm.data.reading import Reading
 from ldm.data.sources.arrays import is_array, read_array
@@ -69,13 +69,14 @@ class Annotated(Reading):
             shorter side has it); the shorter side of `size` if None.
         crop: position of the crop; "random" changes with the training step.
         flip: probability of a horizontal flip.
-        channels: channels of the image; arrays (.npy, .npz, .tif) may have any number.
+        channels: channels of the image: 1 (grey), 3, or 4 with transparency; arrays (.npy, .npz, .tif) may have any number.
         values: see `ldm.data.sources.arrays.read_array`.
         min_box: boxes of which less than this share is inside the crop are dropped.
+        depth: bits of grey images; with 16, values of 16-bit files are not rounded to 8 bits. Colours always have 8.
         map_classes: number of classes; label maps with a class out of range are unreadable.
 
     Raises:
-        UserError: a crop larger than the resized image, or an unknown key in `give`.
+        UserError: a crop larger than the resized image, a depth of 16 with other than one channel, or an unknown key in `give`.
     """
 
     shuffled_boxes = False  # whether the order of boxes is random
@@ -93,6 +94,7 @@ class Annotated(Reading):
         values: tuple[float, float] | None = None,
         min_box: float = 0.0,
         map_classes: int | None = None,
+        depth: Literal[8, 16] = 8,
     ) -> None:
         integer(resize=resize, channels=channels, map_classes=map_classes)
         share(flip=flip, min_box=min_box)
@@ -100,6 +102,9 @@ class Annotated(Reading):
         self.what, self.give, self.size = what, tuple(give), pair(size)
         self.resize = resize or min(self.size)
         self.crop: Crop = crop
+        self.depth = depth
+        if depth == 16 and channels != 1:
+            raise UserError(f"{what}: depth: 16 goes with channels: 1; for 16-bit colours save arrays (.npy) and use ldm.data.ArrayFolder")
         self.flip, self.channels, self.min_box, self.map_classes = flip, channels, min_box, map_classes
         self.values = None if values is None else (float(values[0]), float(values[1]))
         self.broken, self.class_names = [], {}
@@ -138,7 +143,7 @@ class Annotated(Reading):
         """
         if is_array(record.path, self.channels, self.values):
             return read_array(record.path, self.channels, self.values)
-        return read_image(record.path, self.channels)
+        return read_deep(record.path) if self.depth == 16 else read_image(record.path, self.channels)
 
     def view(self, picture: tuple[int, int], random: tuple[float, float], mirrored: bool, growth: float) -> View:
         """The crop of a picture of this width and height, at random shares of the free play; `growth` is random, too.

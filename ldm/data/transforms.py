@@ -44,8 +44,8 @@ class View:
         scaled, (height, width) = image.resize((self.width, self.height), Image.Resampling.BICUBIC), self.region or self.size
         cut = scaled.crop((self.left, self.top, self.left + width, self.top + height))
         if height > self.size[0]:
-            pixels = np.asarray(cut, dtype=np.float32).reshape(height, width, -1)
-            cut = Image.fromarray(np.round(resample(pixels, self.size, "area")).astype(np.uint8).squeeze())
+            pixels = resample(np.asarray(cut, dtype=np.float32).reshape(height, width, -1), self.size, "area").squeeze()
+            cut = Image.fromarray(pixels if cut.mode == "F" else np.round(pixels).astype(np.uint8))
         elif (height, width) != self.size:
             cut = cut.resize(self.size[::-1], Image.Resampling.BICUBIC)
         return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else cut

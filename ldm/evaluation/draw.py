@@ -30,7 +30,7 @@ def class_name(names: ClassNames, key: str, index: int) -> str:
 
 def panel(image: Tensor, side: int) -> Image.Image:
     """An image whose longer side is resized to `side` pixels; a smaller one keeps sharp pixels."""
-    picture = to_image(image).convert("RGB")
+    picture = to_image(visible(image)).convert("RGB")
     return picture.resize(_fitted(picture, side), Image.Resampling.NEAREST if max(picture.size) <= side else Image.Resampling.LANCZOS)
 
 

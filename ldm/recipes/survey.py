@@ -25,7 +25,7 @@ BESIDE = {  # names of two folders -> what the second one holds for the first
     "low_res": ("low", "lr", "lq", "low_res"),
 }
 IMAGES = ("images", "image", "high", "hr", "hq", "gt", "high_res")
-DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "F")
+DEEP_MODES = ("I;16", "I;16L", "I;16B")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Survey:
 
     def said(self) -> list[str]:
         """What was found, in words."""
-        what = f"arrays of {self.channels} channels" if not self.bits else ("grey " if self.channels == 1 else "") + "images"
+        what = f"arrays of {self.channels} channels" if not self.bits else {1: "grey ", 4: "transparent "}.get(self.channels, "") + "images"
         depth = ", 16 bit" if self.bits == 16 else ""
         text = [f"{self.count} {what}{depth}, typically {self.side} pixels on the shorter side, width/height {self.aspect:.2f}"]
         if self.classes:
@@ -158,7 +158,9 @@ def _look(path: Path, array: bool) -> _Look | None:
             channels = 1 if value.ndim == 2 else value.shape[0] if first else value.shape[-1]
             return _Look((width, height), channels, 0, float(np.min(value)), float(np.max(value)))
         with open_image(path) as image:
-            channels = 1 if image.mode in ("1", "L", *DEEP_MODES) else 3
+            clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+            transparent = clear and image.convert("RGBA").getextrema()[3][0] < 255
+            channels = 4 if transparent else 1 if image.mode in ("1", "L", *DEEP_MODES) else 3
             return _Look(image.size, channels, 16 if image.mode in DEEP_MODES else 8)
     except (OSError, ValueError, IndexError, Image.DecompressionBombError):
         return None

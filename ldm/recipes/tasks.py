@@ -56,8 +56,10 @@ def images(found: Survey, plan: Plan, **more: Any) -> Node:
     if not found.bits:
         values = {} if found.values is None else {"values": Because(list(found.values), "mapped to -1 and 1: the range that was found")}
         return target("data.ArrayFolder", root="${paths.images}", channels=found.channels, **values, **common)
-    channels = {"channels": 1} if found.channels == 1 else {}
-    return target("data.ImageFolder", root="${paths.images}", **channels, **more, **common)
+    kind: Node = {"channels": found.channels} if found.channels != 3 else {}
+    kind |= {"channels": Because(4, "with transparency")} if found.channels == 4 else {}
+    kind |= {"depth": Because(16, "bits of the files")} if found.bits == 16 else {}
+    return target("data.ImageFolder", root="${paths.images}", **kind, **more, **common)
 
 
 def annotated(found: Survey, plan: Plan, key: str) -> Node:
@@ -122,7 +124,7 @@ def superres(found: Survey, plan: Plan) -> Task:
     """Low-resolution images of the folder, or made from the images."""
     if "low_res" in found.beside:
         common = images(found, plan)["params"]
-        flips = {key: common[key] for key in ("size", "flip", "split", "held_out")}
+        flips = {key: common[key] for key in ("size", "flip", "split", "held_out", "channels") if key in common}
         train = target("data.PairedResolutions", root="${paths.images}", low="${paths.low}", **flips)
     else:
         how = Because("bicubic", "or bsr: blur, noise and JPEG artefacts of unknown strength")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ldm.checkpoint.source import trained_size
 from ldm.data import AnnotatedFolder, ArrayFolder, ImageFolder, Inpainting, PairedFolders, PairedResolutions, SuperResolution
+from ldm.data.images import to_image
 from ldm.data.transforms import UnreadableImage, View, pair, view, zoomed
 from ldm.errors import UserError
 
@@ -41,7 +42,7 @@ def square_view(picture: tuple[int, int], resize: int, size: int, crop: str, ran
 def test_squares_are_cut_as_before() -> None:
     rng = np.random.default_rng(0)
     for _ in range(2000):
-        picture = tuple(int(side) for side in rng.integers(20, 900, 2))
+        picture = tuple(int(side) for side in rng.integers(30, 900, 2))
         size = int(rng.integers(8, 40))
         resize, random = size + int(rng.integers(0, 30)), (float(rng.random()), float(rng.random()))
         for crop in ("center", "random"):
@@ -130,7 +131,7 @@ def test_pairs_of_resolutions(tmp_path: Path) -> None:
     for kind, size in (("high", (80, 120)), ("low", (20, 30))):
         (tmp_path / kind).mkdir()
         Image.fromarray(smooth(*size)).save(tmp_path / kind / "a.png")
-    sample = PairedResolutions(str(tmp_path / "high"), str(tmp_path / "low"), [64, 96], split="train", held_out=0.0).varied(0, 0, 3)
+    sample = PairedResolutions(str(tmp_path / "high"), str(tmp_path / "low"), [64, 96], flip=0.5).varied(0, 0, 3)
     assert sample["image"].shape == (3, 64, 96) and sample["low_res"].shape == (3, 16, 24)
     reduced = torch.nn.functional.avg_pool2d(sample["image"], 4)
     assert (reduced - sample["low_res"]).abs().max() < 0.1
@@ -157,3 +158,32 @@ def test_size_in_training() -> None:
     assert trained_size(config([256, 384])) == (256, 384)
     assert trained_size(config("64")) is None and trained_size(config([1, 2, 3])) is None
     assert pair(5) == (5, 5) and pair((3, 4)) == (3, 4)
+
+
+def test_transparency_is_the_fourth_channel(tmp_path: Path) -> None:
+    pixels = np.dstack([smooth(40, 60), np.zeros((40, 60), np.uint8)])
+    pixels[:, :30, 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "b.png")
+    clear, opaque = (ImageFolder(str(tmp_path), [40, 60], channels=4)[i]["image"] for i in range(2))
+    assert clear.shape == (4, 40, 60) and (clear[3, :, :30] == 1).all() and (clear[3, :, 30:] == -1).all()
+    assert (opaque[3] == 1).all() and torch.equal(clear[:3, :, :30], opaque[:3, :, :30])
+    white = ImageFolder(str(tmp_path), [40, 60])[0]["image"]
+    assert white.shape == (3, 40, 60) and (white[:, :, 30:] == 1).all()
+    shown = to_image(clear)
+    assert shown.mode == "RGBA" and np.array_equal(np.asarray(shown), pixels)
+
+
+def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
+    values = np.arange(1024, dtype=np.uint16).reshape(32, 32) + 30000  # eight levels of 8 bit
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    Image.fromarray((values // 257).astype(np.uint8)).save(tmp_path / "grey.png")
+    data = ImageFolder(str(tmp_path), 32, channels=1, depth=16)
+    image = data[0]["image"]
+    assert torch.allclose(image[0], torch.from_numpy(values.astype(np.float32) / 32767.5 - 1), atol=1e-6)
+    assert len(image.unique()) == 1024 and data[1]["image"].shape == (1, 32, 32)
+    assert len(ImageFolder(str(tmp_path), 32, channels=1)[0]["image"].unique()) <= 8
+    zoomed_in = ImageFolder(str(tmp_path), 16, channels=1, depth=16, zoom=1.0)[0]["image"]
+    assert torch.allclose(zoomed_in, torch.nn.functional.avg_pool2d(image, 2), atol=1e-5)
+    with pytest.raises(UserError, match="depth: 16 goes with channels: 1"):
+        ImageFolder(str(tmp_path), 32, depth=16)

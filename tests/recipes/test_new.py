@@ -32,6 +32,8 @@ TASK = {
     "arrays": "unconditional",
 }
 
+KIND = {"grey": {"channels": 1}, "16-bit": {"channels": 1, "depth": 16}, "transparent": {"channels": 4}, "arrays": {"channels": 5}}
+
 
 def flags(folder: Path, out: Path, **more: object) -> Namespace:
     given = {"task": None, "condition": None, "start": None, "size": None, "memory": "0", "price": None, "force": False}
@@ -56,7 +58,10 @@ def test_configs_of_a_folder_are_ready(kind: str, tmp_path: Path, capsys: pytest
     assert written == sorted(["first-stage.yaml", f"{TASK[kind]}.yaml"])
     size = (64, 96) if kind == "wide" else (64, 64) if kind != "classes" else (32, 32)
     for name in written:
-        assert trained_size(load([tmp_path / "out" / name]).data) == size
+        config = load([tmp_path / "out" / name]).data
+        assert trained_size(config) == size
+        if kind in KIND:
+            assert KIND[kind].items() <= config["data"]["params"]["train"]["params"].items()
         assert checked(tmp_path / "out" / name) == []
 
 

@@ -55,7 +55,7 @@ class AnnotatedFolder(RecordList):
 
     Args:
         root: the folder.
-        size, resize, crop, flip, channels, values, min_box: see `ldm.data.annotated.Annotated`.
+        size, resize, crop, flip, channels, values, min_box, depth: see `ldm.data.annotated.Annotated`.
         give: keys of a sample beside image and id: those above, and any other column that a conditioner reads (numbers, texts, lists
             of numbers, names of .npy files).
         classes: number of classes of "label", "boxes" and "segmentation", by key; None disables the check.
@@ -85,11 +85,12 @@ class AnnotatedFolder(RecordList):
         split: Split = "all",
         held_out: float = 0.05,
         texts: Sequence[str] = (),
+        depth: Literal[8, 16] = 8,
     ) -> None:
         share(held_out=held_out)
         known = classes or {}
         what = f"annotated folder {root!r}"
-        super().__init__(what, give, size, resize, crop, flip, channels, values, min_box, known.get("segmentation"))
+        super().__init__(what, give, size, resize, crop, flip, channels, values, min_box, known.get("segmentation"), depth)
         if stray := known.keys() - {"label", "boxes", "segmentation"}:
             raise UserError(f"{what}: classes: unknown key {min(stray)!r} (known: label, boxes, segmentation)")
         self.class_counts |= known
@@ -114,7 +115,7 @@ class PairedFolders(RecordList):
         root: folder of the images, also nested.
         maps: folder of the label maps or masks (.png).
         give: "segmentation", or "mask".
-        size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
+        size, resize, crop, flip, channels, depth: see `ldm.data.annotated.Annotated`.
         classes: number of classes; a map with a class out of range is unreadable.
         split: "all", or "train" / "validation" by a hash of the file's name, the same as `ImageFolder`'s.
         held_out: share of the files in "validation".
@@ -136,10 +137,12 @@ class PairedFolders(RecordList):
         split: Split = "all",
         held_out: float = 0.05,
         give: Literal["segmentation", "mask"] = "segmentation",
+        channels: Literal[1, 3, 4] = 3,
+        depth: Literal[8, 16] = 8,
     ) -> None:
         share(held_out=held_out)
         what = "label map" if give == "segmentation" else "mask"
-        super().__init__(f"image folder {root!r}", [give], size, resize, crop, flip, map_classes=classes)
+        super().__init__(f"image folder {root!r}", [give], size, resize, crop, flip, channels, map_classes=classes, depth=depth)
         listing = Listing(require(Path(root), "image folder"), self.broken)
         self.others = listing.others()
         there = Listing(require(Path(maps), f"folder of {what}s"), self.broken).files

@@ -24,7 +24,8 @@ class ImageFolder(Annotated):
     Args:
         root: the folder; every image below it is used, in any format that Pillow opens (and HEIF, if pillow-heif is installed).
         size, resize, crop, flip: see `ldm.data.annotated.Annotated`.
-        channels: 3, or 1 for grey.
+        channels: 3, 1 for grey, or 4 to keep transparency as the fourth channel (opaque is 1).
+        depth: 8, or 16 with one channel: see `ldm.data.annotated.Annotated`.
         labels: class index from the first folder level, in the order of their names as text (10 before 9, as in torchvision);
             a folder without images is not a class.
         captions: caption from `name.txt` or `name.caption` beside the image, or else from `metadata.jsonl` or `metadata.csv` in
@@ -47,16 +48,17 @@ class ImageFolder(Annotated):
         resize: int | None = None,
         crop: Crop = "center",
         flip: float = 0.0,
-        channels: Literal[1, 3] = 3,
+        channels: Literal[1, 3, 4] = 3,
         labels: bool = False,
         captions: bool = False,
         split: Split = "all",
         held_out: float = 0.05,
         zoom: float | None = None,
         smallest: int = 0,
+        depth: Literal[8, 16] = 8,
     ) -> None:
         give = [key for key, given in (("label", labels), ("caption", captions)) if given]
-        super().__init__(f"image folder {root!r}", give, size, resize, crop, flip, channels)
+        super().__init__(f"image folder {root!r}", give, size, resize, crop, flip, channels, depth=depth)
         integer(0, smallest=smallest)
         share(held_out=held_out)
         self.root, self.zoom, self.smallest = Path(root), zoom, smallest

@@ -1,6 +1,7 @@
 """Pairs of images in high and low resolution."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -27,6 +28,7 @@ class PairedResolutions(RecordList):
         low: folder of their low-resolution versions.
         size: side of the square crop, or height and width of another one; multiples of the factor.
         flip: probability of a horizontal flip.
+        channels: see `ldm.data.annotated.Annotated`.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
 
@@ -35,9 +37,18 @@ class PairedResolutions(RecordList):
         UserError: no image has a low-resolution version.
     """
 
-    def __init__(self, root: str, low: str, size: Size, flip: float = 0.0, split: Split = "all", held_out: float = 0.05) -> None:
+    def __init__(
+        self,
+        root: str,
+        low: str,
+        size: Size,
+        flip: float = 0.0,
+        split: Split = "all",
+        held_out: float = 0.05,
+        channels: Literal[1, 3, 4] = 3,
+    ) -> None:
         share(held_out=held_out)
-        super().__init__(f"image folder {root!r}", [], size, flip=flip, crop="random" if split == "train" else "center")
+        super().__init__(f"image folder {root!r}", [], size, flip=flip, channels=channels, crop="random" if split == "train" else "center")
         listing = Listing(require(Path(root), "image folder"), self.broken)
         below = Path(require(Path(low), "folder of low-resolution images"))
         versions = {str(Path(name).with_suffix("")): name for name in Listing(below, self.broken).pictures}
