@@ -56,6 +56,14 @@ class Autoencoder:
         """Latents `(n, c, h, w)` -> images, or a tensor `(n, C, H, W)` in [-1, 1]."""
         return self._output(self.first_stage.decode(latents.to(self.device)), output)
 
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        """Only models of stage two sample.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("this is a first stage, which encodes and decodes images; load a run of stage two to sample")
+
     def _tensor(self, images: Pictures) -> Tensor:
         channels = self.first_stage.image_channels
         several = [images] if isinstance(images, Image.Image) else list(images)

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         found[str(path)] = {"exit_code": report.exit_code, "parameters": report.parameters, "problems": report.problems}
     codes = [entry["exit_code"] for entry in found.values()]
     counts = {code: codes.count(code) for code in (0, 3, 2)}
-    sys.stdout.write(f"{len(codes)} configs: {counts[0]} ready, {counts[3]} lack only files, {counts[2]} wrong\n")
+    sys.stdout.write(f"{len(codes)} configs: {counts[0]} ready, {counts[3]} without their files, {counts[2]} wrong\n")
     if flags.json:
         write_text(flags.json, json.dumps(found, indent=2) + "\n")
     return int(counts[2] > 0)

@@ -325,7 +325,7 @@ def test_balanced_classes(models: dict[str, Path], script, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "model,name,content,message",
     [
-        ("caption", "a.txt", "a green circle\n", "vocabulary lacks green"),
+        ("caption", "a.txt", "a green circle\n", "vocabulary: green"),
         ("caption", "a.jsonl", '{"label": 3}\n', "image 1: caption is missing"),
         ("caption", "a.jsonl", '{"caption": 3}\n', "image 1: caption: expected a string or a list of strings, got 3"),
         ("caption", "a.jsonl", "{\n", "line 1: not JSON"),

@@ -77,6 +77,7 @@ ARGUMENTS: dict[str, dict[str, str]] = {  # current target -> its old arguments 
         )
     },
     "ldm.training.ClassifierTraining": {"schedule": "process"},
+    **dict.fromkeys(("ldm.networks.UNet", "ldm.networks.NoisyClassifier"), {"heads_first": "qkv_by_head"}),
 }
 REFERENCE = re.compile(r"(?<=\$\{)[\w.]+(?=\})")
 

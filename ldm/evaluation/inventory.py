@@ -29,7 +29,7 @@ class Inventory:
     box_areas: list[float] = field(default_factory=list)
     box_labels: Counter[int] = field(default_factory=Counter)
     pixels: Counter[int] = field(default_factory=Counter)
-    holes: list[float] = field(default_factory=list)
+    masked: list[float] = field(default_factory=list)
     low: float = 1.0
     high: float = -1.0
 
@@ -56,7 +56,7 @@ class Inventory:
             values, counts = torch.unique(sample["segmentation"], return_counts=True)
             self.pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
         if "mask" in sample:
-            self.holes.append(float(sample["mask"].mean()))
+            self.masked.append(float(sample["mask"].mean()))
 
     def classes(self, names: ClassNames) -> dict[str, list[tuple[int, str, int]]]:
         """Index, name ("-" without one) and count of all classes by key; of keys that the samples have, or of all if none was read."""
@@ -87,8 +87,8 @@ class Inventory:
             found += [("boxes", f"{_span(self.boxes, 'per image')}{small}; {_frequent(self.box_labels, names, 'boxes')}")]
         if self.pixels:
             found += [("segmentation", _shares(self.pixels, names))]
-        if self.holes:
-            found += [("mask", _span([100 * hole for hole in self.holes], "% of the image"))]
+        if self.masked:
+            found += [("mask", _span([100 * share for share in self.masked], "% of the image"))]
         return [f"  {key:<14}{text}" for key, text in found]
 
 

@@ -21,7 +21,7 @@ class NoisyClassifier(nn.Module):
         in_channels: of z_t.
         classes: number of logits.
         size: height and width of z_t; the positions of the pooling are learned for this size.
-        width, width_mult, blocks_per_level, attention_at, heads, head_channels, heads_first, dropout, scale_shift, resample:
+        width, width_mult, blocks_per_level, attention_at, heads, head_channels, qkv_by_head, dropout, scale_shift, resample:
             as in `UNet`.
 
     Raises:
@@ -40,7 +40,7 @@ class NoisyClassifier(nn.Module):
         *,
         heads: int | None = None,
         head_channels: int | None = None,
-        heads_first: bool = True,
+        qkv_by_head: bool = True,
         dropout: float = 0.0,
         scale_shift: bool = False,
         resample: Literal["conv", "pool", "residual"] = "conv",
@@ -56,7 +56,7 @@ class NoisyClassifier(nn.Module):
             4 * width,
             heads=heads,
             head_channels=head_channels,
-            heads_first=heads_first,
+            qkv_by_head=qkv_by_head,
             dropout=dropout,
             scale_shift=scale_shift,
             resample=resample,

@@ -66,7 +66,7 @@ class UNetBuilder:
         *,
         heads: int | None = None,
         head_channels: int | None = None,
-        heads_first: bool = True,
+        qkv_by_head: bool = True,
         context_channels: int | None = None,
         transformer_depth: int = 1,
         dropout: float = 0.0,
@@ -78,7 +78,7 @@ class UNetBuilder:
         share(dropout=dropout)
         if (heads is None) == (head_channels is None):
             raise ValueError("UNet needs exactly one of heads (their number) and head_channels (their width)")
-        self.emb_channels, self.heads, self.head_channels, self.heads_first = emb_channels, heads, head_channels, heads_first
+        self.emb_channels, self.heads, self.head_channels, self.qkv_by_head = emb_channels, heads, head_channels, qkv_by_head
         self.context_channels, self.transformer_depth = context_channels, transformer_depth
         self.dropout, self.scale_shift, self.resample, self.checkpointing = dropout, scale_shift, resample, checkpointing
 
@@ -103,7 +103,7 @@ class UNetBuilder:
         """Plain self-attention, or a spatial transformer if there is a context."""
         number = self.heads_of(channels, heads)
         if self.context_channels is None:
-            return SelfAttention2d(channels, number, self.heads_first)
+            return SelfAttention2d(channels, number, self.qkv_by_head)
         return SpatialTransformer(channels, number, channels // number, self.transformer_depth, self.context_channels)
 
     def block(self, cin: int, cout: int, attend: bool, heads: int | None = None) -> UNetBlock:
@@ -190,7 +190,7 @@ class UNet(Network):
         heads: number of attention heads; or
         head_channels: channels per head, which sets the number of heads at every level.
         heads_up: another number of heads in the decoder half.
-        heads_first: channel layout of plain attention, see `attend_packed`.
+        qkv_by_head: channel layout of plain attention, see `attend_packed`.
         context_channels: width of the tokens tau_theta(y). With it, attention is a spatial transformer (Tab. 16);
             without it, plain self-attention.
         transformer_depth: transformer blocks per spatial transformer.
@@ -217,7 +217,7 @@ class UNet(Network):
         heads: int | None = None,
         head_channels: int | None = None,
         heads_up: int | None = None,
-        heads_first: bool = True,
+        qkv_by_head: bool = True,
         context_channels: int | None = None,
         transformer_depth: int = 1,
         vector_channels: int | None = None,
@@ -236,7 +236,7 @@ class UNet(Network):
             4 * width,
             heads=heads,
             head_channels=head_channels,
-            heads_first=heads_first,
+            qkv_by_head=qkv_by_head,
             context_channels=context_channels,
             transformer_depth=transformer_depth,
             dropout=dropout,

@@ -24,12 +24,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def attend_packed(qkv: Tensor, heads: int, heads_first: bool = True) -> Tensor:
+def attend_packed(qkv: Tensor, heads: int, qkv_by_head: bool = True) -> Tensor:
     """Self-attention of a fused projection `(B, 3 C, N)` -> `(B, C, N)`.
 
-    Its channels are laid out as (head, q/k/v, d), or as (q/k/v, head, d) if `heads_first` is false.
+    Its channels are laid out as (head, q/k/v, d), or as (q/k/v, head, d) if `qkv_by_head` is false.
     """
-    layout = "b (heads three d) n" if heads_first else "b (three heads d) n"
+    layout = "b (heads three d) n" if qkv_by_head else "b (three heads d) n"
     q, k, v = rearrange(qkv, f"{layout} -> three b heads n d", heads=heads, three=3)
     return rearrange(attend(q, k, v), "b heads n d -> b (heads d) n")
 
@@ -50,12 +50,12 @@ class SelfAttention2d(nn.Module):
     The UNet's plain attention: one fused projection, with the layout of `attend_packed`.
     """
 
-    def __init__(self, channels: int, heads: int, heads_first: bool = True) -> None:
+    def __init__(self, channels: int, heads: int, qkv_by_head: bool = True) -> None:
         super().__init__()
         integer(channels=channels, heads=heads)
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be split into {heads} attention heads")
-        self.heads, self.heads_first = heads, heads_first
+        self.heads, self.qkv_by_head = heads, qkv_by_head
         self.norm = group_norm(channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.out = nn.Conv1d(channels, channels, 1)
@@ -64,7 +64,7 @@ class SelfAttention2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2)  # (B, C, N)
-        h = attend_packed(self.qkv(self.norm(tokens)), self.heads, self.heads_first)
+        h = attend_packed(self.qkv(self.norm(tokens)), self.heads, self.qkv_by_head)
         return x + self.out(h).view_as(x)
 
 
@@ -90,7 +90,7 @@ class AttentionPool2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2)
         tokens = torch.cat([tokens.mean(dim=2, keepdim=True), tokens], dim=2) + self.positions.to(x.dtype)
-        return self.out(attend_packed(self.qkv(tokens), self.heads, heads_first=False))[:, :, 0]
+        return self.out(attend_packed(self.qkv(tokens), self.heads, qkv_by_head=False))[:, :, 0]
 
 
 class SingleHeadAttention(nn.Module):

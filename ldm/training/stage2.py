@@ -73,10 +73,12 @@ class DiffusionTraining(TrainingModule):
         return {name: p for name, p in self.trained().items() if self.ema_of == "all" or name.startswith("network.")}
 
     def weights(self) -> dict[str, Tensor]:
-        return own_weights(self.model)
+        stage = self.model.first_stage
+        inline = {} if stage.sha256 else {f"first_stage.{name}": value for name, value in stage.state_dict().items()}
+        return own_weights(self.model) | inline  # a first stage that came from no file is in no other file
 
     def training_state(self) -> dict[str, Tensor]:
-        return self.weights() | {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        return own_weights(self.model) | {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
 
     def keys(self) -> dict[str, Key]:
         return {**super().keys(), **self.model.conditioner.keys}

@@ -100,7 +100,7 @@ def test_several_runs_side_by_side(script, tmp_path: Path) -> None:
 
 def test_wrong_runs_are_one_clear_line(script, tmp_path: Path) -> None:
     run = make_run(tmp_path / "one")
-    cases = [([tmp_path], 3, "not a run folder"), ([run, run], 2, "different names"), ([run, "--grids", 0], 2, "--grids 0")]
+    cases = [([tmp_path], 3, "not a run folder"), ([run, run], 2, "different names"), ([run, "--grids", 0], 2, "--grids: 0")]
     for words, code, message in cases:
         done = script("scripts/report.py", *words)
         assert done.returncode == code and message in done.stderr, done.stderr

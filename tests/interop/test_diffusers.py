@@ -202,7 +202,7 @@ def test_the_super_resolution_pipeline_runs(tmp_path: Path) -> None:
     [
         {"heads": 1, "attention_at": [1, 2]},
         {"heads": 4},
-        {"heads": 4, "heads_first": False},
+        {"heads": 4, "qkv_by_head": False},
         {"head_channels": 16, "attention_at": [1], "resample": "residual"},
         {"head_channels": 32, "scale_shift": True, "attention_at": [1, 2], "blocks_per_level": 2},
         {"heads": 4, "context_channels": 32, "scale_shift": True},

@@ -15,7 +15,7 @@ _WAY_DOWN = (  # what the UNet and the classifier, which is half a UNet, share
     Key("width_mult", "channel_mult", (1, 2, 4, 8), list, list),  # a list is written even where it is their default, a tuple
     Key("blocks_per_level", "num_res_blocks"),
     Key("attention_at", "attention_resolutions", read=list, write=list),
-    Key("heads_first", "use_new_attention_order", False, lambda new: not new, lambda first: not first),
+    Key("qkv_by_head", "use_new_attention_order", False, lambda new: not new, lambda first: not first),
     Key("dropout", "dropout", 0.0, lambda value: float(value or 0.0), float),
     Key("scale_shift", "use_scale_shift_norm", False),
 )

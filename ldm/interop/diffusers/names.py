@@ -87,7 +87,7 @@ def _entry(module: nn.Module, name: str, theirs: str, value: Tensor) -> Entry:
 
 def _fused(theirs: str, attention: SelfAttention2d, shape: torch.Size) -> Entry:
     """Rows are (head, q/k/v, d) or (q/k/v, head, d) here, and (head, d) in each of the three there."""
-    axis, parts = (1, (attention.heads, 3, -1)) if attention.heads_first else (0, (3, attention.heads, -1))
+    axis, parts = (1, (attention.heads, 3, -1)) if attention.qkv_by_head else (0, (3, attention.heads, -1))
 
     def store(ours: Tensor) -> list[Tensor]:
         return [part.flatten(0, 1) for part in ours.flatten(min(1, ours.ndim - 1)).unflatten(0, parts).unbind(axis)]

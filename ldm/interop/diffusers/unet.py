@@ -9,7 +9,7 @@ from ldm.networks.unet import UNet
 
 TARGETS = {"ldm.networks.UNet": UNet}
 GROUPS = 32  # of every norm there; ours has fewer where 32 does not divide the channels
-OURS_ONLY = ("checkpointing", "heads_first")  # the second is undone where weights are renamed
+OURS_ONLY = ("checkpointing", "qkv_by_head")  # the second is undone where weights are renamed
 # (attends, residual join) -> block without and with context; None if there is no such block
 DOWN: dict[tuple[bool, bool], tuple[str, str | None]] = {
     (False, False): ("DownBlock2D", "DownBlock2D"),

@@ -217,5 +217,5 @@ def packed_attention(case: Case) -> dict[str, Tensor]:
     got = {}
     for key in case.outputs:
         layout, heads = key.split("_h")
-        got[key] = attend_packed(case.inputs["qkv"], int(heads), heads_first=layout == "legacy")
+        got[key] = attend_packed(case.inputs["qkv"], int(heads), qkv_by_head=layout == "legacy")
     return got
