@@ -10,7 +10,8 @@ from zoo import CONFIGS as ZOO
 from zoo import row
 
 from ldm.check import Report, build_on_meta, count_parameters, without_checkpoints
-from ldm.checkpoint.source import trained_size
+from ldm.check.from_data import FROM_DATA
+from ldm.checkpoint.source import nodes_of, trained_size
 from ldm.config import AllowedTargets, Config, load, validate
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -105,6 +106,10 @@ def loaded(path: Path) -> Config:
 def counted(path: Path) -> dict[str, int]:
     """Parameters per part at full size, on the meta device."""
     config = loaded(path)
+    for node in nodes_of(config.data["model"]):  # of configs for data that is not here
+        params = node.get("params") or {}
+        given = {"num_classes": 10, "vocabulary": "[PAD] [UNK]"}
+        params |= {key: given[key] for key, value in params.items() if value == FROM_DATA}
     assert [str(p) for p in validate(config, AllowedTargets())] == []
     report = Report()
     module = build_on_meta(without_checkpoints(config.data["model"], "model", report), config, AllowedTargets(), report)

@@ -55,12 +55,14 @@ def test_label_maps_in_tiles_and_guidance_by_a_classifier(process: str, script: 
 
 
 def test_a_classifiers_config_names_classes_of_trusted_packages(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "theirs.py").write_text("from ldm.networks import NoisyClassifier\n\n\nclass Theirs(NoisyClassifier):\n    pass\n")
+    (tmp_path / "their_classifier.py").write_text(
+        "from ldm.networks import NoisyClassifier\n\n\nclass Theirs(NoisyClassifier):\n    pass\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    classifier = classifier_of(tmp_path, {"target": "theirs.Theirs", "params": SHAPE}, "RectifiedFlow")
+    classifier = classifier_of(tmp_path, {"target": "their_classifier.Theirs", "params": SHAPE}, "RectifiedFlow")
     fast = ["--n", 1, "--steps", 2, "--device", "cpu", "--outdir", tmp_path / "out", "--classes", 3, "--classifier", classifier]
     words = ["scripts/sample.py", model_of(tmp_path, "label", "RectifiedFlow"), *fast]
     done = script(*words)
-    assert done.returncode == 2 and "--trust theirs allows it" in done.stderr, done.stderr
-    done = script(*words, "--trust", "theirs")
+    assert done.returncode == 2 and "--trust their_classifier allows it" in done.stderr, done.stderr
+    done = script(*words, "--trust", "their_classifier")
     assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from ldm.check.conditions import CONDITIONER, repeated, unread
+from ldm.check.from_data import from_data
 from ldm.check.model import build_on_meta, count_parameters, missing_files, without_checkpoints
 from ldm.check.report import Report
 from ldm.check.step import read_batch, run_narrow_step
@@ -26,6 +27,10 @@ BEGINNING = "model.params.start"
 def check(config: Config, trust: AllowedTargets) -> Report:
     """Validate, build on the meta device, read a batch, run one step with narrow networks."""
     report = Report()
+    with report.recording("model"):
+        from_data(config, trust)
+    if report.problems or report.missing:
+        return report
     with report.recording("config"):
         report.problems += [*map(str, validate(config, trust)), *callback_problems(config.data, trust)]
     if report.problems:

@@ -95,7 +95,6 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
         from ldm.training.resuming import changes
 
         state["changes"] = changes(state, config, trust)
-    from_data(config, trust)
     if flags.check:
         from ldm.check import check
 
@@ -106,6 +105,7 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
         return report.exit_code
     if not training:
         raise UserError("nothing to do: add --train, --check or --print-config")
+    from_data(config, trust)
     from ldm.cli.train import train
 
     return train(flags, config, trust, state, overrides, held, together)

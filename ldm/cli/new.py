@@ -14,13 +14,14 @@ from ldm.checkpoint.read import read_source
 from ldm.checkpoint.source import trained_size
 from ldm.config import AllowedTargets, load, validate
 from ldm.errors import UserError
+from ldm.precision import narrowest
 from ldm.recipes.commented import to_yaml
 from ldm.recipes.configs import fine_tuning, first_stage, second_stage
 from ldm.recipes.plan import GIB, plan
 from ldm.recipes.survey import Survey, survey
 from ldm.recipes.tasks import TASKS, Task, condition, suggested
 from ldm.system.files import write_text
-from ldm.system.shell import quoted
+from ldm.system.shell import command
 from ldm.system.terminal import printable
 
 FIRST = "first-stage.yaml"
@@ -81,10 +82,11 @@ def other_tasks(found: Survey, chosen: str) -> str:
 
 def next_commands(files: list[Path], task: Task) -> list[str]:
     """Train what was written, then sample."""
-    train = [f"python main.py --base {quoted(str(path))} --train" for path in files]
+    train = [command("main.py", "--base", path, "--train") for path in files]
     if len(train) > 1:
         train[1] += " paths.first_stage=logs/STAGE1"
-    return [*train, f"python scripts/{task.script}"]
+    script, *words = task.script
+    return [*train, command(f"scripts/{script}", *words)]
 
 
 def cost_of(path: Path, price: float | None) -> str:
@@ -101,7 +103,7 @@ def cost_of(path: Path, price: float | None) -> str:
 def matmul_rate(seconds: float = 0.5) -> float:
     """Operations per second of a matrix product on the device that training would use, measured now."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = narrowest(device)
     side = 4096 if device.type == "cuda" else 512
     a = torch.randn(side, side, device=device, dtype=dtype)
     done, begun = 0, time.perf_counter()

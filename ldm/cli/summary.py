@@ -66,7 +66,7 @@ def stage_two_command(folder: Path, config: Config, flags: argparse.Namespace, o
     bases = bases_of(folder, flags)
     found = [file for base in bases for file in stage_two_configs(base)]
     named_alike = [file for file in found if any(file.stem in base.stem for base in bases)]  # digits.yaml, of digits-first-stage.yaml
-    following = next(iter([*named_alike, *found]), OWN)
+    following = next(iter([*named_alike, *(file for file in found if file == OWN), *found]), OWN)
     words = [f"paths.first_stage={literal(as_argument(folder))}"]
     try:
         theirs = load([following], foreign=FOREIGN).data

@@ -26,7 +26,7 @@ class Task:
         concat: channels that it concatenates to z_t.
         network: further arguments of the network.
         sampling: sampler settings.
-        script: script that samples, with its arguments.
+        script: script that samples, and its arguments.
     """
 
     train: Node
@@ -34,7 +34,7 @@ class Task:
     concat: int = 0
     network: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    script: str = "sample.py logs/STAGE2 --n 16"
+    script: tuple[str, ...] = ("sample.py", "logs/STAGE2", "--n", "16")
 
 
 def target(name: str, **params: Any) -> Node:
@@ -86,8 +86,7 @@ def by_class(found: Survey, plan: Plan) -> Task:
     if not found.classes:
         raise UserError(f"{found.root}: no classes: they come from subfolders, one per class, and every image must be in one")
     conditioner = target("conditioning.ClassEmbedding", num_classes=Because(len(found.classes), "subfolders"), **tokens())
-    first = found.classes[0]
-    script = f"sample.py logs/STAGE2 --n 16 --classes {first if first.isidentifier() else repr(first)}"
+    script = ("sample.py", "logs/STAGE2", "--n", "16", "--classes", found.classes[0])
     return Task(images(found, plan, labels=True), conditioner, 0, {"context_channels": TOKENS}, {"scale": 2.0}, script)
 
 
@@ -100,7 +99,7 @@ def captions(found: Survey, plan: Plan) -> Task:
     learned = Because("data", "learned from the captions at the start, and kept in the run")
     pieces = target("conditioning.WordPieces", vocabulary=learned, size=4096)
     conditioner = target("conditioning.TextTransformer", tokenizer=pieces, length=48, depth=6, heads=4, **tokens())
-    script = 'txt2img.py logs/STAGE2 --prompt "..." --n 8'
+    script = ("txt2img.py", "logs/STAGE2", "--prompt", "...", "--n", "8")
     return Task(images(found, plan, captions=True), conditioner, 0, {"context_channels": TOKENS}, {"scale": 3.0}, script)
 
 
@@ -115,7 +114,7 @@ def inpainting(found: Survey, plan: Plan) -> Task:
         train = target("data.Inpainting", masks=Because("given", "those of the folder"), images=annotated(found, plan, "mask"))
     else:
         train = target("data.Inpainting", masks=Because("mixed", "random: thin, medium, thick"), images=images(found, plan))
-    script = "inpaint.py logs/STAGE2 --images IMAGES --masks MASKS"
+    script = ("inpaint.py", "logs/STAGE2", "--indir", "DIR")
     sampling = {"sampler": "ddim", "eta": 1.0}
     return Task(train, target("conditioning.Joint", parts=parts), LATENT + fold**2, {}, sampling, script)
 
@@ -131,7 +130,7 @@ def superres(found: Survey, plan: Plan) -> Task:
         train = target("data.SuperResolution", factor=4, degradation=how, images=images(found, plan))
     fold = max(1, plan.factor // 4)
     conditioner = target("conditioning.ConcatImage", key="low_res", channels=found.channels, **({"fold": fold} if fold > 1 else {}))
-    return Task(train, conditioner, found.channels * fold**2, {}, {}, "superres.py logs/STAGE2 --images IMAGES")
+    return Task(train, conditioner, found.channels * fold**2, {}, {}, ("superres.py", "logs/STAGE2", "IMAGE.png"))
 
 
 def semantic(found: Survey, plan: Plan) -> Task:
@@ -145,7 +144,7 @@ def semantic(found: Survey, plan: Plan) -> Task:
     rescaler = target("conditioning.Rescaler", in_channels=number, out_channels=8, stages=int(math.log2(plan.factor)))
     shown = Because(number, "highest index that was found, and one more")
     conditioner = target("conditioning.LabelMap", num_classes=shown, rescaler=rescaler, uncond_prob=0.1)
-    return Task(train, conditioner, 8, {}, {"scale": 1.5}, "semantic.py logs/STAGE2 --maps MAPS")
+    return Task(train, conditioner, 8, {}, {"scale": 1.5}, ("semantic.py", "logs/STAGE2", "MAP.png"))
 
 
 def layout(found: Survey, plan: Plan) -> Task:
@@ -156,7 +155,7 @@ def layout(found: Survey, plan: Plan) -> Task:
     vocabulary = Because(max(1025, found.numbers_of_classes.get("boxes", 0) + 1), "a grid of 32 points a side; more than the classes")
     boxes = target("conditioning.BoxTokenizer", max_objects=most, vocabulary=vocabulary, crop=False)
     conditioner = target("conditioning.LayoutTransformer", tokenizer=boxes, depth=4, heads=4, **tokens())
-    script = "layout2img.py logs/STAGE2 --layouts LAYOUTS.json"
+    script = ("layout2img.py", "logs/STAGE2", "LAYOUT.json")
     return Task(annotated(found, plan, "boxes"), conditioner, 0, {"context_channels": TOKENS}, {"scale": 2.0}, script)
 
 
@@ -168,7 +167,7 @@ def condition(found: Survey, plan: Plan, key: str) -> Task:
     low, high = found.columns[key]
     span = {"low": Because(low, "smallest"), "high": Because(high, "and largest value that was found")}
     conditioner = target("conditioning.NumberVector", key=key, **span, **tokens())
-    script = f"sample.py logs/STAGE2 --n 16 --condition {key}={(low + high) / 2:g}"
+    script = ("sample.py", "logs/STAGE2", "--n", "16", "--condition", f"{key}={(low + high) / 2:g}")
     return Task(annotated(found, plan, key), conditioner, 0, {"vector_channels": TOKENS}, {"scale": 2.0}, script)
 
 
