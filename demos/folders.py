@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -110,7 +111,7 @@ def deep(folder: Path, count: int = 400) -> None:
     """Grey photographs of 16 bit."""
     grey(folder, count)
     for path in folder.iterdir():
-        save(path, np.asarray(Image.open(path)).astype(np.uint16) * 257)
+        save(path, np.asarray(Image.open(path), dtype=np.uint16) * np.uint16(257))
 
 
 def transparent(folder: Path, count: int = 400) -> None:
@@ -147,7 +148,7 @@ FOLDERS: dict[str, Callable[[Path, int], None]] = {
 }
 
 
-def scenes(folder: Path, count: int, give: list[str], keep: bool = True) -> list[tuple[Sample, str]]:
+def scenes(folder: Path, count: int, give: list[Any], keep: bool = True) -> list[tuple[Sample, str]]:
     """Scenes of 64x64 pixels, written into a folder as PNG if `keep`, with their names."""
     folder.mkdir(parents=True, exist_ok=True)
     data = Scenes(count, size=64, split="train", give=give)
@@ -158,7 +159,7 @@ def scenes(folder: Path, count: int, give: list[str], keep: bool = True) -> list
     return named
 
 
-def lines(folder: Path, count: int, give: list[str], columns: Callable[[Sample], dict[str, object]]) -> None:
+def lines(folder: Path, count: int, give: list[Any], columns: Callable[[Sample], dict[str, object]]) -> None:
     """Scenes with `metadata.jsonl`."""
     text = [json.dumps({"file_name": f"{name}.png", **columns(sample)}) for sample, name in scenes(folder, count, give)]
     (folder / "metadata.jsonl").write_text("\n".join(text) + "\n", encoding="utf-8")

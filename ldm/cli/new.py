@@ -49,9 +49,9 @@ def new(flags: argparse.Namespace) -> int:
         raise UserError(f"{there[0]} already exists: choose another --out, or overwrite it with --force")
     print_lines([f"{folder}:", *(f"  {line}" for line in found.said()), f"task: {chosen}{other_tasks(found, chosen)}"])
     commands = next_commands(list(files), task)
-    for (path, config), command in zip(files.items(), commands, strict=False):
+    for (path, config), line in zip(files.items(), commands, strict=False):
         stage = "Stage one" if path.name == FIRST else f"Stage two, {chosen}"
-        write_text(path, to_yaml(config, f"{stage}, for {printable(folder)}.\n  {command}"))
+        write_text(path, to_yaml(config, f"{stage}, for {printable(folder)}.\n  {line}"))
         print_lines([f"{path}: {cost_of(path, flags.price)}"])
     print_lines(["", "next:", *(f"  {line}" for line in commands)])
     return 0
