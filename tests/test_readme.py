@@ -137,7 +137,7 @@ def test_check_all_counts_what_it_found(root: Path, script, tmp_path: Path) -> N
     (tmp_path / "wrong.yaml").write_text("model: {target: ldm.networks.Unet}\n")
     demo = root / "configs" / "demo" / "digits-first-stage.yaml"
     done = script("scripts/check_all.py", demo, "--json", tmp_path / "found.json")
-    assert done.returncode == 0 and "1 configs: 1 ready, 0 lack only files, 0 wrong" in done.stdout
+    assert done.returncode == 0 and "1 configs: 1 ready, 0 without their files, 0 wrong" in done.stdout
     assert json.loads((tmp_path / "found.json").read_text())[str(demo)]["parameters"]["autoencoder"] > 1e5
     done = script("scripts/check_all.py", demo, tmp_path / "wrong.yaml")
     assert done.returncode == 1 and "1 wrong" in done.stdout and "did you mean 'UNet'" in done.stdout
@@ -168,7 +168,7 @@ def test_readme_own_images_section_works_as_written(root: Path, run, tmp_path: P
         Image.fromarray(image).save(folder / f"{name}.png")
     section = (root / "README.md").read_text().split("## Your own images")[1].split("\n## ")[0]
     commands = [line for line in re.search(r"```bash\n(.*?)```", section, flags=re.S)[1].splitlines() if line.startswith("python")]
-    assert len(commands) == 3
+    assert len(commands) == 4
     short = [
         "trainer.params.images_every=0",
         "trainer.params.validate_every=0",
@@ -179,14 +179,17 @@ def test_readme_own_images_section_works_as_written(root: Path, run, tmp_path: P
     narrow = ["model.params.model.params.network.params.width=32", "model.params.model.params.network.params.blocks_per_level=1"]
     runs = tmp_path / "logs"
     for i, command in enumerate(commands):
-        words = shlex.split(command.replace("my/photos", str(tmp_path / "photos")))[1:]
+        placed = command.replace("my/photos", str(tmp_path / "photos")).replace("configs/mine", str(tmp_path / "mine"))
+        words = shlex.split(placed, comments=True)[1:]
+        words += ["--out", str(tmp_path / "mine"), "--memory", "0"] if words[0] == "scripts/new.py" else []
         if words[0] == "main.py":
-            words += ["-l", str(runs), *short, "trainer.params.steps=3", *(narrow if i else [])]
+            words += ["-l", str(runs), *short, "trainer.params.steps=3", *(narrow if i > 1 else [])]
         done_runs = {p.name.split("_", 1)[1]: p for p in runs.iterdir()} if runs.exists() else {}
         words = [
-            w.replace("logs/STAGE1", str(done_runs.get("first-stage"))).replace("logs/STAGE2", str(done_runs.get("ldm"))) for w in words
+            w.replace("logs/STAGE1", str(done_runs.get("first-stage"))).replace("logs/STAGE2", str(done_runs.get("unconditional")))
+            for w in words
         ]
-        if words[0] != "main.py":
+        if words[0] == "scripts/sample.py":
             words += ["--n", "2", "--steps", "2", "--outdir", str(tmp_path / "out")]
         done = run(*words)
         assert done.returncode == 0, f"{words}\n{done.stderr}"
