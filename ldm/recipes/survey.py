@@ -159,7 +159,7 @@ def _look(path: Path, array: bool) -> _Look | None:
             return _Look((width, height), channels, 0, float(np.min(value)), float(np.max(value)))
         with open_image(path) as image:
             clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            transparent = clear and image.convert("RGBA").getextrema()[3][0] < 255
+            transparent = clear and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255
             channels = 4 if transparent else 1 if image.mode in ("1", "L", *DEEP_MODES) else 3
             return _Look(image.size, channels, 16 if image.mode in DEEP_MODES else 8)
     except (OSError, ValueError, IndexError, Image.DecompressionBombError):
