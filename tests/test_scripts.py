@@ -150,7 +150,7 @@ def test_prompts(text: Path, script, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(Image.open(tmp_path / "00002.png").text["ldm"])["caption"] == prompt
     for words, message in (
-        (["--prompts", "a pink elephant"], "lacks elephant, pink"),
+        (["--prompts", "a pink elephant"], "vocabulary: elephant, pink"),
         ([], "give --prompt "),
         (["--classes", "1"], "not class labels"),
     ):
