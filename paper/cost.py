@@ -7,12 +7,12 @@ printed row: table 18's CelebA-HQ row for stage two, its VQGAN-f4 row for first 
 from dataclasses import dataclass
 from functools import cache
 
+from ldm.check.cost import BACKWARD
 from paper.commands import points
 from paper.sizes import config_of, work
 from paper.tables import Row, Table, table
 
 V100_PER_A100 = 2.2  # days, as the paper converts (App. E.3.5)
-BACKWARD = 3  # a forward and a backward pass cost three forward passes
 SECONDS = 86400
 ANCHOR, FIRST_STAGE_ANCHOR = "celebahq-ldm4", "vq-f4"
 

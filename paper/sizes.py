@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ldm.check import Report, build_on_meta, count_parameters, without_checkpoints
-from ldm.conditioning import ClassEmbedding, LayoutTransformer, TextTransformer
+from ldm.check.cost import evaluate, operations
 from ldm.config import AllowedTargets, Config, load, validate
 from ldm.errors import UserError
 from ldm.first_stage import VQAutoencoder
@@ -89,29 +87,17 @@ class Work:
 def work(name: str, size: int = 256) -> Work:
     """FLOPs of a config's model for an image of `size` x `size`."""
     module = on_meta(name)
+    stage = module.stage()
     with torch.device("meta"), torch.no_grad():
-        if isinstance(module, AutoencoderTraining):
-            image = torch.empty(1, module.autoencoder.image_channels, size, size)
-            stage = module.autoencoder
-            encode, decode = _count(lambda: stage.encode(image)), _count(_decoding(stage, stage.latent_shape(size, size)))
-            return Work(encode + decode, encode, decode)
         if isinstance(module, ClassifierTraining):
             z = torch.empty(1, module.classifier.in_channels, module.classifier.size, module.classifier.size)
-            return Work(_count(lambda: module.classifier(z, torch.zeros(1, dtype=torch.long))))
+            return Work(operations(lambda: module.classifier(z, torch.zeros(1))))
+        image, shape = torch.empty(1, stage.image_channels, size, size), stage.latent_shape(size, size)
+        encode, decode = operations(lambda: stage.encode(image)), operations(_decoding(stage, shape))
+        if isinstance(module, AutoencoderTraining):
+            return Work(encode + decode, encode, decode)
         assert isinstance(module, DiffusionTraining)
-        model = module.model
-        image = torch.empty(1, model.first_stage.image_channels, size, size)
-        c, h, w = model.first_stage.latent_shape(size, size)
-        z = torch.empty(1, model.network.in_channels, h, w)
-        context = _context(model.conditioner)
-        network = _count(lambda: model.network(z, torch.zeros(1, dtype=torch.long), context, None))
-        return Work(network, _count(lambda: model.first_stage.encode(image)), _count(_decoding(model.first_stage, (c, h, w))))
-
-
-def _count(run: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return int(counter.get_total_flops())
+        return Work(operations(lambda: evaluate(module.model, *shape[1:])), encode, decode)
 
 
 def _decoding(stage: FirstStage, shape: tuple[int, int, int]) -> Callable[[], Any]:
@@ -119,14 +105,3 @@ def _decoding(stage: FirstStage, shape: tuple[int, int, int]) -> Callable[[], An
     if isinstance(stage, VQAutoencoder):
         return lambda: stage.decode_codes(torch.zeros(1, *shape[1:], dtype=torch.long))
     return lambda: stage.decode(torch.empty(1, *shape))
-
-
-def _context(conditioner: nn.Module) -> Tensor | None:
-    """Empty tokens of the conditioner's shape."""
-    if isinstance(conditioner, ClassEmbedding):
-        return torch.empty(1, 1, conditioner.context_channels or 0)
-    if isinstance(conditioner, LayoutTransformer):
-        return torch.empty(1, conditioner.boxes.length, conditioner.context_channels or 0)
-    if isinstance(conditioner, TextTransformer):
-        return torch.empty(1, conditioner.length, conditioner.context_channels or 0)
-    return None

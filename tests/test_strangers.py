@@ -218,7 +218,7 @@ def test_checkpoints_may_be_on_another_disk(tmp_path: Path) -> None:
     (tmp_path / "disk" / "posthoc").mkdir(parents=True)
     (folder / "checkpoints").symlink_to(tmp_path / "disk")
     (folder / "checkpoints" / "last").symlink_to("step-1.ckpt")
-    confined(config, folder, AllowedTargets())
+    assert confined(config, folder, AllowedTargets()) == config.data
 
 
 @pytest.mark.slow

@@ -27,13 +27,12 @@ BEGINNING = "model.params.start"
 def check(config: Config, trust: AllowedTargets) -> Report:
     """Validate, build on the meta device, read a batch, run one step with narrow networks."""
     report = Report()
-    with report.recording("model"):
-        from_data(config, trust)
-    if report.problems or report.missing:
-        return report
     with report.recording("config"):
         report.problems += [*map(str, validate(config, trust)), *callback_problems(config.data, trust)]
-    if report.problems:
+    with report.recording("model"):
+        if not report.problems:
+            from_data(config, trust)
+    if report.problems or report.missing:
         return report
     sampling = check_sampling(config.data, report)
     settings = build_or_report(config.data["trainer"], "trainer", trust, report, TrainerSettings)

@@ -114,23 +114,30 @@ def _passes(module: TrainingModule, size: tuple[int, int]) -> tuple[int, int, in
             forward, kept = _counted(lambda: stage.decode(stage.encode(image)))
             return forward, 0, kept
         with torch.no_grad():
-            frozen, _ = _counted(lambda: stage.encode(image))
-        z, t = torch.empty(1, *stage.latent_shape(*size)), torch.zeros(1)
+            frozen = operations(lambda: stage.encode(image))
+        shape = stage.latent_shape(*size)
         if isinstance(module, ClassifierTraining):
-            forward, kept = _counted(lambda: module.classifier(z, t))
+            forward, kept = _counted(lambda: module.classifier(torch.empty(1, *shape), torch.zeros(1)))
         else:
             assert isinstance(module, DiffusionTraining)
-            forward, kept = _counted(lambda: _evaluate(module.model, z, t))
+            forward, kept = _counted(lambda: evaluate(module.model, *shape[1:]))
         return forward, frozen, kept
 
 
-def _evaluate(model: LatentDiffusion, z: Tensor, t: Tensor) -> Tensor:
-    """One evaluation of the network with a condition of any content."""
+def evaluate(model: LatentDiffusion, h: int, w: int) -> Tensor:
+    """One evaluation of the network of a model on the meta device, on a latent of `h` x `w` with a condition of any content."""
     part = model.conditioner
-    z = torch.empty(1, model.network.in_channels, *z.shape[2:])
+    z = torch.empty(1, model.network.in_channels, h, w)
     context = torch.empty(1, part.length, part.context_channels) if part.context_channels else None
     vector = torch.empty(1, part.vector_channels) if part.vector_channels else None
-    return model.network(z, t, context, vector)  # type: ignore[no-any-return]
+    return model.network(z, torch.zeros(1), context, vector)  # type: ignore[no-any-return]
+
+
+def operations(run: Callable[[], object]) -> int:
+    """Operations of a pass."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
 
 
 def _counted(run: Callable[[], Any]) -> tuple[int, int]:
@@ -142,7 +149,5 @@ def _counted(run: Callable[[], Any]) -> tuple[int, int]:
             kept[tensor.untyped_storage()._cdata] = tensor.numel()
         return tensor
 
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = run()
-    del result
-    return int(counter.get_total_flops()), sum(kept.values())
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        return operations(run), sum(kept.values())

@@ -5,14 +5,13 @@ from contextlib import suppress
 from typing import Any
 
 from ldm.config import AllowedTargets, Config, build
+from ldm.config.validate import FROM_DATA
 from ldm.data.facts import Facts
 from ldm.errors import UserError
 
-FROM_DATA = "data"
-
 
 def from_data(config: Config, trust: AllowedTargets) -> None:
-    """Replace arguments whose value is "data", in place.
+    """Replace arguments of a valid config whose value is "data", in place.
 
     A class with such arguments has a static method `from_data(params, facts)`, which changes its arguments by those of
     `ldm.data.facts.Facts` and raises `ValueError` where the data does not say them. The names of classes become `classes:`.

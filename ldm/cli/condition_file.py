@@ -8,7 +8,7 @@ from typing import Any
 from ldm.cli.condition_flags import Condition, check_captions, conditioner_for, labelled, reads, refuse_others
 from ldm.cli.job import Job
 from ldm.cli.label_maps import label_map
-from ldm.cli.layouts import checked_boxes, layout, read_json
+from ldm.cli.layouts import checked_boxes, layout, read_given
 from ldm.cli.other_conditions import entries_from_row, noted, other_keys
 from ldm.data.captions import CAPTION, BadLine, captions, draw_caption
 from ldm.data.classes import Classes
@@ -55,7 +55,7 @@ def read_rows(path: str) -> list[Row]:
     """
     rows: list[Any]
     if path.endswith(".json"):
-        content = read_json(path)
+        content = read_given(path)
         rows = content if isinstance(content, list) else [content]
     elif path.endswith(".jsonl"):
         rows = [_object(line, f"--from-file {path}, line {i}") for i, line in numbered_lines(path)]

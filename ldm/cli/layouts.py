@@ -1,6 +1,5 @@
 """Layouts: labelled boxes from JSON as conditions."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ from ldm.cli.condition_flags import Condition
 from ldm.data.classes import Classes
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.draw import draw_boxes
+from ldm.system.files import read_json
 
 FORMAT = '{"boxes": [{"label": ..., "box": [x0, y0, x1, y1]}]}, with corners as fractions of width and height'
 
 
-def read_json(path: str) -> Any:
-    """Any JSON file.
+def read_given(path: str) -> Any:
+    """Any JSON file of the command line.
 
     Raises:
         MissingFile: no such file.
@@ -24,10 +24,7 @@ def read_json(path: str) -> Any:
     """
     if not Path(path).is_file():
         raise MissingFile(f"{path}: no such file")
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+    return read_json(Path(path))
 
 
 def read_names(path: str | None) -> dict[str, int]:
@@ -38,7 +35,7 @@ def read_names(path: str | None) -> dict[str, int]:
     """
     if path is None:
         return {}
-    found = read_json(path)
+    found = read_given(path)
     if isinstance(found, list) and all(isinstance(name, str) for name in found):
         return {name: i for i, name in enumerate(found)}
     if isinstance(found, dict) and all(type(i) is int for i in found.values()):
@@ -57,7 +54,7 @@ def read_layouts(path: str, classes: Classes, most: int) -> list[list[dict[str, 
     Raises:
         MissingFile, UserError: names the layout and the box.
     """
-    content = read_json(path)
+    content = read_given(path)
     layouts = content if isinstance(content, list) else [content]
     if not layouts:
         raise UserError(f"{path}: an empty list; expected {FORMAT}")

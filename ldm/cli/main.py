@@ -76,7 +76,6 @@ def program(arguments: list[str] | None, default: str | None = None) -> int:
 
 def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int:
     """Run the requested action on the config of the flags."""
-    from ldm.check.from_data import from_data
     from ldm.checkpoint.foreign import FOREIGN
     from ldm.config import AllowedTargets, load, trust_packages
     from ldm.training.launch import gather
@@ -105,7 +104,6 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
         return report.exit_code
     if not training:
         raise UserError("nothing to do: add --train, --check or --print-config")
-    from_data(config, trust)
     from ldm.cli.train import train
 
     return train(flags, config, trust, state, overrides, held, together)

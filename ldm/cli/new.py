@@ -1,23 +1,24 @@
 """What `scripts/new.py` does: write the two configs of a folder, and say what they cost."""
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
 
 import torch
 
-from ldm.check.cost import training_cost
+from ldm.check.cost import GIB, Cost, training_cost
 from ldm.check.from_data import from_data
 from ldm.checkpoint.first_stage import KEPT
 from ldm.checkpoint.read import read_source
-from ldm.checkpoint.source import trained_size
+from ldm.checkpoint.source import LoadedCheckpoint, trained_size
 from ldm.config import AllowedTargets, load, validate
 from ldm.errors import UserError
 from ldm.precision import narrowest
 from ldm.recipes.commented import to_yaml
 from ldm.recipes.configs import fine_tuning, first_stage, second_stage
-from ldm.recipes.plan import GIB, plan
+from ldm.recipes.plan import plan
 from ldm.recipes.survey import Survey, survey
 from ldm.recipes.tasks import TASKS, Task, condition, suggested
 from ldm.system.files import write_text
@@ -36,7 +37,7 @@ def new(flags: argparse.Namespace) -> int:
         raise UserError(f"--task {chosen}: --condition KEY goes with --task condition, and names a numeric column of the metadata")
     if flags.size is not None and (flags.size < 32 or flags.size % 32):
         raise UserError(f"--size {flags.size}: expected a multiple of 32, the factor of both networks together")
-    start = read_source(flags.start) if flags.start else None
+    start = starting_model(flags) if flags.start else None
     size = flags.size if start is None else trained_size(start.config)
     numbers = plan(found, device_memory(flags.memory), size)
     task = condition(found, numbers, flags.condition) if flags.condition else TASKS[chosen](found, numbers)
@@ -48,13 +49,27 @@ def new(flags: argparse.Namespace) -> int:
     if there := [path for path in files if path.exists() and not flags.force]:
         raise UserError(f"{there[0]} already exists: choose another --out, or overwrite it with --force")
     print_lines([f"{folder}:", *(f"  {line}" for line in found.said()), f"task: {chosen}{other_tasks(found, chosen)}"])
-    commands = next_commands(list(files), task)
+    commands, rate = next_commands(list(files), task), matmul_rate()
     for (path, config), line in zip(files.items(), commands, strict=False):
         stage = "Stage one" if path.name == FIRST else f"Stage two, {chosen}"
         write_text(path, to_yaml(config, f"{stage}, for {printable(folder)}.\n  {line}"))
-        print_lines([f"{path}: {cost_of(path, flags.price)}"])
+        print_lines([f"{path}: {cost_of(path).said(rate, flags.price)}"])
     print_lines(["", "next:", *(f"  {line}" for line in commands)])
     return 0
+
+
+def starting_model(flags: argparse.Namespace) -> LoadedCheckpoint:
+    """The model of `--start`.
+
+    Raises:
+        UserError: a first stage, or flags that its size and first stage decide.
+    """
+    if flags.size is not None:
+        raise UserError("--size: with --start, images have the size that the model was trained at")
+    start = read_source(flags.start)
+    if not start.stage_two:
+        raise UserError(f"--start {flags.start}: a first stage; expected a run of stage two, or its weights")
+    return start
 
 
 def device_memory(text: str | None) -> float:
@@ -65,9 +80,12 @@ def device_memory(text: str | None) -> float:
     """
     if text is not None:
         try:
-            return float(text.lower().removesuffix("gib").removesuffix("gb"))
-        except ValueError as error:
-            raise UserError(f"--memory {text}: expected GiB of the GPU, such as 24, or 0 for a CPU") from error
+            memory = float(text.lower().removesuffix("gib").removesuffix("gb"))
+        except ValueError:
+            memory = math.nan
+        if not memory >= 0:
+            raise UserError(f"--memory {text}: expected GiB of the GPU, such as 24, or 0 for a CPU")
+        return memory
     return torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else 0.0
 
 
@@ -77,7 +95,8 @@ def other_tasks(found: Survey, chosen: str) -> str:
     possible += ["class"] if found.classes else []
     possible += ["captions"] if found.captions else []
     possible += [f"condition --condition {key}" for key in found.columns]
-    return f" (also possible: {', '.join(one for one in possible if one != chosen)}; --task chooses)"
+    others = ", ".join(one for one in possible if one.split()[0] != chosen)
+    return f" (also possible: {others}; --task chooses)"
 
 
 def next_commands(files: list[Path], task: Task) -> list[str]:
@@ -89,15 +108,13 @@ def next_commands(files: list[Path], task: Task) -> list[str]:
     return [*train, command(f"scripts/{script}", *words)]
 
 
-def cost_of(path: Path, price: float | None) -> str:
-    """Time and memory of a config on this machine, estimated."""
+def cost_of(path: Path) -> Cost:
+    """The estimated cost of a config."""
     config = load([path])
-    from_data(config, AllowedTargets())
     if problems := validate(config, AllowedTargets()):
         raise UserError(f"{path}: {problems[0]}")
-    cost = training_cost(config)
-    rate = matmul_rate()
-    return cost.said(rate, price)
+    from_data(config, AllowedTargets())
+    return training_cost(config)
 
 
 def matmul_rate(seconds: float = 0.5) -> float:

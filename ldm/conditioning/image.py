@@ -134,8 +134,9 @@ class LabelMap(Conditioner):
     def from_data(params: dict[str, Any], data: Any) -> None:
         """See `ldm.check.from_data`."""
         params["num_classes"] = data.number_of_classes("segmentation")
-        rescaler = params["rescaler"]["params"]
-        params["rescaler"] = {**params["rescaler"], "params": {**rescaler, "in_channels": params["num_classes"]}}
+        if isinstance(rescaler := params.get("rescaler"), dict):
+            inside = {**(rescaler.get("params") or {}), "in_channels": params["num_classes"]}
+            params["rescaler"] = {**rescaler, "params": inside}
 
     def forward(self, batch: Batch, encode: Encode) -> Conditioning:
         labels = batch["segmentation"]

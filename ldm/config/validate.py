@@ -14,6 +14,7 @@ from ldm.errors import UserError, understood
 from ldm.ranges import finite
 
 NODE_KEYS = ("target", "params", "partial")
+FROM_DATA = "data"  # value of an argument that the training set says, for classes with a static method `from_data`
 TOP = {  # top-level key -> (type, what it is)
     "model": (dict, "a node with target and params"),
     "data": (dict, "a node with target and params"),
@@ -159,6 +160,8 @@ def _check_params(
         if key not in named:
             if not takes_any:
                 yield here, f"{name} takes no {key!r}{did_you_mean(key, named)} (it takes {', '.join(named) or 'nothing'})"
+            continue
+        if value == FROM_DATA and hasattr(target, "from_data"):
             continue
         expected = mismatch(_stand_in(value, trust), named[key].annotation)
         if expected:

@@ -1,6 +1,5 @@
 """Sets of images in one .npz: the layout of ADM's evaluation script."""
 
-import json
 import zipfile
 import zlib
 from functools import cached_property
@@ -11,6 +10,7 @@ import numpy as np
 
 from ldm.errors import MissingFile, UserError
 from ldm.evaluation.images import EvaluationSet
+from ldm.system.files import read_json
 
 
 class NpzSet(EvaluationSet):
@@ -68,10 +68,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         UserError: another file.
     """
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+    settings = read_json(path)
     if not isinstance(settings, dict):
         raise UserError(f"{path}: expected an object with the settings of {path.stem}.npz")
     return settings

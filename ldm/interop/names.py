@@ -5,12 +5,13 @@ values and never computes any, so that no bit is lost.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldm.errors import UserError
+from ldm.nn.conv import Downsample, Upsample
 from ldm.nn.weights import mismatch
 
 Rules = Sequence[tuple[str, str]]  # (regular expression for ours, their replacement)
@@ -24,6 +25,18 @@ TRANSFORMER_BLOCKS = (  # the same names in CompVis and diffusers
     (_BLOCK + r"feed_forward\.out", r"transformer_blocks.\1.ff.net.2"),
     (_BLOCK + "(norm[123])", r"transformer_blocks.\1.\2"),
 )
+
+
+def levels(stack: nn.Sequential, first: int = 0, change: int = 1) -> Iterator[tuple[int, int, int | None]]:
+    """Index of each part of an autoencoder's half, its level, and its block there; None for what changes the resolution."""
+    level, block = first, 0
+    for i, module in enumerate(stack):
+        if isinstance(module, Downsample | Upsample):
+            yield i, level, None
+            level, block = level + change, 0
+        else:
+            yield i, level, block
+            block += 1
 
 
 @dataclass(frozen=True)

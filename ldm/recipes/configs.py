@@ -3,13 +3,10 @@
 from typing import Any
 
 import torch
-import yaml
 
-from ldm.check.from_data import FROM_DATA
-from ldm.checkpoint.source import nodes_of
-from ldm.conditioning import WordPieces
 from ldm.config import AllowedTargets, build
-from ldm.recipes.commented import Because, to_yaml
+from ldm.errors import UserError
+from ldm.recipes.commented import Because
 from ldm.recipes.plan import EPOCHS, FIRST_EPOCHS, Plan
 from ldm.recipes.survey import Survey
 from ldm.recipes.tasks import LATENT, Node, Task, images, target
@@ -84,15 +81,20 @@ def fine_tuning(found: Survey, plan: Plan, task: Task, start: str, model: Node, 
         start: run folder or file of the weights.
         model: its node, `ldm.model.LatentDiffusion`.
         first: run folder or file of its first stage.
+
+    Raises:
+        UserError: a task that concatenates other channels than the model's.
     """
     config = second_stage(found, plan, task, first)
     params = {key: value for key, value in model["params"].items() if key not in ("first_stage", "conditioner")}
     network = dict(params["network"]["params"])
     channels = int(network["out_channels"]) + task.concat
     conditioner, before = task.conditioner, model["params"].get("conditioner")
-    if before is not None and conditioner is not None and _keys(before) == _keys(conditioner):
+    if before is not None and conditioner is not None and _keys(before) == task.keys:
         classes = {key: value for key, value in conditioner["params"].items() if key == "num_classes"}
         conditioner = {**before, "params": {**before.get("params", {}), **classes}}
+    elif task.concat:
+        raise UserError(f"{start}: its condition is another one, and this task adds channels to its latents: train it without --start")
     else:
         params["network"] = {**params["network"], "params": {**network, "in_channels": channels, **task.network}}
     stage = target("checkpoint.load.pretrained", checkpoint="${paths.first_stage}")
@@ -110,13 +112,9 @@ def fine_tuning(found: Survey, plan: Plan, task: Task, start: str, model: Node, 
 
 
 def _keys(conditioner: Node) -> set[str]:
-    """Batch keys that a conditioner reads."""
-    node = yaml.safe_load(to_yaml(conditioner, ""))
-    for one in nodes_of(node):
-        if one.get("params", {}).get("vocabulary") == FROM_DATA:
-            one["params"]["vocabulary"] = " ".join(WordPieces.special)
+    """Batch keys that a trained conditioner reads."""
     with torch.device("meta"):
-        return set(build(node, AllowedTargets(), "conditioner").keys)
+        return set(build(conditioner, AllowedTargets(), "conditioner").keys)
 
 
 def optimizer(warmup: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from ldm.errors import UserError
 from ldm.recipes.survey import Survey
 
 SIZES = (32, 64, 128, 256, 512)
-GIB = 2**30
 MULTIPLE = 32  # of both sides: the factor of both networks together
 SQUARE = (0.8, 1.25)  # width / height of images that are cut to squares
 LONGEST = 2.0  # largest ratio of sides; longer images are cut

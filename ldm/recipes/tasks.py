@@ -21,7 +21,7 @@ class Task:
 
     Attributes:
         train: node of the training set.
-        held_out: arguments of the validation set that differ.
+        keys: batch keys that the conditioner reads.
         conditioner: its node; None if unconditional.
         concat: channels that it concatenates to z_t.
         network: further arguments of the network.
@@ -30,6 +30,7 @@ class Task:
     """
 
     train: Node
+    keys: frozenset[str] = frozenset()
     conditioner: Node | None = None
     concat: int = 0
     network: Mapping[str, Any] = field(default_factory=dict)
@@ -87,7 +88,8 @@ def by_class(found: Survey, plan: Plan) -> Task:
         raise UserError(f"{found.root}: no classes: they come from subfolders, one per class, and every image must be in one")
     conditioner = target("conditioning.ClassEmbedding", num_classes=Because(len(found.classes), "subfolders"), **tokens())
     script = ("sample.py", "logs/STAGE2", "--n", "16", "--classes", found.classes[0])
-    return Task(images(found, plan, labels=True), conditioner, 0, {"context_channels": TOKENS}, {"scale": 2.0}, script)
+    train = images(found, plan, labels=True)
+    return Task(train, frozenset({"label"}), conditioner, 0, {"context_channels": TOKENS}, {"scale": 2.0}, script)
 
 
 def captions(found: Survey, plan: Plan) -> Task:
@@ -99,8 +101,10 @@ def captions(found: Survey, plan: Plan) -> Task:
     learned = Because("data", "learned from the captions at the start, and kept in the run")
     pieces = target("conditioning.WordPieces", vocabulary=learned, size=4096)
     conditioner = target("conditioning.TextTransformer", tokenizer=pieces, length=48, depth=6, heads=4, **tokens())
+    train = images(found, plan, captions=True)
+    train["params"]["flip"] = Because(0.0, "captions may say left or right; 0.5 where they do not")
     script = ("txt2img.py", "logs/STAGE2", "--prompt", "...", "--n", "8")
-    return Task(images(found, plan, captions=True), conditioner, 0, {"context_channels": TOKENS}, {"scale": 3.0}, script)
+    return Task(train, frozenset({"caption"}), conditioner, 0, {"context_channels": TOKENS}, {"scale": 3.0}, script)
 
 
 def inpainting(found: Survey, plan: Plan) -> Task:
@@ -116,7 +120,8 @@ def inpainting(found: Survey, plan: Plan) -> Task:
         train = target("data.Inpainting", masks=Because("mixed", "random: thin, medium, thick"), images=images(found, plan))
     script = ("inpaint.py", "logs/STAGE2", "--indir", "DIR")
     sampling = {"sampler": "ddim", "eta": 1.0}
-    return Task(train, target("conditioning.Joint", parts=parts), LATENT + fold**2, {}, sampling, script)
+    keys = frozenset({"masked_image", "mask"})
+    return Task(train, keys, target("conditioning.Joint", parts=parts), LATENT + fold**2, {}, sampling, script)
 
 
 def superres(found: Survey, plan: Plan) -> Task:
@@ -130,7 +135,7 @@ def superres(found: Survey, plan: Plan) -> Task:
         train = target("data.SuperResolution", factor=4, degradation=how, images=images(found, plan))
     fold = max(1, plan.factor // 4)
     conditioner = target("conditioning.ConcatImage", key="low_res", channels=found.channels, **({"fold": fold} if fold > 1 else {}))
-    return Task(train, conditioner, found.channels * fold**2, {}, {}, ("superres.py", "logs/STAGE2", "IMAGE.png"))
+    return Task(train, frozenset({"low_res"}), conditioner, found.channels * fold**2, {}, {}, ("superres.py", "logs/STAGE2", "IMAGE.png"))
 
 
 def semantic(found: Survey, plan: Plan) -> Task:
@@ -144,7 +149,7 @@ def semantic(found: Survey, plan: Plan) -> Task:
     rescaler = target("conditioning.Rescaler", in_channels=number, out_channels=8, stages=int(math.log2(plan.factor)))
     shown = Because(number, "highest index that was found, and one more")
     conditioner = target("conditioning.LabelMap", num_classes=shown, rescaler=rescaler, uncond_prob=0.1)
-    return Task(train, conditioner, 8, {}, {"scale": 1.5}, ("semantic.py", "logs/STAGE2", "MAP.png"))
+    return Task(train, frozenset({"segmentation"}), conditioner, 8, {}, {"scale": 1.5}, ("semantic.py", "logs/STAGE2", "MAP.png"))
 
 
 def layout(found: Survey, plan: Plan) -> Task:
@@ -156,7 +161,8 @@ def layout(found: Survey, plan: Plan) -> Task:
     boxes = target("conditioning.BoxTokenizer", max_objects=most, vocabulary=vocabulary, crop=False)
     conditioner = target("conditioning.LayoutTransformer", tokenizer=boxes, depth=4, heads=4, **tokens())
     script = ("layout2img.py", "logs/STAGE2", "LAYOUT.json")
-    return Task(annotated(found, plan, "boxes"), conditioner, 0, {"context_channels": TOKENS}, {"scale": 2.0}, script)
+    keys = frozenset({"boxes", "box_labels"})
+    return Task(annotated(found, plan, "boxes"), keys, conditioner, 0, {"context_channels": TOKENS}, {"scale": 2.0}, script)
 
 
 def condition(found: Survey, plan: Plan, key: str) -> Task:
@@ -168,7 +174,7 @@ def condition(found: Survey, plan: Plan, key: str) -> Task:
     span = {"low": Because(low, "smallest"), "high": Because(high, "and largest value that was found")}
     conditioner = target("conditioning.NumberVector", key=key, **span, **tokens())
     script = ("sample.py", "logs/STAGE2", "--n", "16", "--condition", f"{key}={(low + high) / 2:g}")
-    return Task(annotated(found, plan, key), conditioner, 0, {"vector_channels": TOKENS}, {"scale": 2.0}, script)
+    return Task(annotated(found, plan, key), frozenset({key}), conditioner, 0, {"vector_channels": TOKENS}, {"scale": 2.0}, script)
 
 
 TASKS: dict[str, Callable[[Survey, Plan], Task]] = {

@@ -4,6 +4,7 @@ import errno
 import filecmp
 import hashlib
 import io
+import json
 import os
 import platform
 import re
@@ -20,7 +21,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from ldm.errors import WriteError
+from ldm.errors import UserError, WriteError
 
 DAY = 86400.0  # seconds
 COPIED = 1 << 29  # bytes: enough for the weights of a first stage
@@ -138,6 +139,18 @@ def _is_left(part: Path) -> bool:
 @cache
 def _clear_once(folder: Path) -> None:
     clear_remains(folder)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from ldm.check import check
 from ldm.check.from_data import from_data
 from ldm.conditioning import NumberVector, WordPieces
 from ldm.conditioning.tokenizers import learned_pieces
-from ldm.config import AllowedTargets, Config
+from ldm.config import AllowedTargets, Config, load, validate
 from ldm.errors import UserError
 
 CAPTIONS = ("a red circle at the left", "Two blue squares, one of them tall", "ein grüner Kreis")
@@ -90,3 +91,19 @@ def test_a_number_as_condition() -> None:
     assert part.keys["hour"].problems("hour", torch.tensor([25.0]), "it") == ["hour 25 in the data, it knows 0 to 24"]
     with pytest.raises(ValueError, match="low 3 must be below high 3"):
         NumberVector("hour", 3.0, 3.0, 8)
+
+
+def test_a_wrong_config_is_wrong_also_where_its_data_is_missing(tmp_path: Path) -> None:
+    own = Path(__file__).resolve().parents[2] / "configs" / "own" / "class.yaml"
+    one = load([own], [f"paths.images={tmp_path / 'missing'}"])
+    assert check(one, AllowedTargets()).exit_code == 3
+    wrong = load([own], [f"paths.images={tmp_path / 'missing'}", "model.params.ema_decai=0.9"])
+    report = check(wrong, AllowedTargets())
+    assert report.exit_code == 2 and "ema_decai" in report.problems[0] and len(report.problems) == 1
+
+
+def test_only_classes_that_can_ask_the_data_take_data(tmp_path: Path) -> None:
+    node = {"target": "ldm.conditioning.GivenContext", "params": {"width": "data"}}
+    one = config(folder(tmp_path), node)
+    one.data["model"] = {"target": "ldm.conditioning.Joint", "params": {"parts": [node]}}
+    assert "expected an integer, got 'data'" in " ".join(map(str, validate(one, AllowedTargets())))

@@ -14,6 +14,7 @@ from ldm.config import AllowedTargets, load
 from ldm.errors import UserError
 from ldm.recipes.plan import shape
 
+RUNS = Path(__file__).resolve().parent.parent / "fixtures" / "runs"
 TASK = {
     "photographs": "unconditional",
     "classes": "class",
@@ -84,6 +85,11 @@ def test_every_task_of_plain_images_on_gpus(task: str, memory: str, tmp_path: Pa
         ({"task": "condition"}, "--condition KEY"),
         ({"size": 50}, "multiple of 32"),
         ({"memory": "much"}, "expected GiB"),
+        ({"memory": "-5"}, "expected GiB"),
+        ({"memory": "nan"}, "expected GiB"),
+        ({"start": str(RUNS / "kl")}, "a first stage; expected a run of stage two"),
+        ({"start": str(RUNS / "class"), "size": 64}, "images have the size that the model was trained at"),
+        ({"start": str(RUNS / "class"), "task": "superres"}, "its condition is another one"),
     ],
 )
 def test_what_a_folder_does_not_have_is_said(change: dict[str, object], said: str, tmp_path: Path) -> None:
@@ -104,3 +110,18 @@ def test_configs_are_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="already exists"):
         new(flags(tmp_path / "data", tmp_path / "out"))
     new(flags(tmp_path / "data", tmp_path / "out", force=True))
+
+
+def test_fine_tuning_keeps_the_vocabulary_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FOLDERS["sidecars"](tmp_path / "data", 6)
+    monkeypatch.chdir(RUNS)  # where the recorded run names its first stage
+    assert new(flags(tmp_path / "data", tmp_path / "out", start="text")) == 0
+    model = load([tmp_path / "out" / "fine-tune-captions.yaml"]).data["model"]["params"]
+    assert model["model"]["params"]["conditioner"]["params"]["tokenizer"]["target"] == "ldm.conditioning.WordTokenizer"
+    assert model["start"]["params"] == {"checkpoint": "text", "strict": False}
+
+
+def test_captioned_images_are_not_mirrored(tmp_path: Path) -> None:
+    FOLDERS["sidecars"](tmp_path / "data", 6)
+    new(flags(tmp_path / "data", tmp_path / "out"))
+    assert load([tmp_path / "out" / "captions.yaml"]).data["data"]["params"]["train"]["params"]["flip"] == 0.0

@@ -1,6 +1,5 @@
 """COCO as downloaded: `train2017/`, `annotations/*.json` and, for label maps, `stuffthingmaps/`."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from ldm.data.listing import Listing
 from ldm.data.transforms import Crop, Size
 from ldm.errors import UserError
 from ldm.ranges import share, span
+from ldm.system.files import read_json
 from ldm.system.terminal import printable
 
 SIZES = {"id": 0, "width": 1, "height": 1}  # keys of an image and their minimum values
@@ -86,10 +86,7 @@ class Coco(Annotated):
 
     def _load(self, kind: str) -> tuple[Path, dict[str, Any]]:
         path = require(self.root / "annotations" / f"{kind}_{self.name}.json", "annotations of COCO")
-        try:
-            content = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: not JSON ({error})") from error
+        content = read_json(path)
         keys = ("images", "annotations") if kind == "captions" else ("images", "annotations", "categories")
         for key in keys:
             entries = content.get(key) if isinstance(content, dict) else None

@@ -10,11 +10,11 @@ from torch import nn
 
 from ldm.first_stage.kl import KLAutoencoder
 from ldm.first_stage.vq import VQAutoencoder
-from ldm.interop.names import TRANSFORMER_BLOCKS, Entry, Rules, Table, renamed
+from ldm.interop.names import TRANSFORMER_BLOCKS, Entry, Rules, Table, levels, renamed
 from ldm.networks.classifier import NoisyClassifier
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.networks.unet import UNet
-from ldm.nn.conv import Downsample, Upsample
+from ldm.nn.conv import Upsample
 from ldm.nn.transformer import TokenTransformer
 
 Prefixes = Iterator[tuple[str, str]]
@@ -119,16 +119,13 @@ def _autoencoder(stage: KLAutoencoder | VQAutoencoder) -> Prefixes:
     yield from _half(stage.decoder.up, stage.decoder.middle, "decoder", "up", steps, -1)
 
 
-def _half(stack: nn.Sequential, middle: nn.Sequential, half: str, way: str, level: int, change: int) -> Prefixes:
-    block = 0
-    for i, module in enumerate(stack):
-        if isinstance(module, Downsample | Upsample):
+def _half(stack: nn.Sequential, middle: nn.Sequential, half: str, way: str, first: int, change: int) -> Prefixes:
+    for i, level, block in levels(stack, first, change):
+        if block is None:
             yield f"{half}.{way}.{i}.conv", f"{half}.{way}.{level}.{way}sample.conv"
-            level, block = level + change, 0
         else:
             yield f"{half}.{way}.{i}.0.", f"{half}.{way}.{level}.block.{block}."
             yield f"{half}.{way}.{i}.1.", f"{half}.{way}.{level}.attn.{block}."
-            block += 1
     yield f"{half}.middle.0.", f"{half}.mid.block_1."
     yield f"{half}.middle.1.", f"{half}.mid.attn_1."
     yield f"{half}.middle.{len(middle) - 1}.", f"{half}.mid.block_2."  # the same as the line above without attention

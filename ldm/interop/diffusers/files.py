@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ldm.errors import MissingFile, UserError
-from ldm.system.files import write_text
+from ldm.system.files import read_json, write_text
 from ldm.system.weights import read_weights, save_tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -22,7 +22,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(dict(values), indent=2, sort_keys=True) + "\n")
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
+def read_settings(path: Path, what: str) -> dict[str, Any]:
     """A JSON file that holds a mapping; `what` says in messages what it is for.
 
     Raises:
@@ -31,10 +31,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise MissingFile(f"{path}: does not exist; expected {what}")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+    values = read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds a {type(values).__name__}, expected a mapping of settings")
     return values
@@ -62,7 +59,7 @@ def read_tensors(folder: Path, name: str = WEIGHTS) -> dict[str, Tensor]:
     """
     path = weights_file(folder, name)
     if path.suffix == ".json":
-        names = sorted(set(read_json(path, "the index of split weights").get("weight_map", {}).values()))
+        names = sorted(set(read_settings(path, "the index of split weights").get("weight_map", {}).values()))
         return {key: value for part in names for key, value in _read_file(folder / Path(part).name).items()}
     return _read_file(path)
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from ldm.first_stage.kl import KLAutoencoder
 from ldm.first_stage.vq import VQAutoencoder
-from ldm.interop.names import TRANSFORMER_BLOCKS, Entry, Rules, Table, renamed
+from ldm.interop.names import TRANSFORMER_BLOCKS, Entry, Rules, Table, levels, renamed
 from ldm.networks.unet import UNet
 from ldm.nn.attention import SelfAttention2d, SingleHeadAttention
-from ldm.nn.conv import Downsample, Upsample
 from ldm.nn.transformer import TokenTransformer
 
 Prefixes = Iterator[tuple[str, str]]
@@ -116,15 +115,12 @@ def _autoencoder(stage: KLAutoencoder | VQAutoencoder) -> Prefixes:
 def _half(stack: nn.Sequential, middle: nn.Sequential, half: str, way: str) -> Prefixes:
     """Levels are numbered in the order in which they run."""
     yield f"{half}.", f"{half}."
-    level = block = 0
-    for i, module in enumerate(stack):
-        if isinstance(module, Downsample | Upsample):
+    for i, level, block in levels(stack):
+        if block is None:
             yield f"{half}.{way}.{i}.", f"{half}.{way}_blocks.{level}.{way}samplers.0."
-            level, block = level + 1, 0
         else:
             yield f"{half}.{way}.{i}.0.", f"{half}.{way}_blocks.{level}.resnets.{block}."
             yield f"{half}.{way}.{i}.1.", f"{half}.{way}_blocks.{level}.attentions.{block}."
-            block += 1
     yield f"{half}.middle.0.", f"{half}.mid_block.resnets.0."
     yield f"{half}.middle.1.", f"{half}.mid_block.attentions.0."
     yield f"{half}.middle.{len(middle) - 1}.", f"{half}.mid_block.resnets.1."  # the same as the line above without attention

@@ -12,7 +12,7 @@ from ldm.config import AllowedTargets, build
 from ldm.errors import MissingFile, UserError
 from ldm.interop.diffusers.autoencoder import KL, VQ, read_autoencoder
 from ldm.interop.diffusers.conditioner import read_conditioner
-from ldm.interop.diffusers.files import WEIGHTS, read_json, read_tensors
+from ldm.interop.diffusers.files import WEIGHTS, read_settings, read_tensors
 from ldm.interop.diffusers.scheduler import check_class, read_scheduler
 from ldm.interop.diffusers.settings import Settings
 from ldm.interop.diffusers.unet_reading import CONDITIONED, PLAIN, read_unet
@@ -66,7 +66,7 @@ def read_folder(folder: Path) -> DiffusersModel:
 
 
 def _model(folder: Path) -> DiffusersModel:
-    index = read_json(folder / INDEX, "the parts") if (folder / INDEX).is_file() else {}
+    index = read_settings(folder / INDEX, "the parts") if (folder / INDEX).is_file() else {}
     _check_index(folder, index)
     stage_folder = next((folder / name for name in ("vqvae", "vae") if (folder / name).is_dir()), folder / "vqvae")
     stage, stage_weights, scale, notes = _first_stage(stage_folder)
@@ -87,7 +87,7 @@ def _model(folder: Path) -> DiffusersModel:
     if conditioner is not None:
         params["conditioner"] = conditioner
     node = {"target": "ldm.model.LatentDiffusion", "params": {**params, "scale": scale}}
-    latent_size = read_json(folder / "unet" / CONFIG, "the settings of the network").get("sample_size")
+    latent_size = read_settings(folder / "unet" / CONFIG, "the settings of the network").get("sample_size")
     factor = 2 ** (len(stage["params"]["width_mult"]) - 1)
     return DiffusersModel(node, weights, [*notes, *more], latent_size * factor if isinstance(latent_size, int) else None)
 
@@ -106,7 +106,7 @@ def _check_index(folder: Path, index: Mapping[str, Any]) -> None:
 
 def _kind(folder: Path) -> str:
     path = folder / CONFIG
-    kind = read_json(path, "the settings of a diffusers part").get("_class_name")
+    kind = read_settings(path, "the settings of a diffusers part").get("_class_name")
     if kind not in (KL, VQ, PLAIN, CONDITIONED):
         raise UserError(f"{path}: _class_name={kind!r} is not supported, expected {KL}, {VQ}, {PLAIN} or {CONDITIONED}")
     return str(kind)
@@ -116,7 +116,7 @@ def _settings(folder: Path, *kinds: str) -> tuple[Settings, str]:
     kind = _kind(folder)
     if kind not in kinds:
         raise UserError(f"{folder / CONFIG}: _class_name={kind!r}, expected {' or '.join(kinds)}")
-    return Settings(folder / CONFIG, read_json(folder / CONFIG, "the settings of a diffusers part")), kind
+    return Settings(folder / CONFIG, read_settings(folder / CONFIG, "the settings of a diffusers part")), kind
 
 
 def _unet(folder: Path) -> tuple[Node, dict[str, Tensor]]:
@@ -138,7 +138,7 @@ def _weights(node: Node, folder: Path) -> dict[str, Tensor]:
 
 
 def _scheduler(path: Path) -> tuple[Node, str, list[str]]:
-    values = read_json(path, "the noise schedule")
+    values = read_settings(path, "the noise schedule")
     check_class(path, values.get("_class_name"))
     settings = Settings(path, values)
     return _read(settings, lambda: read_scheduler(settings))

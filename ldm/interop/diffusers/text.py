@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ldm.conditioning import BertTokenizer, Conditioner, TextTransformer
-from ldm.interop.diffusers.files import BERT_WEIGHTS, read_json, read_tensors, write_json, write_tensors
+from ldm.interop.diffusers.files import BERT_WEIGHTS, read_settings, read_tensors, write_json, write_tensors
 from ldm.interop.diffusers.settings import Settings
 from ldm.interop.diffusers.weights import from_diffusers, to_diffusers
 from ldm.interop.settings import Node
@@ -92,7 +92,7 @@ def read_bert(folder: Path) -> Node:
         UserError: a transformer that `TextTransformer` cannot express.
     """
     path = folder / "config.json"
-    settings = Settings(path, read_json(path, "the settings of an LDMBertModel"))
+    settings = Settings(path, read_settings(path, "the settings of an LDMBertModel"))
     settings.ignore(*IGNORED)
     settings.expect("model_type", "ldmbert")
     settings.expect("activation_function", "gelu")
