@@ -3,7 +3,8 @@
 import argparse
 import logging
 import os
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,10 @@ def train(
     if not ready and (wrong := sample_problems(data, module)[1]):
         raise UserError("the data does not fit the model:\n  " + "\n  ".join(wrong))
     prepare_weights(module)
-    extra = config.data if state is None else confined(config, run_folder(flags, config), trust)
+    folder = held.enter_context(run_folder(flags, config))
+    extra = config.data if state is None else confined(config, folder, trust)
     callbacks = build(extra.get("callbacks") or {}, trust, "callbacks").values()
-    folder = run_folder(flags, config)
-    try:
-        loggers = build(in_run(extra.get("loggers") or {}, folder, trust), trust, "loggers").values()
-    except UserError:
-        with suppress(OSError):
-            folder.rmdir()  # a new run's, which is empty
-        raise
+    loggers = build(in_run(extra.get("loggers") or {}, folder, trust), trust, "loggers").values()
     metadata = {"config": config.data, "source": config.source, "first_stage": first_stage_of(module, folder, state, flags)}
     auto = settings.precision == "auto"
     settings, difference = settings.resolve_precision((state or {}).get("auto_precision"))
@@ -88,11 +84,7 @@ def train(
         logging.warning("note: %s", difference)
     note = " ".join([*flags.base, *overrides, f"({difference})" * bool(difference)])
     again = resume_command(folder, flags)
-    try:
-        done = fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note, again, flags.price)
-    finally:
-        os.environ.pop(RUN_FOLDER, None)
-    if not done:
+    if not fit(module, data, settings, folder, metadata, seed, state, callbacks, loggers, note, again, flags.price):
         logging.info("stopped at step %d of %d and saved; continue with\n  %s", module.step, settings.steps, again)
         return 130
     logging.info("%s", final_message(folder, module, data, config, flags, overrides))
@@ -123,14 +115,22 @@ def checked(config: Config, trust: AllowedTargets, flags: argparse.Namespace, st
     return ready
 
 
-def run_folder(flags: argparse.Namespace, config: Any) -> Path:
-    """The resumed run's folder, or a new one."""
-    if flags.resume:
-        return newest_checkpoint(Path(flags.resume)).parent.parent
-    if RUN_FOLDER not in os.environ:  # other processes of the run (DDP) inherit it
-        name = str(flags.name or config.data.get("name") or Path(flags.base[0]).stem)
-        os.environ[RUN_FOLDER] = str(new_folder(Path(flags.logdir), name))
-    return Path(os.environ[RUN_FOLDER])
+@contextmanager
+def run_folder(flags: argparse.Namespace, config: Any) -> Iterator[Path]:
+    """The resumed run's folder, or a new one; the latter is deleted if an error comes before anything was written to it."""
+    if flags.resume or RUN_FOLDER in os.environ:
+        yield newest_checkpoint(Path(flags.resume)).parent.parent if flags.resume else Path(os.environ[RUN_FOLDER])
+        return
+    folder = new_folder(Path(flags.logdir), str(flags.name or config.data.get("name") or Path(flags.base[0]).stem))
+    os.environ[RUN_FOLDER] = str(folder)  # other processes of this run (DDP) inherit it
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+    finally:
+        os.environ.pop(RUN_FOLDER, None)
 
 
 def record_base(folder: Path, flags: argparse.Namespace) -> None:

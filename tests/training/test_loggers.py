@@ -1,5 +1,6 @@
 """Trackers: curves, images and the resolved config arrive in each, by one line of a config; their packages are stand-ins here."""
 
+import os
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -146,6 +147,7 @@ def test_a_logger_that_fails_to_start_leaves_no_folder(packages: list[WandbRun],
     monkeypatch.setattr(MlflowClient, "__init__", lambda *_: {}["server"])
     assert program.main(["-b", "configs/demo/digits-first-stage.yaml", PARTS[1], "-t", "--no-check", "-l", str(tmp_path)]) == 2
     assert "loggers.mlflow" in capsys.readouterr().err and not [*tmp_path.iterdir()]
+    assert "LDM_RUN_FOLDER" not in os.environ  # the next run of this process has its own folder
 
 
 def test_tensorboard_shows_the_config_as_it_is(tmp_path: Path) -> None:
