@@ -1,5 +1,9 @@
-"""Bare folders as people have them, cut from the photographs and digits that packages ship and from procedural scenes."""
+"""Bare folders as people have them, cut from the photographs and digits that packages ship and from procedural scenes.
 
+python -m demos.folders photographs my/photos
+"""
+
+import argparse
 import csv
 import json
 from collections.abc import Callable
@@ -169,3 +173,17 @@ def save(path: Path, pixels: np.ndarray) -> None:
     """An image file, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
+
+
+def main() -> None:
+    """Write one of the folders."""
+    parser = argparse.ArgumentParser(prog="python -m demos.folders", description="Write a bare folder to try scripts/new.py on.")
+    parser.add_argument("kind", choices=FOLDERS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=400, help="number of images (default: 400)")
+    flags = parser.parse_args()
+    FOLDERS[flags.kind](flags.folder, flags.count)
+
+
+if __name__ == "__main__":
+    main()

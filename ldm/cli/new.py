@@ -54,7 +54,8 @@ def new(flags: argparse.Namespace) -> int:
         stage = "Stage one" if path.name == FIRST else f"Stage two, {chosen}"
         write_text(path, to_yaml(config, f"{stage}, for {printable(folder)}.\n  {line}"))
         print_lines([f"{path}: {cost_of(path).said(rate, flags.price)}"])
-    print_lines(["", "next:", *(f"  {line}" for line in commands)])
+    runs = "logs/STAGE2 is the folder" if start is not None else "logs/STAGE1 and logs/STAGE2 are the folders"
+    print_lines(["", f"next ({runs} that training prints):", *(f"  {line}" for line in commands)])
     return 0
 
 

@@ -32,6 +32,8 @@ def reconstruct(flags: argparse.Namespace) -> int:
     model = frozen(first_stage_source(flags.model), AllowedTargets(tuple(flags.trust)).for_model()).to(device)
     if flags.sample and not model.stochastic:
         raise UserError(f"--sample: {flags.model} has no posterior to sample")
+    if model.image_channels not in (1, 3):
+        raise UserError(f"{flags.model}: a first stage of {model.image_channels} channels; pairs are measured with 1 or 3")
     prepare = Prepare(flags.resize, flags.filter, flags.crop_first)
     images = scan(open_images(flags.images, flags, prepare, "REFERENCE"), flags.workers, flags.n)
     settings = {"model": flags.model, "sha256": str(model.sha256), "posterior": "sample" if flags.sample else "mode"}

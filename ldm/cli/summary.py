@@ -77,7 +77,8 @@ def stage_two_command(folder: Path, config: Config, flags: argparse.Namespace, o
     typed = overrides if flags.base else overrides_of_run(folder, config)
     words += [word for word in typed if same_data(word, config.data, theirs)]
     words += first_stage_overrides(config.data, theirs, AllowedTargets(tuple(flags.trust)))
-    base = following.relative_to(ROOT) if INSTALLED or Path.cwd() == ROOT else following
+    named = following.is_relative_to(ROOT) and (INSTALLED or Path.cwd() == ROOT)
+    base = following.relative_to(ROOT) if named else following
     place = Path(flags.logdir) if flags.base else folder.parent
     logs = [] if place == Path("logs") else ["--logdir", as_argument(place)]
     return command("main.py", "--base", base, "--train", *logs, *repeated(flags, "trust"), *words)
@@ -134,12 +135,14 @@ def first_stage_overrides(ours: Any, theirs: Any, trust: AllowedTargets) -> list
 
 
 def stage_two_configs(base: Path) -> Iterator[Path]:
-    """Configs of this project for stage two that take their first stage's architecture from a config, or from one of its bases."""
+    """Configs for stage two, of this project or beside `base`, that take their first stage's architecture from it or one of its bases."""
     try:
         inside = read(base).get("base", [])
     except UserError:
         return
-    texts = {file: file.read_text(encoding="utf-8") for file in sorted((ROOT / "configs").rglob("*.yaml"))}
+    files = [*sorted(base.parent.glob("*.yaml")), *sorted((ROOT / "configs").rglob("*.yaml"))]
+    unique = {file.resolve(): file for file in files if file.is_file()}
+    texts = {file: file.read_text(encoding="utf-8", errors="replace") for file in unique.values()}
     users = [
         file for file, text in texts.items() if any((file.parent / name).resolve() == base.resolve() for name in STAGE_OF.findall(text))
     ]

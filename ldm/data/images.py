@@ -22,7 +22,7 @@ def read_image(path: Path | BinaryIO, channels: int) -> Image.Image:
         UnreadableImage: truncated, unknown or an unsupported mode (32-bit pixels), or a number of channels other than
             1, 3 and 4.
     """
-    return _converted(_upright(path), channels)
+    return converted(_upright(path), channels)
 
 
 def read_deep(path: Path | BinaryIO) -> Image.Image | np.ndarray:
@@ -34,7 +34,7 @@ def read_deep(path: Path | BinaryIO) -> Image.Image | np.ndarray:
     image = _upright(path)
     if image.mode.startswith("I;16"):
         return np.asarray(image, dtype=np.float32)[..., None] / 32767.5 - 1
-    return _converted(image, 1)
+    return converted(image, 1)
 
 
 def _upright(path: Path | BinaryIO) -> Image.Image:
@@ -47,7 +47,8 @@ def _upright(path: Path | BinaryIO) -> Image.Image:
     return image
 
 
-def _converted(image: Image.Image, channels: int) -> Image.Image:
+def converted(image: Image.Image, channels: int) -> Image.Image:
+    """An opened image as `read_image` gives it."""
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().astype(np.uint8))
     if image.mode in ("F", "I"):

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ldm.data.batch import Sample
-from ldm.data.images import UnreadableImage, read_image, to_image
+from ldm.data.images import UnreadableImage, converted, read_image, to_image
 from ldm.data.listing import Listing
 from ldm.data.transforms import middle
 from ldm.errors import MissingFile, UserError
@@ -179,7 +179,7 @@ def read_header(path: Path) -> Header:
 
 
 class DataOfConfig(EvaluationSet):
-    """The images of a data set as a model is trained on them: its own resize and crop, rounded to 8 bit.
+    """The images of a data set as a model is trained on them: its own resize and crop, rounded to 8 bit, transparency over white.
 
     What it cannot read or skips on purpose is left out, not replaced by another image as in training.
 
@@ -201,6 +201,6 @@ class DataOfConfig(EvaluationSet):
         sample = self.dataset[index]
         if sample.get("skipped"):
             return str(sample["skipped"][0])
-        if len(sample["image"]) not in (1, 3):
-            raise UserError(f"{self.what}: images of {len(sample['image'])} channels; measures take 1 or 3")
-        return np.asarray(to_image(sample["image"]).convert("RGB"))
+        if len(sample["image"]) not in (1, 3, 4):
+            raise UserError(f"{self.what}: images of {len(sample['image'])} channels; measures take 1, 3, or 4 with transparency")
+        return np.asarray(converted(to_image(sample["image"]), 3))

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ldm.data.files import read_text
 from ldm.data.listing import Listing
 from ldm.data.metadata import read_rows
 from ldm.data.order import spread
@@ -19,6 +21,7 @@ from ldm.errors import MissingFile, UserError
 from ldm.system.image_files import open_image
 
 LOOKED_AT = 1000  # images of which the size is read, and maps of which the classes are
+PROMPT = 12  # words of a caption that are shown as an example
 BESIDE = {  # names of two folders -> what the second one holds for the first
     "segmentation": ("labels", "maps", "label_maps", "segmentation", "segmentations", "annotations"),
     "mask": ("masks", "mask"),
@@ -41,6 +44,7 @@ class Survey:
         values: smallest and largest value of arrays.
         classes: names of subfolders, if every image is in one.
         captions: number of text files beside images, and of lines with a caption.
+        caption: the first words of one of them.
         columns: numeric columns of the metadata with their smallest and largest value.
         lines: number of lines of the metadata with a key, by key.
         objects: largest number of boxes of an image.
@@ -56,6 +60,7 @@ class Survey:
     values: tuple[float, float] | None = None
     classes: tuple[str, ...] = ()
     captions: int = 0
+    caption: str = ""
     columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
     objects: int = 0
@@ -106,6 +111,9 @@ def survey(folder: Path) -> Survey:
     (channels, bits), _ = Counter((look.channels, look.bits) for look in looks).most_common(1)[0]
     found = _metadata(listing)
     numbers = dict(found.pop("numbers_of_classes"))
+    if not found["captions"]:
+        sidecars = [name for name in map(listing.sidecar, listing.pictures) if name is not None]
+        found |= {"captions": len(sidecars), "caption": _first_words(root, sidecars)}
     if "segmentation" in beside:
         numbers["segmentation"] = _classes_of_maps(beside["segmentation"])
     return Survey(
@@ -117,7 +125,6 @@ def survey(folder: Path) -> Survey:
         bits=bits,
         values=(min(look.low for look in looks), max(look.high for look in looks)) if arrays else None,
         classes=_subfolders(names),
-        captions=found.pop("captions") or sum(listing.sidecar(name) is not None for name in listing.pictures),
         numbers_of_classes=numbers,
         **found,
     )
@@ -172,8 +179,11 @@ def _metadata(listing: Listing) -> dict[str, Any]:
     columns: dict[str, tuple[float, float]] = {}
     numbers: dict[str, int] = {}
     objects = captions = 0
+    caption = ""
     for row in _rows(listing):
-        captions += any(row.get(key) for key in ("caption", "text"))
+        text = row.get("caption") or row.get("text")
+        captions += bool(text)
+        caption = caption or _shortened(text)
         for key in ("label", "boxes", "segmentation", "mask"):
             lines[key] += row.get(key) is not None
         if isinstance(boxes := row.get("boxes"), list):
@@ -185,7 +195,23 @@ def _metadata(listing: Listing) -> dict[str, Any]:
             if number is not None:
                 low, high = columns.get(key, (number, number))
                 columns[key] = (min(low, number), max(high, number))
-    return {"lines": dict(+lines), "columns": columns, "objects": objects, "captions": captions, "numbers_of_classes": numbers}
+    texts = {"captions": captions, "caption": caption}
+    return {"lines": dict(+lines), "columns": columns, "objects": objects, "numbers_of_classes": numbers} | texts
+
+
+def _first_words(root: Path, sidecars: list[str]) -> str:
+    """The caption of the first text file that has one."""
+    for name in sidecars:
+        with suppress(UserError, OSError):
+            if text := _shortened(read_text(root / name)):
+                return text
+    return ""
+
+
+def _shortened(text: Any) -> str:
+    """The first words of a caption, or of the first one of a list."""
+    first = next(iter(text), "") if isinstance(text, list) else text
+    return " ".join(str(first or "").split()[:PROMPT])
 
 
 def _rows(listing: Listing) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from ldm.recipes.survey import Survey
 Node = dict[str, Any]
 TOKENS = 256  # width of context tokens
 LATENT = 4  # channels of the latent
+EXAMPLES = "logs/STAGE2/examples"  # conditions that a training writes at its end
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def captions(found: Survey, plan: Plan) -> Task:
     conditioner = target("conditioning.TextTransformer", tokenizer=pieces, length=48, depth=6, heads=4, **tokens())
     train = images(found, plan, captions=True)
     train["params"]["flip"] = Because(0.0, "captions may say left or right; 0.5 where they do not")
-    script = ("txt2img.py", "logs/STAGE2", "--prompt", "...", "--n", "8")
+    prompt = [f"--prompt={found.caption}"] if found.caption.startswith("-") else ["--prompt", found.caption]
+    script = ("txt2img.py", "logs/STAGE2", *prompt, "--n", "8")
     return Task(train, frozenset({"caption"}), conditioner, 0, {"context_channels": TOKENS}, {"scale": 3.0}, script)
 
 
@@ -118,7 +120,7 @@ def inpainting(found: Survey, plan: Plan) -> Task:
         train = target("data.Inpainting", masks=Because("given", "those of the folder"), images=annotated(found, plan, "mask"))
     else:
         train = target("data.Inpainting", masks=Because("mixed", "random: thin, medium, thick"), images=images(found, plan))
-    script = ("inpaint.py", "logs/STAGE2", "--indir", "DIR")
+    script = ("inpaint.py", "logs/STAGE2", "--indir", EXAMPLES)
     sampling = {"sampler": "ddim", "eta": 1.0}
     keys = frozenset({"masked_image", "mask"})
     return Task(train, keys, target("conditioning.Joint", parts=parts), LATENT + fold**2, {}, sampling, script)
@@ -128,14 +130,15 @@ def superres(found: Survey, plan: Plan) -> Task:
     """Low-resolution images of the folder, or made from the images."""
     if "low_res" in found.beside:
         common = images(found, plan)["params"]
-        flips = {key: common[key] for key in ("size", "flip", "split", "held_out", "channels") if key in common}
+        flips = {key: common[key] for key in ("size", "flip", "split", "held_out", "channels", "depth") if key in common}
         train = target("data.PairedResolutions", root="${paths.images}", low="${paths.low}", **flips)
     else:
         how = Because("bicubic", "or bsr: blur, noise and JPEG artefacts of unknown strength")
         train = target("data.SuperResolution", factor=4, degradation=how, images=images(found, plan))
     fold = max(1, plan.factor // 4)
     conditioner = target("conditioning.ConcatImage", key="low_res", channels=found.channels, **({"fold": fold} if fold > 1 else {}))
-    return Task(train, frozenset({"low_res"}), conditioner, found.channels * fold**2, {}, {}, ("superres.py", "logs/STAGE2", "IMAGE.png"))
+    script = ("superres.py", "logs/STAGE2", f"{EXAMPLES}/low_res.png")
+    return Task(train, frozenset({"low_res"}), conditioner, found.channels * fold**2, {}, {}, script)
 
 
 def semantic(found: Survey, plan: Plan) -> Task:
@@ -149,7 +152,8 @@ def semantic(found: Survey, plan: Plan) -> Task:
     rescaler = target("conditioning.Rescaler", in_channels=number, out_channels=8, stages=int(math.log2(plan.factor)))
     shown = Because(number, "highest index that was found, and one more")
     conditioner = target("conditioning.LabelMap", num_classes=shown, rescaler=rescaler, uncond_prob=0.1)
-    return Task(train, frozenset({"segmentation"}), conditioner, 8, {}, {"scale": 1.5}, ("semantic.py", "logs/STAGE2", "MAP.png"))
+    script = ("semantic.py", "logs/STAGE2", f"{EXAMPLES}/map.png")
+    return Task(train, frozenset({"segmentation"}), conditioner, 8, {}, {"scale": 1.5}, script)
 
 
 def layout(found: Survey, plan: Plan) -> Task:
@@ -160,7 +164,7 @@ def layout(found: Survey, plan: Plan) -> Task:
     vocabulary = Because(max(1025, found.numbers_of_classes.get("boxes", 0) + 1), "a grid of 32 points a side; more than the classes")
     boxes = target("conditioning.BoxTokenizer", max_objects=most, vocabulary=vocabulary, crop=False)
     conditioner = target("conditioning.LayoutTransformer", tokenizer=boxes, depth=4, heads=4, **tokens())
-    script = ("layout2img.py", "logs/STAGE2", "LAYOUT.json")
+    script = ("layout2img.py", "logs/STAGE2", f"{EXAMPLES}/layout.json")
     keys = frozenset({"boxes", "box_labels"})
     return Task(annotated(found, plan, "boxes"), keys, conditioner, 0, {"context_channels": TOKENS}, {"scale": 2.0}, script)
 

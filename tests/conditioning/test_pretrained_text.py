@@ -1,10 +1,13 @@
 """CLIP's and T5's text encoders with random weights, saved to a folder as `transformers` saves them."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
+from demos.folders import FOLDERS
 from ldm.check.shrink import shrink
 from ldm.conditioning import PretrainedText
 from ldm.diffusion import cosine
@@ -17,7 +20,7 @@ from ldm.sampling.generate import SamplerSettings, generate
 WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "circle", "square"]
 
 
-def encoder(folder: Path, kind: str) -> Path:
+def encoder(folder: Path, kind: str, positions: int = 12) -> Path:
     """A tiny text encoder and its tokenizer, which ends captions with </s>."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
@@ -26,7 +29,7 @@ def encoder(folder: Path, kind: str) -> Path:
     small = {"vocab_size": len(WORDS), "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
     if kind == "clip":
         sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-        model = CLIPTextModel(CLIPTextConfig(**small, **sizes, max_position_embeddings=12))
+        model = CLIPTextModel(CLIPTextConfig(**small, **sizes, max_position_embeddings=positions))
     else:
         model = T5EncoderModel(T5Config(**small, d_model=16, d_kv=8, d_ff=16, num_layers=2, num_heads=2))
     model.save_pretrained(folder)
@@ -114,3 +117,26 @@ def test_a_narrow_step_needs_none_of_it() -> None:
     node = {"target": "ldm.conditioning.PretrainedText", "params": {"source": "nowhere", "length": 5, "uncond_prob": 0.1}}
     narrow = shrink({"conditioner": node})["conditioner"]
     assert narrow["target"] == "ldm.conditioning.TextTransformer" and narrow["params"]["uncond_prob"] == 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["clip", "t5"])
+def test_the_command_in_the_header_of_the_captions_config(kind: str, run, root: Path, tmp_path: Path) -> None:
+    """As it is written there, with an encoder of another width."""
+    FOLDERS["captions-jsonl"](tmp_path / "photos", 24)
+    encoder(tmp_path / "CLIP", kind, positions=77)
+    few = ["trainer.params.steps=2", "data.params.batch_size=4", "data.params.workers=0", "paths.images=photos"]
+
+    def do(line: str, *more: str) -> None:
+        done = run(root / line.split()[1], *shlex.split(line)[2:], *more, cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+    do("python main.py --base configs/own/first-stage.yaml --train", *few)
+    (first,) = tmp_path.glob("logs/*_first-stage")
+    line = re.search(r"^#   (python main.py .*PretrainedText.*)$", (root / "configs/own/captions.yaml").read_text(), re.M)
+    assert line is not None
+    do(line[1].replace("=768", "=16"), *few, f"paths.first_stage={first}")
+    (second,) = tmp_path.glob("logs/*_captions")
+    do(f"python scripts/txt2img.py {second} --prompt 'a red circle' --n 2 --steps 2")
+    assert len(list((tmp_path / "outputs" / "samples").glob("0*.png"))) == 2
+    do(f"python scripts/publish.py {second} published --license mit")

@@ -31,6 +31,16 @@ def test_both_are_cut_at_the_same_place(size: int, tmp_path: Path) -> None:
         assert torch.equal(sample["image"][:, ::4, ::4], sample["low_res"])
 
 
+def test_pairs_of_16_bit_are_not_rounded(tmp_path: Path) -> None:
+    low = np.random.default_rng(0).integers(0, 2**16, (16, 16), dtype=np.uint16)
+    for kind, values in (("low", low), ("high", low.repeat(4, 0).repeat(4, 1))):
+        (tmp_path / kind).mkdir()
+        Image.fromarray(values).save(tmp_path / kind / "a.png")
+    sample = PairedResolutions(str(tmp_path / "high"), str(tmp_path / "low"), 64, channels=1, depth=16)[0]
+    assert torch.allclose(sample["low_res"][0], torch.from_numpy(low.astype(np.float32)) / 32767.5 - 1, atol=1e-6)
+    assert torch.equal(sample["image"][:, ::4, ::4], sample["low_res"])
+
+
 def test_pairs_that_do_not_fit_are_skipped_and_counted(tmp_path: Path) -> None:
     pairs(tmp_path)
     Image.new("RGB", (13, 16)).save(tmp_path / "low" / "0.png")

@@ -1,15 +1,19 @@
 """`scripts/new.py` on bare folders of all kinds: what it writes is checked as `--check` does, with the data of the folder."""
 
+import shlex
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from demos.folders import FOLDERS
+from demos.folders import FOLDERS, pairs
 from ldm.check import check
 from ldm.check.from_data import from_data
 from ldm.checkpoint.source import trained_size
 from ldm.cli.new import new
+from ldm.cli.summary import stage_two_command
 from ldm.config import AllowedTargets, load
 from ldm.errors import UserError
 from ldm.recipes.plan import shape
@@ -55,6 +59,7 @@ def test_configs_of_a_folder_are_ready(kind: str, tmp_path: Path, capsys: pytest
     assert new(flags(tmp_path / "data", tmp_path / "out", condition="brightness" if kind == "numbers" else None)) == 0
     said = capsys.readouterr().out
     assert f"task: {TASK[kind]} (" in said and "--train paths.first_stage=logs/STAGE1" in said
+    assert not [word for word in ("DIR", "IMAGE", "MAP.png", "LAYOUT", '"..."') if word in said]  # commands need no other file
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == sorted(["first-stage.yaml", f"{TASK[kind]}.yaml"])
     size = (64, 96) if kind == "wide" else (64, 64) if kind != "classes" else (32, 32)
@@ -125,3 +130,29 @@ def test_captioned_images_are_not_mirrored(tmp_path: Path) -> None:
     FOLDERS["sidecars"](tmp_path / "data", 6)
     new(flags(tmp_path / "data", tmp_path / "out"))
     assert load([tmp_path / "out" / "captions.yaml"]).data["data"]["params"]["train"]["params"]["flip"] == 0.0
+
+
+def test_pairs_of_16_bit_are_trained_with_all_bits(tmp_path: Path) -> None:
+    pairs(tmp_path / "data", 12)
+    for path in (tmp_path / "data").rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(path).convert("L"), dtype=np.uint16) * np.uint16(257)).save(path)
+    new(flags(tmp_path / "data", tmp_path / "out"))
+    assert load([tmp_path / "out" / "superres.yaml"]).data["data"]["params"]["train"]["params"]["depth"] == 16
+    assert checked(tmp_path / "out" / "superres.yaml") == []
+
+
+@pytest.mark.parametrize(("text", "word"), [("a dog\non grass", "a dog on grass"), ("-sale-", "--prompt=-sale-")])
+def test_the_printed_prompt_is_a_caption(text: str, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FOLDERS["photographs"](tmp_path / "data", 6)
+    for path in sorted((tmp_path / "data").iterdir()):
+        path.with_suffix(".txt").write_text(text)
+    assert new(flags(tmp_path / "data", tmp_path / "out")) == 0
+    assert word in shlex.split(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_after_stage_one_comes_the_config_beside_it(tmp_path: Path) -> None:
+    FOLDERS["photographs"](tmp_path / "data", 6)
+    new(flags(tmp_path / "data", tmp_path / "out"))
+    base = str(tmp_path / "out" / "first-stage.yaml")
+    line = stage_two_command(Path("logs/x"), load([base]), Namespace(base=[base], logdir="logs", trust=[], allow_env=[]))
+    assert shlex.split(line)[2:] == ["--base", str(tmp_path / "out" / "unconditional.yaml"), "--train", "paths.first_stage=logs/x"]

@@ -5,14 +5,13 @@ from typing import Literal
 
 import torch
 
-from ldm.data.annotated import Annotation, size_of
+from ldm.data.annotated import Annotation, cut, size_of
 from ldm.data.batch import Sample
 from ldm.data.files import require
-from ldm.data.images import read_image, to_tensor
 from ldm.data.listing import Listing
 from ldm.data.reading import Split
 from ldm.data.sources.annotated_folder import RecordList
-from ldm.data.transforms import Size, UnreadableImage, View
+from ldm.data.transforms import Crop, Size, UnreadableImage, View
 from ldm.ranges import share
 from ldm.rng import generator
 
@@ -28,7 +27,7 @@ class PairedResolutions(RecordList):
         low: folder of their low-resolution versions.
         size: side of the square crop, or height and width of another one; multiples of the factor.
         flip: probability of a horizontal flip.
-        channels: see `ldm.data.annotated.Annotated`.
+        channels, depth: see `ldm.data.annotated.Annotated`.
         split: "all", or "train" / "validation" by a hash of the file's name.
         held_out: share of the files in "validation".
 
@@ -46,9 +45,11 @@ class PairedResolutions(RecordList):
         split: Split = "all",
         held_out: float = 0.05,
         channels: Literal[1, 3, 4] = 3,
+        depth: Literal[8, 16] = 8,
     ) -> None:
         share(held_out=held_out)
-        super().__init__(f"image folder {root!r}", [], size, flip=flip, channels=channels, crop="random" if split == "train" else "center")
+        crop: Crop = "random" if split == "train" else "center"
+        super().__init__(f"image folder {root!r}", [], size, flip=flip, channels=channels, crop=crop, depth=depth)
         listing = Listing(require(Path(root), "image folder"), self.broken)
         below = Path(require(Path(low), "folder of low-resolution images"))
         versions = {str(Path(name).with_suffix("")): name for name in Listing(below, self.broken).pictures}
@@ -61,7 +62,7 @@ class PairedResolutions(RecordList):
     def read(self, index: int, seed: int, place: int) -> Sample:
         record = self.record(index)
         x, y, mirror = torch.rand(3, generator=generator(seed, "augmentation", place, record.name)).tolist()
-        image, low = (read_image(path, self.channels) for path in (record.path, self.low[record.name]))
+        image, low = self.picture(record), self.picture(Annotation(record.name, self.low[record.name]))
         factors = {large / small for large, small in zip(size_of(image), size_of(low), strict=True)}
         factor, shown = int(min(factors)), "{1}x{0}".format(*self.size)
         if factors != {factor} or factor < 2 or any(side % factor for side in self.size):
@@ -75,4 +76,4 @@ class PairedResolutions(RecordList):
         mirrored = mirror < self.flip
         small = View(*size_of(low), left, top, reduced, mirrored)
         large = View(*size_of(image), left * factor, top * factor, self.size, mirrored)
-        return {"image": to_tensor(large.picture(image)), "low_res": to_tensor(small.picture(low)), "id": record.name}
+        return {"image": cut(image, large), "low_res": cut(low, small), "id": record.name}
