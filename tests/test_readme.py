@@ -5,13 +5,17 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
+from programs import Programs
 
+import demos.run
 from ldm.checkpoint.load import load_model
 
 
-def test_the_demo_script_end_to_end_in_small(run, tmp_path: Path) -> None:
+def test_the_demo_script_end_to_end_in_small(script, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(demos.run, "subprocess", programs)
     small = ["trainer.params.steps=3", "trainer.params.images_every=0", "trainer.params.validate_every=0"]
     for demo, keys in (
         ("digits", ["accuracy", "accuracy_real", "near_real_share"]),
@@ -27,7 +31,7 @@ def test_the_demo_script_end_to_end_in_small(run, tmp_path: Path) -> None:
             ],
         ),
     ):
-        done = run("scripts/demo.py", demo, "--outdir", tmp_path / demo, "--samples", 40, *small)
+        done = script("scripts/demo.py", demo, "--outdir", tmp_path / demo, "--samples", 40, *small)
         assert done.returncode == 0, done.stderr
         summary = json.loads((tmp_path / demo / "summary.json").read_text())
         assert {"training_seconds", *keys} <= summary.keys() and summary["training_seconds"] > 0

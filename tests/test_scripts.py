@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from programs import Programs
 
 from ldm.cli import Parser
 from ldm.config import allow_environment
@@ -16,27 +17,26 @@ from ldm.config.interpolation import resolve
 QUIET = ["trainer.params.images_every=0", "trainer.params.validate_every=0", "trainer.params.accelerator=cpu"]
 
 
-def train(config: str, logs: Path, *overrides: str) -> Path:
+def train(programs: Programs, config: str, logs: Path, *overrides: str) -> Path:
     name = config.split("/")[-1]
-    command = [sys.executable, "main.py", "-b", f"configs/{config}.yaml", "-t", "-l", str(logs), *QUIET, *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = programs.run(["main.py", "-b", f"configs/{config}.yaml", "-t", "-l", logs, *QUIET, *overrides])
     assert done.returncode == 0, done.stderr
     (run,) = (p for p in logs.iterdir() if p.name.endswith(f"_{name}"))
     return run
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     logs = tmp_path_factory.mktemp("digits")
-    first = train("demo/digits-first-stage", logs, "trainer.params.steps=2")
-    return train("demo/digits", logs, "trainer.params.steps=2", f"paths.first_stage={first}")
+    first = train(programs, "demo/digits-first-stage", logs, "trainer.params.steps=2")
+    return train(programs, "demo/digits", logs, "trainer.params.steps=2", f"paths.first_stage={first}")
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def text(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     logs = tmp_path_factory.mktemp("text")
-    first = train("demo/text-first-stage", logs, "trainer.params.steps=2")
-    return train("demo/text", logs, "trainer.params.steps=2", f"paths.first_stage={first}")
+    first = train(programs, "demo/text-first-stage", logs, "trainer.params.steps=2")
+    return train(programs, "demo/text", logs, "trainer.params.steps=2", f"paths.first_stage={first}")
 
 
 def pixels(path: Path) -> np.ndarray:

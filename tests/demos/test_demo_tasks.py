@@ -4,19 +4,25 @@ import json
 from pathlib import Path
 
 import pytest
+from programs import Programs
+
+import demos.run
 
 STAGE = "text-first-stage"
 SMALL = ["trainer.params.steps=2", "trainer.params.images_every=0", "trainer.params.validate_every=0", "sampling.steps=2"]
 
 
-def test_two_tasks_end_to_end_and_what_is_finished_is_kept(run, tmp_path: Path) -> None:
+def test_two_tasks_end_to_end_and_what_is_finished_is_kept(
+    script, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(demos.run, "subprocess", programs)
     pytest.importorskip("skimage")
     words = ["scripts/demo_tasks.py", "--outdir", tmp_path, "--samples", 40]
-    done = run(*words, "--only", "semantic", *SMALL)
+    done = script(*words, "--only", "semantic", *SMALL)
     assert done.returncode == 0, done.stderr
     first = json.loads((tmp_path / "summary.json").read_text())
     assert list(first) == ["semantic"]
-    done = run(*words, "--only", "semantic,class", *SMALL)
+    done = script(*words, "--only", "semantic,class", *SMALL)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert list(summary) == ["class", "semantic"] and summary["semantic"] == first["semantic"]

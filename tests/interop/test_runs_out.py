@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from programs import Programs
 from test_checkpoints import FOLDER, read_case, stand_alone
 
 from ldm.checkpoint.load import load_model
@@ -29,12 +30,8 @@ def pictures(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def official_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def official_run(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two steps of an official YAML on a first stage in an official checkpoint, on pictures of our own."""
-    import os
-    import subprocess
-    import sys
-
     tmp = tmp_path_factory.mktemp("official")
     tree = read_case(FOLDER, "ldm_class_vq").params["model"]
     stage = read_case(FOLDER, "kl_noattn")
@@ -55,9 +52,8 @@ def official_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for part in ("train", "validation")
     }
     (tmp / "more.yaml").write_text(yaml.safe_dump({"data": {"params": {"workers": 0, **ours}}, "trainer": {"params": {"steps": 2}}}))
-    words = [sys.executable, "main.py", "--base", tmp / "official.yaml", tmp / "more.yaml", "--train", "-l", tmp / "logs", *SHORT]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, env=env, cwd=FOLDER.parent.parent.parent, check=False)
+    words = ["main.py", "--base", tmp / "official.yaml", tmp / "more.yaml", "--train", "-l", tmp / "logs", *SHORT]
+    done = programs.run(words)
     assert done.returncode == 0, done.stderr
     return next((tmp / "logs").iterdir())
 

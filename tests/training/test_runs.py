@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from programs import Programs
 
 from ldm.evaluation.runs import differences, read_run
 from ldm.system.weights import read_checkpoint, read_metadata, read_weights
@@ -70,11 +71,11 @@ def assert_equal(a: object, b: object, path: str = "") -> None:
 
 
 @pytest.fixture(scope="module")
-def first_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first_stage(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained (hardly) first stage with an adversary, for all tests of this file."""
     logs = tmp_path_factory.mktemp("first")
-    command = [sys.executable, "main.py", "-b", "configs/demo/digits-first-stage.yaml", "-t", "-l", str(logs), "-n", "first"]
-    done = subprocess.run([*command, *TINY_FIRST, ADVERSARY, "trainer.params.steps=8"], capture_output=True, text=True, check=False)
+    command = ["main.py", "-b", "configs/demo/digits-first-stage.yaml", "-t", "-l", str(logs), "-n", "first"]
+    done = programs.run([*command, *TINY_FIRST, ADVERSARY, "trainer.params.steps=8"])
     assert done.returncode == 0, done.stderr
     return only(logs, "first")
 
@@ -125,7 +126,7 @@ def test_the_health_of_a_first_stage_is_logged_and_warned_of_once(run, tmp_path:
 
 
 @pytest.mark.parametrize("stage", ["first", "second"])
-def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, run, tmp_path: Path) -> None:
+def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, run, programs: Programs, tmp_path: Path) -> None:
     """SIGKILL in the middle of an epoch; the resumed run ends on equal weights, optimizers, EMA and steps."""
     common = ["trainer.params.steps=40", "trainer.params.checkpoint_every=5", "trainer.params.keep=20"]
     if stage == "first":
@@ -143,10 +144,10 @@ def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, 
     else:
         learned = "model.params.objective={target: ldm.diffusion.DiffusionObjective, params: {log_variances: 1000}}"
         words = second(tmp_path / "unused", first_stage, *common, learned, "model.params.posthoc_sigma_rels=[0.05, 0.1]")
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole = run("main.py", *words, "-l", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
-    victim = subprocess.Popen([sys.executable, "main.py", *words, "-l", str(tmp_path / "cut")], env=env, stderr=subprocess.DEVNULL)
+    with open(os.devnull, "wb") as null:
+        victim = programs.start(["main.py", *words, "-l", tmp_path / "cut"], stderr=null)
     deadline = time.monotonic() + 120
     while victim.poll() is None and time.monotonic() < deadline and not list(tmp_path.glob("cut/*/checkpoints/step-10.ckpt")):
         time.sleep(0.01)
