@@ -83,8 +83,6 @@ def test_restorations_are_ranked_by_how_near_they_are(tmp_path: Path, monkeypatc
         good = TASKS[task].measure(model_of(task), tmp_path, N).record()
         monkeypatch.setattr(restoration, "sample", simple)
         same = TASKS[task].measure(model_of(task), tmp_path, N).record()
-        longer = LONGER["inpaint-long"].measure(model_of("inpaint"), tmp_path, N).record()
-        assert not set(longer["pictures"].items()) & set(good["pictures"].items()), "one page holds both"
         assert not good["higher_is_better"] and good["value"] < 0.5 * good["baseline"], task
         assert same["value"] >= same["baseline"] * 0.999, task
         for name in ("photographs", "scenes"):
@@ -96,6 +94,8 @@ def test_restorations_are_ranked_by_how_near_they_are(tmp_path: Path, monkeypatc
             else:
                 assert own["sample"]["frechet"] < own["blur"]["frechet"] and own["sample"]["l1_error"] < own["blur"]["l1_error"]
                 assert same["others"][name]["sample"] == pytest.approx(same["others"][name]["mean_fill"], abs=1e-4)
+    longer = LONGER["inpaint-long"].measure(model_of("inpaint"), tmp_path, N).record()
+    assert not set(longer["pictures"].items()) & set(good["pictures"].items()), "one page holds both"
 
 
 def test_sampling_and_measuring_show_how_far_they_are(monkeypatch) -> None:
