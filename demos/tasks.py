@@ -134,4 +134,5 @@ def summarise(outdir: Path) -> None:
         rows.append((ALL[name].title, f"{record['value']:.3f}", f"{how}; stage two trained in {record['training_seconds']:.0f} s"))
         pictures |= {caption: outdir / file for caption, file in record["pictures"].items()}
         sys.stdout.write(f"{name:<14}{record['value']:<9.3f}baseline {record['baseline']:<9.3f}{better} is better\n")
-    write_page(outdir / "index.html", "Every task of the paper at small scale", INTRO, rows, pictures)
+    runs = {ALL[name].title: Path(record["others"]["run"]) for name, record in records.items()}
+    write_page(outdir / "index.html", "Every task of the paper at small scale", INTRO, rows, pictures, runs)

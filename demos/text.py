@@ -9,9 +9,8 @@ import torch
 from demos.caption_checker import share_right
 from demos.run import reconstructed, sample
 from ldm.checkpoint.load import LoadedModel
-from ldm.data.grid import save_grid
+from ldm.data.grid import grid_of, save_grid, save_named
 from ldm.data.sources.scenes import Scenes
-from ldm.system.files import write_text
 
 Rows = list[tuple[str, str, str]]
 SEEDS = (0, 1, 2)
@@ -42,9 +41,9 @@ def measure_text(loaded: LoadedModel, outdir: Path, count: int) -> tuple[dict[st
     again = reconstructed(loaded, real)
     results["checker_real"] = share_right(real, captions)["all"]
     results["checker_reconstructions"] = share_right(again, captions)["all"]
-    save_grid(torch.cat([images[:32] for _, images in shown]), outdir / "samples.png", columns=8)
+    captions = [text for texts, _ in shown for text in texts[:32]]
+    save_named(outdir / "samples.png", grid_of(torch.cat([images[:32] for _, images in shown])), captions)
     save_grid(torch.cat([real[:16], again[:16]]), outdir / "reconstructions.png", columns=16)
-    write_text(outdir / "captions.txt", "\n".join(text for texts, _ in shown for text in texts[:32]) + "\n")
     how = f"{prompts} fresh prompts x {len(SEEDS)} sampling seeds: shape, colour and place correct for every requested object, nothing else"
     reals = "the pixel checker on real scenes"
     rows = [
@@ -53,9 +52,8 @@ def measure_text(loaded: LoadedModel, outdir: Path, count: int) -> tuple[dict[st
         ("checker_real", f"{results['checker_real']:.1%}", reals),
         ("checker_reconstructions", f"{results['checker_reconstructions']:.1%}", f"{reals} through the first stage"),
     ]
-    examples = "; ".join(texts[0] for texts, _ in shown)
     pictures = {
-        f"Samples, one object above, two below (captions in captions.txt; first of each: {examples})": outdir / "samples.png",
+        "Samples for captions with one object (above) and two (below)": outdir / "samples.png",
         "Real scenes above their reconstructions": outdir / "reconstructions.png",
     }
     return results, rows, pictures

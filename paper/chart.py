@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator, LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import StrMethodFormatter
 
-from ldm.evaluation.curves import COLOURS
+from ldm.evaluation.curves import COLOURS, readable_log
 from ldm.system.files import write_atomically
 
 MARKED = 60  # points; more markers would hide the line
@@ -50,12 +50,8 @@ def draw_chart(
     for axis, drawn in ((x, axes.xaxis), (y, axes.yaxis)):
         drawn.set_label_text(axis.label + (", logarithmic" if axis.log else ""))
         if axis.log:
-            ticks = LogLocator(subs=(1, 2, 5))
-            low, high = drawn.get_view_interval()
-            few = sum(low <= tick <= high for tick in ticks.tick_values(low, high)) < 2  # as from 2.1 to 4.8
-            drawn.set_major_locator(AutoLocator() if few else ticks)
+            readable_log(drawn)
             drawn.set_major_formatter(StrMethodFormatter("{x:g}"))
-            drawn.set_minor_locator(NullLocator())
     axes.grid(color="#e3e3e3")
     figure.legend(loc="outside right upper", frameon=False)
     write_atomically(path, lambda beside: figure.savefig(beside, format="png"))

@@ -15,11 +15,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ldm.errors import UserError
+from ldm.evaluation.page import render
 from paper.user_study import QUESTIONS, TYPES, Trial, UserStudy, Vote, Votes
 
 log = logging.getLogger(__name__)
 LONGEST = 10_000  # bytes of a request's body
-PAGE = Path(__file__).with_name("user_study.html")
+PAGE = render("user_study.html", Path(__file__).parent, title="Which image?").encode()
 
 
 class Refused(Exception):
@@ -136,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         if url.path == "/":
-            return PAGE.read_bytes(), "text/html; charset=utf-8"
+            return PAGE, "text/html; charset=utf-8"
         if url.path == "/trial":
             return json.dumps(self.server.next_trial(_subject(query))).encode(), "application/json"
         if url.path == "/image":

@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     write_text(outdir / "summary.json", json.dumps(summary, indent=2) + "\n")
     timing = ("training_seconds", f"{summary['training_seconds']:.0f}", "wall time of both training commands, start-up included")
     intro = f"The images on this page are samples of a latent diffusion model that was just trained from two YAML files. {NOT_USED}."
-    write_page(outdir / "index.html", TITLES[flags.demo], intro, [timing, *numbers], pictures)
+    runs = {"first stage": first, "second stage": second}
+    write_page(outdir / "index.html", TITLES[flags.demo], intro, [timing, *numbers], pictures, runs)
     sys.stdout.write("\n".join(f"{name:<24}{value:<10}{how}" for name, value, how in [timing, *numbers]) + "\n")
     sys.stdout.write(f"see {outdir / 'index.html'}, {outdir / 'samples.png'} and {outdir / 'summary.json'}\n")
     return 0

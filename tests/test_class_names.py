@@ -18,6 +18,7 @@ from ldm.cli.card import conditions
 from ldm.cli.next_command import sampling_command
 from ldm.cli.publish import published_config
 from ldm.data.classes import Classes, class_names
+from ldm.data.fonts import legible
 from ldm.data.grid import grid_of, named_grid
 from ldm.errors import UserError
 from ldm.evaluation.report import changed
@@ -202,6 +203,10 @@ def test_pictures_have_names(tmp_path: Path) -> None:
     assert drawn.size == (2 * 98 + 2, 2 * (96 + 16) + 2)
     strips = np.asarray(drawn.convert("L"))[98:112]
     assert strips[:, :98].min() < 128 and strips[:, 99:].min() == 255
+    for name in ("σκύλος", "собака", "naïve"):  # matplotlib's font has these
+        assert legible(name, "(1)")[0] == name
+    for name in ("\U000ffffe", "dog \U000ffffe"):  # no font has this: a page shows the name below the picture
+        assert legible(name, "(1)")[0] == "(1)"
     large = named_grid(torch.zeros(1, 3, 100, 200), ["x"])
     assert large.size == (204, 118)
 

@@ -29,6 +29,7 @@ from ldm.training.launch import RUN_FOLDER, ProcessGroup
 from ldm.training.lightning_checks import callback_problems
 from ldm.training.module import TrainingModule
 from ldm.training.run import fit, new_folder, process_number, require_fit, seed_everything
+from ldm.training.session import sizes
 
 
 def train(
@@ -183,5 +184,4 @@ def prepare_weights(module: Any) -> None:
 
 def describe(module: Any) -> str:
     """ "network 4.19 M, conditioner 0.02 M parameters"."""
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in module.parts().items()}
-    return ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in counts.items() if count) + " parameters"
+    return ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes(module).items()) + " parameters"

@@ -1,16 +1,20 @@
 """Pictures side by side in one."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ldm.data.fonts import Font, legible
 from ldm.data.images import to_image
 from ldm.system.files import save_png
 
 NARROWEST = 96  # pixels of an image with a name
 GAP, LINE = 2, 14  # pixels between images, and of a line of text
+NAMES = "names"  # text chunk of a PNG: JSON list of what its images show, in order
 
 
 def grid_of(images: Tensor, columns: int = 8) -> Image.Image:
@@ -21,20 +25,24 @@ def grid_of(images: Tensor, columns: int = 8) -> Image.Image:
 
 
 def named_grid(images: Tensor, names: Sequence[str], columns: int = 8) -> Image.Image:
-    """`grid_of` with a name below each image; small images are enlarged, with sharp pixels, until short names fit."""
+    """`grid_of` with a name below each image; small images are enlarged, with sharp pixels, until short names fit.
+
+    A name for which this machine has no font is replaced by the number of the image.
+    """
     times = max(1, -(-NARROWEST // images.shape[3]))
     height, width = images.shape[2] * times, images.shape[3] * times
     rows = -(-len(images) // columns)
     drawn = Image.new("RGB", (min(columns, len(images)) * (width + GAP) + GAP, rows * (height + LINE + GAP) + GAP), "white")
-    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(11)
+    pen = ImageDraw.Draw(drawn)
     for i, (image, name) in enumerate(zip(images, names, strict=True)):
         x, y = GAP + i % columns * (width + GAP), GAP + i // columns * (height + LINE + GAP)
         drawn.paste(to_image(image.float().cpu().clamp(-1, 1)).convert("RGB").resize((width, height), Image.Resampling.NEAREST), (x, y))
-        pen.text((x, y + height), shortened(name, font, width), fill="black", font=font)
+        text, font = legible(name, f"({i + 1})")
+        pen.text((x, y + height), shortened(text, font, width), fill="black", font=font)
     return drawn
 
 
-def shortened(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float) -> str:
+def shortened(text: str, font: Font, width: float) -> str:
     """The beginning of a text that is at most `width` pixels wide, with "..." if there was more."""
     text = " ".join(text.split())
     if font.getlength(text) <= width:
@@ -44,6 +52,14 @@ def shortened(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, wid
     return text + "..."
 
 
+def save_named(path: Path, picture: Image.Image, names: Sequence[str]) -> None:
+    """Write a PNG atomically; with names of its images as the text chunk `NAMES`, which pages show below it."""
+    info = PngInfo()
+    if any(names):
+        info.add_text(NAMES, json.dumps(list(names)))
+    save_png(path, picture, pnginfo=info)
+
+
 def save_grid(images: Tensor, path: Path, columns: int = 8, names: Sequence[str] = ()) -> None:
     """`grid_of` as a PNG, or `named_grid` with names, written atomically."""
-    save_png(path, named_grid(images, names, columns) if any(names) else grid_of(images, columns))
+    save_named(path, named_grid(images, names, columns) if any(names) else grid_of(images, columns), names)

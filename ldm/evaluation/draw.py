@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ldm.data.batch import UNLABELLED, Sample
+from ldm.data.fonts import Font, legible
 from ldm.data.images import to_image, visible
 
 ClassNames = Mapping[str, Sequence[str]]  # of classes, by "label", "boxes" and "segmentation"
@@ -47,9 +48,9 @@ def draw_boxes(picture: Image.Image, boxes: Tensor, labels: Tensor, names: Class
     for (x0, y0, x1, y1), label in zip(boxes.tolist(), labels.tolist(), strict=True):
         corners = (x0 * picture.width, y0 * picture.height, x1 * picture.width - 1, y1 * picture.height - 1)
         pen.rectangle((*corners[:2], max(corners[0], corners[2]), max(corners[1], corners[3])), outline=colour(label), width=2)
-        at = (corners[0] + 3, max(0.0, corners[1]) + 2)
-        pen.rectangle(pen.textbbox(at, class_name(names, "boxes", label)), fill=(0, 0, 0))
-        pen.text(at, class_name(names, "boxes", label), fill=(255, 255, 255))
+        at, (name, font) = (corners[0] + 3, max(0.0, corners[1]) + 2), legible(class_name(names, "boxes", label), str(label))
+        pen.rectangle(pen.textbbox(at, name, font=font), fill=(0, 0, 0))
+        pen.text(at, name, fill=(255, 255, 255), font=font)
     return drawn
 
 
@@ -78,19 +79,27 @@ def panels(sample: Sample, names: ClassNames, side: int) -> list[Image.Image]:
     return [first, *beside, *(panel(sample[key], side) for key in ("masked_image", "low_res") if key in sample)]
 
 
+def lines(text: str, instead: str, width: int, most: int) -> list[tuple[str, Font]]:
+    """A text in at most `most` lines of `width` pixels, each with its font; `instead` where no font has its characters."""
+    text, font = legible(text, instead)
+    per_line = int(width * len(text) / max(1.0, font.getlength(text)))
+    return [(line, font) for line in textwrap.wrap(text, max(1, per_line))[:most]]
+
+
 def card(sample: Sample, names: ClassNames, side: int) -> Image.Image:
     """A sample's panels, with its class, caption and id below."""
     parts = panels(sample, names, side)
     width, height = sum(part.width for part in parts), max(part.height for part in parts)
-    text = [class_name(names, "label", sample["label"])] if "label" in sample else []
-    text += textwrap.wrap(sample["caption"], width // 7)[:4] if "caption" in sample else []
-    text += textwrap.wrap(sample["id"], width // 7)[:1]
-    drawn = Image.new("RGB", (width, height + LINE * len(text) + 4), "white")
+    label = sample.get("label")
+    text = [] if label is None else lines(class_name(names, "label", label), str(label), width, 1)
+    text += lines(sample.get("caption", ""), "(no font here has the caption's characters)", width, 4)
+    grey = lines(sample["id"], "", width, 1)
+    drawn = Image.new("RGB", (width, height + LINE * len(text + grey) + 4), "white")
     for i, part in enumerate(parts):
         drawn.paste(part, (sum(one.width for one in parts[:i]), 0))
-    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(11)
-    for i, line in enumerate(text):
-        pen.text((2, height + i * LINE), line, fill=(0, 0, 0) if i + 1 < len(text) else (120, 120, 120), font=font)
+    pen = ImageDraw.Draw(drawn)
+    for i, (line, font) in enumerate(text + grey):
+        pen.text((2, height + i * LINE), line, fill=(0, 0, 0) if i < len(text) else (120, 120, 120), font=font)
     return drawn
 
 

@@ -24,6 +24,7 @@ class Run:
         series: by name, (step, value) in order; values may be NaN.
         pictures: by kind, (step, file) in order.
         incidents: as stored: `step`, `kind`, `what`.
+        sessions: starts and resumes as stored in `sessions.jsonl`, with device, parameters and precision; empty for older runs.
         records: of metrics (`*record*.json`), each with its file.
     """
 
@@ -33,6 +34,7 @@ class Run:
     series: dict[str, list[tuple[int, float]]]
     pictures: dict[str, list[tuple[int, Path]]]
     incidents: list[dict[str, Any]]
+    sessions: list[dict[str, Any]]
     records: list[tuple[str, Record]]
 
     @property
@@ -64,6 +66,7 @@ def read_run(folder: Path) -> Run:
         series=read_series(folder / "metrics.csv"),
         pictures=find_pictures(folder / "images"),
         incidents=incidents,
+        sessions=read_lines(folder / "sessions.jsonl")[0],
         records=find_records(folder),
     )
 

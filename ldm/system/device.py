@@ -1,4 +1,7 @@
-"""The devices to sample and measure on."""
+"""The devices to train, sample and measure on."""
+
+import platform
+from pathlib import Path
 
 import torch
 
@@ -33,3 +36,22 @@ def pick_devices(names: str = "auto") -> list[torch.device]:
     if names in ("auto", "cuda") and devices[0].type == "cuda":
         return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
     return devices
+
+
+def device_name(device: torch.device) -> str:
+    """Its model; of a CPU also the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type.upper()
+    return f"{processor_name()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+
+
+def processor_name() -> str:
+    """The model of this CPU, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine() or "CPU")

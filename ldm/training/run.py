@@ -32,6 +32,7 @@ from ldm.training.callbacks.validation import ValidationCallback
 from ldm.training.datamodule import DataModule
 from ldm.training.launch import cluster_environment
 from ldm.training.module import TrainingModule, tell_lightning
+from ldm.training.session import record_session
 from ldm.training.settings import TrainerSettings
 
 log = logging.getLogger(__name__)
@@ -133,6 +134,9 @@ def fit(
     tell_lightning(trainer, start, start)
     if module.scaler is not None:
         trainer.precision_plugin.scaler = None  # type: ignore[attr-defined]  # the module scales the loss itself: Lightning's scaler does not support manual steps
+    if trainer.is_global_zero:
+        with incidents.tolerated("sessions.jsonl"):
+            record_session(folder, module, settings, price)
     if state is not None and trainer.is_global_zero:
         incidents.add(start, "resume", f"continued from step {start} {note}".strip())
     with signals_handled(stop.handle), reporting_threads(incidents), reporting_failures(trainer, incidents, module, data, resume, others):

@@ -75,7 +75,8 @@ def write_results(outdir: Path, study: Study, summary: dict[str, Any]) -> None:
     for factor in study.factors:
         pictures[f"Samples of LDM-{factor} at the end, {STEPS} DDIM steps"] = picture(outdir, factor, STEPS)
     write_text(outdir / "summary.json", json.dumps(rounded(summary), indent=2) + "\n")
-    write_page(outdir / "index.html", "What compression is worth: figures 6 and 7 in small", INTRO, rows(summary), pictures)
+    runs = {f"LDM-{factor}": run_of(outdir, f"ldm-{factor}") for factor in study.factors}
+    write_page(outdir / "index.html", "What compression is worth: figures 6 and 7 in small", INTRO, rows(summary), pictures, runs)
     for name, value, how in rows(summary):
         sys.stdout.write(f"{name:<38}{value:<10}{how}\n")
     sys.stdout.write(f"see {outdir / 'index.html'} and {outdir / 'summary.json'}\n")

@@ -1,5 +1,6 @@
 """The report on made run folders: what it says, what it escapes, and how it looks in a real browser."""
 
+import html
 import json
 import math
 import re
@@ -11,7 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from ldm.evaluation.curves import COLOURS, curve, thinned
+from ldm.data.grid import save_named
+from ldm.evaluation.curves import COLOURS, curve, logarithmic, thinned
+from ldm.evaluation.names import short_names
+from ldm.evaluation.page import write_page
 from ldm.evaluation.record import Record, write_records
 from ldm.evaluation.runs import ABSENT, differences, read_lines
 
@@ -19,19 +23,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from browser import needs_browser, visit
 
 NASTY = '<script>console.error("hit")</script><img src="http://example.com/x.png" onerror=alert(1)>&"\''
+SCRIPTS = ("虎斑猫", "يوم مشمس", "धूप वाला दिन", "солнечный день", "ηλιόλουστη μέρα", "🐈‍⬛ on a mat")
+SESSION = {
+    **{"step": 0, "time": "2026-12-01T12:49:43+0000", "device": "NVIDIA H200", "devices": 2, "precision": "bf16-mixed"},
+    **{"parameters": {"first_stage": 55_320_000, "network": 274_060_000}, "trained_parameters": 274_060_000, "ema_decay": 0.9999},
+    **{"price_per_hour": 2.5, "torch": "2.11", "ldm": "0.1.0"},
+}
+
+
+def text_of(page: Path) -> str:
+    """What a reader sees, in one line."""
+    inside = page.read_text().split("</style>")[1].replace("<wbr>", "")
+    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", inside).split()))
 
 
 def make_run(folder: Path, width: int = 32, pictures: int = 9) -> Path:
     folder.mkdir(parents=True)
-    config = {"model": {"width": width, "caption": NASTY}, "trainer": {"steps": 100}}
+    config = {"model": {"width": width, "caption": NASTY}, "trainer": {"params": {"steps": 200}}, "data": {"params": {"batch_size": 8}}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "base.yaml").write_text(yaml.safe_dump({"model": {"width": 32}, "trainer": {"steps": 500}}))
-    rows = ["step,loss,images_per_second,process_memory_gib,validation_psnr,validation_kl_0,validation_kl_1"]
-    rows += [f"{i},{10 / i},{50 + i % 3},1.25,{20 + i / 10},0.5,0.25" for i in range(1, 101)]
-    (folder / "metrics.csv").write_text("\n".join([*rows, "101,nan,,,,,"]) + "\n")
+    (folder / "base.yaml").write_text(yaml.safe_dump({"model": {"width": 32}, "trainer": {"params": {"steps": 500}}}))
+    rows = ["step,loss,seconds,images_per_second,process_memory_gib,validation_psnr,validation_kl_0,validation_kl_1"]
+    rows += [f"{i},{10 / i},{36 * i},{50 + i % 3},1.25,{20 + i / 10},0.5,0.25" for i in range(1, 101)]
+    (folder / "metrics.csv").write_text("\n".join([*rows, "101,nan,,,,,,"]) + "\n")
     (folder / "images").mkdir()
     for i in range(pictures):
-        Image.new("RGB", (1200 if i == 0 else 40, 20), (20 * i, 90, 30)).save(folder / "images" / f"step-{i * 100:06d}-samples.png")
+        picture = Image.new("RGB", (1600 if i == 0 else 40, 20), (20 * i, 90, 30))
+        save_named(folder / "images" / f"step-{i * 100:06d}-samples.png", picture, [*SCRIPTS, NASTY])
     lines = [{"step": i, "kind": "skipped sample", "what": f"{NASTY} {i}"} for i in range(120)]
     lines += [{"step": 101, "kind": "not finite", "what": "loss"}, {"step": 60, "kind": "resume", "what": "continued from step 60"}]
     (folder / "incidents.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 7, "ki')
@@ -44,25 +61,30 @@ def test_a_report_says_what_the_run_folder_holds(script, tmp_path: Path) -> None
     done = script("scripts/report.py", run)
     assert done.returncode == 0, done.stderr
     page = (run / "report.html").read_text()
-    text = " ".join(re.sub(r"<[^>]*>", " ", page.split("</style>")[1]).split())
+    text = text_of(run / "report.html")
     for said in (
-        "trainer.steps 500 100",
+        "trainer.params.steps 500 200",
         f"model.caption {ABSENT}",
-        "steps 101 loss, last 0.1 images/s, median 51",
+        "steps 101 of 200 batch 8 images seen 808 device not recorded parameters not recorded precision not recorded",
+        "throughput 51 images/s (median)",
         "peak memory of the process, GiB 1.25",
-        "psnr, last validation 30",
-        "120 x skipped sample, 1 x not finite, 1 x resume, 1 x unreadable line",
+        "training time 1:00:00 cost no price given loss, last 0.1",
+        "validation: PSNR, dB, last 30",
+        "120 × skipped sample, 1 × not finite, 1 × resume, 1 × unreadable line",
         "23 more are in its incidents.jsonl",
         "60 resume continued from step 60",
+        f"FD (demo features) 5,000 samples, {NASTY} 12.5 ± 0.3",
         "FD (demo features): 12.5 ± 0.3 (5000 samples)",
         "samples 5000",
         "0 0.5 1 0.25",  # KL per channel
-        "step 0, reduced from 1200 x 20 pixels",
+        "step 0, reduced from 1600 x 20 pixels",
         "step 800",
-        "3 steps in between are left out",
+        "3 in between are left out (--grids)",
     ):
         assert said in text, said
     assert page.count('<img class="curve"') == 4 and page.count("<img ") == 4 + 6  # curves of all but the channels
+    assert page.index("Samples</h2>") < page.index("In short</h2>") < page.index("Curves</h2>")  # pictures first
+    assert page.count("<img ") == page.count(' alt="') and page.count("<th>") == 0
     outside = re.findall(r'(?:src|href)="(?!data:)[^"]*"', page)
     assert not outside and "<script" not in page and "onerror=alert(1)&gt;" in page
 
@@ -79,10 +101,10 @@ def test_what_evaluate_measures_is_in_the_report(script, tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     assert script("scripts/report.py", run).returncode == 0
-    text = " ".join(re.sub(r"<[^>]*>", " ", (run / "report.html").read_text()).split())
+    text = text_of(run / "report.html")
     measured = {record["metric"]: record["value"] for record in json.loads((run / "record.json").read_text())["records"]}
     assert len(measured) == 2 and all(f"{metric}: {value:.6g} " in text for metric, value in measured.items()), text
-    assert "protocol file record.json samples 2" in text and " unknown seed" in text
+    assert "file record.json samples 2" in text and " unknown seed" in text
 
 
 def test_several_runs_side_by_side(script, tmp_path: Path) -> None:
@@ -90,12 +112,45 @@ def test_several_runs_side_by_side(script, tmp_path: Path) -> None:
     (runs[1] / "base.yaml").unlink()
     done = script("scripts/report.py", *runs, "--out", tmp_path / "both.html", "--grids", 2)
     assert done.returncode == 0, done.stderr
-    text = " ".join(re.sub(r"<[^>]*>", " ", (tmp_path / "both.html").read_text()).split())
+    text = text_of(tmp_path / "both.html")
     assert "Where the runs differ key one two model.width 32 64" in text and "has no base.yaml" in text
     (tmp_path / "base.yaml").write_text("model: {width: 16}\n")
     assert script("scripts/report.py", *runs, "--out", tmp_path / "b.html", "--base", tmp_path / "base.yaml").returncode == 0
-    text = " ".join(re.sub(r"<[^>]*>", " ", (tmp_path / "b.html").read_text()).split())
+    text = text_of(tmp_path / "b.html")
     assert "model.width 16 32" in text and "model.width 16 64" in text
+
+
+def test_the_device_size_speed_time_and_cost_of_runs_are_shown_once_where_they_are_the_same(script, tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name) for name in ("2026-12-01T12-49-43_text", "2026-12-01T13-10-08_text-flow")]
+    (runs[0] / "sessions.jsonl").write_text(json.dumps(SESSION) + "\n")
+    (runs[1] / "sessions.jsonl").write_text(json.dumps(SESSION | {"device": "NVIDIA A100", "price_per_hour": None}) + "\n{")
+    assert script("scripts/report.py", *runs, "--out", tmp_path / "both.html").returncode == 0
+    text = text_of(tmp_path / "both.html")
+    for said in (
+        "Comparison of 2 runs text text-flow Samples Always",  # neither name has the time of its start
+        "parameters first stage 55.32 M, network 274.06 M precision bf16-mixed trained parameters 274.06 M",
+        "averaged weights EMA, decay 0.9999",
+        "text text-flow device 2 x NVIDIA H200 2 x NVIDIA A100 cost 2.50 at 2.5 per hour no price given Metrics",
+        "FD (demo features) 5,000 samples, " + NASTY + " 12.5 ± 0.3 12.5 ± 0.3",
+        "validation: PSNR, dB",
+    ):
+        assert said in text, said
+    assert script("scripts/report.py", *runs, "--price", 4, "--out", tmp_path / "both.html").returncode == 0
+    assert "cost 4.00 at 4 per hour" in text_of(tmp_path / "both.html")
+
+
+@pytest.mark.parametrize(
+    ("names", "short", "common"),
+    [
+        (["2026-12-01T12-49-43_text"], ["text"], "2026-12-01T12-49-43_text"),
+        (["run"], ["run"], ""),
+        (["2026-12-01T12-49-43_text", "2026-12-01T13-10-08_text"], ["12-49-43", "13-10-08"], "all: 2026-12-01T…_text"),
+        (["flowers-lr1e-4", "flowers-lr1e-3", "flowers-lr2e-3"], ["lr1e-4", "lr1e-3", "lr2e-3"], "all: flowers-…"),
+        (["a", "a-b"], ["a", "a-b"], ""),
+    ],
+)
+def test_names_of_runs_are_short(names: list[str], short: list[str], common: str) -> None:
+    assert short_names(names) == (short, common)
 
 
 def test_wrong_runs_are_one_clear_line(script, tmp_path: Path) -> None:
@@ -124,9 +179,10 @@ def test_a_run_that_is_being_written_or_was_cut_off_is_read_as_far_as_it_goes(sc
     done = script("scripts/report.py", run)
     assert done.returncode == 0, done.stderr
     page = (run / "report.html").read_text()
-    assert "1 x warning, 1 x unreadable line" in page
+    assert "1 × warning, 1 × unreadable line" in page
     charts = re.findall('class="curve" alt="([^"]*)"', page)
-    assert charts == ["loss", "gradient_norm_1", "lr_1"]  # numbers of optimizers are no channels
+    names = ("loss", "gradient norm 1", "learning rate, group 1")  # numbers of optimizers are no channels
+    assert charts == [f"{name}, over training steps" for name in names]
 
 
 def test_parts(tmp_path: Path) -> None:
@@ -138,6 +194,7 @@ def test_parts(tmp_path: Path) -> None:
     steps, mean, low, high = thinned([(i, float(i % 2)) for i in range(1000)], 100)
     assert steps.tolist() == list(range(5, 1000, 10)) and set(mean) == {0.5} and set(low) == {0.0} and set(high) == {1.0}
     assert thinned([(1, 2.0), (3, 5.0)]).tolist() == [[1, 3], [2, 5], [2, 5], [2, 5]]
+    assert logarithmic([1000.0, *10 * [1.0]]) and not logarithmic([0.01 * (100 - i) for i in range(100)])  # a learning rate that ends at 0
     with pytest.raises(ValueError, match="no finite"):
         curve({"a": [(1, math.nan)]})
 
@@ -163,8 +220,21 @@ def test_the_report_in_a_browser_as_wide_as_a_phone(script, tmp_path: Path) -> N
     assert script("scripts/report.py", *runs, "--out", tmp_path / "report.html").returncode == 0
     found = visit(tmp_path, "report.html")
     assert found["console"] == [] and found["overflow"] == 0, found
-    assert len(found["images"]) == 12 + 4 and all(natural > 0 and 0 < width <= 390 for natural, width in found["images"])
+    assert len(found["images"]) == 12 + 4 and all(0 < width <= (608 if natural == 1200 else 390) for natural, width in found["images"])
+    assert all(text in found["text"] for text in SCRIPTS)
     assert len(found["curves"]) == 4 and all(height > 100 for height in found["curves"])
+
+
+@needs_browser
+def test_a_page_of_results_in_a_browser_as_wide_as_a_phone(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "2026-12-01T12-49-43_text")
+    picture = run / "images" / "step-000100-samples.png"
+    numbers = [("a_name_" + 60 * "long", "1.5", NASTY), ("FD", "3.2 (5000 samples)", " ".join(SCRIPTS))]
+    pictures = {f"{NASTY} {SCRIPTS[0]}": picture}
+    write_page(tmp_path / "index.html", NASTY, " ".join(SCRIPTS), numbers, pictures, {"stage one": run, "gone": tmp_path / "gone"})
+    found = visit(tmp_path, "index.html")
+    assert found["console"] == [] and found["overflow"] == 0 and found["images"] == [[40, pytest.approx(358, abs=20)]], found
+    assert all(text in found["text"] for text in (*SCRIPTS, "51 images/s", "3.2 (5000 samples)")) and "gone" not in found["text"]
 
 
 @needs_browser

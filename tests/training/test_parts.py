@@ -142,7 +142,7 @@ def reporting(folder: Path, first: bool = True, **scalars: float) -> MetricLogge
     records.table = MetricsTable(folder / "metrics.csv", 0) if first else None
     records.sums, records.counts = {name: torch.tensor(value) for name, value in scalars.items()}, dict.fromkeys(scalars, 1)
     trainer = SimpleNamespace(world_size=1, loggers=[], is_global_zero=first)
-    records.report(trainer, SimpleNamespace(step=3, rates=dict, device=torch.device("cpu")))  # type: ignore[arg-type]
+    records.report(trainer, SimpleNamespace(step=3, seconds=1.0, rates=dict, device=torch.device("cpu")))  # type: ignore[arg-type]
     return records
 
 

@@ -19,7 +19,7 @@ from ldm.training.callbacks.validation import ValidationCallback
 
 def test_tensorboard_gets_the_grids_that_lie_in_images(tmp_path: Path) -> None:
     rows = {"samples": torch.rand(3, 1, 8, 8) * 2 - 1, "originals": torch.rand(3, 3, 8, 8) * 2 - 1}
-    module = SimpleNamespace(step=40, device=torch.device("cpu"), pictures=lambda batch: rows)
+    module = SimpleNamespace(step=40, device=torch.device("cpu"), pictures=lambda batch: rows, keys=dict)
     logger = TensorBoardLogger(tmp_path, name="", version="")
     monitor = ValidationCallback(tmp_path, None, MetricLogger(tmp_path, 1, 0, 0.1), 0, 20, 1)  # type: ignore[arg-type]
     monitor.cache = [{"image": rows["originals"], "id": ["a", "b", "c"]}]

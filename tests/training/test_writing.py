@@ -151,7 +151,7 @@ def test_a_picture_that_one_does_not_take_reaches_the_others(tmp_path: Path, mon
     records = MetricLogger(tmp_path, 1, 0, 0.1)
     monitor = ValidationCallback(tmp_path, None, records, 0, 1, 1)  # type: ignore[arg-type]
     monitor.cache = [{"image": torch.zeros(2, 1, 8, 8)}]  # type: ignore[typeddict-unknown-key]
-    module = SimpleNamespace(step=4, device="cpu", pictures=lambda batch: {"one": batch["image"], "two": batch["image"]})
+    module = SimpleNamespace(step=4, device="cpu", keys=dict, pictures=lambda batch: {"one": batch["image"], "two": batch["image"]})
     full_for(monkeypatch, "-one.png")
     monitor._draw(SimpleNamespace(loggers=[Broken(), Good()]), module)  # type: ignore[arg-type]
     assert taken == ["one", "two"] and [path.name for path in (tmp_path / "images").iterdir()] == ["step-000004-two.png"]

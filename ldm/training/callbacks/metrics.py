@@ -204,7 +204,7 @@ class MetricLogger(StepCallback):
                 "with a lower learning rate, gradient_clip, or precision: 32-true"
             )
         self.latest = means
-        self.write(trainer, module.step, means | module.rates() | speed | peak_memory(module.device))
+        self.write(trainer, module.step, means | module.rates() | speed | {"seconds": module.seconds} | peak_memory(module.device))
 
     def _means(self, trainer: pl.Trainer) -> dict[str, float]:
         """Means over the interval and over all devices; the only synchronisation with the device."""

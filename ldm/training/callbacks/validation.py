@@ -9,9 +9,8 @@ import pytorch_lightning as pl
 import torch
 
 from ldm.data.batch import Batch
-from ldm.data.grid import grid_of, named_grid
+from ldm.data.grid import grid_of, named_grid, save_named
 from ldm.sampling.generate import to_device
-from ldm.system.files import save_png
 from ldm.training.callbacks.loggers import log_image
 from ldm.training.callbacks.metrics import MetricLogger
 from ldm.training.callbacks.step import StepCallback
@@ -104,16 +103,18 @@ class ValidationCallback(StepCallback):
     def _draw(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         first = {key: value[: self.count] for key, value in self.cache[0].items() if key != "skipped"}
         rows = module.pictures(to_device(first, module.device))
-        names = self._names(first, module)
+        classes = self._classes(first, module)
+        captions = list(first["caption"]) if "caption" in module.keys() else []  # noqa: SIM118  # a method of the module
         for name, images in rows.items():
-            picture = named_grid(images, names) if any(names) and len(names) == len(images) else grid_of(images)
+            names = (classes or captions) if len(images) == len(first["image"]) else []
+            picture = named_grid(images, names) if names and any(classes) else grid_of(images)
             with self.metrics.incidents.tolerated("pictures"):
-                save_png(self.folder / "images" / f"step-{module.step:06d}-{name}.png", picture)
+                save_named(self.folder / "images" / f"step-{module.step:06d}-{name}.png", picture, names)
             for logger in trainer.loggers:
                 with self.metrics.incidents.tolerated(type(logger).__name__):
                     log_image(logger, name, picture, module.step)
 
-    def _names(self, batch: Batch, module: TrainingModule) -> list[str]:
+    def _classes(self, batch: Batch, module: TrainingModule) -> list[str]:
         """The name of each sample's class, "" without one; empty if the model does not read classes."""
         if not self.classes or "label" not in module.keys():  # noqa: SIM118  # a method of the module
             return []
