@@ -21,7 +21,7 @@ from ldm.system.files import write_text
 from ldm.system.image_files import open_image
 
 FOLDER = Path(__file__).with_name("pages")
-WIDEST = 1200  # pixels of a picture in a page; larger ones are reduced
+WIDEST = 1600  # pixels of a picture in a page; larger ones are reduced
 SMALL = 600  # pixels of a picture that is enlarged to the width of its column, with sharp pixels
 
 
@@ -53,7 +53,7 @@ def render(template: str, folder: Path = FOLDER, **values: Any) -> str:
 
 def breaks(text: object) -> Markup:
     """Text in which long keys and paths may be broken after their dots, underscores and slashes."""
-    return Markup(re.sub(r"([._/])(?=\w)", r"\1<wbr>", str(escape(text))))
+    return Markup(re.sub(r"([._/])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
 
 
 def embed(path: Path, step: int = 0) -> Picture:

@@ -47,7 +47,7 @@ def make_run(folder: Path, width: int = 32, pictures: int = 9) -> Path:
     (folder / "metrics.csv").write_text("\n".join([*rows, "101,nan,,,,,,"]) + "\n")
     (folder / "images").mkdir()
     for i in range(pictures):
-        picture = Image.new("RGB", (1600 if i == 0 else 40, 20), (20 * i, 90, 30))
+        picture = Image.new("RGB", (2000 if i == 0 else 40, 20), (20 * i, 90, 30))
         save_named(folder / "images" / f"step-{i * 100:06d}-samples.png", picture, [*SCRIPTS, NASTY])
     lines = [{"step": i, "kind": "skipped sample", "what": f"{NASTY} {i}"} for i in range(120)]
     lines += [{"step": 101, "kind": "not finite", "what": "loss"}, {"step": 60, "kind": "resume", "what": "continued from step 60"}]
@@ -77,7 +77,7 @@ def test_a_report_says_what_the_run_folder_holds(script, tmp_path: Path) -> None
         "FD (demo features): 12.5 ± 0.3 (5000 samples)",
         "samples 5000",
         "0 0.5 1 0.25",  # KL per channel
-        "step 0, reduced from 1600 x 20 pixels",
+        "step 0, reduced from 2000 x 20 pixels",
         "step 800",
         "3 in between are left out (--grids)",
     ):
@@ -220,7 +220,7 @@ def test_the_report_in_a_browser_as_wide_as_a_phone(script, tmp_path: Path) -> N
     assert script("scripts/report.py", *runs, "--out", tmp_path / "report.html").returncode == 0
     found = visit(tmp_path, "report.html")
     assert found["console"] == [] and found["overflow"] == 0, found
-    assert len(found["images"]) == 12 + 4 and all(0 < width <= (608 if natural == 1200 else 390) for natural, width in found["images"])
+    assert len(found["images"]) == 12 + 4 and all(0 < width <= (608 if natural == 1600 else 390) for natural, width in found["images"])
     assert all(text in found["text"] for text in SCRIPTS)
     assert len(found["curves"]) == 4 and all(height > 100 for height in found["curves"])
 
