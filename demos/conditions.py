@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from demos.caption_checker import share_right
-from demos.measured import Measured, against_another, mean, standard_error
+from demos.measured import Measured, mean, of_another, standard_error
 from demos.run import reconstructed, sample
 from demos.text import measure_text
 from ldm.checkpoint.load import LoadedModel
@@ -50,7 +50,7 @@ def measure_class(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
     captions = [caption_of(label) for label in labels.tolist()]
     images = sample(loaded, {"label": labels}, count, scenes.size, seed=0)
     shares = share_right(images, captions)
-    wrong = share_right(images, [captions[i] for i in against_another(count)])["all"]
+    wrong = share_right(images, [captions[i] for i in of_another(count)])["all"]
     real = [caption_of(label) for label in batch["label"].tolist()]
     pick = torch.linspace(0, count - 1, SHOWN).long().tolist()
     shown = [{"image": images[i], "label": int(labels[i]), "id": ""} for i in pick]
@@ -96,7 +96,7 @@ def measure_layout(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
             [layout_iou(batch["boxes"][j], batch["box_labels"][j], found, by_class) for found, j in zip(every, order.tolist(), strict=True)]
         )
 
-    own, other = torch.arange(count), against_another(count)
+    own, other = torch.arange(count), of_another(count)
     ious = overlaps(images, own)
     others = {
         "samples": count,
@@ -123,7 +123,7 @@ def measure_semantic(loaded: LoadedModel, outdir: Path, count: int) -> Measured:
     def maps(images: Tensor) -> Tensor:
         return torch.stack([found_map(found, tuple(asked.shape[1:])) for found in find_all(images)])
 
-    found, other = maps(images), asked[against_another(count)]
+    found, other = maps(images), asked[of_another(count)]
     agreement = pixel_agreement(asked, found)
     nothing, wrong = mean(pixel_agreement(asked, torch.zeros_like(asked))), mean(pixel_agreement(other, found))
     others = {

@@ -62,6 +62,6 @@ def standard_error(values: Tensor) -> float:
     return float(values.double().std() / len(values) ** 0.5)
 
 
-def against_another(count: int) -> Tensor:
+def of_another(count: int) -> Tensor:
     """For each of `count` conditions the index of another one: the next, and for the last the first."""
     return torch.arange(count).roll(-1)

@@ -236,7 +236,7 @@ class LatentDiffusion(nn.Module):
             random: step RNG; torch's global generator if None.
 
         Raises:
-            ValueError: the batch lacks a key.
+            ValueError: a key is missing from the batch.
         """
         objective = objective if objective is not None else DiffusionObjective()
         if missing := [key for key in ("image", *self.conditioner.keys) if key not in batch]:

@@ -49,7 +49,7 @@ class Command:
 
 
 # References (names in sources.yaml; "train": the config's training images). A name with {data} has one entry per data set.
-AGAINST = {
+REFERENCES = {
     "coco-images": "coco-images",
     "validation": "imagenet-val-256",
     "places": "places-whole",
@@ -88,18 +88,18 @@ def given_to(table: Table, row: Row) -> str:
     return table.protocol_of(row).given.format(data=row.data.lower())
 
 
-def _reference_needs(against: str, row: Row, own: OwnPaths) -> list[Need]:
-    if against == "originals":  # written by scripts/reconstruct.py
+def _reference_needs(reference: str, row: Row, own: OwnPaths) -> list[Need]:
+    if reference == "originals":  # written by scripts/reconstruct.py
         return []
-    if against == "train" and not row.config.startswith("ldm/sr-"):
+    if reference == "train" and not row.config.startswith("ldm/sr-"):
         paths = config_of(row.config, own.overrides).data.get("paths") or {}
         return [source_need("data", key, path) for key, path in paths.items() if key not in ("first_stage", "start", "bert")]
-    return [source_need("conditions", reference_name(against, row))]
+    return [source_need("conditions", reference_name(reference, row))]
 
 
-def reference_name(against: str, row: Row) -> str:
+def reference_name(reference: str, row: Row) -> str:
     """Name in sources.yaml of the reference images."""
-    return "imagenet-train-256" if against == "train" else AGAINST[against].format(data=row.data.lower())
+    return "imagenet-train-256" if reference == "train" else REFERENCES[reference].format(data=row.data.lower())
 
 
 def commands(table: Table, row: Row, own: OwnPaths) -> list[Command]:
@@ -177,29 +177,29 @@ def measuring(
     count: int, part: dict[str, Any], names: tuple[tuple[str, str], ...], network: str, row: Row, own: OwnPaths, samples: Path
 ) -> Command:
     """Measure samples with one reference and one network; `count` samples are needed, unless only part of the conditions is sampled."""
-    record = samples.parent / f"record-{part['against']}{'-' if network else ''}{network}.json"
+    record = samples.parent / f"record-{part['reference']}{'-' if network else ''}{network}.json"
     metrics = ",".join(dict.fromkeys(MEASURES.get(name, name) for _, name in names))
-    made = samples / "reconstructions" if part["against"] == "originals" else samples
+    made = samples / "reconstructions" if part["reference"] == "originals" else samples
     wanted = 0 if part.get("given") else count
-    needs, extra = _reference_needs(part["against"], row, own), ["--metrics", metrics]
+    needs, extra = _reference_needs(part["reference"], row, own), ["--metrics", metrics]
     if network == "":
         weights = source_need("weights", "inception", own.weights)
         needs, extra = [*needs, weights], [*extra, "--extractor", "inception", "--weights", str(weights.path)]
     elif network == "vgg16":
         needs.append(source_need("weights", "vgg16"))
     extra += [*(["--n", str(wanted)] if wanted else []), "--out", str(record)]
-    words = ("scripts/evaluate.py", str(made), *reference_words(part["against"], row, samples, own), *extra)
+    words = ("scripts/evaluate.py", str(made), *reference_words(part["reference"], row, samples, own), *extra)
     return Command("measure", words, record, names, wanted, tuple(needs))
 
 
-def reference_words(against: str, row: Row, folder: Path, own: OwnPaths) -> list[str]:
+def reference_words(reference: str, row: Row, folder: Path, own: OwnPaths) -> list[str]:
     """The reference for evaluate.py: a folder, or a config whose data are read with its crop and resize."""
-    if against == "originals":
+    if reference == "originals":
         return [str(folder / "originals")]
-    if against == "train" and not row.config.startswith("ldm/sr-"):
+    if reference == "train" and not row.config.startswith("ldm/sr-"):
         return [f"configs/{row.config}.yaml", *own.overrides]
-    resize = ["--resize", str(row.sampling.get("size", 256))] if against in NATIVE else []
-    return [str(source_need("conditions", reference_name(against, row)).path), *resize]
+    resize = ["--resize", str(row.sampling.get("size", 256))] if reference in NATIVE else []
+    return [str(source_need("conditions", reference_name(reference, row)).path), *resize]
 
 
 def settings_text(row: Row) -> str:

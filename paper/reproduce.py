@@ -73,7 +73,7 @@ def reproduce(table: Table, rows: list[Row], places: OwnPaths, flags: argparse.N
 def timed(table: Table, rows: list[Row], flags: argparse.Namespace) -> Speeds | None:
     """Speeds of the requested rows and of the reference row; None if no row has a printed speed."""
     with_speed = [row for row in rows if table.speed["columns"].keys() & row.paper.keys()]
-    against = table.find(table.speed["against"])
+    baseline = table.find(table.speed["baseline"])
     if not with_speed:
         return None
     device = pick_device(flags.device)
@@ -81,6 +81,6 @@ def timed(table: Table, rows: list[Row], flags: argparse.Namespace) -> Speeds | 
     share = flags.share or (1.0 if on_gpu else CPU_SHARE)
     batch = flags.speed_batch or (8 if on_gpu else 1)
     settings = SpeedSettings(device, share, flags.rounds, batch, for_sampling(flags.precision, device), flags.pixels)
-    chosen = with_speed if against in with_speed else [against, *with_speed]
+    chosen = with_speed if baseline in with_speed else [baseline, *with_speed]
     with tqdm(total=pieces_of(table, chosen) * (flags.rounds + 1), unit="piece", desc="speed", disable=not sys.stderr.isatty()) as bar:
         return measure(table, chosen, settings, bar.update)

@@ -90,13 +90,13 @@ def _at(tree: Any, path: str) -> Any:
 
 def _speed(table: Table, row: Row, column: str, speeds: Speeds | None) -> TableValue:
     """A speed as a ratio to the table's reference row."""
-    against = table.find(table.speed["against"])
-    paper = printed_ratio(column, row, against)
-    label = f"{column}, times {against.row}'s"
+    baseline = table.find(table.speed["baseline"])
+    paper = printed_ratio(column, row, baseline)
+    label = f"{column}, times {baseline.row}'s"
     if speeds is None or row.row not in speeds.seconds.get(column, {}):
         return TableValue(label, paper, None, "not run: speed was not requested", "x")
-    ours = speeds.ratio(column, row.row, against.row)
-    shape = "; the shape is our choice, the paper states none" if "chosen" in (row.shape, against.shape) else ""
+    ours = speeds.ratio(column, row.row, baseline.row)
+    shape = "; the shape is our choice, the paper states none" if "chosen" in (row.shape, baseline.shape) else ""
     speed = f"{speeds.images_per_second(column, row.row):.3g} images/s, the paper's {row.paper[column]:g}"
     speed = f"hours per epoch from the time of a training step; the paper's {row.paper[column]:g} h" if "hours" in column else speed
     size = f"network of {speeds.parameters[row.row]:.1f} M"

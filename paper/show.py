@@ -82,20 +82,20 @@ def results(row: Row, found: list[TableValue]) -> list[str]:
 
 def claim(table: Table, speeds: Speeds) -> list[str]:
     """The table's claim about its speed, and the smallest measured ratio over columns and latent rows."""
-    against = table.speed["against"]
+    baseline = table.speed["baseline"]
     smallest = min(
         (
             (ratio, column, name)
             for column in table.claim["columns"]
             for name in speeds.seconds[column]
-            if name != against
-            for ratio in [speeds.ratio(column, name, against)]
+            if name != baseline
+            for ratio in [speeds.ratio(column, name, baseline)]
         ),
         key=lambda entry: entry[0].median,
     )
     ratio, column, name = smallest
     verdict = "holds" if ratio.median >= table.claim["at_least"] else "does not hold"
-    text = f"at least {table.claim['at_least']:g}x from {against}; smallest here {ratio.text()}, {name}, {column}: {verdict} here"
+    text = f"at least {table.claim['at_least']:g}x from {baseline}; smallest here {ratio.text()}, {name}, {column}: {verdict} here"
     return ["", *_field("the claim", text), *_field("measured on", speeds.settings)]
 
 

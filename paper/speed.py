@@ -76,18 +76,18 @@ class Speeds:
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     parameters: dict[str, float] = field(default_factory=dict)
 
-    def ratio(self, column: str, row: str, against: str) -> Ratio:
+    def ratio(self, column: str, row: str, baseline: str) -> Ratio:
         """Speed of a row divided by that of another."""
-        return ratio(self.seconds[column][against], self.seconds[column][row])
+        return ratio(self.seconds[column][baseline], self.seconds[column][row])
 
     def images_per_second(self, column: str, row: str) -> float:
         """Median over rounds."""
         return 1.0 / statistics.median(self.seconds[column][row])
 
 
-def printed_ratio(column: str, row: Row, against: Row) -> float:
+def printed_ratio(column: str, row: Row, baseline: Row) -> float:
     """The same ratio of printed values, inverted for hours."""
-    a, b = row.paper[column], against.paper[column]
+    a, b = row.paper[column], baseline.paper[column]
     return b / a if "hours" in column else a / b
 
 

@@ -394,7 +394,7 @@ def test_the_highest_class_of_a_folder_is_looked_at(capsys, tmp_path: Path) -> N
     data = f"{{target: ldm.data.ImageFolder, params: {{root: {tmp_path}/photos, size: 8, channels: 1, labels: true}}}}"
     words = [f"data.params.train={data}", f"{SECOND}.conditioner.params.num_classes=39"]
     assert program.main(["-b", str(tmp_path / "c.yaml"), "--check", *words]) == 2
-    assert "label 39 in the data, ClassEmbedding knows 0 to 38" in capsys.readouterr().out
+    assert "label 39 is out of range: ClassEmbedding knows 0 to 38" in capsys.readouterr().out
 
 
 def test_a_path_that_nothing_reads_and_looks_like_one_that_is_read_is_a_warning(capsys, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ class Key:
         if not bool(beyond.any()):
             return []
         low, high = (f"{end:g}" if end is not None else "any" for end in (self.low, self.high))
-        return [f"{name} {values[beyond].max().item():g} in the data, {reader} knows {low} to {high}"]
+        return [f"{name} {values[beyond].max().item():g} is out of range: {reader} knows {low} to {high}"]
 
     def __str__(self) -> str:
         if self.dtype is str:

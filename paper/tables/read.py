@@ -59,7 +59,7 @@ class Table:
         number: "table 1", "figure 7".
         rows: the paper's own models.
         others: other methods, as printed.
-        speed: `columns` (printed name: what is timed) and the row `against`, the denominator of ratios; empty without such columns.
+        speed: `columns` (printed name: what is timed) and the row `baseline`, the denominator of ratios; empty without such columns.
         claim: the claim of the text about the speed.
         axis, points: axis of a figure, and the settings at which it has points.
         text_value: the only value of a figure that the text states.

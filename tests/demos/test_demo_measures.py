@@ -11,7 +11,7 @@ import torch
 
 from demos import conditions, restoration, run, text
 from demos.caption_checker import share_right
-from demos.measured import against_another, rounded, standard_error
+from demos.measured import of_another, rounded, standard_error
 from demos.restoration import enlarge, fill_mean
 from demos.tasks import LONGER, TASKS
 from ldm.config.load import load
@@ -117,7 +117,7 @@ def test_sampling_and_measuring_show_how_far_they_are(monkeypatch) -> None:
 
 
 def test_small_helpers() -> None:
-    assert against_another(3).tolist() == [1, 2, 0]
+    assert of_another(3).tolist() == [1, 2, 0]
     assert standard_error(torch.tensor([0.0, 1.0, 0.0, 1.0])) == pytest.approx(0.5774 / 2, abs=1e-4)
     assert rounded({"a": [0.123456789], "b": "x", "c": 3}) == {"a": [0.12346], "b": "x", "c": 3}
     assert conditions.caption_of(PLACED.index("red cross, top")) == "a red cross at top"

@@ -105,7 +105,7 @@ def test_scripts_sample_from_a_file(run_folder: Path, script, tmp_path: Path) ->
     ("words", "message"),
     [
         ([], "this model reads hour: give it by --condition hour=VALUE"),
-        (["--condition", "hour=99"], "hour 99 in the data, this model knows 0 to 23"),
+        (["--condition", "hour=99"], "hour 99 is out of range: this model knows 0 to 23"),
         (["--condition", "hour=noon"], "--condition hour=noon: expected int64 ()"),
         (["--condition", "hour=1.5"], "expected integers"),
         (["--condition", "minute=3"], "this model reads hour this way"),

@@ -88,7 +88,7 @@ def test_a_number_as_condition() -> None:
     assert vector is not None and vector.shape == (3, 8) and not torch.equal(vector[0], vector[1])
     dropped = part(part.drop(batch, [False, True, False]), lambda x, scaled: x).vector
     assert dropped is not None and torch.equal(dropped[1], part.unknown) and torch.equal(dropped[0], vector[0])
-    assert part.keys["hour"].problems("hour", torch.tensor([25.0]), "it") == ["hour 25 in the data, it knows 0 to 24"]
+    assert part.keys["hour"].problems("hour", torch.tensor([25.0]), "it") == ["hour 25 is out of range: it knows 0 to 24"]
     with pytest.raises(ValueError, match="low 3 must be below high 3"):
         NumberVector("hour", 3.0, 3.0, 8)
 

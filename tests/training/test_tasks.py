@@ -133,7 +133,7 @@ def test_box_classes_beyond_the_vocabulary_are_found_before_training() -> None:
     c = LayoutTransformer(BoxTokenizer(2, 64), 16, 1, 2, 8)
     batch = {"box_labels": [torch.tensor([3, 62]), torch.zeros(0).long()]}
     assert condition_values(batch, c) == []
-    assert condition_values({"box_labels": [torch.tensor([63])]}, c) == ["box_labels 63 in the data, LayoutTransformer knows 0 to 62"]
+    assert condition_values({"box_labels": [torch.tensor([63])]}, c) == ["box_labels 63 is out of range: LayoutTransformer knows 0 to 62"]
 
 
 @torch.no_grad()
@@ -161,5 +161,5 @@ def test_a_class_too_many_does_not_train_as_the_null_class() -> None:
         return training._call_batch_hook("on_before_batch_transfer", {"label": torch.tensor(labels)}, 0)["label"].tolist()
 
     assert handed_over(0, 9) == [0, 9]
-    with pytest.raises(UserError, match="step 0: label 10 in the data, the model knows 0 to 9"):
+    with pytest.raises(UserError, match="step 0: label 10 is out of range: the model knows 0 to 9"):
         handed_over(0, 10)  # the null class's own number
