@@ -31,7 +31,8 @@ class LatentDiffusion(nn.Module):
         conditioner: y -> Conditioning; trained together with the network if its parameters require gradients.
         parameterization: what the network predicts: a name, or your own.
         scale: factor of latents (App. G): a number, or one per channel; "std" measures 1/std on the first training batch,
-            "channels" mean and 1/std of each channel.
+            "channels" mean and 1/std of each channel; "first_stage" takes scale and mean from the first stage's file, and is "std"
+            if that states none.
         mean: subtracted from latents before scaling: a number per channel; None means 0.
 
     Raises:
@@ -46,7 +47,7 @@ class LatentDiffusion(nn.Module):
         process: Process,
         conditioner: Conditioner | None = None,
         parameterization: str | Parameterization = "eps",
-        scale: float | Sequence[float] | Literal["std", "channels"] = 1.0,
+        scale: float | Sequence[float] | Literal["std", "channels", "first_stage"] = 1.0,
         mean: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
@@ -59,6 +60,9 @@ class LatentDiffusion(nn.Module):
             parameterization = PARAMETERIZATIONS[parameterization]
         self.parameterization = parameterization
         parameterization.require(process)
+        if scale == "first_stage":
+            stated = first_stage.latents or {"scale": "std"}
+            scale, mean = stated["scale"], stated.get("mean") if mean is None else mean
         self.scale_by_std = scale in ("std", "channels")
         c, unknown = self.first_stage.channels, float("nan")  # until measured, so that a missing measurement is noticed
         if scale == "channels" and mean is not None:

@@ -4,8 +4,12 @@ import difflib
 from dataclasses import fields
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ldm.check.conditions import CONDITIONER, repeated, unread
 from ldm.check.from_data import from_data
+from ldm.check.from_first_stage import from_first_stage
 from ldm.check.model import build_on_meta, count_parameters, missing_files, without_checkpoints
 from ldm.check.report import Report
 from ldm.check.step import read_batch, run_narrow_step
@@ -14,23 +18,32 @@ from ldm.config import AllowedTargets, Config, build, validate
 from ldm.config.interpolation import paths_read
 from ldm.config.targets import did_you_mean
 from ldm.errors import MissingFile, UserError
+from ldm.model import LatentDiffusion
 from ldm.ranges import integer
 from ldm.sampling.generate import SamplerSettings
 from ldm.training import AutoencoderTraining, DataModule, DiffusionTraining, TrainerSettings
 from ldm.training.lightning_checks import build_trainer, callback_problems, without_servers
 from ldm.training.module import TrainingModule
 from ldm.training.run import quiet_lightning
+from ldm.training.stage2 import not_normalized
 
 BEGINNING = "model.params.start"
+FIRST_STAGE = "model.params.model.params.first_stage"
 
 
-def check(config: Config, trust: AllowedTargets) -> Report:
-    """Validate, build on the meta device, read a batch, run one step with narrow networks."""
+def check(config: Config, trust: AllowedTargets, latents: bool = False) -> Report:
+    """Validate, build on the meta device, read a batch, run one step with narrow networks.
+
+    Args:
+        config, trust: the config and its allowed targets; values that data and files say are written into the config.
+        latents: also encode a few images with the first stage, and warn of latents that are not normalized.
+    """
     report = Report()
     with report.recording("config"):
         report.problems += [*map(str, validate(config, trust)), *callback_problems(config.data, trust)]
     with report.recording("model"):
         if not report.problems:
+            from_first_stage(config)
             from_data(config, trust)
     if report.problems or report.missing:
         return report
@@ -49,12 +62,18 @@ def check(config: Config, trust: AllowedTargets) -> Report:
     data = build_or_report(config.data["data"], "data", trust, report, DataModule)
     report.built = {"trainer": settings, "data": data}
     with report.recording("model"):
-        check_model(config, settings, data, sampling, trust, report)
+        check_model(config, settings, data, sampling, trust, report, latents)
     return report
 
 
 def check_model(
-    config: Config, settings: Any, data: Any, sampling: dict[str, SamplerSettings], trust: AllowedTargets, report: Report
+    config: Config,
+    settings: Any,
+    data: Any,
+    sampling: dict[str, SamplerSettings],
+    trust: AllowedTargets,
+    report: Report,
+    latents: bool,
 ) -> None:
     """Validate the model at full size against the data, and run a step of a narrow copy."""
     model_node = without_checkpoints(config.data["model"], "model", report)
@@ -75,6 +94,8 @@ def check_model(
         batch = read_batch(data, module, config, report)
         if batch is not None and not report.problems:
             run_narrow_step(model_node, batch, settings if isinstance(settings, TrainerSettings) else None, trust, report)
+            if latents and isinstance(module, DiffusionTraining) and "random" not in report.batch["image"]:
+                check_latents(config, module.model, batch["image"], trust, report)
     elif module is not None:
         report.problems.append(f"model: expected a TrainingModule, got {type(module).__name__}")
 
@@ -100,6 +121,16 @@ def ineffective(module: TrainingModule, node: Any) -> list[str]:
             "set sigma_data: 1.0"
         ]
     return []
+
+
+def check_latents(config: Config, model: LatentDiffusion, images: Tensor, trust: AllowedTargets, report: Report) -> None:
+    """Warn of latents that are not normalized, as the first stage makes them of a few images."""
+    if model.scale_by_std:
+        return
+    with report.recording(FIRST_STAGE), torch.no_grad():
+        stage = build(config.data["model"]["params"]["model"]["params"]["first_stage"], trust, FIRST_STAGE)
+        if next(stage.parameters(), None) is not None:
+            report.warnings += not_normalized(model.scaled(stage.encode(images)), model.process.sigma_data)
 
 
 def check_sampling(config: dict[str, Any], report: Report) -> dict[str, SamplerSettings]:

@@ -32,6 +32,7 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
         return {key: without_checkpoints(item, f"{path}.{key}", report) for key, item in node.items()}
     params = node.get("params") or {}
     inner, checkpoint = params.get("model"), params.get("checkpoint")
+    compared = inner is not None and params.get("strict", True)
     if not checkpoint:
         report.missing.append(
             f"{path}.params.checkpoint: the trained first stage's checkpoint is not set: train one, then give its run folder or "
@@ -39,14 +40,14 @@ def without_checkpoints(node: Any, path: str, report: Report) -> Any:
         )
         return copy.deepcopy(inner)
     try:
-        inside = first_stage_source(checkpoint).node if inner is None else compare_shapes(inner, checkpoint)
+        inside = compare_shapes(inner, checkpoint) if compared else first_stage_source(checkpoint).node
     except MissingFile as error:
         report.missing.append(f"{path}.params.checkpoint: the trained first stage: {error}")
         return copy.deepcopy(inner)
     except UserError as error:
         report.problems.append(f"{path}.params.checkpoint: {error}")
         return copy.deepcopy(inner)
-    return copy.deepcopy(inner if inner is not None else inside)
+    return copy.deepcopy(inside)
 
 
 def report_start(node: dict[str, Any], path: str, report: Report) -> None:

@@ -127,7 +127,8 @@ def to_diffusers(
         trust: allowed targets of the config inside.
     """
     trained = trained_size(source.config)
-    notes = diffusers.write_folder(build_model(source, raw, trust), source.node, target, size or (min(trained) if trained else None))
+    side = size or (min(trained) if trained else None)
+    notes = diffusers.write_folder(build_model(source, raw, trust), source.node, target, side, source.latents)
     if size is None and trained and trained[0] != trained[1]:
         notes.append(f"pipelines give squares of {min(trained)} by default; trained on height={trained[0]}, width={trained[1]}")
     return notes

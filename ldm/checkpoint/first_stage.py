@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ldm.checkpoint.read import read_source
-from ldm.checkpoint.source import PICKLES, PRETRAINED, nodes_of, stage_of
+from ldm.checkpoint.read import read_first_stage
+from ldm.checkpoint.source import PICKLES, PRETRAINED, nodes_of
 from ldm.config import AllowedTargets, build, literal
 from ldm.errors import MissingFile, UserError
 from ldm.system.files import hard_link
@@ -167,8 +167,8 @@ def _hash(path: Path, node: Mapping[str, Any], trust: AllowedTargets | None) -> 
             architecture = (
                 build(named, (trust or AllowedTargets()).for_model(), "first_stage") if named and path.suffix in PICKLES else None
             )
-        source = stage_of(read_source(str(path), stage=architecture))
-        if source.config:
+        source = read_first_stage(str(path), architecture)
+        if "model" in source.config:
             source.node  # noqa: B018  (an error for other models, such as classifiers)
         return fingerprint(source.weights.chosen())
     except UserError:

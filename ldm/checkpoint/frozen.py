@@ -6,8 +6,8 @@ import torch
 
 from ldm.checkpoint.first_stage import find_first_stage
 from ldm.checkpoint.fit import fitted, load_strictly
-from ldm.checkpoint.read import read_source
-from ldm.checkpoint.source import PRETRAINED, LoadedCheckpoint, stage_of
+from ldm.checkpoint.read import read_first_stage
+from ldm.checkpoint.source import PRETRAINED, LoadedCheckpoint
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
@@ -32,7 +32,7 @@ def frozen(
         model = fitted(FirstStage, node or source.node, trust, weights, source.path, "model.params.autoencoder")
     else:
         load_strictly(model, weights, source.path)
-    model.checkpoint = str(source.path)
+    model.checkpoint, model.latents = str(source.path), source.latents
     model.sha256 = fingerprint(weights)
     return model.requires_grad_(False).eval()
 
@@ -44,8 +44,8 @@ def first_stage_source(checkpoint: str, model: FirstStage | None = None) -> Load
         MissingFile: no such checkpoint.
         UserError: another kind of model.
     """
-    source = stage_of(read_source(checkpoint, stage=model))
-    if model is not None and source.config:
+    source = read_first_stage(checkpoint, model)
+    if model is not None and "model" in source.config:
         compare_architecture(model, source)
     return source
 

@@ -17,12 +17,14 @@ from ldm.model import LatentDiffusion
 from ldm.system.weights import fingerprint
 
 
-def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -> FirstStage:
-    """A trained first stage, frozen, for use in a stage-two config.
+def pretrained(checkpoint: str | None = None, model: FirstStage | None = None, strict: bool = True) -> FirstStage:
+    """A trained first stage, frozen, for use in a stage-two config. As `autoencoder` of a stage-one config it is trained further.
 
     Args:
-        checkpoint: a run folder of stage one, a weights file from one, a CompVis checkpoint or a diffusers folder.
+        checkpoint: a run folder of stage one, a weights file from one, a CompVis checkpoint, a diffusers folder or file, or a model that
+            contains a first stage.
         model: the architecture, if the config gives it (usually by `from:`); else it is built from the config inside the checkpoint.
+        strict: false allows a checkpoint of another architecture than `model`, which then only stands for it while there is no checkpoint.
 
     Raises:
         MissingFile: no such checkpoint.
@@ -30,21 +32,26 @@ def pretrained(checkpoint: str | None = None, model: FirstStage | None = None) -
     """
     if not checkpoint:
         raise MissingFile("the first stage's checkpoint is not set: give a run folder of stage one or its weights file")
+    model = model if strict else None
     return frozen(first_stage_source(checkpoint, model), AllowedTargets().for_model(), model)
 
 
-def starting_weights(checkpoint: str | None = None, strict: bool = True) -> StartingWeights:
-    """Initial weights for fine-tuning a stage-two model, without those of its first stage.
+def starting_weights(checkpoint: str | None = None, strict: bool = True, first_stage: bool = False) -> StartingWeights:
+    """Initial weights for fine-tuning a stage-two model, without those of its first stage, or for a first stage.
 
     Args:
         checkpoint: a run folder of stage two, a weights file from one, or a CompVis checkpoint with its YAML beside it.
         strict: false loads what matches and lists the rest: different numbers of classes, added or removed conditions, more channels.
+        first_stage: the weights are those of a first stage.
 
     Raises:
         MissingFile: no such checkpoint.
     """
     if not checkpoint:
-        raise MissingFile("the weights to fine-tune are not set: give a run folder of stage two or its weights file")
+        raise MissingFile("the weights to fine-tune are not set: give a run folder or its weights file")
+    if first_stage:
+        stage = first_stage_source(checkpoint)
+        return StartingWeights(stage.weights.chosen(), str(stage.path), strict)
     source = read_source(checkpoint)
     weights = source.weights.chosen()
     own = {name: value for name, value in weights.items() if name.startswith(("network.", "conditioner.")) or name in ("scale", "mean")}

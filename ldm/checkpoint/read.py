@@ -7,16 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm.checkpoint.foreign import FOREIGN
-from ldm.checkpoint.source import PICKLES, PRETRAINED, LoadedCheckpoint, nodes_of, set_text_source, unwrap
+from ldm.checkpoint.read_compvis import beside, read_compvis
+from ldm.checkpoint.source import PICKLES, PRETRAINED, LoadedCheckpoint, nodes_of, stage_of, unwrap
 from ldm.config import AllowedTargets, build, load, require_shape
 from ldm.errors import MissingFile, UserError, understood
 from ldm.first_stage.base import FirstStage
 from ldm.interop import compvis, diffusers, dit
-from ldm.interop.compvis.state import RAW, Weights, first_stage_from_state, from_state
-from ldm.interop.compvis.text import TARGET as TEXT
-from ldm.interop.compvis.text import with_names_of_transformers
-from ldm.interop.leftovers import note_on, tensors_of
+from ldm.interop.compvis.state import RAW, Weights
+from ldm.interop.leftovers import tensors_of
 from ldm.model import LatentDiffusion
 from ldm.system.run_folder import newest_checkpoint, newest_weights, resolve_last
 from ldm.system.weights import checked, read_weights
@@ -48,11 +46,31 @@ def read_source(
         return _read(resolve_last(Path(name)), config, full, stage, tokenizer)
 
 
-def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, tokenizer: str | None) -> LoadedCheckpoint:
+def read_first_stage(name: str, stage: FirstStage | None = None) -> LoadedCheckpoint:
+    """Read a first stage: alone, or the one inside a model, in any format of `read_source`.
+
+    Args:
+        name: its path; of a diffusers model the folder of the model, of the autoencoder in it, or its weights.
+        stage: the architecture, if the caller knows it.
+
+    Raises:
+        MissingFile: no such file.
+        UserError: not a first stage, or one that does not match its config.
+    """
+    with understood(name):
+        path = resolve_last(Path(name))
+        if path.is_dir() and diffusers.is_folder(path):
+            return _diffusers(path, diffusers.read_first_stage(path))
+        return stage_of(_read(path, None, False, stage, None, only_stage=True))
+
+
+def _read(
+    path: Path, config: str | None, full: bool, stage: FirstStage | None, tokenizer: str | None, only_stage: bool = False
+) -> LoadedCheckpoint:
     if path.suffix in (".yaml", ".yml") and path.is_file():
         raise UserError(f"{path}: a config, without weights; expected {KINDS}")
     if path.is_dir() and diffusers.is_folder(path):
-        return _diffusers(path)
+        return _diffusers(path, diffusers.read_folder(path))
     if full and path.is_dir() and any((path / "checkpoints").glob("step-*.ckpt")):
         path = newest_checkpoint(path)
     path = _only_file(path)
@@ -64,12 +82,16 @@ def _read(path: Path, config: str | None, full: bool, stage: FirstStage | None, 
         if stage is None and (states := dit.states_of(content, str(file))):
             return _dit(file, *states, config)
         step = content.get("global_step", -1)
-        return _compvis(file, *compvis.state_of(content, file), step if isinstance(step, int) else -1, config, stage, tokenizer)
+        return read_compvis(
+            file, *compvis.state_of(content, file), step if isinstance(step, int) else -1, config, stage, tokenizer, only_stage
+        )
     tensors, metadata = read_weights(file)
     if "config" not in metadata:  # of another program: most have the content of a .ckpt
         if stage is None and (states := dit.states_of(tensors, str(file))):
             return _dit(file, *states, config)
-        return _compvis(file, *tensors_of(tensors, str(file)), -1, config, stage, tokenizer)
+        if diffusers.is_autoencoder(tensors):
+            return _diffusers(file, diffusers.read_first_stage(file))
+        return read_compvis(file, *tensors_of(tensors, str(file)), -1, config, stage, tokenizer, only_stage)
     return _ours(file, tensors, metadata)
 
 
@@ -102,48 +124,6 @@ def _ours(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> L
     return LoadedCheckpoint(path, config, Weights(tensors, ema), step, trained_with)
 
 
-def _compvis(
-    path: Path,
-    state: dict[str, Tensor],
-    notes: list[str],
-    step: int,
-    config: str | None,
-    stage: FirstStage | None,
-    tokenizer: str | None,
-) -> LoadedCheckpoint:
-    """A state dict with CompVis names and its YAML."""
-    source = LoadedCheckpoint(path, {}, Weights({}), step, notes=notes)
-    if stage is not None:
-        inside = {key.removeprefix("first_stage_model."): value for key, value in state.items() if key.startswith("first_stage_model.")}
-        source.config = _stage_beside(path, config)
-        if source.config:  # its own config; a caller that knows the architecture compares the two
-            with torch.device("meta"):
-                stage = build(source.node, AllowedTargets().for_model(), "first_stage")
-        source.weights = first_stage_from_state(stage, inside or state, str(path))
-    else:
-        source.config = load([Path(config) if config else beside(path)], foreign=FOREIGN).data
-        for text in nodes_of(source.config, (TEXT,)):
-            if tokenizer is not None:
-                set_text_source(text, tokenizer, path)
-            if any(key.startswith("cond_stage_model.") for key in state):
-                text["params"]["stored"] = True
-                state, unused = with_names_of_transformers(state, text["params"])
-                source.notes += note_on(unused)
-        with torch.device("meta"):
-            model = build(unwrap(source.node) if source.stage_two else source.node, AllowedTargets().for_model(PRETRAINED), "model")
-        if isinstance(model, LatentDiffusion):
-            params = source.params
-            learned = ((params.get("objective") or {}).get("params") or {}).get("log_variances") is not None
-            source.weights = from_state(model, state, str(path), ema=params.get("ema_decay") is not None, log_variance=learned)
-            params["model"] = unwrap(params["model"])
-        else:
-            source.weights = first_stage_from_state(model, state, str(path))
-    source.notes += note_on(source.weights.dropped)
-    for note in source.notes:
-        log.info("%s: %s", path, note)
-    return source
-
-
 def _dit(path: Path, state: dict[str, Tensor], raw: dict[str, Tensor], notes: list[str], config: str | None) -> LoadedCheckpoint:
     """A state dict with DiT's names, and a config of this project that describes it."""
     try:
@@ -165,35 +145,6 @@ def _dit(path: Path, state: dict[str, Tensor], raw: dict[str, Tensor], notes: li
     return source
 
 
-def _stage_beside(path: Path, config: str | None) -> dict[str, Any]:
-    """A config with the first stage that a checkpoint's YAML describes, to compare; empty without one."""
-    try:
-        found = load([Path(config) if config else beside(path)], foreign=FOREIGN).data
-        source = LoadedCheckpoint(path, found, Weights({}))
-        node = unwrap(source.node)["params"]["first_stage"] if source.stage_two else source.node
-    except (UserError, KeyError):  # the architecture is known: without a YAML, the weights are compared anyway
-        return {}
-    return {"model": {"params": {"autoencoder": node}}}
-
-
-def beside(path: Path) -> Path:
-    """The YAML that belongs to a checkpoint.
-
-    Raises:
-        MissingFile: there is none.
-    """
-    run = sorted(path.parent.parent.glob("configs/*-project.yaml"))  # a run folder of the original code
-    for candidate in (path.with_suffix(".yaml"), path.with_name("config.yaml"), *run[-1:]):
-        if candidate.is_file():
-            return candidate
-    if (path.parent / "config.json").is_file() or (path.parent.parent / "model_index.json").is_file():
-        raise UserError(f"{path}: a file of a diffusers folder; name the folder")
-    raise MissingFile(
-        f"{path}: no config of this project inside; a CompVis checkpoint needs the YAML it was trained with: give --config FILE, or put "
-        f"{path.stem}.yaml or config.yaml beside it"
-    )
-
-
 def _training_state(path: Path, content: dict[str, Any]) -> LoadedCheckpoint:
     """Raw and averaged weights from a full training state of this project."""
     renamed = {}
@@ -210,8 +161,7 @@ def _training_state(path: Path, content: dict[str, Any]) -> LoadedCheckpoint:
     return source
 
 
-def _diffusers(path: Path) -> LoadedCheckpoint:
-    found = diffusers.read_folder(path)
+def _diffusers(path: Path, found: diffusers.DiffusersModel) -> LoadedCheckpoint:
     optimizer = {"target": "torch.optim.AdamW", "partial": True, "params": {"lr": 1e-4}}
     if found.node["target"] == "ldm.model.LatentDiffusion":
         model = {"target": "ldm.training.DiffusionTraining", "params": {"model": found.node, "optimizer": optimizer}}
@@ -219,6 +169,8 @@ def _diffusers(path: Path) -> LoadedCheckpoint:
         loss = {"target": "ldm.first_stage.AutoencoderLoss", "params": {}}
         model = {"target": "ldm.training.AutoencoderTraining", "params": {"autoencoder": found.node, "loss": loss, "optimizer": optimizer}}
     config: dict[str, Any] = {"model": model}
+    if found.latents:
+        config["latents"] = found.latents
     if found.size is not None:  # sampling scripts read the size of the images here
         config["data"] = {"params": {"train": {"params": {"size": found.size}}}}
     return LoadedCheckpoint(path, config, Weights(dict(found.weights)), notes=list(found.notes))

@@ -46,6 +46,11 @@ class LoadedCheckpoint:
         return isinstance(self.params.get("model"), dict)
 
     @property
+    def latents(self) -> dict[str, Any] | None:
+        """Scale and mean of the latents of a first stage, see `FirstStage.latents`; None if they are not stated."""
+        return self.config.get("latents") or None
+
+    @property
     def kind(self) -> str:
         """What it is, for messages."""
         names = {"model": "a latent diffusion model", "autoencoder": "a first stage", "classifier": "a classifier"}
@@ -115,8 +120,12 @@ def stage_of(source: LoadedCheckpoint) -> LoadedCheckpoint:
     node, prefix = source.node["params"].get("first_stage") or {}, "first_stage."
     if node.get("target") == PRETRAINED:
         raise UserError(f"{source.path}: no first stage: it contains a latent diffusion model, whose first stage is in another file")
-    weights = {name.removeprefix(prefix): value for name, value in source.weights.chosen().items() if name.startswith(prefix)}
-    return LoadedCheckpoint(source.path, {"model": {"params": {"autoencoder": node}}}, Weights(weights), source.step, notes=source.notes)
+    chosen = source.weights.chosen()
+    weights = {name.removeprefix(prefix): value for name, value in chosen.items() if name.startswith(prefix)}
+    stated = {name: chosen[name] for name in ("scale", "mean") if name in chosen and bool(chosen[name].isfinite().all())}
+    latents = {name: value.flatten().tolist() if value.ndim else float(value) for name, value in stated.items()}
+    config = {"model": {"params": {"autoencoder": node}}, "latents": latents}
+    return LoadedCheckpoint(source.path, config, Weights(weights), source.step, notes=source.notes)
 
 
 def set_text_source(node: Any, folder: str, file: Path) -> None:

@@ -97,7 +97,7 @@ def run(flags: argparse.Namespace, overrides: list[str], held: ExitStack) -> int
     if flags.check:
         from ldm.check import check
 
-        report = check(config, trust)
+        report = check(config, trust, latents=True)
         sys.stdout.write(report.text() + "\n")
         if flags.json:
             report.write(Path(flags.json))

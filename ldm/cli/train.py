@@ -11,6 +11,7 @@ from typing import Any
 from ldm.check import Report, check, sample_problems
 from ldm.check.config import BEGINNING
 from ldm.check.from_data import from_data
+from ldm.check.from_first_stage import from_first_stage
 from ldm.checkpoint.first_stage import first_stage_record, keep_first_stage
 from ldm.checkpoint.foreign import FOREIGN
 from ldm.cli.main import SEED
@@ -101,6 +102,7 @@ def checked(config: Config, trust: AllowedTargets, flags: argparse.Namespace, st
     if flags.no_check or process_number() != 0:  # the first process checks for all
         report, ready = Report([*map(str, validate(config, trust)), *callback_problems(config.data, trust)]), {}
         if not report.problems:
+            from_first_stage(config)
             from_data(config, trust)
     else:
         report = check(config, trust)

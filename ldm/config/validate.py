@@ -24,6 +24,7 @@ TOP = {  # top-level key -> (type, what it is)
     "sampling": (dict, "sampler settings"),
     "evaluation": (dict, "sampling and published numbers"),
     "classes": (dict, "names of classes by key"),
+    "latents": (dict, "scale and mean of the latents of a first stage"),
     "paths": (dict, "a mapping of names to paths"),
     "seed": (int, "an integer"),
     "name": (str, "a string"),

@@ -1,6 +1,7 @@
 """The interface of a first stage: what stage two needs of it, and what its own training needs."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -42,6 +43,8 @@ class FirstStage(nn.Module):
         codebook_size: number of codes; None without a codebook.
         settings: constructor arguments by name, defaults included.
         checkpoint, sha256: path and hash of the weights that were loaded; empty if none were.
+        latents: "scale" and "mean" of latents for stage two, as in `LatentDiffusion`, if the file of the weights states them.
+        decoder_parts: prefixes of the parameters that decode.
     """
 
     factor: int
@@ -51,6 +54,8 @@ class FirstStage(nn.Module):
     codebook_size: int | None = None
     checkpoint: str = ""
     sha256: str = ""
+    latents: Mapping[str, Any] | None = None
+    decoder_parts: tuple[str, ...] = ("decoder.",)
     settings: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -58,6 +58,7 @@ class KLAutoencoder(FirstStage):
     """
 
     stochastic = True
+    decoder_parts = ("decoder.", "from_latent.")
 
     def __init__(
         self,

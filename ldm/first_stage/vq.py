@@ -67,6 +67,8 @@ class VQAutoencoder(FirstStage):
         legacy: see `Codebook`.
     """
 
+    decoder_parts = ("decoder.", "from_codes.")
+
     def __init__(
         self,
         channels: int,

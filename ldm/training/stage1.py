@@ -1,15 +1,19 @@
 """Stage one: train an autoencoder and its patch discriminator."""
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ldm.checkpoint.start import StartingWeights
 from ldm.data.batch import Batch
+from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage, Reconstruction
 from ldm.first_stage.health import HealthMeter, balance_warnings
 from ldm.first_stage.loss import AutoencoderLoss
 from ldm.first_stage.vq import use_of_codes
+from ldm.nn.weights import mismatch
 from ldm.rng import StepRNG
 from ldm.training.ema import EMA
 from ldm.training.module import TrainingModule, sample_means
@@ -27,10 +31,13 @@ class AutoencoderTraining(TrainingModule):
         loss: its loss, including the discriminator if there is one.
         optimizer: factory over named parameters, called once for the autoencoder and once for the discriminator.
         scheduler: factory over an optimizer; steps once per training step.
-        ema_decay: decay of the EMA of the autoencoder's weights; None disables EMA, as in the paper.
+        ema_decay: decay of the EMA of the trained weights; None disables EMA, as in the paper.
+        train_only: "decoder" freezes everything else, so that latents stay the same, and with them models of stage two; None trains all.
+        start: initial weights for fine-tuning (`ldm.checkpoint.load.starting_weights`); random if None.
 
     Raises:
-        ValueError: a first stage without parameters.
+        ValueError: a first stage without parameters, or without a decoder to be trained alone.
+        UserError: the starting weights are of another architecture.
     """
 
     def __init__(
@@ -40,15 +47,27 @@ class AutoencoderTraining(TrainingModule):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
         ema_decay: float | None = None,
+        train_only: Literal["decoder"] | None = None,
+        start: StartingWeights | None = None,
     ) -> None:
         super().__init__(optimizer, scheduler)
         if autoencoder.last_layer() is None:
             raise ValueError(f"{type(autoencoder).__name__} has nothing to train; name it as first_stage of stage two")
         self.autoencoder, self.loss = autoencoder, loss
+        if start is not None:
+            if wrong := mismatch(start.tensors, autoencoder.state_dict()):
+                raise UserError(f"start: {start.path}: the weights are of another first stage: {wrong}")
+            autoencoder.load_state_dict(start.tensors)
+        self.train_only = train_only
+        for name, parameter in autoencoder.named_parameters():
+            if train_only is not None and not name.startswith(autoencoder.decoder_parts):
+                parameter.requires_grad_(False)
+        if not self.averaged():
+            raise ValueError(f"{type(autoencoder).__name__} has no parameters to train (train_only: {train_only})")
         self.ema = None if ema_decay is None else EMA(self.averaged(), ema_decay)
 
     def averaged(self) -> dict[str, nn.Parameter]:
-        return dict(self.autoencoder.named_parameters())
+        return {name: p for name, p in self.autoencoder.named_parameters() if p.requires_grad}
 
     def weights(self) -> dict[str, Tensor]:
         return self.autoencoder.state_dict()
@@ -67,7 +86,17 @@ class AutoencoderTraining(TrainingModule):
         return {"autoencoder": self.autoencoder} | ({} if discriminator is None else {"discriminator": discriminator})
 
     def groups(self) -> list[Named]:
-        return [list(part.named_parameters()) for part in self.parts().values()]
+        return [[(name, p) for name, p in part.named_parameters() if p.requires_grad] for part in self.parts().values()]
+
+    def train(self, mode: bool = True) -> "AutoencoderTraining":
+        """With `train_only`, the rest stays in eval mode."""
+        super().train(mode)
+        if self.train_only is not None:
+            self.autoencoder.eval()
+            for name, module in self.autoencoder.named_modules():
+                if f"{name}.".startswith(self.autoencoder.decoder_parts):
+                    module.train(mode)
+        return self
 
     def _reconstruct(self, x: Tensor, random: StepRNG) -> Reconstruction:
         return self.autoencoder.reconstruct(x, self.autoencoder.posterior_noise(x, random))

@@ -20,6 +20,8 @@ from ldm.training.optim.factories import Named, OptimizerFactory, SchedulerFacto
 from ldm.training.posthoc import PowerEMA
 
 log = logging.getLogger(__name__)
+SCALE = "model.params.model.params.scale"
+FAR = 2.0  # factor between the measured and the expected deviation of latents, from which it is told
 
 
 class DiffusionTraining(TrainingModule):
@@ -106,6 +108,16 @@ class DiffusionTraining(TrainingModule):
         super().on_train_start()
         if self.model.scale_by_std and self.step == 0:
             self._measure_scale()
+        elif self.step == 0 and next(self.model.first_stage.parameters(), None) is not None:
+            self._check_scale()
+
+    @torch.no_grad()
+    def _check_scale(self) -> None:
+        """Warn of latents that are not normalized, by the first micro-batch of this process."""
+        batch = next(iter(self.trainer.datamodule.first_step()))  # type: ignore[attr-defined]
+        z = self.model.encode(to_device(batch, self.device)["image"])
+        for warning in not_normalized(z, self.model.process.sigma_data):
+            log.warning("warning: %s", warning)
 
     @torch.no_grad()
     def _measure_scale(self) -> None:
@@ -124,3 +136,17 @@ class DiffusionTraining(TrainingModule):
         x = batch["image"]
         condition = {key: batch[key] for key in self.model.conditioner.reads}
         return {"samples": generate(self.model, condition, range(len(x)), (x.shape[2], x.shape[3]), self.preview)}
+
+
+def not_normalized(z: Tensor, expected: float | None) -> list[str]:
+    """A warning if the standard deviation of scaled latents `(B, c, h, w)` is not about what the process expects; 1 if None."""
+    std, mean = float(z.float().std()), z.float().mean(dim=(0, 2, 3))
+    wanted = expected or 1.0
+    if wanted / FAR <= std <= wanted * FAR:
+        return []
+    apart = float(mean.std(correction=0)) > 0.5 * std  # what separates the channels is their means
+    advice = f"set {SCALE}: {'channels' if apart else 'std'}"
+    if wanted != 1.0:
+        advice = f"the process expects {wanted:g} (sigma_data): {advice}, and sigma_data: 1.0"
+        return [f"latents have std {std:.2g}, {advice}"]
+    return [f"latents have std {std:.2g}: {advice}"]

@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from ldm.check import check
+from ldm.checkpoint.frozen import _architecture
 from ldm.checkpoint.load import pretrained
 from ldm.config import AllowedTargets, Config, build, load
 from ldm.errors import UserError
@@ -95,10 +96,14 @@ def test_another_kind_of_first_stage_is_named(tmp_path: Path) -> None:
         )
 
 
-def test_without_its_yaml_a_checkpoint_takes_the_configs_word(tmp_path: Path) -> None:
+def test_without_its_yaml_the_structure_follows_from_the_weights(tmp_path: Path) -> None:
     path = stage(tmp_path / "stage", "compvis")
+    expected = pretrained(str(path))
     path.with_name("config.yaml").unlink()
-    assert pretrained(str(path), changed()).channels == 4
+    assert pretrained(str(path), changed()).channels == 4  # the config says it
+    found = pretrained(str(path))
+    assert found.sha256 == expected.sha256 and _architecture(found) == _architecture(expected)
+    write_state(path, {"head.weight": torch.zeros(3, 4)}, 3)
     with pytest.raises(UserError, match="put model.yaml or config.yaml beside it"):
         pretrained(str(path))
 

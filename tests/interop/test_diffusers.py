@@ -299,7 +299,7 @@ def test_a_schedule_that_ends_in_pure_noise(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", ["celebahq-ldm4", "imagenet-ldm4", "text-ldm8-kl"])
 def test_full_size_names_and_shapes_are_those_of_the_classes(config: str) -> None:
     node = unwrap(load([ROOT / "configs" / "ldm" / f"{config}.yaml"]).data["model"]["params"]["model"])["params"]
-    parts = {"network": write_unet(node["network"], 64), "first_stage": write_autoencoder(node["first_stage"], 1.0, 256)}
+    parts = {"network": write_unet(node["network"], 64), "first_stage": write_autoencoder(node["first_stage"], {"scale": 1.0}, 256)}
     for part, values in parts.items():
         with torch.device("meta"):
             ours = build(node[part], AllowedTargets())

@@ -1,7 +1,9 @@
 """CompVis/latent-diffusion and taming-transformers, the public reference of the paper. The rest of the project imports from here."""
 
+from ldm.interop.compvis.autoencoder import first_stage_in
 from ldm.interop.compvis.checkpoint import read, read_state, state_of, write_state
 from ldm.interop.compvis.names import names_of
+from ldm.interop.compvis.shapes import node_of
 from ldm.interop.compvis.training import is_compvis, translate
 
 WORDS = (
@@ -15,4 +17,4 @@ WORDS = (
     "lightning",
 )
 
-__all__ = ["WORDS", "is_compvis", "names_of", "read", "read_state", "state_of", "translate", "write_state"]
+__all__ = ["WORDS", "first_stage_in", "is_compvis", "names_of", "node_of", "read", "read_state", "state_of", "translate", "write_state"]

@@ -46,6 +46,7 @@ def autoencoder(target: str, params: Mapping[str, Any]) -> Node:
     p, kl = Settings(target, params), target.endswith("AutoencoderKL")
     channels, config = p.require("embed_dim"), p.require("ddconfig")
     p.ignore("lossconfig", "ckpt_path", "ignore_keys", "image_key", "monitor")
+    p.ignore("use_vf", "reverse_proj")  # of VA-VAE's training
     p.expect("colorize_nlabels", None)
     if kl:
         if not config.get("double_z", True):
@@ -59,6 +60,26 @@ def autoencoder(target: str, params: Mapping[str, Any]) -> Node:
         made = {"target": "ldm.first_stage.VQAutoencoder", "params": {"codebook_size": size, **_read_ddconfig(target, config, channels)}}
     p.done()
     return made
+
+
+def first_stage_in(content: Mapping[str, Any], source: str) -> tuple[Node, dict[str, Any]]:
+    """The first stage that a YAML of theirs describes, alone or in a model, and the scale of latents that the model states.
+
+    Nothing else of the YAML is read.
+
+    Raises:
+        UserError: names the file and what is wrong with it.
+    """
+    try:
+        target, params = split(content.get("model"), "model")
+        if target.endswith(AUTOENCODERS):
+            return autoencoder(target, params), {}
+        stage = first_stage(params.get("first_stage_config"), int(params.get("channels", 3)))
+        return stage, {} if params.get("scale_by_std") else {"scale": float(params.get("scale_factor", 1.0))}
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"{source}: a value in this CompVis config is not of the expected kind: {error}") from error
 
 
 def _read_ddconfig(target: str, config: Mapping[str, Any], channels: int) -> Node:

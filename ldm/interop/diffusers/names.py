@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ldm.first_stage.diffusers import DiffusersAutoencoder
 from ldm.first_stage.kl import KLAutoencoder
 from ldm.first_stage.vq import VQAutoencoder
 from ldm.interop.names import TRANSFORMER_BLOCKS, Entry, Rules, Table, levels, renamed
@@ -67,6 +68,8 @@ def table_of(module: nn.Module) -> Table:
         TypeError: a part that diffusers does not have.
         ValueError: a parameter that is missing in the table (a bug).
     """
+    if isinstance(module, DiffusersAutoencoder):
+        return {name: Entry((name.removeprefix("net."),)) for name in module.state_dict()}
     for kind, (numbered, rules_of) in _PARTS.items():
         if isinstance(module, kind):
             prefixes, rules = dict(numbered(module)), rules_of(module)

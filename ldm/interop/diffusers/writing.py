@@ -1,6 +1,6 @@
 """A model of ours -> a folder that diffusers' own classes load."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,9 @@ class Component:
         write_json(folder / "config.json", {"_diffusers_version": VERSION, **self.config})
 
 
-def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, size: int | None = None) -> list[str]:
+def write_folder(
+    model: LatentDiffusion | FirstStage, node: Node, folder: Path, size: int | None = None, latents: Mapping[str, Any] | None = None
+) -> list[str]:
     """Write a model as a diffusers folder. Nothing is written if any of it is refused.
 
     Args:
@@ -49,6 +51,7 @@ def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, 
         node: the config node it was built from.
         folder: new, or empty.
         size: side of a pipeline's images in pixels by default; `LDMPipeline`, which takes no size, does not run without it.
+        latents: scale and mean of a first stage's latents, see `FirstStage.latents`; None if they are unknown.
 
     Returns:
         What the user should know about the folder.
@@ -59,20 +62,22 @@ def write_folder(model: LatentDiffusion | FirstStage, node: Node, folder: Path, 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: already exists; expected a new or an empty folder")
     if isinstance(model, FirstStage):
-        _first_stage(model, node, None, size).write(folder)
+        _first_stage(model, node, latents, size).write(folder)
         return []
     return _write_model(model, node, folder, size)
 
 
 def _write_model(model: LatentDiffusion, node: Node, folder: Path, size: int | None) -> list[str]:
     p = parameters(node, "model", {"ldm.model.LatentDiffusion": LatentDiffusion})
-    scale = _scale(model, p["scale"])
-    first_stage = _first_stage(model.first_stage, p["first_stage"], scale, size)
+    latents = _latents(model, p["scale"])
+    first_stage = _first_stage(model.first_stage, p["first_stage"], latents, size)
     _agree(model.network, p["network"], "network")
     latent_size = None if size is None else _latent_size(model, size)
     unet = Component(write_unet(p["network"], latent_size), to_diffusers(model.network))
     scheduler = {"_diffusers_version": VERSION, **write_scheduler(_discrete(model), p["process"], _named(p["parameterization"]))}
     pipeline = _pipeline(model)
+    if pipeline is not None and ("mean" in latents or isinstance(latents["scale"], list)):
+        raise UserError(f"model: a scale or a mean for each channel of the latents; diffusers' {pipeline} knows one factor for all")
     autoencoder = "vae" if pipeline is None and first_stage.config["_class_name"] == KL else "vqvae"
     first_stage.write(folder / autoencoder)
     unet.write(folder / "unet")
@@ -107,16 +112,16 @@ def _named(parameterization: Any) -> str:
     return str(parameterization)
 
 
-def _scale(model: LatentDiffusion, named: float | str) -> float:
-    """The scale, with the digits of the node if these give the same float32."""
-    if model.scale.numel() > 1 or model.mean is not None:
-        raise UserError(
-            "model: a scale or a mean for each channel of the latents; diffusers' latent diffusion pipelines know one factor for all"
-        )
-    scale = float(model.scale)
-    if not math.isfinite(scale) or scale == 0:
+def _latents(model: LatentDiffusion, named: Any) -> dict[str, Any]:
+    """Scale and mean of latents, see `FirstStage.latents`; the scale with the digits of the node if these give the same float32."""
+    scale: Any = model.scale.flatten().tolist() if model.scale.ndim else float(model.scale)
+    if not bool(model.scale.isfinite().all()) or not bool(model.scale.all()):
         raise UserError(f"model: scale is {scale}: it is measured on the first training batch, expected a number")
-    return float(named) if named != "std" and float(torch.tensor(float(named))) == scale else scale
+    if isinstance(named, int | float) and float(torch.tensor(float(named))) == scale:
+        scale = float(named)
+    if isinstance(scale, list) and len({*scale}) == 1 and model.mean is None:
+        scale = scale[0]
+    return {"scale": scale} | ({} if model.mean is None else {"mean": model.mean.flatten().tolist()})
 
 
 def _write_text(model: LatentDiffusion, folder: Path) -> list[str]:
@@ -132,11 +137,12 @@ def _pipeline(model: LatentDiffusion) -> str | None:
     if is_ldm_bert(model.conditioner) and model.first_stage.factor == TEXT_FACTOR:
         return TEXT
     # that pipeline ignores the scale when it decodes
-    return SUPER_RESOLUTION if is_low_res(model.conditioner, model.first_stage.channels) and float(model.scale) == 1.0 else None
+    unscaled = model.scale.ndim == 0 and float(model.scale) == 1.0 and model.mean is None
+    return SUPER_RESOLUTION if is_low_res(model.conditioner, model.first_stage.channels) and unscaled else None
 
 
-def _first_stage(model: FirstStage, node: Node, scale: float | None, size: int | None) -> Component:
-    config = write_autoencoder(node, scale, size)
+def _first_stage(model: FirstStage, node: Node, latents: Mapping[str, Any] | None, size: int | None) -> Component:
+    config = write_autoencoder(node, latents, size)
     _agree(model, node, "first_stage")
     return Component(config, to_diffusers(model))
 
