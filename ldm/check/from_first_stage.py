@@ -4,7 +4,7 @@ import copy
 import logging
 from typing import Any
 
-from ldm.check.model import START
+from ldm.check.model import START, compare_shapes
 from ldm.checkpoint.frozen import first_stage_source
 from ldm.checkpoint.source import PRETRAINED, LoadedCheckpoint
 from ldm.config import Config
@@ -26,18 +26,21 @@ def from_first_stage(config: Config) -> None:
     """
     params = _params(config.data.get("model"))
     if _is_pretrained(params.get("autoencoder")):
-        _train_further(config, _params(params["autoencoder"]).get("checkpoint"))
+        _train_further(config, _params(params["autoencoder"]))
     elif _is_pretrained(_params(params.get("model")).get("first_stage")):
         _take_over(config, _params(params["model"]))
 
 
-def _train_further(config: Config, checkpoint: Any) -> None:
+def _train_further(config: Config, named: dict[str, Any]) -> None:
+    checkpoint = named.get("checkpoint")
     if not checkpoint:
         raise MissingFile(
             f"{AUTOENCODER}: the first stage to train further is not set: give a run folder, a weights file or a diffusers folder"
         )
     try:
         source = first_stage_source(str(checkpoint))
+        if named.get("model") and named.get("strict", True):
+            compare_shapes(named["model"], str(checkpoint))
     except MissingFile as error:
         raise MissingFile(f"{AUTOENCODER}: {error}") from error
     except UserError as error:

@@ -98,7 +98,7 @@ def test_a_new_target_drops_the_old_params(base: Path) -> None:
         ("model.params.model.params.network={target: torch.nn.Identity}", "expected a node that builds Network, got torch.nn.Identity"),
         ("model.params.model.params.network=5", "expected a node that builds Network, got 5"),
         ("model.params.optimizer.partial=false", "expected a node with target and partial: true"),
-        ("model.params.model.params.scale=big", "expected a number or a list or one of 'std', 'channels', got 'big'"),
+        ("model.params.model.params.scale=big", "expected a number or a list or one of 'std', 'channels', 'first_stage', got 'big'"),
         ("modle.params.a=1", r"unknown top-level key; did you mean 'model'\?"),
         ("model.parms={}", r"unknown key beside target; did you mean 'params'\?"),
         ("trainer.params.step=3", r"takes no 'step'; did you mean 'steps'\?"),
