@@ -91,7 +91,7 @@ def card(sample: Sample, names: ClassNames, side: int) -> Image.Image:
     parts = panels(sample, names, side)
     width, height = sum(part.width for part in parts), max(part.height for part in parts)
     label = sample.get("label")
-    text = [] if label is None else lines(class_name(names, "label", label), str(label), width, 1)
+    text = [] if label is None else lines(class_name(names, "label", label), str(label), width, 2)
     text += lines(sample.get("caption", ""), "(no font here has the caption's characters)", width, 4)
     grey = lines(sample["id"], "", width, 1)
     drawn = Image.new("RGB", (width, height + LINE * len(text + grey) + 4), "white")

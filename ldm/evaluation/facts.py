@@ -53,10 +53,10 @@ def machine(run: Run) -> dict[str, str]:
         "parameters": ", ".join(f"{name} {millions(count)}" for name, count in parts.items()) or UNKNOWN,
         "precision": session.get("precision", UNKNOWN),
     }
-    if session:
-        decay = session["ema_decay"]
+    if "trained_parameters" in session:
         found["trained parameters"] = millions(session["trained_parameters"])
-        found["averaged weights"] = "none" if decay is None else f"EMA, decay {decay:g}"
+    if "ema_decay" in session:
+        found["averaged weights"] = "none" if session["ema_decay"] is None else f"EMA, decay {session['ema_decay']:g}"
     speed = run.values("images_per_second")
     found["throughput"] = f"{median(speed):.4g} images/s (median)" if speed else UNKNOWN
     memory = {title(name): run.values(name) for name in ("device_memory_gib", "process_memory_gib")}
@@ -64,8 +64,8 @@ def machine(run: Run) -> dict[str, str]:
 
 
 def millions(count: int) -> str:
-    """ "4.19 M"."""
-    return f"{count / 1e6:,.2f} M"
+    """ "4.19 M", or the number itself if it is small."""
+    return f"{count / 1e6:,.2f} M" if count >= 10_000 else f"{count:,}"
 
 
 def time_and_cost(run: Run, price: float | None) -> dict[str, str]:

@@ -66,10 +66,10 @@ def embed(path: Path, step: int = 0) -> Picture:
         with open_image(path, ["PNG"]) as opened:
             opened.load()
             picture, text = opened.copy(), getattr(opened, "text", {})
-        names = json.loads(text.get(NAMES, "[]"))
-    except (OSError, ValueError) as error:
+        names = [str(name) for name in json.loads(text.get(NAMES, "[]"))]
+    except (OSError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a complete picture ({error})") from error
-    wide = "wide" if picture.width > 3 * picture.height else ""
+    wide = "wide" if picture.width > 2 * picture.height else ""
     if picture.width <= WIDEST:
         small = "small" if picture.width <= SMALL else ""
         return Picture(data_uri("png", path.read_bytes()), f"{small} {wide}".strip(), "", names, step)

@@ -74,8 +74,8 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def metrics(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """Metric, protocol in short, and value in each run; one row for each protocol."""
+def metrics(runs: Sequence[Run]) -> list[tuple[str, str, list[str]]]:
+    """Metric, protocol in short, and the value of each run; one row for each protocol."""
     rows: dict[str, dict[str, list[Record]]] = {}
     for run in runs:
         for _, record in run.records:
@@ -86,9 +86,7 @@ def metrics(runs: Sequence[Run]) -> list[tuple[str, ...]]:
         one = next(iter(by_run.values()))[0]
         parts = [f"{one.samples:,} samples", one.extractor, one.sampler, f"{one.steps} steps" if one.steps else ""]
         parts += [f"scale {one.scale:g}" if one.scale else ""]
-        found.append(
-            (one.metric, ", ".join(filter(None, parts)), *("; ".join(map(value, by_run.get(run.name, []))) or "-" for run in runs))
-        )
+        found.append((one.metric, ", ".join(filter(None, parts)), ["; ".join(map(value, by_run.get(run.name, []))) or "-" for run in runs]))
     return found
 
 

@@ -92,6 +92,8 @@ def test_a_run_folder_holds_what_is_promised(first_stage: Path, run, tmp_path: P
     assert done.returncode == 0, done.stderr
     folder = only(tmp_path, "second")
     assert (folder / "config.yaml").is_file() and (folder / "metrics.csv").is_file() and list(folder.glob("events.out*"))
+    (session,) = read_run(folder).sessions
+    assert session["device"] and session["parameters"]["network"] > 0 and session["precision"] == "32-true" and session["step"] == 0
     assert (folder / "checkpoints" / "last").resolve() == (folder / "checkpoints" / "step-4.ckpt").resolve()
     assert [p.name for p in (folder / "images").iterdir()] == ["step-000004-samples.png"]
     rows = table(folder)

@@ -30,7 +30,7 @@ class ValidationCallback(StepCallback):
         validate_every, images_every: steps; 0 disables them.
         batches: number of validation batches.
         count: images per row of a grid.
-        classes: names of classes, drawn below the samples of a model that reads them.
+        classes: names of classes, drawn below the samples of a model that reads them; stored with the picture, as captions are.
     """
 
     def __init__(
@@ -103,19 +103,20 @@ class ValidationCallback(StepCallback):
     def _draw(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         first = {key: value[: self.count] for key, value in self.cache[0].items() if key != "skipped"}
         rows = module.pictures(to_device(first, module.device))
-        classes = self._classes(first, module)
-        captions = list(first["caption"]) if "caption" in module.keys() else []  # noqa: SIM118  # a method of the module
+        given, drawn = self._names(first, module), bool(self.classes) and "label" in module.keys()  # noqa: SIM118  # a method of the module
         for name, images in rows.items():
-            names = (classes or captions) if len(images) == len(first["image"]) else []
-            picture = named_grid(images, names) if names and any(classes) else grid_of(images)
+            names = given if len(images) == len(first["image"]) else []
+            picture = named_grid(images, names) if any(names) and drawn else grid_of(images)
             with self.metrics.incidents.tolerated("pictures"):
                 save_named(self.folder / "images" / f"step-{module.step:06d}-{name}.png", picture, names)
             for logger in trainer.loggers:
                 with self.metrics.incidents.tolerated(type(logger).__name__):
                     log_image(logger, name, picture, module.step)
 
-    def _classes(self, batch: Batch, module: TrainingModule) -> list[str]:
-        """The name of each sample's class, "" without one; empty if the model does not read classes."""
-        if not self.classes or "label" not in module.keys():  # noqa: SIM118  # a method of the module
-            return []
-        return [self.classes[label] if label < len(self.classes) else "" for label in batch["label"].tolist()]
+    def _names(self, batch: Batch, module: TrainingModule) -> list[str]:
+        """The class or caption of each sample, if the model reads one: a class by its name, by its number without names."""
+        keys = module.keys()
+        if "label" in keys:
+            named = dict(enumerate(self.classes))
+            return [named.get(label, "" if named else str(label)) for label in batch["label"].tolist()]
+        return list(batch["caption"]) if "caption" in keys else []
