@@ -52,14 +52,15 @@ def second_stage(found: Survey, plan: Plan, task: Task, first: str) -> Node:
         head_channels=32,
         **task.network,
     )
-    stage = {"checkpoint": "${paths.first_stage}", "model": {"from": f"{first}:model.params.autoencoder"}}
+    architecture = {"from": f"{first}:model.params.autoencoder"}
+    stage = {"checkpoint": "${paths.first_stage}", "model": architecture, "strict": Because(False, "the file may have another structure")}
     model = {
         "first_stage": target("checkpoint.load.pretrained", **stage),
         "network": network,
         **({"conditioner": task.conditioner} if task.conditioner else {}),
         "process": target("diffusion.cosine"),
         "parameterization": "v",
-        "scale": Because("std", "latents are scaled by their deviation, measured on the first batch"),
+        "scale": Because("first_stage", "of latents, as the file of the first stage states; else measured on the first batch"),
     }
     training = {"model": target("model.LatentDiffusion", **model), **optimizer(100), "ema_decay": 0.999}
     paths = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from first_stage.others import KINDS, NODE, Other, dc, sd, tiny, va_vae, vq
+from first_stage.others import KINDS, NODE, Other, dc, sd, sd3, tiny, va_vae, vq
 from PIL import Image
 from torchvision.utils import save_image
 
@@ -227,3 +227,39 @@ def test_the_warning_says_the_number_and_the_key(factor: float, offset: float, e
     z = torch.randn(8, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     z = factor * z / z.std() + offset * torch.tensor([1.0, -1.0, 1.0, -1.0]).view(1, 4, 1, 1)
     assert (said in "".join(not_normalized(z, expected))) and bool(said) == bool(not_normalized(z, expected))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind,channels", [(dc, 8), (tiny, 4), (sd3, 4), (vq, 3)], ids=["dc", "tiny", "sd3", "vq"])
+def test_stage_two_on_it_is_trained_sampled_exported_and_published(
+    tmp_path: Path, images: Path, script: Any, kind: Callable[[Path], Other], channels: int
+) -> None:
+    other = kind(tmp_path / "other")
+    words = [f"paths.images={images}", f"paths.first_stage={other.path}", *DATA, *SMALL, *network(channels)]
+    done = script("main.py", "--base", "configs/own/ldm.yaml", "--train", *words, "--logdir", str(tmp_path / "logs"))
+    assert done.returncode == 0, done.stderr
+    (run,) = runs(tmp_path / "logs")
+    done = script("main.py", "--resume", run, "trainer.params.steps=3")
+    assert done.returncode == 0, done.stderr
+    done = script("scripts/sample.py", run, "--n", "2", "--steps", "2", "--outdir", tmp_path / "samples")
+    assert done.returncode == 0 and len(list((tmp_path / "samples").glob("0*.png"))) == 2, done.stderr
+    done = script("scripts/publish.py", run, tmp_path / "published", "--unfinished")
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "other")
+    model = ldm.load(str(tmp_path / "published")).model
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    done = script("scripts/convert.py", tmp_path / "published", tmp_path / "exported", "--to", "diffusers")
+    if kind is sd3:
+        assert done.returncode == 2 and "a scale or a mean for each channel of the latents; diffusers' LDMPipeline" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    again = ldm.load(str(tmp_path / "exported")).model
+    assert torch.equal(model.encode(x), again.encode(x))
+
+
+@pytest.mark.slow
+def test_what_new_writes_takes_one(tmp_path: Path, images: Path, script: Any) -> None:
+    other = sd(tmp_path / "other")
+    assert script("scripts/new.py", images, "--out", tmp_path / "mine", "--memory", "0", "--task", "unconditional").returncode == 0
+    done = script("main.py", "--base", tmp_path / "mine" / "unconditional.yaml", "--check", f"paths.first_stage={other.path}")
+    assert done.returncode == 0, done.stdout
