@@ -19,6 +19,8 @@ examples
     python scripts/new.py my/photos --condition temperature
   fine-tune a run, or a released checkpoint with its YAML beside it
     python scripts/new.py my/photos --start logs/RUN
+  on a first stage that exists: a run, VAE folder of diffusers, CompVis checkpoint ...
+    python scripts/new.py my/photos --first-stage models/sd-vae-ft-mse
   for another machine than this one, and what it costs there
     python scripts/new.py my/photos --memory 24 --price 0.5
 
@@ -34,6 +36,7 @@ def parser() -> Parser:
     p.add_argument("--task", choices=TASKS, help="default: what the folder is made for")
     p.add_argument("--condition", metavar="KEY", help="a numeric column of metadata.jsonl or metadata.csv as the condition")
     p.add_argument("--start", metavar="RUN", help="fine-tune this run (or weights file) of stage two instead of training both stages")
+    p.add_argument("--first-stage", metavar="FILE", help="run or file of a first stage that exists, of any kind that is read")
     p.add_argument("--out", default="configs/mine", help="where to write (default: configs/mine)")
     p.add_argument("--size", type=count, help="shorter side of the images in pixels, a multiple of 32 (default: by image sizes and device)")
     p.add_argument("--memory", help="GiB of the GPU, 0 for a CPU (default: of the GPU that is here)")

@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,10 +12,12 @@ import torch
 from ldm.check.cost import GIB, Cost, training_cost
 from ldm.check.from_data import from_data
 from ldm.checkpoint.first_stage import KEPT
+from ldm.checkpoint.frozen import first_stage_source
 from ldm.checkpoint.read import read_source
 from ldm.checkpoint.source import LoadedCheckpoint, trained_size
-from ldm.config import AllowedTargets, load, validate
+from ldm.config import AllowedTargets, build, load, validate
 from ldm.errors import UserError
+from ldm.first_stage.base import FirstStage
 from ldm.precision import narrowest
 from ldm.recipes.commented import to_yaml
 from ldm.recipes.configs import fine_tuning, first_stage, second_stage
@@ -35,13 +38,15 @@ def new(flags: argparse.Namespace) -> int:
     chosen = flags.task or ("condition" if flags.condition else suggested(found))
     if (chosen == "condition") != (flags.condition is not None):
         raise UserError(f"--task {chosen}: --condition KEY goes with --task condition, and names a numeric column of the metadata")
-    if flags.size is not None and (flags.size < 32 or flags.size % 32):
-        raise UserError(f"--size {flags.size}: expected a multiple of 32, the factor of both networks together")
     start = starting_model(flags) if flags.start else None
     size = flags.size if start is None else trained_size(start.config)
-    numbers = plan(found, device_memory(flags.memory), size)
+    stage = existing_stage(flags.first_stage, found) if flags.first_stage else None
+    if stage is not None:
+        found = replace(found, channels=stage.image_channels)
+    numbers = plan(found, device_memory(flags.memory), size, stage and (stage.factor, stage.channels))
     task = condition(found, numbers, flags.condition) if flags.condition else TASKS[chosen](found, numbers)
-    files = {out / FIRST: first_stage(found, numbers), out / f"{chosen}.yaml": second_stage(found, numbers, task, FIRST)}
+    files = {out / FIRST: first_stage(found, numbers)} if stage is None else {}
+    files[out / f"{chosen}.yaml"] = second_stage(found, numbers, task, FIRST, flags.first_stage)
     if start is not None:
         kept = Path(flags.start) / KEPT
         first = str(kept if kept.is_file() else start.trained_with.get("path", flags.start))
@@ -51,10 +56,10 @@ def new(flags: argparse.Namespace) -> int:
     print_lines([f"{folder}:", *(f"  {line}" for line in found.said()), f"task: {chosen}{other_tasks(found, chosen)}"])
     commands, rate = next_commands(list(files), task), matmul_rate()
     for (path, config), line in zip(files.items(), commands, strict=False):
-        stage = "Stage one" if path.name == FIRST else f"Stage two, {chosen}"
-        write_text(path, to_yaml(config, f"{stage}, for {printable(folder)}.\n  {line}"))
+        title = "Stage one" if path.name == FIRST else f"Stage two, {chosen}"
+        write_text(path, to_yaml(config, f"{title}, for {printable(folder)}.\n  {line}"))
         print_lines([f"{path}: {cost_of(path).said(rate, flags.price)}"])
-    runs = "logs/STAGE2 is the folder" if start is not None else "logs/STAGE1 and logs/STAGE2 are the folders"
+    runs = "logs/STAGE1 and logs/STAGE2 are the folders" if out / FIRST in files else "logs/STAGE2 is the folder"
     print_lines(["", f"next ({runs} that training prints):", *(f"  {line}" for line in commands)])
     return 0
 
@@ -67,10 +72,25 @@ def starting_model(flags: argparse.Namespace) -> LoadedCheckpoint:
     """
     if flags.size is not None:
         raise UserError("--size: with --start, images have the size that the model was trained at")
+    if flags.first_stage is not None:
+        raise UserError("--first-stage: with --start, the first stage is that of the model")
     start = read_source(flags.start)
     if not start.stage_two:
         raise UserError(f"--start {flags.start}: a first stage; expected a run of stage two, or its weights")
     return start
+
+
+def existing_stage(path: str, found: Survey) -> FirstStage:
+    """The structure of the first stage of `--first-stage`, on the meta device.
+
+    Raises:
+        MissingFile, UserError: no first stage there, or one for other channels than arrays have.
+    """
+    with torch.device("meta"):
+        stage: FirstStage = build(first_stage_source(path).node, AllowedTargets(), "first_stage")
+    if stage.image_channels != found.channels and not (found.bits and stage.image_channels in (1, 3, 4)):
+        raise UserError(f"--first-stage {path}: for images of {stage.image_channels} channels; the folder has {found.channels}")
+    return stage
 
 
 def device_memory(text: str | None) -> float:

@@ -9,7 +9,7 @@ from ldm.errors import UserError
 from ldm.recipes.commented import Because
 from ldm.recipes.plan import EPOCHS, FIRST_EPOCHS, Plan
 from ldm.recipes.survey import Survey
-from ldm.recipes.tasks import LATENT, Node, Task, images, target
+from ldm.recipes.tasks import Node, Task, images, target
 
 HELD_OUT = ("crop", "flip", "resize")
 
@@ -19,7 +19,7 @@ def first_stage(found: Survey, plan: Plan) -> Node:
     tier, f = plan.tier, plan.factor
     autoencoder = target(
         "first_stage.KLAutoencoder",
-        channels=Because(LATENT, f"of the latent, which is {plan.size[0] // f}x{plan.size[1] // f}"),
+        channels=Because(plan.latent, f"of the latent, which is {plan.size[0] // f}x{plan.size[1] // f}"),
         width=Because(tier.first_width, f"for {memory_of(plan)}"),
         width_mult=Because(list(plan.first_mult), f"f={f}: images of {plan.size[0]}x{plan.size[1]} pixels are compressed {f} times a side"),
         image_channels=found.channels,
@@ -36,15 +36,15 @@ def first_stage(found: Survey, plan: Plan) -> Node:
     }
 
 
-def second_stage(found: Survey, plan: Plan, task: Task, first: str) -> Node:
-    """Stage two: a UNet that predicts v in the latent space of `first`, a config."""
+def second_stage(found: Survey, plan: Plan, task: Task, first: str, trained: str | None = None) -> Node:
+    """Stage two: a UNet that predicts v in the latent space of `first`, a config, or of the trained first stage in `trained`."""
     tier = plan.tier
     levels = len(tier.network_mult)
-    channels = Because(LATENT + task.concat, f"z_t {LATENT}, condition {task.concat}") if task.concat else LATENT
+    channels = Because(plan.latent + task.concat, f"z_t {plan.latent}, condition {task.concat}") if task.concat else plan.latent
     network = target(
         "networks.UNet",
         in_channels=channels,
-        out_channels=LATENT,
+        out_channels=plan.latent,
         width=Because(tier.network_width, f"for {memory_of(plan)}"),
         width_mult=list(tier.network_mult),
         blocks_per_level=2,
@@ -53,7 +53,8 @@ def second_stage(found: Survey, plan: Plan, task: Task, first: str) -> Node:
         **task.network,
     )
     architecture = {"from": f"{first}:model.params.autoencoder"}
-    stage = {"checkpoint": "${paths.first_stage}", "model": architecture, "strict": Because(False, "the file may have another structure")}
+    other = {"model": architecture, "strict": Because(False, "the file may have another structure")}
+    stage = {"checkpoint": "${paths.first_stage}"} | (other if trained is None else {})
     model = {
         "first_stage": target("checkpoint.load.pretrained", **stage),
         "network": network,
@@ -71,7 +72,11 @@ def second_stage(found: Survey, plan: Plan, task: Task, first: str) -> Node:
         "data": data(task.train, tier.batch),
         "trainer": trainer(plan.steps, tier.batch, found, EPOCHS),
         "sampling": {"sampler": "dpm_solver", "steps": 20, "scale": 1.0, **task.sampling},
-        "paths": {"images": str(found.root), **paths, "first_stage": Because(None, "stage one's run: paths.first_stage=logs/STAGE1")},
+        "paths": {
+            "images": str(found.root),
+            **paths,
+            "first_stage": trained or Because(None, "stage one's run: paths.first_stage=logs/STAGE1"),
+        },
     }
 
 

@@ -7,7 +7,8 @@ from ldm.errors import UserError
 from ldm.recipes.survey import Survey
 
 SIZES = (32, 64, 128, 256, 512)
-MULTIPLE = 32  # of both sides: the factor of both networks together
+MULTIPLE = 32  # of both sides, at least: the factor of both networks together
+LATENT = 4  # channels of the latent
 SQUARE = (0.8, 1.25)  # width / height of images that are cut to squares
 LONGEST = 2.0  # largest ratio of sides; longer images are cut
 
@@ -52,7 +53,8 @@ class Plan:
         tier: of the device.
         size: height and width of the images in pixels.
         resize: see `ldm.data.annotated.Annotated`; more than the shorter side of `size` allows random crops.
-        first_mult: width multipliers of the autoencoder, which determine its factor.
+        first_mult: width multipliers of the autoencoder.
+        factor, latent: downsampling factor f of the first stage and channels of its latent.
         steps, first_steps: of training.
     """
 
@@ -60,6 +62,8 @@ class Plan:
     size: tuple[int, int]
     resize: int
     first_mult: tuple[int, ...]
+    factor: int
+    latent: int
     first_steps: int
     steps: int
 
@@ -68,44 +72,49 @@ class Plan:
         """Whether height and width are equal."""
         return self.size[0] == self.size[1]
 
-    @property
-    def factor(self) -> int:
-        """Downsampling factor f of the first stage."""
-        return int(2 ** (len(self.first_mult) - 1))
 
-
-def plan(found: Survey, memory: float, size: int | tuple[int, int] | None = None) -> Plan:
+def plan(found: Survey, memory: float, size: int | tuple[int, int] | None = None, stage: tuple[int, int] | None = None) -> Plan:
     """Choose the numbers.
 
     Args:
         found: what is in the folder.
         memory: of the device in GiB; 0 is a CPU.
         size: shorter side of the images instead of the largest that fits, or height and width.
+        stage: factor and channels of the latent of an existing first stage.
 
     Raises:
-        UserError: images that are too small.
+        UserError: images that are too small, or another size than the networks take.
     """
     tier = max((tier for tier in TIERS if tier.memory <= memory), key=lambda tier: tier.memory)
-    fits = [side for side in SIZES if side <= tier.largest and side <= 1.25 * found.side]
+    multiple = MULTIPLE if stage is None else max(MULTIPLE, stage[0] * 2 ** (len(tier.network_mult) - 1))
+    fits = [side for side in SIZES if side <= tier.largest and side <= 1.25 * found.side and side % multiple == 0]
     if size is None and not fits:
-        raise UserError(f"{found.root}: images of {found.side} pixels are too small; give --size to enlarge them, such as --size 32")
-    size = size if isinstance(size, tuple) else shape(size or fits[-1], found.aspect)
+        raise UserError(
+            f"{found.root}: images of {found.side} pixels are too small; give --size to enlarge them, such as --size {multiple}"
+        )
+    if isinstance(size, int) and (size < multiple or size % multiple):
+        raise UserError(f"--size {size}: expected a multiple of {multiple}, the factor of both networks together")
+    size = size if isinstance(size, tuple) else shape(size or fits[-1], found.aspect, multiple)
     short = min(size)
+    first_mult = (1, 2, 2) if short < 256 else (1, 2, 2, 4)
+    factor, latent = stage or (2 ** (len(first_mult) - 1), LATENT)
     return Plan(
         tier=tier,
         size=size,
         resize=max(short, min(short * 9 // 8, found.side)),
-        first_mult=(1, 2, 2) if short < 256 else (1, 2, 2, 4),
+        first_mult=first_mult,
+        factor=factor,
+        latent=latent,
         first_steps=_steps(found.count, FIRST_EPOCHS, tier.first_images, tier.first_batch),
         steps=_steps(found.count, EPOCHS, tier.images, tier.batch),
     )
 
 
-def shape(short: int, aspect: float) -> tuple[int, int]:
-    """Height and width of images with this shorter side, for images of typically this width / height; multiples of 32."""
+def shape(short: int, aspect: float, multiple: int = MULTIPLE) -> tuple[int, int]:
+    """Height and width of images with this shorter side, for images of typically this width / height; multiples of `multiple`."""
     if SQUARE[0] <= aspect <= SQUARE[1]:
         return short, short
-    long = max(short, round(short * min(max(aspect, 1 / aspect), LONGEST) / MULTIPLE) * MULTIPLE)
+    long = max(short, round(short * min(max(aspect, 1 / aspect), LONGEST) / multiple) * multiple)
     return (short, long) if aspect > 1 else (long, short)
 
 

@@ -12,7 +12,7 @@ from ldm.recipes.survey import Survey
 
 Node = dict[str, Any]
 TOKENS = 256  # width of context tokens
-LATENT = 4  # channels of the latent
+DEGRADED = 4  # factor of super-resolution
 EXAMPLES = "logs/STAGE2/examples"  # conditions that a training writes at its end
 
 
@@ -111,10 +111,11 @@ def captions(found: Survey, plan: Plan) -> Task:
 
 def inpainting(found: Survey, plan: Plan) -> Task:
     """Masks of the folder, or random ones."""
-    fold = plan.factor
+    folded = plan.factor if plan.factor <= 8 else 1
+    resized = {"fold": folded} if folded > 1 else {"factor": plan.factor} if plan.factor > 1 else {}
     parts = [
-        target("conditioning.ConcatImage", key="masked_image", channels=LATENT, encode=True, fill="mask"),
-        target("conditioning.ConcatImage", key="mask", channels=1, fold=fold, signed=True),
+        target("conditioning.ConcatImage", key="masked_image", channels=plan.latent, encode=True, fill="mask"),
+        target("conditioning.ConcatImage", key="mask", channels=1, signed=True, **resized),
     ]
     if "mask" in found.beside or found.lines.get("mask"):
         train = target("data.Inpainting", masks=Because("given", "those of the folder"), images=annotated(found, plan, "mask"))
@@ -123,7 +124,7 @@ def inpainting(found: Survey, plan: Plan) -> Task:
     script = ("inpaint.py", "logs/STAGE2", "--indir", EXAMPLES)
     sampling = {"sampler": "ddim", "eta": 1.0}
     keys = frozenset({"masked_image", "mask"})
-    return Task(train, keys, target("conditioning.Joint", parts=parts), LATENT + fold**2, {}, sampling, script)
+    return Task(train, keys, target("conditioning.Joint", parts=parts), plan.latent + folded**2, {}, sampling, script)
 
 
 def superres(found: Survey, plan: Plan) -> Task:
@@ -134,9 +135,10 @@ def superres(found: Survey, plan: Plan) -> Task:
         train = target("data.PairedResolutions", root="${paths.images}", low="${paths.low}", **flips)
     else:
         how = Because("bicubic", "or bsr: blur, noise and JPEG artefacts of unknown strength")
-        train = target("data.SuperResolution", factor=4, degradation=how, images=images(found, plan))
-    fold = max(1, plan.factor // 4)
-    conditioner = target("conditioning.ConcatImage", key="low_res", channels=found.channels, **({"fold": fold} if fold > 1 else {}))
+        train = target("data.SuperResolution", factor=DEGRADED, degradation=how, images=images(found, plan))
+    fold = max(1, plan.factor // DEGRADED)
+    resized = {"fold": fold} if fold > 1 else {"enlarge": DEGRADED // plan.factor} if plan.factor < DEGRADED else {}
+    conditioner = target("conditioning.ConcatImage", key="low_res", channels=found.channels, **resized)
     script = ("superres.py", "logs/STAGE2", f"{EXAMPLES}/low_res.png")
     return Task(train, frozenset({"low_res"}), conditioner, found.channels * fold**2, {}, {}, script)
 

@@ -2,10 +2,12 @@
 
 import shlex
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from first_stage.others import Other, compvis_vq, dc, sd, va_vae
 from PIL import Image
 
 from demos.folders import FOLDERS, pairs
@@ -42,6 +44,7 @@ KIND = {"grey": {"channels": 1}, "16-bit": {"channels": 1, "depth": 16}, "transp
 
 def flags(folder: Path, out: Path, **more: object) -> Namespace:
     given = {"task": None, "condition": None, "start": None, "size": None, "memory": "0", "price": None, "force": False}
+    given["first_stage"] = None
     return Namespace(folder=str(folder), out=str(out), **(given | more))
 
 
@@ -79,9 +82,25 @@ def test_every_task_of_plain_images_on_gpus(task: str, memory: str, tmp_path: Pa
     assert checked(tmp_path / "out" / f"{task}.yaml") == []
 
 
+@pytest.mark.parametrize(("kind", "task"), [(sd, "inpainting"), (dc, "superres"), (va_vae, "semantic"), (compvis_vq, "unconditional")])
+def test_on_a_first_stage_of_another_program(kind: Callable[[Path], Other], task: str, tmp_path: Path, capsys) -> None:
+    FOLDERS["maps" if task == "semantic" else "photographs"](tmp_path / "data", 12)
+    path = str(kind(tmp_path / "stage").path)
+    assert new(flags(tmp_path / "data", tmp_path / "out", task=task, first_stage=path)) == 0
+    said = capsys.readouterr().out
+    assert (
+        "first-stage.yaml" not in said and "STAGE1" not in said and [path.name for path in (tmp_path / "out").iterdir()] == [f"{task}.yaml"]
+    )
+    config = load([tmp_path / "out" / f"{task}.yaml"])
+    report = check(config, AllowedTargets())
+    assert not report.problems and not report.missing
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"first_stage": str(RUNS / "kl"), "start": str(RUNS / "class")}, "with --start, the first stage is that of the model"),
+        ({"first_stage": str(RUNS / "class" / "config.yaml")}, "a config, without weights"),
         ({"task": "class"}, "no classes"),
         ({"task": "captions"}, "no captions"),
         ({"task": "semantic"}, "no label maps"),
