@@ -43,7 +43,7 @@ def new(flags: argparse.Namespace) -> int:
     stage = existing_stage(flags.first_stage, found) if flags.first_stage else None
     if stage is not None:
         found = replace(found, channels=stage.image_channels)
-    numbers = plan(found, device_memory(flags.memory), size, stage and (stage.factor, stage.channels))
+    numbers = plan(found, device_memory(flags.memory), size, None if stage is None else (stage.factor, stage.channels))
     task = condition(found, numbers, flags.condition) if flags.condition else TASKS[chosen](found, numbers)
     files = {out / FIRST: first_stage(found, numbers)} if stage is None else {}
     files[out / f"{chosen}.yaml"] = second_stage(found, numbers, task, FIRST, flags.first_stage)
