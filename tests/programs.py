@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTED = (
@@ -98,6 +98,12 @@ class Programs:
         """In the place of `subprocess.Popen`, for a command that begins with this interpreter."""
         return self.start(command[1:], cwd=cwd)
 
+    def start_and_read(self, words: Sequence[object], stream: Literal["stdout", "stderr"]) -> tuple[Program, TextIO]:
+        """Start a program, of which one stream is read while it runs."""
+        ours, theirs = os.pipe()
+        with open(theirs, "w") as file:
+            return self.start(words, **{stream: file}), open(ours)  # noqa: SIM115
+
     def run(
         self, words: Sequence[object], *, cwd: Path = ROOT, env: Mapping[str, str] = os.environ, timeout: float = 240
     ) -> subprocess.CompletedProcess[str]:
@@ -149,7 +155,8 @@ def serve(requests: socket.socket) -> None:
 
 
 def become(words: list[str], env: dict[str, str], cwd: str) -> None:
-    """Take on the arguments, the environment and the folder of a program."""
+    """Take on the arguments, the environment and the folder of a program, in a process group of its own."""
+    os.setsid()
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -1,8 +1,6 @@
 """The sampling script's flags, right and wrong, on a model trained for a moment."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -160,13 +158,14 @@ def test_prompts(text: Path, script, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
 @pytest.mark.parametrize("words", [["main.py", "-b", "configs/demo/digits.yaml", "--print-config"], ["scripts/check_all.py"]])
-def test_what_is_printed_and_finds_no_room_is_told(words: list[str], root: Path, tmp_path: Path) -> None:
+def test_what_is_printed_and_finds_no_room_is_told(words: list[str], programs: Programs, tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("model: 1\n")
     more = [str(tmp_path / "wrong.yaml")] if words[0].startswith("scripts") else []
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, *words, *more], cwd=root, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 2 and "error: " in done.stderr and "No space left on device" in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    with open("/dev/full", "wb") as full, open(tmp_path / "said", "wb") as said:
+        code = programs.start([*words, *more], stdout=full, stderr=said).wait(240)
+    told = (tmp_path / "said").read_text()
+    assert code == 2 and "error: " in told and "No space left on device" in told, told
+    assert "Traceback" not in told and "Exception ignored" not in told
 
 
 @pytest.mark.parametrize("method", ["parse_args", "parse_intermixed_args"])

@@ -4,12 +4,12 @@ import html
 import json
 import math
 import re
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+from browser import needs_browser, visit
 from PIL import Image
 
 from ldm.data.grid import save_named
@@ -18,9 +18,6 @@ from ldm.evaluation.names import short_names
 from ldm.evaluation.page import write_page
 from ldm.evaluation.record import Record, write_records
 from ldm.evaluation.runs import ABSENT, differences, read_lines
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from browser import needs_browser, visit
 
 NASTY = '<script>console.error("hit")</script><img src="http://example.com/x.png" onerror=alert(1)>&"\''
 SCRIPTS = ("虎斑猫", "يوم مشمس", "धूप वाला दिन", "солнечный день", "ηλιόλουστη μέρα", "🐈‍⬛ on a mat")

@@ -6,8 +6,6 @@ import math
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -18,13 +16,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from browser import needs_browser, visit
 from PIL import Image
+from programs import Programs
 
 from paper.user_study import TRUTH, UserStudy, Vote, Votes, read_votes, shares
 from paper.user_study_page import StudyServer
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from browser import needs_browser, visit
 
 COLOURS = {"conditions": (90, 90, 90), "truth": (0, 200, 0), "ours": (200, 0, 0), "theirs": (0, 0, 200)}
 
@@ -252,15 +249,14 @@ def test_a_page_that_is_loaded_again_shows_a_pair_only_for_the_rest_of_its_time(
     assert [ask(over, "shown", looked)[1]["seconds"] for _ in range(2)] == [0, 0]
 
 
-def test_votes_survive_kills_and_come_once(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_votes_survive_kills_and_come_once(folders: dict[str, Path], programs: Programs, tmp_path: Path) -> None:
     """SIGKILL after every vote; the study goes on, and a line that was cut off costs nothing else."""
     path = tmp_path / "votes.jsonl"
     words = ["--kind", "superres", "--conditions", folders["conditions"], "--votes", path, "--seconds", 0]
     words += ["--method", f"ours={folders['ours']}", "--method", f"theirs={folders['theirs']}"]
     for i in range(3):
-        process = subprocess.Popen([sys.executable, "scripts/user_study.py", *map(str, words)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        address = next(hit[1] for line in process.stdout if (hit := re.match(r"open (\S+)", line)))
+        process, said = programs.start_and_read(["scripts/user_study.py", *words], "stdout")
+        address = next(hit[1] for line in said if (hit := re.match(r"open (\S+)", line)))
         assert ask(address, "trial?subject=anna")[1]["done"] == i
         pair = decide(address, "anna", COLOURS["ours"])
         assert ask(address, "vote", {"subject": "anna", "pair": pair, "chosen": "left"}) == (200, {"new": False})

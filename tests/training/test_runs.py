@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -169,19 +167,16 @@ def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 @pytest.mark.parametrize("name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGHUP", "SIGUSR1"))])
-def test_a_stop_saves_and_prints_the_resume_command(name: str, first_stage: Path, tmp_path: Path) -> None:
+def test_a_stop_saves_and_prints_the_resume_command(name: str, first_stage: Path, programs: Programs, tmp_path: Path) -> None:
     """Sent to the whole group and, as `timeout` does, twice: the loader's processes go on until the step is done."""
     more = ["trainer.params.steps=100000", "trainer.params.checkpoint_every=100000", "data.params.workers=1"]
-    process = subprocess.Popen(
-        [sys.executable, "main.py", *second(tmp_path, first_stage, *more)], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
+    process, said = programs.start_and_read(["main.py", *second(tmp_path, first_stage, *more)], "stderr")
+    for line in said:
         if line.startswith("step "):
             process.send_signal(signal.Signals[name])
             os.killpg(process.pid, signal.Signals[name])
             break
-    rest = process.stderr.read()
+    rest = said.read()
     assert process.wait(timeout=60) == 130, rest
     assert "python main.py --resume" in rest and name in rest and "Traceback" not in rest
     run = only(tmp_path, "second")
