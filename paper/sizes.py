@@ -14,6 +14,7 @@ from ldm.config import AllowedTargets, Config, load, validate
 from ldm.errors import UserError
 from ldm.first_stage import VQAutoencoder
 from ldm.first_stage.base import FirstStage
+from ldm.nn.meta import on_meta
 from ldm.training import AutoencoderTraining, ClassifierTraining, DiffusionTraining
 from ldm.training.module import TrainingModule
 from paper.tables import Row
@@ -43,7 +44,7 @@ def config_of(name: str, overrides: tuple[str, ...] = ()) -> Config:
 
 
 @cache
-def on_meta(name: str) -> TrainingModule:
+def full_size(name: str) -> TrainingModule:
     """A model of the zoo at full size on the meta device.
 
     Raises:
@@ -58,13 +59,13 @@ def on_meta(name: str) -> TrainingModule:
 
 def counts(row: Row) -> dict[str, int]:
     """Numbers of parameters of the parts that a row's printed number includes."""
-    parts = count_parameters(on_meta(row.config))
+    parts = count_parameters(full_size(row.config))
     if row.classifier:
-        parts["classifier"] = count_parameters(on_meta(row.classifier))["classifier"]
+        parts["classifier"] = count_parameters(full_size(row.classifier))["classifier"]
     if "vgg16" in row.counts:
         from torchvision.models import vgg16
 
-        with torch.device("meta"):
+        with on_meta():
             parts["vgg16"] = sum(p.numel() for p in vgg16(weights=None).features.parameters())  # without its classifier
     return {name: parts[name] for name in row.counts.split("+") if name}
 
@@ -86,9 +87,9 @@ class Work:
 @cache
 def work(name: str, size: int = 256) -> Work:
     """FLOPs of a config's model for an image of `size` x `size`."""
-    module = on_meta(name)
+    module = full_size(name)
     stage = module.stage()
-    with torch.device("meta"), torch.no_grad():
+    with on_meta(), torch.no_grad():
         if isinstance(module, ClassifierTraining):
             z = torch.empty(1, module.classifier.in_channels, module.classifier.size, module.classifier.size)
             return Work(operations(lambda: module.classifier(z, torch.zeros(1))))

@@ -152,11 +152,16 @@ def test_a_batch_without_what_the_model_reads_is_named(text) -> None:
 
 
 def test_importing_models_and_samplers_imports_no_more_than_torch() -> None:
+    """Nor does sampling: torch's compiler, which building on the meta device and torchvision import, takes as long as torch."""
     modules = "ldm.model, ldm.sampling.generate, ldm.networks, ldm.diffusion.sampling, ldm.first_stage, ldm.conditioning, ldm.pipeline"
     code = (
-        f"import sys, {modules}, ldm.cli.sets, ldm.cli.inpaint, ldm.cli.superres\n"
+        f"import sys, torch, ldm, {modules}, ldm.cli.sets, ldm.cli.inpaint, ldm.cli.superres\n"
         "heavy = {'pytorch_lightning', 'torchmetrics', 'transformers', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
+        "images = ldm.load('tests/fixtures/runs/class').sample(2, label=1, settings={'steps': 2})\n"
+        "ldm.data.grid.grid_of(torch.zeros(2, 3, 8, 8))\n"
+        "compiler = {'torch._dynamo', 'torchvision', 'scipy', 'sympy'} & set(sys.modules)\n"
+        "assert len(images) == 2 and not compiler, compiler\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -23,6 +23,7 @@ from ldm.checkpoint.source import trained_size
 from ldm.config import AllowedTargets, Config
 from ldm.errors import UserError
 from ldm.model import LatentDiffusion
+from ldm.nn.meta import on_meta
 from ldm.training import AutoencoderTraining, ClassifierTraining, DiffusionTraining
 from ldm.training.module import TrainingModule
 
@@ -109,7 +110,7 @@ def _passes(module: TrainingModule, size: tuple[int, int]) -> tuple[int, int, in
     """For one image: operations of a forward pass of what is trained and of what is frozen, and numbers kept for the backward pass."""
     stage = module.stage()
     image = torch.empty(1, stage.image_channels, *size, device="meta")
-    with torch.device("meta"):
+    with on_meta():
         if isinstance(module, AutoencoderTraining):
             forward, kept = _counted(lambda: stage.decode(stage.encode(image)))
             return forward, 0, kept

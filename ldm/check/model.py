@@ -3,7 +3,6 @@
 import copy
 from typing import Any
 
-import torch
 from torch import nn
 
 from ldm.check.report import Report
@@ -14,6 +13,7 @@ from ldm.checkpoint.source import PRETRAINED
 from ldm.config import AllowedTargets, Config, Problem, build
 from ldm.errors import MissingFile, UserError
 from ldm.nn.files import NeedsFiles
+from ldm.nn.meta import on_meta
 from ldm.training.module import TrainingModule
 
 START = "ldm.checkpoint.load.starting_weights"
@@ -71,7 +71,7 @@ def compare_shapes(node: Any, checkpoint: str) -> Any:
         MissingFile: the weights are missing.
         UserError: names the first difference.
     """
-    with torch.device("meta"):
+    with on_meta():
         model = build(node, AllowedTargets(), "first_stage")
     source = first_stage_source(checkpoint, model)
     require_fit(model, source.weights.chosen(), source.path)
@@ -84,7 +84,7 @@ def build_on_meta(node: Any, config: Config, trust: AllowedTargets, report: Repo
         report.missing.append("model: cannot be built: the first stage's architecture is in the missing checkpoint")
         return None
     try:
-        with torch.device("meta"):
+        with on_meta():
             return build(node, trust, "model")
     except MissingFile as error:
         report.missing.append(str(error))

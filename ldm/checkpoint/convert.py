@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
@@ -20,6 +19,7 @@ from ldm.interop.compvis import state
 from ldm.interop.compvis.autoencoder import write_first_stage
 from ldm.interop.compvis.model import write_latent_diffusion
 from ldm.model import LatentDiffusion
+from ldm.nn.meta import on_meta
 from ldm.system.files import write_text
 from ldm.system.weights import fingerprint, save_pickled, save_tensors, save_weights
 
@@ -74,7 +74,7 @@ def build_model(source: LoadedCheckpoint, raw: bool = False, trust: AllowedTarge
 
 def to_compvis(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | None = None) -> list[str]:
     """`model.ckpt` and `config.yaml` in the format of the original code."""
-    with torch.device("meta"):
+    with on_meta():
         model = build(source.node, (trust or AllowedTargets()).for_model(), "model")
     if isinstance(model, LatentDiffusion):
         params, scale = source.node["params"], source.weights.tensors.get("scale")
@@ -96,7 +96,7 @@ def to_compvis(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | N
 def to_dit(source: LoadedCheckpoint, target: Path, trust: AllowedTargets | None = None) -> list[str]:
     """A state dict with the names of DiT, SiT and LightningDiT, as `.safetensors` or by torch.save; in a folder together with mean and
     deviation of latents if these are scaled per channel."""
-    with torch.device("meta"):
+    with on_meta():
         model = build(unwrap(source.node), (trust or AllowedTargets()).for_model(PRETRAINED), "model")
     if not isinstance(model, LatentDiffusion):
         raise UserError(f"{source.path}: a first stage, which checkpoints of DiT do not contain")

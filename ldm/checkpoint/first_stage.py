@@ -9,12 +9,11 @@ from itertools import chain
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import torch
-
 from ldm.checkpoint.read import read_first_stage
 from ldm.checkpoint.source import PICKLES, PRETRAINED, nodes_of
 from ldm.config import AllowedTargets, build, literal
 from ldm.errors import MissingFile, UserError
+from ldm.nn.meta import on_meta
 from ldm.system.files import hard_link
 from ldm.system.weights import fingerprint, read_metadata
 
@@ -163,7 +162,7 @@ def _hash(path: Path, node: Mapping[str, Any], trust: AllowedTargets | None) -> 
     """SHA-256 of the weights of a first stage; "" if the file is not one."""
     named = (node.get("params") or {}).get("model")
     try:
-        with torch.device("meta"):
+        with on_meta():
             architecture = (
                 build(named, (trust or AllowedTargets()).for_model(), "first_stage") if named and path.suffix in PICKLES else None
             )

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
+from ldm.nn.meta import on_meta
 from ldm.nn.weights import mismatch
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ def fitted(
     Raises:
         UserError: names the first differences.
     """
-    with torch.device("meta"):
+    with on_meta():
         try:
             shape = build(node, trust, where)
         except UserError as error:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from ldm.checkpoint.first_stage import find_first_stage
 from ldm.checkpoint.fit import fitted, load_strictly
 from ldm.checkpoint.read import read_first_stage
@@ -11,6 +9,7 @@ from ldm.checkpoint.source import PRETRAINED, LoadedCheckpoint
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
+from ldm.nn.meta import on_meta
 from ldm.system.weights import fingerprint
 
 OF_TRAINING = ("dropout", "initial_log_variance", "legacy")  # arguments of first stages that only affect training
@@ -69,7 +68,7 @@ def outside_first_stage(source: LoadedCheckpoint, path: str | None, trust: Allow
         return None
     path = path or find_first_stage(source.path, source.trained_with, node, trust)
     architecture = (node.get("params") or {}).get("model")
-    with torch.device("meta"):
+    with on_meta():
         model = build(architecture, trust, "model.params.model.params.first_stage.params.model") if architecture else None
     return first_stage_source(path, model)
 
@@ -82,7 +81,7 @@ def compare_architecture(model: FirstStage, source: LoadedCheckpoint) -> None:
     """
     node = source.node
     try:
-        with torch.device("meta"):
+        with on_meta():
             theirs = build(node, AllowedTargets().for_model(), "first_stage")
     except UserError:  # a class that is not allowed here, though the config may name it: the weights are compared anyway
         return

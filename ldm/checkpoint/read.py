@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ldm.checkpoint.read_compvis import beside, read_compvis
@@ -16,6 +15,7 @@ from ldm.interop import compvis, diffusers, dit
 from ldm.interop.compvis.state import RAW, Weights
 from ldm.interop.leftovers import tensors_of
 from ldm.model import LatentDiffusion
+from ldm.nn.meta import on_meta
 from ldm.system.run_folder import newest_checkpoint, newest_weights, resolve_last
 from ldm.system.weights import checked, read_weights
 
@@ -132,7 +132,7 @@ def _dit(path: Path, state: dict[str, Tensor], raw: dict[str, Tensor], notes: li
         raise MissingFile(f"{path}: DiT, SiT and LightningDiT look alike, and the file does not say which it is: {dit.ADVICE}") from error
     source = LoadedCheckpoint(path, load([file]).data, Weights({}), notes=notes)
     source.notes += dit.fit_node(source.node, state)
-    with torch.device("meta"):
+    with on_meta():
         model = build(unwrap(source.node), AllowedTargets().for_model(PRETRAINED), "model")
     if not isinstance(model, LatentDiffusion):
         raise UserError(f"{file}: does not describe a latent diffusion model; {dit.ADVICE}")

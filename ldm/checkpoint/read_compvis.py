@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ldm.checkpoint.foreign import FOREIGN
@@ -18,6 +17,7 @@ from ldm.interop.compvis.text import TARGET as TEXT
 from ldm.interop.compvis.text import with_names_of_transformers
 from ldm.interop.leftovers import note_on
 from ldm.model import LatentDiffusion
+from ldm.nn.meta import on_meta
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def _read_model(source: LoadedCheckpoint, state: dict[str, Tensor], config: str 
             text["params"]["stored"] = True
             state, unused = with_names_of_transformers(state, text["params"])
             source.notes += note_on(unused)
-    with torch.device("meta"):
+    with on_meta():
         model = build(unwrap(source.node) if source.stage_two else source.node, AllowedTargets().for_model(PRETRAINED), "model")
     if isinstance(model, LatentDiffusion):
         params = source.params
@@ -89,7 +89,7 @@ def _read_stage(source: LoadedCheckpoint, state: dict[str, Tensor], config: str 
             raise
     if node is not None:
         source.config = {"model": {"params": {"autoencoder": node}}}
-        with torch.device("meta"):  # a caller that knows the architecture compares the two
+        with on_meta():  # a caller that knows the architecture compares the two
             stage = build(node, AllowedTargets().for_model(), "first_stage")
     assert stage is not None
     source.weights = first_stage_from_state(stage, inside, str(path))

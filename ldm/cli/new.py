@@ -18,6 +18,7 @@ from ldm.checkpoint.source import LoadedCheckpoint, trained_size
 from ldm.config import AllowedTargets, build, load, validate
 from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage
+from ldm.nn.meta import on_meta
 from ldm.precision import narrowest
 from ldm.recipes.commented import to_yaml
 from ldm.recipes.configs import fine_tuning, first_stage, second_stage
@@ -86,7 +87,7 @@ def existing_stage(path: str, found: Survey) -> FirstStage:
     Raises:
         MissingFile, UserError: no first stage there, or one for other channels than arrays have.
     """
-    with torch.device("meta"):
+    with on_meta():
         stage: FirstStage = build(first_stage_source(path).node, AllowedTargets(), "first_stage")
     if stage.image_channels != found.channels and not (found.bits and stage.image_channels in (1, 3, 4)):
         raise UserError(f"--first-stage {path}: for images of {stage.image_channels} channels; the folder has {found.channels}")

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ldm.checkpoint.foreign import FOREIGN
 from ldm.cli.next_command import sampling_command
 from ldm.config import AllowedTargets, Config, build, literal, load
 from ldm.config.load import read
 from ldm.data.classes import class_names
 from ldm.errors import UserError
+from ldm.nn.meta import on_meta
 from ldm.system.shell import as_argument, as_installed, command, quoted
 from ldm.system.shipped import INSTALLED, ROOT, config_file
 from ldm.training import AutoencoderTraining, ClassifierTraining, DataModule
@@ -124,7 +123,7 @@ def first_stage_overrides(ours: Any, theirs: Any, trust: AllowedTargets) -> list
         return []
     words = ["model.params.model.params.first_stage.params.model=null"]  # it has its own
     try:
-        with torch.device("meta"):
+        with on_meta():
             here, there = (int(build(node, trust, "first_stage").channels) for node in (made, named))
     except UserError:  # the run is complete, and this is only advice
         return words

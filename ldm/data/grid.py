@@ -19,9 +19,7 @@ NAMES = "names"  # text chunk of a PNG: JSON list of what its images show, in or
 
 def grid_of(images: Tensor, columns: int = 8) -> Image.Image:
     """Images `(B, C, H, W)` in [-1, 1] as one picture, `columns` in a row."""
-    from torchvision.utils import make_grid  # here, for it imports all of torchvision
-
-    return to_image(make_grid(images.float().cpu().clamp(-1, 1), nrow=columns, padding=2, pad_value=1.0))
+    return _placed(images, columns)[0]
 
 
 def named_grid(images: Tensor, names: Sequence[str], columns: int = 8) -> Image.Image:
@@ -30,16 +28,24 @@ def named_grid(images: Tensor, names: Sequence[str], columns: int = 8) -> Image.
     A name for which this machine has no font is replaced by the number of the image.
     """
     times = max(1, -(-NARROWEST // images.shape[3]))
-    height, width = images.shape[2] * times, images.shape[3] * times
-    rows = -(-len(images) // columns)
-    drawn = Image.new("RGB", (min(columns, len(images)) * (width + GAP) + GAP, rows * (height + LINE + GAP) + GAP), "white")
-    pen = ImageDraw.Draw(drawn)
-    for i, (image, name) in enumerate(zip(images, names, strict=True)):
-        x, y = GAP + i % columns * (width + GAP), GAP + i // columns * (height + LINE + GAP)
-        drawn.paste(to_image(image.float().cpu().clamp(-1, 1)).convert("RGB").resize((width, height), Image.Resampling.NEAREST), (x, y))
+    drawn, places = _placed(images, columns, times, LINE)
+    pen, width = ImageDraw.Draw(drawn), images.shape[3] * times
+    for i, ((x, y), name) in enumerate(zip(places, names, strict=True)):
         text, font = legible(name, f"({i + 1})")
-        pen.text((x, y + height), shortened(text, font, width), fill="black", font=font)
+        pen.text((x, y), shortened(text, font, width), fill="black", font=font)
     return drawn
+
+
+def _placed(images: Tensor, columns: int, times: int = 1, line: int = 0) -> tuple[Image.Image, list[tuple[int, int]]]:
+    """Images side by side, enlarged `times`, with space for a line of text below each; and the lower left corners."""
+    height, width = images.shape[2] * times, images.shape[3] * times
+    rows, columns = -(-len(images) // columns), min(columns, len(images))
+    mode = "RGBA" if images.shape[1] == 4 else "RGB"
+    drawn = Image.new(mode, (columns * (width + GAP) + GAP, rows * (height + line + GAP) + GAP), "white")
+    places = [(GAP + i % columns * (width + GAP), GAP + i // columns * (height + line + GAP)) for i in range(len(images))]
+    for image, place in zip(images.float().cpu().clamp(-1, 1), places, strict=True):
+        drawn.paste(to_image(image).convert(mode).resize((width, height), Image.Resampling.NEAREST), place)
+    return drawn, [(x, y + height) for x, y in places]
 
 
 def shortened(text: str, font: Font, width: float) -> str:

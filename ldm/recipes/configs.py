@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import torch
-
 from ldm.config import AllowedTargets, build
 from ldm.errors import UserError
+from ldm.nn.meta import on_meta
 from ldm.recipes.commented import Because
 from ldm.recipes.plan import EPOCHS, FIRST_EPOCHS, Plan
 from ldm.recipes.survey import Survey
@@ -119,7 +118,7 @@ def fine_tuning(found: Survey, plan: Plan, task: Task, start: str, model: Node, 
 
 def _keys(conditioner: Node) -> set[str]:
     """Batch keys that a trained conditioner reads."""
-    with torch.device("meta"):
+    with on_meta():
         return set(build(conditioner, AllowedTargets(), "conditioner").keys)
 
 

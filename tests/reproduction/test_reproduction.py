@@ -14,7 +14,7 @@ from paper.cost import Cost, sampling_cost, sampling_work, training_cost, traini
 from paper.narrow import narrowed
 from paper.needs import OwnPaths
 from paper.results import find_record, values
-from paper.sizes import config_of, counts, on_meta, work
+from paper.sizes import config_of, counts, full_size, work
 from paper.speed import Speeds, SpeedSettings, measure, printed_ratio
 from paper.tables import figure, table
 from paper.timing import in_turn, ratio
@@ -81,7 +81,7 @@ def test_narrowing_keeps_models_equally_large() -> None:
         node = config_of(row.config).data["model"]
         before, after = (n["params"]["model"]["params"]["network"]["params"] for n in (node, narrowed(node, 0.25)))
         assert after == {**before, "width": before["width"] // 4}
-        assert on_meta(row.config).model.network.width == before["width"]  # the original is as it was
+        assert full_size(row.config).model.network.width == before["width"]  # the original is as it was
     with pytest.raises(UserError, match="not an even number"):
         narrowed(config_of("ldm/sr-ldm4").data["model"], 0.01)
 

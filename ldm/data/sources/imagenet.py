@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy.io import loadmat
 
 from ldm.data.annotated import Annotation
 from ldm.data.files import first_of, read_text, require
@@ -102,6 +101,8 @@ def read_solution(root: Path) -> Mapping[str, str]:
 def _read_devkit(truth: Path, meta: Path) -> Mapping[str, str]:
     """The devkit numbers the classes in its own order; `meta.mat` maps them to synsets."""
     try:
+        from scipy.io import loadmat  # here, for it takes a while
+
         synsets = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in np.atleast_1d(loadmat(meta, squeeze_me=True)["synsets"])}
         numbers = [int(line) for line in read_text(truth).split()]
         return {f"ILSVRC2012_val_{i:08}": synsets[number] for i, number in enumerate(numbers, 1)}

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ldm.conditioning import ConcatImage, Conditioner, TextTransformer, Unconditional
@@ -13,6 +12,7 @@ from ldm.config import AllowedTargets, build
 from ldm.errors import MissingFile, UserError
 from ldm.interop.diffusers.text import read_bert, read_bert_weights
 from ldm.interop.settings import Node
+from ldm.nn.meta import on_meta
 from ldm.system.weights import read_weights, save_weights
 
 FILE = Path("conditioner") / "conditioner.safetensors"
@@ -91,7 +91,7 @@ def _with_tokenizer_of(folder: Path, node: Node) -> Node:
 
 
 def _bert_weights(node: Node, bert: Path) -> dict[str, Tensor]:
-    with torch.device("meta"):
+    with on_meta():
         conditioner = build(node, AllowedTargets(), "conditioner")
     if not isinstance(conditioner, TextTransformer):
         raise UserError(f"{bert}: belongs to a TextTransformer, but {FILE} describes a {type(conditioner).__name__}")

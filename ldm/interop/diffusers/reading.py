@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from ldm.config import AllowedTargets, build
@@ -19,6 +18,7 @@ from ldm.interop.diffusers.unet_reading import CONDITIONED, PLAIN, read_unet
 from ldm.interop.diffusers.weights import from_diffusers
 from ldm.interop.settings import Node
 from ldm.model import latent_scale
+from ldm.nn.meta import on_meta
 from ldm.system.weights import read_weights
 
 PIPELINES = ("LDMPipeline", "LDMTextToImagePipeline", "LDMSuperResolutionPipeline")
@@ -103,7 +103,7 @@ def _model(folder: Path) -> DiffusersModel:
     if index and (mean or isinstance(scale, list)):
         key = "shift_factor, latents_mean and latents_std"
         raise UserError(f"{stage_folder / CONFIG}: {key} are not used by {index.get('_class_name')}: expected scaling_factor only")
-    with torch.device("meta"):
+    with on_meta():
         shape = build(stage, AllowedTargets(), str(stage_folder / CONFIG))
     network, network_weights = _unet(folder / "unet")
     process, parameterization, more = _scheduler(folder / "scheduler" / "scheduler_config.json")
@@ -171,7 +171,7 @@ def _weights(node: Node, folder: Path) -> dict[str, Tensor]:
 
 
 def _fitted(node: Node, state: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
-    with torch.device("meta"):
+    with on_meta():
         module = build(node, AllowedTargets(), str(folder / CONFIG))
     return from_diffusers(module, state, folder / WEIGHTS)
 

@@ -23,6 +23,7 @@ from ldm.interop.diffusers.unet import write_unet
 from ldm.interop.diffusers.weights import to_diffusers
 from ldm.interop.settings import Node
 from ldm.model import LatentDiffusion
+from ldm.nn.meta import on_meta
 
 PLAIN, TEXT, SUPER_RESOLUTION = "LDMPipeline", "LDMTextToImagePipeline", "LDMSuperResolutionPipeline"
 TEXT_FACTOR = 8  # image size over latent size, fixed in the code of LDMTextToImagePipeline
@@ -156,7 +157,7 @@ def _latent_size(model: LatentDiffusion, size: int) -> int:
 
 def _agree(module: nn.Module, node: Node, where: str) -> None:
     """Require that a node describes a module, because settings come from the node and weights from the module."""
-    with torch.device("meta"):
+    with on_meta():
         described = build(node, AllowedTargets(), where)
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     expected = {name: tuple(value.shape) for name, value in described.state_dict().items()}
