@@ -147,7 +147,8 @@ def check_captions(model: LatentDiffusion, captions: Sequence[str], flag: str) -
     if not isinstance(part, TextConditioner):
         return
     if words := sorted({word for text in captions for word in part.unknown(text)}):
-        raise UserError(f"{flag}: not in the model's vocabulary: {', '.join(words)}; it has {', '.join(part.words())}")
+        known = f"; it has {', '.join(part.words())}" if part.words() else "; the captions that it was trained on had none of these"
+        raise UserError(f"{flag}: not in the model's vocabulary: {', '.join(words)}{known}")
     for text in dict.fromkeys(captions):
         if (length := part.count(text)) > part.length:
             log.warning("%s: %d tokens, of which the model reads the first %d: %s", flag, length, part.length, text)

@@ -38,7 +38,8 @@ def final_message(
     folder: Path, module: Any, data: DataModule, config: Config, flags: argparse.Namespace, overrides: Sequence[str] = ()
 ) -> str:
     """Where the files are, and the next command; `overrides` are those of this one."""
-    where = f"done. Weights: {folder}/checkpoints, pictures: {folder}/images, numbers: {folder}/metrics.csv"
+    pictures = f"pictures: {folder}/images, " if (folder / "images").is_dir() else ""
+    where = f"done. Weights: {folder}/checkpoints, {pictures}numbers: {folder}/metrics.csv"
     if isinstance(module, ClassifierTraining):
         return (
             f"{where}\nguide the model of its first stage with it; in {as_installed('scripts/sample.py')}:\n"

@@ -29,9 +29,9 @@ def first_stage(found: Survey, plan: Plan) -> Node:
     model = {"autoencoder": autoencoder, "loss": loss, **optimizer(50)}
     return {
         "model": target("training.AutoencoderTraining", **model),
-        "data": data(images(found, plan), tier.first_batch),
+        "data": data(found, images(found, plan), tier.first_batch),
         "trainer": trainer(plan.first_steps, tier.first_batch, found, FIRST_EPOCHS),
-        "paths": {"images": str(found.root)},
+        "paths": folders(found),
     }
 
 
@@ -68,11 +68,11 @@ def second_stage(found: Survey, plan: Plan, task: Task, first: str, trained: str
     }
     return {
         "model": target("training.DiffusionTraining", **training),
-        "data": data(task.train, tier.batch),
+        "data": data(found, task.train, tier.batch),
         "trainer": trainer(plan.steps, tier.batch, found, EPOCHS),
         "sampling": {"sampler": "dpm_solver", "steps": 20, "scale": 1.0, **task.sampling},
         "paths": {
-            "images": str(found.root),
+            **folders(found),
             **paths,
             "first_stage": trained or Because(None, "stage one's run: paths.first_stage=logs/STAGE1"),
         },
@@ -131,23 +131,29 @@ def optimizer(warmup: int) -> dict[str, Any]:
     }
 
 
-def data(train: Node, batch: int) -> Node:
+def folders(found: Survey) -> dict[str, str]:
+    """Paths of the images."""
+    return {"images": str(found.root)} | ({} if found.validation is None else {"validation": str(found.validation)})
+
+
+def data(found: Survey, train: Node, batch: int) -> Node:
     """Training and validation data."""
-    return {"params": {"batch_size": batch, "workers": 2, "train": train, "validation": held_out(train)}}
+    return {"params": {"batch_size": batch, "workers": 2, "train": train, "validation": held_out(train, found.validation is not None)}}
 
 
-def held_out(node: Any) -> Any:
-    """The validation set of a training set: other files, without augmentation."""
+def held_out(node: Any, elsewhere: bool) -> Any:
+    """The validation set of a training set: other files, in another folder or not, without augmentation."""
     if isinstance(node, dict):
-        kept = {key: held_out(value) for key, value in node.items() if key not in HELD_OUT}
-        return kept | ({"split": "validation"} if "split" in kept else {})
-    return node.value if isinstance(node, Because) else node
+        kept = {key: held_out(value, elsewhere) for key, value in node.items() if key not in HELD_OUT}
+        return kept | ({"split": "validation"} if kept.get("split") == "train" else {})
+    value = node.value if isinstance(node, Because) else node
+    return "${paths.validation}" if elsewhere and value == "${paths.images}" else value
 
 
 def trainer(steps: int, batch: int, found: Survey, epochs: int) -> Node:
     """Length of training, and how often something is saved and shown."""
     seen = steps * batch
-    rule = f"{seen} images, each {seen / max(1, found.count):.0f} times ({epochs} times, within what the device does)"
+    rule = f"{seen} images, each {seen / max(1, found.count):.0f} times ({epochs} times, within the limits of the device)"
     every = max(100, steps // 20 // 100 * 100)
     return {"params": {"steps": Because(steps, rule), "validate_every": every, "images_every": every, "checkpoint_every": every}}
 

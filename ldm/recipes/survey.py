@@ -27,6 +27,7 @@ BESIDE = {  # names of two folders -> what the second one holds for the first
     "mask": ("masks", "mask"),
     "low_res": ("low", "lr", "lq", "low_res"),
 }
+TRAIN, HELD_OUT = ("train", "training"), ("val", "valid", "validation", "test")  # names of two folders of one data set
 IMAGES = ("images", "image", "high", "hr", "hq", "gt", "high_res")
 DEEP_MODES = ("I;16", "I;16L", "I;16B")
 
@@ -38,6 +39,7 @@ class Survey:
     Attributes:
         root: the folder of the images.
         beside: a second folder with a file per image, by the key that it gives.
+        validation: a folder of held-out images.
         count: number of images or arrays.
         sizes: width and height of up to `LOOKED_AT` of them.
         channels, bits: of the images; arrays have any number of channels and 0 bits.
@@ -53,6 +55,7 @@ class Survey:
 
     root: Path
     beside: Mapping[str, Path] = field(default_factory=dict)
+    validation: Path | None = None
     count: int = 0
     sizes: tuple[tuple[int, int], ...] = ()
     channels: int = 3
@@ -86,6 +89,7 @@ class Survey:
         text += [f"captions of {self.captions} images"] if self.captions else []
         text += [f"{count} lines with {key!r}" for key, count in self.lines.items()]
         text += [f"column {name!r}: {low:g} to {high:g}" for name, (low, high) in self.columns.items()]
+        text += [f"held-out images in {self.validation}"] if self.validation else []
         return text + [f"{key} for the images in {folder}" for key, folder in self.beside.items()]
 
 
@@ -99,11 +103,18 @@ def survey(folder: Path) -> Survey:
     if not folder.is_dir():
         raise MissingFile(f"{folder}: no such folder; name the folder of your images")
     root, beside = _beside(folder)
+    validation = None
+    if root == folder and (split := _split(folder)):
+        root, validation = split
     listing = Listing(root, [])
     arrays = listing.ending(ARRAYS) or ([] if listing.pictures else listing.ending(TIFFS))
     names = arrays or listing.pictures
     if not names:
         raise UserError(f"{folder}: no image in it")
+    stems = {str(Path(name).with_suffix("")): name for name in names}
+    if mask := next((name for stem, name in stems.items() if stem.endswith("_mask") and stem.removesuffix("_mask") in stems), None):
+        advice = "put images into images/ and their masks, with equal names, into masks/ beside it"
+        raise UserError(f"{root}: {mask} seems to be a mask: {advice}")
     chosen = [names[i] for i in sorted(spread(len(names), LOOKED_AT, ()))]
     looks = [look for look in (_look(root / name, bool(arrays)) for name in chosen) if look]
     if not looks:
@@ -119,6 +130,7 @@ def survey(folder: Path) -> Survey:
     return Survey(
         root=root,
         beside=beside,
+        validation=validation,
         count=len(names),
         sizes=tuple(look.size for look in looks),
         channels=channels,
@@ -136,6 +148,15 @@ def _beside(folder: Path) -> tuple[Path, dict[str, Path]]:
     root = next((inside[name] for name in IMAGES if name in inside), None)
     second = {key: inside[name] for key, known in BESIDE.items() for name in known if name in inside}
     return (root, second) if root is not None and second else (folder, {})
+
+
+def _split(folder: Path) -> tuple[Path, Path | None] | None:
+    """The folders of training and held-out images, if there is nothing else in a folder."""
+    inside = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")}
+    if not all(entry.is_dir() and name in TRAIN + HELD_OUT for name, entry in inside.items()):
+        return None
+    train = [inside[name] for name in TRAIN if name in inside]
+    return (train[0], next((inside[name] for name in HELD_OUT if name in inside), None)) if train else None
 
 
 def _subfolders(names: list[str]) -> tuple[str, ...]:

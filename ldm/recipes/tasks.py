@@ -12,6 +12,7 @@ from ldm.recipes.survey import Survey
 
 Node = dict[str, Any]
 TOKENS = 256  # width of context tokens
+FEW = 40  # images, of fewer none is held out
 DEGRADED = 4  # factor of super-resolution
 EXAMPLES = "logs/STAGE2/examples"  # conditions that a training writes at its end
 
@@ -52,8 +53,7 @@ def images(found: Survey, plan: Plan, **more: Any) -> Node:
         "flip": Because(0.0, "grey scans, letters and digits are not mirrored")
         if found.channels == 1
         else Because(0.5, "0: never mirrored"),
-        "split": "train",
-        "held_out": 0.1,
+        **split(found),
     }
     if not found.bits:
         values = {} if found.values is None else {"values": Because(list(found.values), "mapped to -1 and 1: the range that was found")}
@@ -62,6 +62,15 @@ def images(found: Survey, plan: Plan, **more: Any) -> Node:
     kind |= {"channels": Because(4, "with transparency")} if found.channels == 4 else {}
     kind |= {"depth": Because(16, "bits of the files")} if found.bits == 16 else {}
     return target("data.ImageFolder", root="${paths.images}", **kind, **more, **common)
+
+
+def split(found: Survey) -> dict[str, Any]:
+    """Which images are trained on."""
+    if found.validation is not None:
+        return {}
+    if found.count < FEW:
+        return {"split": Because("all", "too few to hold some out; validation has the same")}
+    return {"split": "train", "held_out": 0.1}
 
 
 def annotated(found: Survey, plan: Plan, key: str) -> Node:

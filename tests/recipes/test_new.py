@@ -4,6 +4,7 @@ import shlex
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,38 @@ def test_what_a_folder_does_not_have_is_said(change: dict[str, object], said: st
     with pytest.raises(UserError, match=said):
         new(flags(tmp_path / "data", tmp_path / "out", **change))
     assert not (tmp_path / "out").exists()
+
+
+def config_for(folder: Path, out: Path) -> dict[str, Any]:
+    assert new(flags(folder, out, task="unconditional")) == 0
+    for name in ("first-stage.yaml", "unconditional.yaml"):
+        assert checked(out / name) == []
+    return load([out / "unconditional.yaml"]).data
+
+
+def test_of_few_images_none_is_held_out(tmp_path: Path) -> None:
+    FOLDERS["photographs"](tmp_path / "data", 1)
+    found = config_for(tmp_path / "data", tmp_path / "out")["data"]["params"]
+    assert found["train"]["params"]["split"] == found["validation"]["params"]["split"] == "all"
+
+
+def test_folders_train_and_val_are_no_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FOLDERS["photographs"](tmp_path / "data" / "train", 50)
+    FOLDERS["photographs"](tmp_path / "data" / "val", 5)
+    config = config_for(tmp_path / "data", tmp_path / "out")
+    assert "held-out images in" in (said := capsys.readouterr().out) and "subfolders" not in said
+    parts = config["data"]["params"]
+    roots = [Path(parts[name]["params"]["root"]) for name in ("train", "validation")]
+    assert roots == [tmp_path / "data" / "train", tmp_path / "data" / "val"]
+    assert "split" not in parts["train"]["params"] and "flip" not in parts["validation"]["params"]
+
+
+def test_masks_among_the_images_are_noticed(tmp_path: Path) -> None:
+    FOLDERS["photographs"](tmp_path / "data", 3)
+    first = next(path for path in (tmp_path / "data").rglob("*") if path.is_file())
+    first.with_name(f"{first.stem}_mask.png").write_bytes(first.read_bytes())
+    with pytest.raises(UserError, match="_mask.png seems to be a mask"):
+        new(flags(tmp_path / "data", tmp_path / "out"))
 
 
 def test_shape_of_images() -> None:
