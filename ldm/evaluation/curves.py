@@ -40,12 +40,12 @@ def curve(
         raise ValueError("no finite value to draw")
     marker = "." if all(len(points) <= MARKED for _, some in kinds for points in some.values()) else ""
     figure = Figure(figsize=(4.8, 2.6))  # without pyplot: no window, no global state
-    axes = figure.add_axes((0.13, 0.18, 0.81, 0.79))  # the same for all, so that the steps of charts are one above the other
+    axes = figure.add_axes((0.16, 0.18, 0.78, 0.79))  # the same for all, so that the steps of charts are one above the other
     for style, some in kinds:
         for points, colour in zip(map(drawable, some.values()), cycle(COLOURS), strict=False):
             if points:
                 steps, mean, low, high = thinned(points)
-                axes.plot(steps, mean, style, color=colour, marker=marker)
+                axes.plot(steps, mean, style, color=colour, marker=marker, clip_on=False)
                 axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     if until:
         axes.set_xlim(0, until)

@@ -26,8 +26,14 @@ UNKNOWN = "not recorded"
 def title(name: str) -> str:
     """A number of metrics.csv for readers, with its unit."""
     bare = name.removeprefix("validation_")
-    text = UNITS.get(bare) or (f"learning rate, group {bare[3:]}" if bare.startswith("lr_") else bare.replace("_", " "))
+    text = UNITS.get(bare) or (learning_rate(bare[3:]) if bare.startswith("lr_") else bare.replace("_", " "))
     return text if bare == name else f"validation: {text}"
+
+
+def learning_rate(index: str) -> str:
+    """That of another optimizer or group of parameters than the first: "1", or "0.1" for the second group of the first optimizer."""
+    numbers = [str(int(number) + 1) for number in index.split(".") if number.isdecimal()]
+    return "learning rate, " + ", ".join(f"{name} {number}" for name, number in zip(("optimizer", "group"), numbers, strict=False))
 
 
 def facts(run: Run, price: float | None = None) -> dict[str, str]:

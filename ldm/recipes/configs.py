@@ -98,8 +98,11 @@ def fine_tuning(found: Survey, plan: Plan, task: Task, start: str, model: Node, 
     if before is not None and conditioner is not None and _keys(before) == task.keys:
         classes = {key: value for key, value in conditioner["params"].items() if key == "num_classes"}
         conditioner = {**before, "params": {**before.get("params", {}), **classes}}
+    elif before is not None and conditioner is None and not task.keys:
+        keys = ", ".join(sorted(_keys(before)))
+        raise UserError(f"--start {start}: it is conditional on {keys}, which the folder or the task has not: train it without --start")
     elif task.concat:
-        raise UserError(f"{start}: its condition is another one, and this task adds channels to its latents: train it without --start")
+        raise UserError(f"--start {start}: its condition is another one, and this task adds channels: train it without --start")
     else:
         params["network"] = {**params["network"], "params": {**network, "in_channels": channels, **task.network}}
     stage = target("checkpoint.load.pretrained", checkpoint="${paths.first_stage}")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ldm.data.files import read_text
 from ldm.data.listing import Listing
-from ldm.data.metadata import read_rows
+from ldm.data.metadata import BadLine, parse_boxes, read_rows
 from ldm.data.order import spread
 from ldm.data.sources.arrays import ARRAYS, TIFFS
 from ldm.errors import MissingFile, UserError
@@ -45,11 +45,14 @@ class Survey:
         channels, bits: of the images; arrays have any number of channels and 0 bits.
         values: smallest and largest value of arrays.
         classes: names of subfolders, if every image is in one.
+        deeper: whether these have subfolders, which are not classes.
+        broken: how many of the images that were looked at cannot be read.
         captions: number of text files beside images, and of lines with a caption.
         caption: the first words of one of them.
         columns: numeric columns of the metadata with their smallest and largest value.
         lines: number of lines of the metadata with a key, by key.
         objects: largest number of boxes of an image.
+        broken_boxes: why boxes of the metadata cannot be used; "" if all can.
         numbers_of_classes: highest index + 1, by key.
     """
 
@@ -62,11 +65,14 @@ class Survey:
     bits: int = 8
     values: tuple[float, float] | None = None
     classes: tuple[str, ...] = ()
+    deeper: bool = False
+    broken: int = 0
     captions: int = 0
     caption: str = ""
     columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
     objects: int = 0
+    broken_boxes: str = ""
     numbers_of_classes: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -86,8 +92,11 @@ class Survey:
         text = [f"{self.count} {what}{depth}, typically {self.side} pixels on the shorter side, width/height {self.aspect:.2f}"]
         if self.classes:
             text.append(f"{len(self.classes)} subfolders: {', '.join(self.classes[:6])}{' ...' if len(self.classes) > 6 else ''}")
+        text += ["folders below these are not classes"] if self.deeper else []
+        text += [f"{self.broken} of {len(self.sizes) + self.broken} files cannot be read, and are left out"] if self.broken else []
         text += [f"captions of {self.captions} images"] if self.captions else []
         text += [f"{count} lines with {key!r}" for key, count in self.lines.items()]
+        text += [f"boxes that cannot be used: {self.broken_boxes}"] if self.broken_boxes else []
         text += [f"column {name!r}: {low:g} to {high:g}" for name, (low, high) in self.columns.items()]
         text += [f"held-out images in {self.validation}"] if self.validation else []
         return text + [f"{key} for the images in {folder}" for key, folder in self.beside.items()]
@@ -137,6 +146,8 @@ def survey(folder: Path) -> Survey:
         bits=bits,
         values=(min(look.low for look in looks), max(look.high for look in looks)) if arrays else None,
         classes=_subfolders(names),
+        deeper=bool(_subfolders(names)) and any(name.count("/") > 1 for name in names),
+        broken=len(chosen) - len(looks),
         numbers_of_classes=numbers,
         **found,
     )
@@ -200,23 +211,28 @@ def _metadata(listing: Listing) -> dict[str, Any]:
     columns: dict[str, tuple[float, float]] = {}
     numbers: dict[str, int] = {}
     objects = captions = 0
-    caption = ""
+    caption = broken_boxes = ""
     for row in _rows(listing):
         text = row.get("caption") or row.get("text")
         captions += bool(text)
         caption = caption or _shortened(text)
-        for key in ("label", "boxes", "segmentation", "mask"):
+        for key in ("label", "segmentation", "mask"):
             lines[key] += row.get(key) is not None
-        if isinstance(boxes := row.get("boxes"), list):
-            objects = max(objects, len(boxes))
-            _highest(numbers, "boxes", [box.get("label") for box in boxes if isinstance(box, dict)])
+        if row.get("boxes") is not None:
+            try:
+                boxes, labels = parse_boxes(row["boxes"], None)
+                lines["boxes"] += 1
+                objects = max(objects, len(boxes))
+                _highest(numbers, "boxes", labels.tolist())
+            except BadLine as error:
+                broken_boxes = broken_boxes or f"{row.get('file_name')}: {error}"
         _highest(numbers, "label", [row.get("label")])
         for key, value in row.items():
             number = None if key in ("label", "boxes", "file_name", "caption", "text") else _number(value)
             if number is not None:
                 low, high = columns.get(key, (number, number))
                 columns[key] = (min(low, number), max(high, number))
-    texts = {"captions": captions, "caption": caption}
+    texts = {"captions": captions, "caption": caption, "broken_boxes": broken_boxes}
     return {"lines": dict(+lines), "columns": columns, "objects": objects, "numbers_of_classes": numbers} | texts
 
 

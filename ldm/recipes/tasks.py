@@ -170,7 +170,8 @@ def semantic(found: Survey, plan: Plan) -> Task:
 def layout(found: Survey, plan: Plan) -> Task:
     """Labelled boxes."""
     if not found.lines.get("boxes"):
-        raise UserError(f"{found.root}: no boxes: expected metadata.jsonl with lines of file_name and boxes")
+        reason = found.broken_boxes or "expected metadata.jsonl with lines of file_name and boxes"
+        raise UserError(f"{found.root}: no boxes: {reason}")
     most = Because(max(1, found.objects), "largest number of an image")
     vocabulary = Because(max(1025, found.numbers_of_classes.get("boxes", 0) + 1), "a grid of 32 points a side; more than the classes")
     boxes = target("conditioning.BoxTokenizer", max_objects=most, vocabulary=vocabulary, crop=False)

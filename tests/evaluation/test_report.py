@@ -178,7 +178,7 @@ def test_a_run_that_is_being_written_or_was_cut_off_is_read_as_far_as_it_goes(sc
     page = (run / "report.html").read_text()
     assert "1 × warning, 1 × unreadable line" in page
     charts = re.findall('class="curve" alt="([^"]*)"', page)
-    names = ("loss", "gradient norm 1", "learning rate, group 1")  # numbers of optimizers are no channels
+    names = ("loss", "gradient norm 1", "learning rate, optimizer 2")  # numbers of optimizers are no channels
     assert charts == [f"{name}, over training steps" for name in names]
 
 

@@ -1,5 +1,6 @@
 """`scripts/new.py` on bare folders of all kinds: what it writes is checked as `--check` does, with the data of the folder."""
 
+import json
 import shlex
 from argparse import Namespace
 from collections.abc import Callable
@@ -115,6 +116,7 @@ def test_on_a_first_stage_of_another_program(kind: Callable[[Path], Other], task
         ({"start": str(RUNS / "kl")}, "a first stage; expected a run of stage two"),
         ({"start": str(RUNS / "class"), "size": 64}, "images have the size that the model was trained at"),
         ({"start": str(RUNS / "class"), "task": "superres"}, "its condition is another one"),
+        ({"start": str(RUNS / "class")}, "it is conditional on label, which the folder or the task has not"),
     ],
 )
 def test_what_a_folder_does_not_have_is_said(change: dict[str, object], said: str, tmp_path: Path) -> None:
@@ -154,6 +156,20 @@ def test_masks_among_the_images_are_noticed(tmp_path: Path) -> None:
     first.with_name(f"{first.stem}_mask.png").write_bytes(first.read_bytes())
     with pytest.raises(UserError, match="_mask.png seems to be a mask"):
         new(flags(tmp_path / "data", tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [({"label": 1, "box": [3, 4, 20, 30]}, "leaves the image: expected fractions"), ({"label": "cat", "box": [0, 0, 1, 1]}, "label")],
+)
+def test_boxes_that_cannot_be_used_are_said_before_training(box: object, said: str, tmp_path: Path, capsys) -> None:
+    FOLDERS["photographs"](tmp_path / "data", 2)
+    name = next((tmp_path / "data").rglob("*.jpg")).name
+    (tmp_path / "data" / "metadata.jsonl").write_text(json.dumps({"file_name": name, "boxes": [box]}) + "\n")
+    with pytest.raises(UserError, match=f"no boxes: {name}: .*{said}"):
+        new(flags(tmp_path / "data", tmp_path / "out", task="layout"))
+    assert new(flags(tmp_path / "data", tmp_path / "out")) == 0
+    assert "boxes that cannot be used" in capsys.readouterr().out
 
 
 def test_shape_of_images() -> None:
