@@ -14,30 +14,30 @@ import demos.run
 from ldm.checkpoint.load import load_model
 
 
-def test_the_demo_script_end_to_end_in_small(script, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("demo", "keys"),
+    [
+        ("digits", ["accuracy", "accuracy_real", "near_real_share"]),
+        pytest.param(
+            "text",
+            ["one_object_right", "one_object_right_per_seed", "two_objects_right", "two_objects_right_per_seed"]
+            + ["checker_real", "checker_reconstructions"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_the_demo_script_end_to_end_in_small(
+    demo: str, keys: list[str], script, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(demos.run, "subprocess", programs)
     small = ["trainer.params.steps=3", "trainer.params.images_every=0", "trainer.params.validate_every=0"]
-    for demo, keys in (
-        ("digits", ["accuracy", "accuracy_real", "near_real_share"]),
-        (
-            "text",
-            [
-                "one_object_right",
-                "one_object_right_per_seed",
-                "two_objects_right",
-                "two_objects_right_per_seed",
-                "checker_real",
-                "checker_reconstructions",
-            ],
-        ),
-    ):
-        done = script("scripts/demo.py", demo, "--outdir", tmp_path / demo, "--samples", 40, *small)
-        assert done.returncode == 0, done.stderr
-        summary = json.loads((tmp_path / demo / "summary.json").read_text())
-        assert {"training_seconds", *keys} <= summary.keys() and summary["training_seconds"] > 0
-        assert (tmp_path / demo / "samples.png").is_file()
-        page = (tmp_path / demo / "index.html").read_text()
-        assert "data:image/png;base64," in page and "http" not in page.replace("http-equiv", "")
+    done = script("scripts/demo.py", demo, "--outdir", tmp_path / demo, "--samples", 40, *small)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / demo / "summary.json").read_text())
+    assert {"training_seconds", *keys} <= summary.keys() and summary["training_seconds"] > 0
+    assert (tmp_path / demo / "samples.png").is_file()
+    page = (tmp_path / demo / "index.html").read_text()
+    assert "data:image/png;base64," in page and "http" not in page.replace("http-equiv", "")
 
 
 def pages(root: Path) -> list[Path]:

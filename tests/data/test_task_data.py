@@ -142,7 +142,7 @@ def test_small_images_can_be_left_out(tmp_path: Path) -> None:
     assert sample["id"] != "narrow.png" and "shorter side must have 64" in sample["skipped"][0]
 
 
-@pytest.mark.parametrize("config", ["inpaint-ldm1", "sr-pixel-15ep"])
+@pytest.mark.parametrize("config", ["inpaint-ldm1", pytest.param("sr-pixel-15ep", marks=pytest.mark.slow)])
 def test_check_with_and_without_a_folder_of_pictures(run, tmp_path: Path, config: str) -> None:
     for part in ("", "train", "val"):
         (tmp_path / part).mkdir(exist_ok=True)

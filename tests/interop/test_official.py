@@ -63,7 +63,13 @@ def test_every_key_there_and_back(name: str) -> None:
     assert {key: list(value.shape) for key, value in back.items()} == keys
 
 
-@pytest.mark.parametrize("name", ["models-ldm-lsun_churches256", "models-ldm-inpainting_big", "models-first_stage-vq-f8-n256"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models-ldm-inpainting_big",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("models-ldm-lsun_churches256", "models-first_stage-vq-f8-n256")),
+    ],
+)
 def test_check_of_an_official_yaml(name: str, run, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(TREES[name]))
     done = run(ROOT / "main.py", "--base", tmp_path / "config.yaml", "--check", cwd=tmp_path)

@@ -94,7 +94,7 @@ def test_shapes_that_do_not_fit_are_refused(wrong: dict) -> None:
         DiT(4, 4, **{**TINY, **wrong})
 
 
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("bf16", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_it_learns_digits_as_a_flow(bf16: bool) -> None:
     torch.manual_seed(4)
     digits, labels = load_digits(return_X_y=True)

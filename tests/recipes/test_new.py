@@ -44,6 +44,12 @@ TASK = {
 KIND = {"grey": {"channels": 1}, "16-bit": {"channels": 1, "depth": 16}, "transparent": {"channels": 4}, "arrays": {"channels": 5}}
 
 
+@pytest.fixture(autouse=True)
+def rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No measurement of the machine, which takes half a second each time."""
+    monkeypatch.setattr("ldm.cli.new.matmul_rate", lambda: 1e11)
+
+
 def flags(folder: Path, out: Path, **more: object) -> Namespace:
     given = {"task": None, "condition": None, "start": None, "size": None, "memory": "0", "price": None, "force": False}
     given["first_stage"] = None
@@ -77,7 +83,7 @@ def test_configs_of_a_folder_are_ready(kind: str, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("task", ["unconditional", "inpainting", "superres"])
-@pytest.mark.parametrize("memory", ["8", "24"])
+@pytest.mark.parametrize("memory", ["8", pytest.param("24", marks=pytest.mark.slow)])
 def test_every_task_of_plain_images_on_gpus(task: str, memory: str, tmp_path: Path) -> None:
     FOLDERS["photographs"](tmp_path / "data", 12)
     new(flags(tmp_path / "data", tmp_path / "out", task=task, memory=memory, size=256 if memory == "24" else None))

@@ -57,6 +57,7 @@ def study(script, outdir: Path, *words: object) -> subprocess.CompletedProcess[s
     return script("scripts/reproduce.py", "--study", "compression", "--scale", "demo", "--outdir", outdir, *words)
 
 
+@pytest.mark.slow
 def test_the_study_end_to_end_in_small_goes_on_after_a_kill(script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """LDM-1 alone: one training, the first attempt of which is cut off before anything was saved."""
     import paper.studies.quality as quality

@@ -128,7 +128,7 @@ def test_the_health_of_a_first_stage_is_logged_and_warned_of_once(run, tmp_path:
 @pytest.mark.parametrize("stage", ["first", "second"])
 def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, run, programs: Programs, tmp_path: Path) -> None:
     """SIGKILL in the middle of an epoch; the resumed run ends on equal weights, optimizers, EMA and steps."""
-    common = ["trainer.params.steps=40", "trainer.params.checkpoint_every=5", "trainer.params.keep=20"]
+    common = ["trainer.params.steps=24", "trainer.params.checkpoint_every=4", "trainer.params.keep=20"]
     if stage == "first":
         words = [
             "-b",
@@ -149,19 +149,19 @@ def test_killed_and_resumed_equals_never_stopped(stage: str, first_stage: Path, 
     with open(os.devnull, "wb") as null:
         victim = programs.start(["main.py", *words, "-l", tmp_path / "cut"], stderr=null)
     deadline = time.monotonic() + 120
-    while victim.poll() is None and time.monotonic() < deadline and not list(tmp_path.glob("cut/*/checkpoints/step-10.ckpt")):
+    while victim.poll() is None and time.monotonic() < deadline and not list(tmp_path.glob("cut/*/checkpoints/step-8.ckpt")):
         time.sleep(0.01)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     cut = only(tmp_path / "cut", "second")
-    assert 10 <= max(int(p.stem.split("-")[1]) for p in (cut / "checkpoints").glob("step-*.ckpt")) < 40
+    assert 8 <= max(int(p.stem.split("-")[1]) for p in (cut / "checkpoints").glob("step-*.ckpt")) < 24
     resumed = run("main.py", "--resume", cut)
     assert resumed.returncode == 0, resumed.stderr
-    a, b = state(only(tmp_path / "whole", "second"), 40), state(cut, 40)
+    a, b = state(only(tmp_path / "whole", "second"), 24), state(cut, 24)
     for key in ("step", "seed", "model", "ema", "posthoc", "optimizers", "schedulers"):
         assert_equal(a[key], b[key], key)
     steps = [int(row["step"]) for row in table(cut)]
-    assert steps == list(range(2, 41, 2))  # no row lost, none twice
+    assert steps == list(range(2, 25, 2))  # no row lost, none twice
     assert "resume" in (cut / "incidents.jsonl").read_text()
 
 
@@ -242,7 +242,7 @@ def test_two_processes_train_the_demo(first_stage: Path, run, tmp_path: Path) ->
     losses = {}
     for devices in (1, 2):
         more = ["trainer.params.steps=6", f"trainer.params.devices={devices}", *SGD]
-        done = run("main.py", *second(tmp_path / str(devices), first_stage, *more), env={"OMP_NUM_THREADS": "1"})
+        done = run("main.py", *second(tmp_path / str(devices), first_stage, *more))
         assert done.returncode == 0, done.stderr
         folder = only(tmp_path / str(devices), "second")
         losses[devices] = state(folder, 6)["model"]
@@ -288,6 +288,7 @@ def test_a_nan_ends_the_run_in_words_and_saves_nothing_bad(first_stage: Path, ru
         assert json.loads((folder / "incidents.jsonl").read_text().splitlines()[-1])["kind"] == "ended"
 
 
+@pytest.mark.slow
 def test_overfitting_a_handful_of_images(run, script, tmp_path: Path) -> None:
     """Both stages learn: ten digits are reconstructed, and the samples of a class are close to its training digit."""
     import numpy as np
