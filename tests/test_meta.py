@@ -12,6 +12,12 @@ def build() -> list[torch.Tensor]:
     return [*own, *(parameter for layer in layers for parameter in layer.parameters())]
 
 
+def test_values_elsewhere_are_drawn() -> None:
+    with on_meta():
+        drawn = torch.full((100,), 7.0, device="cpu").normal_(), nn.init.uniform_(torch.full((100,), 7.0, device="cpu"))
+    assert all(values.std() > 0.1 for values in drawn)
+
+
 def test_shapes_are_those_of_values() -> None:
     state = torch.get_rng_state()
     with on_meta():

@@ -11,6 +11,7 @@ from ldm.errors import UserError
 from ldm.first_stage.base import FirstStage, Reconstruction
 
 INSTALL = "pip install diffusers"
+KINDS = ("AutoencoderDC", "AutoencoderTiny")
 
 
 class DiffusersAutoencoder(FirstStage):
@@ -21,13 +22,15 @@ class DiffusersAutoencoder(FirstStage):
         settings: its constructor arguments; those it does not take are ignored.
 
     Raises:
-        UserError: diffusers is not installed, or the class does not take these settings.
+        UserError: another class, diffusers is not installed, or the class does not take these settings.
     """
 
     decoder_parts = ("net.decoder.",)
 
     def __init__(self, kind: Literal["AutoencoderDC", "AutoencoderTiny"], settings: Mapping[str, Any]) -> None:
         super().__init__()
+        if kind not in KINDS:  # a file of a stranger may name any class here
+            raise UserError(f"kind: expected {' or '.join(KINDS)}, got {kind!r}")
         try:
             import diffusers
         except ImportError as error:

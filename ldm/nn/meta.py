@@ -26,5 +26,7 @@ class _Undrawn(TorchFunctionMode):
     ) -> Any:
         named = kwargs or {}
         if getattr(func, "__name__", "") in RANDOM:
-            return args[0] if args else named["tensor"]
+            tensor = args[0] if args else named["tensor"]
+            if tensor.is_meta:  # others were put elsewhere on purpose
+                return tensor
         return func(*args, **named)

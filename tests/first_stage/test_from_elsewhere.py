@@ -18,10 +18,12 @@ from torchvision.utils import save_image
 
 import ldm
 from ldm.checkpoint.load import pretrained
+from ldm.checkpoint.read import read_first_stage
 from ldm.config import AllowedTargets, build
 from ldm.data.images import to_tensor
 from ldm.errors import UserError
 from ldm.first_stage import AutoencoderLoss
+from ldm.first_stage.diffusers import DiffusersAutoencoder
 from ldm.rng import StepRNG
 from ldm.training import AutoencoderTraining
 from ldm.training.stage2 import not_normalized
@@ -175,6 +177,20 @@ def test_fine_tuning_everything_changes_latents(tmp_path: Path, images: Path, sc
     x = torch.rand(2, 3, 32, 32) * 2 - 1
     after = pretrained(str(runs(tmp_path / "logs")[0]))
     assert not torch.equal(pretrained(str(other.path)).encode(x), after.encode(x)) and after.latents == other.latents
+
+
+def test_a_file_cannot_name_another_class_of_diffusers() -> None:
+    with pytest.raises(UserError, match="kind: expected AutoencoderDC or AutoencoderTiny, got 'ModularPipeline'"):
+        DiffusersAutoencoder("ModularPipeline", {"pretrained_model_name_or_path": "someone/something"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [dc, tiny])
+def test_a_scale_that_is_not_stated_is_none(kind: Callable[[Path], Other], tmp_path: Path) -> None:
+    path = kind(tmp_path / "stage").path / "config.json"
+    settings = json.loads(path.read_text())
+    settings.pop("scaling_factor", None)
+    path.write_text(json.dumps(settings))
+    assert read_first_stage(str(path.parent)).latents is None
 
 
 def test_without_diffusers_what_needs_it_is_refused_by_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

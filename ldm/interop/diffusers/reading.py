@@ -84,7 +84,7 @@ def read_first_stage(path: Path) -> DiffusersModel:
     if not (folder / CONFIG).is_file():
         folder = next((folder / name for name in STAGES if (folder / name).is_dir()), folder)
     node, weights, latents, notes = _first_stage(folder, path if path.is_file() else None)
-    stated = latents != {"scale": 1.0} and not (notes and node["target"].endswith("VQAutoencoder"))  # their default says nothing
+    stated = latents not in ({}, {"scale": 1.0}) and not (notes and node["target"].endswith("VQAutoencoder"))  # their default says nothing
     if not stated:
         return DiffusersModel(node, weights)
     note = f"{folder / CONFIG}: scaling_factor {latents['scale']} is for a model on top of it (scale: first_stage)"
