@@ -43,7 +43,7 @@ def check(config: Config, trust: AllowedTargets, latents: bool = False) -> Repor
         report.problems += [*map(str, validate(config, trust)), *callback_problems(config.data, trust)]
     with report.recording("model"):
         if not report.problems:
-            from_first_stage(config)
+            from_first_stage(config, trust)
             from_data(config, trust)
     if report.problems or report.missing:
         return report

@@ -7,15 +7,16 @@ from typing import Any
 from ldm.check.model import START, compare_shapes
 from ldm.checkpoint.frozen import first_stage_source
 from ldm.checkpoint.source import PRETRAINED, LoadedCheckpoint
-from ldm.config import Config
+from ldm.config import AllowedTargets, Config, build
 from ldm.errors import MissingFile, UserError
+from ldm.nn.meta import on_meta
 
 log = logging.getLogger(__name__)
 AUTOENCODER = "model.params.autoencoder.params.checkpoint"
 FROM_FILE = "first_stage"  # value of `scale`
 
 
-def from_first_stage(config: Config) -> None:
+def from_first_stage(config: Config, trust: AllowedTargets) -> None:
     """Change a valid config, and its source, in place.
 
     Stage one: `autoencoder: pretrained` becomes the architecture of the file, whose weights are the start, with `latents:` as stated.
@@ -26,12 +27,12 @@ def from_first_stage(config: Config) -> None:
     """
     params = _params(config.data.get("model"))
     if _is_pretrained(params.get("autoencoder")):
-        _train_further(config, _params(params["autoencoder"]))
+        _train_further(config, _params(params["autoencoder"]), trust)
     elif _is_pretrained(_params(params.get("model")).get("first_stage")):
         _take_over(config, _params(params["model"]))
 
 
-def _train_further(config: Config, named: dict[str, Any]) -> None:
+def _train_further(config: Config, named: dict[str, Any], trust: AllowedTargets) -> None:
     checkpoint = named.get("checkpoint")
     if not checkpoint:
         raise MissingFile(
@@ -39,6 +40,8 @@ def _train_further(config: Config, named: dict[str, Any]) -> None:
         )
     try:
         source = first_stage_source(str(checkpoint))
+        with on_meta():  # only a model may come from a file
+            build(source.node, trust.for_model(), str(checkpoint))
         if named.get("model") and named.get("strict", True):
             compare_shapes(named["model"], str(checkpoint))
     except MissingFile as error:

@@ -102,7 +102,7 @@ def checked(config: Config, trust: AllowedTargets, flags: argparse.Namespace, st
     if flags.no_check or process_number() != 0:  # the first process checks for all
         report, ready = Report([*map(str, validate(config, trust)), *callback_problems(config.data, trust)]), {}
         if not report.problems:
-            from_first_stage(config)
+            from_first_stage(config, trust)
             from_data(config, trust)
     else:
         report = check(config, trust)

@@ -145,7 +145,12 @@ def _kind(target: str, packages: tuple[str, ...]) -> Callable[..., Any]:
 
 
 def _anything(target: str, packages: tuple[str, ...]) -> Callable[..., Any]:
-    return _callable(_lookup(target), target)
+    found = _callable(_lookup(target), target)
+    module = str(found.__module__)
+    # `package.os.system` would leave the package through an import, and a file of somebody else may name it.
+    if not any(f"{module}.".startswith(f"{package.partition('.')[0]}.") for package in packages):
+        raise ValueError(f"{target!r} is not defined in a trusted package, but in {module}: trust that, and name it there")
+    return found
 
 
 def _callable(found: Any, target: str) -> Callable[..., Any]:

@@ -164,6 +164,13 @@ def test_trust_admits_one_more_package(base: Path) -> None:
     assert AllowedTargets(("fractions",)).resolve("fractions.Fraction")(1, 2) == 0.5
 
 
+@pytest.mark.parametrize("target", ["fractions.operator.add", "fractions.sys.exit", "fractions.Decimal"])
+def test_trust_does_not_reach_what_a_package_imports(target: str) -> None:
+    """A file of somebody else may name it: `package.os.system`."""
+    with pytest.raises(ValueError, match="is not defined in a trusted package, but in"):
+        AllowedTargets(("fractions",)).resolve(target)
+
+
 def test_a_config_cannot_reach_the_machinery_that_reads_configs(base: Path, tmp_path: Path) -> None:
     """What lives in this project could otherwise be put together to run anything."""
     evil = (
