@@ -71,7 +71,8 @@ def _take_over(config: Config, model: dict[str, Any]) -> None:
         if lenient:
             params["first_stage"]["params"] = {"checkpoint": params["first_stage"]["params"]["checkpoint"]}
         if scale:
-            params |= copy.deepcopy(source.latents or {"scale": "std"})
+            stated = copy.deepcopy(source.latents or {"scale": "std"})
+            params |= {key: value for key, value in stated.items() if key == "scale" or params.get(key) is None}
     if scale:
         _tell(source)
 

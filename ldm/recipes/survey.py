@@ -114,7 +114,8 @@ def survey(folder: Path) -> Survey:
     root, beside = _beside(folder)
     validation = None
     if root == folder and (split := _split(folder)):
-        root, validation = split
+        root, beside = _beside(split[0])
+        validation = None if beside else split[1]
     listing = Listing(root, [])
     arrays = listing.ending(ARRAYS) or ([] if listing.pictures else listing.ending(TIFFS))
     names = arrays or listing.pictures
@@ -162,9 +163,11 @@ def _beside(folder: Path) -> tuple[Path, dict[str, Path]]:
 
 
 def _split(folder: Path) -> tuple[Path, Path | None] | None:
-    """The folders of training and held-out images, if there is nothing else in a folder."""
-    inside = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")}
-    if not all(entry.is_dir() and name in TRAIN + HELD_OUT for name, entry in inside.items()):
+    """The folders of training and held-out images, if there are no other folders and neither images nor metadata beside them."""
+    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    inside = {entry.name.lower(): entry for entry in entries if entry.is_dir()}
+    listing = Listing(folder, [])
+    if inside.keys() - {*TRAIN, *HELD_OUT} or listing.metadata() or any("/" not in name for name in listing.pictures):
         return None
     train = [inside[name] for name in TRAIN if name in inside]
     return (train[0], next((inside[name] for name in HELD_OUT if name in inside), None)) if train else None
@@ -174,7 +177,8 @@ def _subfolders(names: list[str]) -> tuple[str, ...]:
     if any("/" not in name for name in names):
         return ()
     found = sorted({name.partition("/")[0] for name in names})
-    return tuple(found) if len(found) > 1 else ()
+    parts_of_a_set = {name.lower() for name in found} <= {*TRAIN, *HELD_OUT}
+    return tuple(found) if len(found) > 1 and not parts_of_a_set else ()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ldm.cli.summary import stage_two_command
 from ldm.config import AllowedTargets, load
 from ldm.errors import UserError
 from ldm.recipes.plan import shape
+from ldm.recipes.survey import survey
 
 RUNS = Path(__file__).resolve().parent.parent / "fixtures" / "runs"
 TASK = {
@@ -148,12 +149,23 @@ def test_of_few_images_none_is_held_out(tmp_path: Path) -> None:
 def test_folders_train_and_val_are_no_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     FOLDERS["photographs"](tmp_path / "data" / "train", 50)
     FOLDERS["photographs"](tmp_path / "data" / "val", 5)
+    (tmp_path / "data" / "README.txt").write_text("about")
     config = config_for(tmp_path / "data", tmp_path / "out")
     assert "held-out images in" in (said := capsys.readouterr().out) and "subfolders" not in said
     parts = config["data"]["params"]
     roots = [Path(parts[name]["params"]["root"]) for name in ("train", "validation")]
     assert roots == [tmp_path / "data" / "train", tmp_path / "data" / "val"]
     assert "split" not in parts["train"]["params"] and "flip" not in parts["validation"]["params"]
+
+
+def test_folders_train_and_val_of_paired_folders(tmp_path: Path) -> None:
+    FOLDERS["masks"](tmp_path / "inside" / "train", 12)
+    found = survey(tmp_path / "inside")
+    assert found.root == tmp_path / "inside" / "train" / "images" and found.beside.keys() == {"mask"} and found.validation is None
+    for name in ("train", "val"):
+        for part in ("images", "labels"):
+            FOLDERS["photographs"](tmp_path / "below" / part / name, 3)
+    assert survey(tmp_path / "below").classes == ()
 
 
 def test_masks_among_the_images_are_noticed(tmp_path: Path) -> None:
