@@ -43,7 +43,8 @@ def new(flags: argparse.Namespace) -> int:
     size = flags.size if start is None else trained_size(start.config)
     stage = existing_stage(flags.first_stage, found) if flags.first_stage else None
     if stage is not None:
-        found = replace(found, channels=stage.image_channels)
+        bits = found.bits if stage.image_channels == 1 else min(found.bits, 8)  # colours are read with 8 bits
+        found = replace(found, channels=stage.image_channels, bits=bits)
     numbers = plan(found, device_memory(flags.memory), size, None if stage is None else (stage.factor, stage.channels))
     task = condition(found, numbers, flags.condition) if flags.condition else TASKS[chosen](found, numbers)
     files = {out / FIRST: first_stage(found, numbers)} if stage is None else {}
@@ -88,7 +89,7 @@ def existing_stage(path: str, found: Survey) -> FirstStage:
         MissingFile, UserError: no first stage there, or one for other channels than arrays have.
     """
     with on_meta():
-        stage: FirstStage = build(first_stage_source(path).node, AllowedTargets(), "first_stage")
+        stage: FirstStage = build(first_stage_source(path).node, AllowedTargets().for_model(), "first_stage")
     if stage.image_channels != found.channels and not (found.bits and stage.image_channels in (1, 3, 4)):
         raise UserError(f"--first-stage {path}: for images of {stage.image_channels} channels; the folder has {found.channels}")
     return stage

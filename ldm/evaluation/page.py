@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,11 @@ def embed(path: Path, step: int = 0) -> Picture:
         with open_image(path, ["PNG"]) as opened:
             opened.load()
             picture, text = opened.copy(), getattr(opened, "text", {})
-        names = [str(name) for name in json.loads(text.get(NAMES, "[]"))]
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a complete picture ({error})") from error
+    names: list[str] = []
+    with suppress(TypeError, ValueError, RecursionError):  # other programs may use the same chunk
+        names = [str(name) for name in json.loads(text.get(NAMES, "[]"))]
     wide = "wide" if picture.width > 2 * picture.height else ""
     if picture.width <= WIDEST:
         small = "small" if picture.width <= SMALL else ""

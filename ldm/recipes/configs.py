@@ -122,7 +122,7 @@ def fine_tuning(found: Survey, plan: Plan, task: Task, start: str, model: Node, 
 def _keys(conditioner: Node) -> set[str]:
     """Batch keys that a trained conditioner reads."""
     with on_meta():
-        return set(build(conditioner, AllowedTargets(), "conditioner").keys)
+        return set(build(conditioner, AllowedTargets().for_model(), "conditioner").keys)
 
 
 def optimizer(warmup: int) -> dict[str, Any]:

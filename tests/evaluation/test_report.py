@@ -11,11 +11,12 @@ import pytest
 import yaml
 from browser import needs_browser, visit
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ldm.data.grid import save_named
 from ldm.evaluation.curves import COLOURS, curve, logarithmic, thinned
 from ldm.evaluation.names import short_names
-from ldm.evaluation.page import write_page
+from ldm.evaluation.page import embed, write_page
 from ldm.evaluation.record import Record, write_records
 from ldm.evaluation.runs import ABSENT, differences, read_lines
 
@@ -167,6 +168,14 @@ def test_wrong_runs_are_one_clear_line(script, tmp_path: Path) -> None:
         done = script("scripts/report.py", run)
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
         (run / name).unlink() if before is None else (run / name).write_bytes(before)
+
+
+def test_a_picture_with_a_chunk_of_another_program(tmp_path: Path) -> None:
+    for i, chunk in enumerate(("plain words", "[" * 100_000, "3")):
+        info = PngInfo()
+        info.add_text("names", chunk)
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{i}.png", pnginfo=info)
+        assert embed(tmp_path / f"{i}.png").names == []
 
 
 def test_a_run_that_is_being_written_or_was_cut_off_is_read_as_far_as_it_goes(script, tmp_path: Path) -> None:

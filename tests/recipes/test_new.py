@@ -105,6 +105,13 @@ def test_on_a_first_stage_of_another_program(kind: Callable[[Path], Other], task
     assert not report.problems and not report.missing
 
 
+def test_16_bit_images_on_a_first_stage_for_colours(tmp_path: Path) -> None:
+    FOLDERS["16-bit"](tmp_path / "data", 12)
+    path = str(sd(tmp_path / "stage").path)
+    assert new(flags(tmp_path / "data", tmp_path / "out", first_stage=path)) == 0
+    assert checked(tmp_path / "out" / "unconditional.yaml") == []
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

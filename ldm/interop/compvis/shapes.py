@@ -21,6 +21,7 @@ def node_of(state: Mapping[str, Tensor]) -> Node | None:
         return None
     width, image_channels = state["encoder.conv_in.weight"].shape[:2]
     levels, blocks = (1 + _highest(pattern, state) for pattern in (r"encoder\.down\.(\d+)\.", r"encoder\.down\.0\.block\.(\d+)\."))
+    levels = min(levels, len(state))  # a name may have any number in it
     ends = [state.get(f"encoder.down.{i}.block.0.conv2.weight") for i in range(levels)]
     if not levels or any(end is None or len(end) % width for end in ends):
         raise UserError("the levels of its encoder cannot be read from its weights: put the YAML beside it")
