@@ -66,7 +66,7 @@ def read_run(folder: Path) -> Run:
         series=read_series(folder / "metrics.csv"),
         pictures=find_pictures(folder / "images"),
         incidents=incidents,
-        sessions=read_lines(folder / "sessions.jsonl")[0],
+        sessions=read_sessions(folder / "sessions.jsonl"),
         records=find_records(folder),
     )
 
@@ -100,6 +100,19 @@ def find_pictures(folder: Path) -> dict[str, list[tuple[int, Path]]]:
         if digits.isdigit():
             found.setdefault(what, []).append((int(digits), path))
     return {what: sorted(files) for what, files in sorted(found.items())}
+
+
+def read_sessions(path: Path) -> list[dict[str, Any]]:
+    """`sessions.jsonl`, without values of another type than training writes."""
+    number = int | float
+    types: dict[str, Any] = {"time": str, "device": str, "devices": int, "precision": str, "parameters": dict, "trained_parameters": int}
+    types |= {"ema_decay": number | None, "price_per_hour": number | None}
+    sessions: list[dict[str, Any]] = [
+        {key: value for key, value in line.items() if isinstance(value, types.get(key, object))} for line in read_lines(path)[0]
+    ]
+    for session in sessions:
+        session["parameters"] = {name: count for name, count in session.get("parameters", {}).items() if isinstance(count, int)}
+    return sessions
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:

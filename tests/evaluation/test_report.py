@@ -18,7 +18,7 @@ from ldm.evaluation.curves import COLOURS, curve, logarithmic, thinned
 from ldm.evaluation.names import short_names
 from ldm.evaluation.page import embed, write_page
 from ldm.evaluation.record import Record, write_records
-from ldm.evaluation.runs import ABSENT, differences, read_lines
+from ldm.evaluation.runs import ABSENT, differences, read_lines, read_sessions
 
 NASTY = '<script>console.error("hit")</script><img src="http://example.com/x.png" onerror=alert(1)>&"\''
 SCRIPTS = ("虎斑猫", "يوم مشمس", "धूप वाला दिन", "солнечный день", "ηλιόλουστη μέρα", "🐈‍⬛ on a mat")
@@ -168,6 +168,13 @@ def test_wrong_runs_are_one_clear_line(script, tmp_path: Path) -> None:
         done = script("scripts/report.py", run)
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
         (run / name).unlink() if before is None else (run / name).write_bytes(before)
+
+
+def test_values_of_another_type_in_the_sessions_are_left_out(tmp_path: Path) -> None:
+    right = {"device": "GPU", "devices": 2, "parameters": {"network": 5}, "price_per_hour": 2, "ema_decay": None}
+    wrong = {"device": 1, "devices": None, "parameters": {"network": "x"}, "price_per_hour": "a", "ema_decay": "x", "time": 3}
+    (tmp_path / "sessions.jsonl").write_text(f"{json.dumps(right)}\n{json.dumps(wrong)}\n")
+    assert read_sessions(tmp_path / "sessions.jsonl") == [right, {"parameters": {}}]
 
 
 def test_a_picture_with_a_chunk_of_another_program(tmp_path: Path) -> None:
