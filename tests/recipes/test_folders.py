@@ -24,7 +24,7 @@ def do(run, tmp_path: Path) -> Do:
     def call(line: str, *more: str, code: int = 0) -> str:
         words = shlex.split(line)
         assert words[0] == "python", line
-        done = run(*words[1:], *more, cwd=tmp_path)
+        done = run(*words[1:], *more, cwd=tmp_path, timeout=900)
         assert done.returncode == code, f"{line}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
