@@ -98,9 +98,6 @@ def fit(
         module.load_weights(state["model"])
         module.step = start = int(state["step"])
         module.seconds = float(state.get("seconds", 0.0))
-    world = settings.world_size()
-    module.run_seed, module.accumulate, module.gradient_clip = seed, data.accumulate(world), settings.gradient_clip
-    data.plan(seed, start, settings.steps)
     if start >= settings.steps:
         log.info("nothing to do: step %d of %d is done", start, settings.steps)
         return True
@@ -108,11 +105,8 @@ def fit(
     if limit.reached(module):
         log.info("nothing to do: step %d was reached after %.0f seconds, the limit is %g", start, module.seconds, limit.seconds)
         return True
-    if settings.channels_last is True or (settings.channels_last == "auto" and settings.device_type() == "cuda"):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    device = torch.device(settings.device_type())
-    precision.faster_float32(device)
-    module.scaler = precision.gradient_scaler(settings.precision, device)
+    data.plan(seed, start, settings.steps)
+    configure(module, data, settings, seed)
     metrics = MetricLogger(folder, settings.log_every, start, settings.max_skipped, (state or {}).get("interval"))
     incidents, stop, others = metrics.incidents, CleanStop(), ChildProcesses(folder)
     own = [
@@ -146,6 +140,16 @@ def fit(
         cause = stop.requests.name or ("another process" if settings.world_size() > 1 else "a callback")
         incidents.add(module.step, "stopped", f"requested by {cause}, and saved")
     return done
+
+
+def configure(module: TrainingModule, data: DataModule, settings: TrainerSettings, seed: int) -> None:
+    """Seed, accumulation, memory format and precision of the training module."""
+    device = torch.device(settings.device_type())
+    module.run_seed, module.accumulate, module.gradient_clip = seed, data.accumulate(settings.world_size()), settings.gradient_clip
+    if settings.channels_last is True or (settings.channels_last == "auto" and device.type == "cuda"):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    precision.faster_float32(device)
+    module.scaler = precision.gradient_scaler(settings.precision, device)
 
 
 def require_fit(state: dict[str, Any], expected: Mapping[str, Tensor]) -> None:

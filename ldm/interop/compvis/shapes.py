@@ -1,7 +1,7 @@
 """The structure of an autoencoder by the names and shapes of its weights, for files that come without their YAML."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
@@ -21,7 +21,6 @@ def node_of(state: Mapping[str, Tensor]) -> Node | None:
         return None
     width, image_channels = state["encoder.conv_in.weight"].shape[:2]
     levels, blocks = (1 + _highest(pattern, state) for pattern in (r"encoder\.down\.(\d+)\.", r"encoder\.down\.0\.block\.(\d+)\."))
-    levels = min(levels, len(state))  # a name may have any number in it
     ends = [state.get(f"encoder.down.{i}.block.0.conv2.weight") for i in range(levels)]
     if not levels or any(end is None or len(end) % width for end in ends):
         raise UserError("the levels of its encoder cannot be read from its weights: put the YAML beside it")
@@ -41,6 +40,6 @@ def node_of(state: Mapping[str, Tensor]) -> Node | None:
     return {"target": f"ldm.first_stage.{'KL' if codebook is None else 'VQ'}Autoencoder", "params": params}
 
 
-def _highest(pattern: str, names: Iterable[str]) -> int:
-    """The highest number that a pattern finds; -1 without one."""
-    return max((int(found[1]) for name in names if (found := re.match(pattern, name))), default=-1)
+def _highest(pattern: str, names: Collection[str]) -> int:
+    """The highest number that a pattern finds, at most that of the names, for a name may have any number in it; -1 without one."""
+    return min(len(names), max((int(found[1]) for name in names if (found := re.match(pattern, name))), default=-1))

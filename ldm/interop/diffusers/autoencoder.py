@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ldm.errors import UserError
 from ldm.first_stage import DiffusersAutoencoder, KLAutoencoder, VQAutoencoder
+from ldm.first_stage.diffusers import KINDS
 from ldm.interop.diffusers.settings import OWN, Settings, changed, parameters
 from ldm.interop.diffusers.unet import GROUPS, check_widths
 from ldm.interop.settings import Node
@@ -15,8 +16,7 @@ from ldm.interop.settings import Node
 WRAPPER = "ldm.first_stage.DiffusersAutoencoder"
 TARGETS = {"ldm.first_stage.KLAutoencoder": KLAutoencoder, "ldm.first_stage.VQAutoencoder": VQAutoencoder, WRAPPER: DiffusersAutoencoder}
 KL, VQ = "AutoencoderKL", "VQModel"
-WRAPPED = ("AutoencoderDC", "AutoencoderTiny")
-AUTOENCODERS = (KL, VQ, *WRAPPED)
+AUTOENCODERS = (KL, VQ, *KINDS)
 OURS_ONLY = {KL: ("dropout", "initial_log_variance"), VQ: ("dropout", "legacy")}  # of training; inference does not see them
 DOWN = {False: "DownEncoderBlock2D", True: "AttnDownEncoderBlock2D"}
 UP = {False: "UpDecoderBlock2D", True: "AttnUpDecoderBlock2D"}
@@ -123,7 +123,7 @@ def read_autoencoder(settings: Settings, kind: str) -> tuple[Node, dict[str, Any
     Raises:
         UserError: a setting that our autoencoder cannot express.
     """
-    if kind in WRAPPED:
+    if kind in KINDS:
         latents, notes = read_latents(settings, kind, settings.left.get("latent_channels", 0))
         return {"target": WRAPPER, "params": {"kind": kind, "settings": settings.left}}, latents, notes
     settings.ignore("sample_size", "force_upcast")  # neither changes the network

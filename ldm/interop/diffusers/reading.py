@@ -82,7 +82,7 @@ def read_first_stage(path: Path) -> DiffusersModel:
     """
     folder = path if path.is_dir() else path.parent
     if not (folder / CONFIG).is_file():
-        folder = next((folder / name for name in STAGES if (folder / name).is_dir()), folder)
+        folder = _stage_folder(folder) or folder
     node, weights, latents, notes = _first_stage(folder, path if path.is_file() else None)
     stated = latents not in ({}, {"scale": 1.0}) and not (notes and node["target"].endswith("VQAutoencoder"))  # their default says nothing
     if not stated:
@@ -91,10 +91,15 @@ def read_first_stage(path: Path) -> DiffusersModel:
     return DiffusersModel(node, weights, [*notes, note], latents=latents)
 
 
+def _stage_folder(folder: Path) -> Path | None:
+    """The folder of the autoencoder in that of a model."""
+    return next((folder / name for name in STAGES if (folder / name).is_dir()), None)
+
+
 def _model(folder: Path) -> DiffusersModel:
     index = read_settings(folder / INDEX, "the parts") if (folder / INDEX).is_file() else {}
     _check_index(folder, index)
-    stage_folder = next((folder / name for name in STAGES if (folder / name).is_dir()), folder / STAGES[0])
+    stage_folder = _stage_folder(folder) or folder / STAGES[0]
     stage, stage_weights, latents, notes = _first_stage(stage_folder)
     scale, mean = latents.get("scale", 1.0), latents.get("mean")
     if index.get("_class_name") == "LDMSuperResolutionPipeline" and scale != 1.0:
