@@ -24,6 +24,7 @@ from ldm.data.images import to_tensor
 from ldm.errors import UserError
 from ldm.first_stage import AutoencoderLoss
 from ldm.first_stage.diffusers import DiffusersAutoencoder
+from ldm.interop.compvis import node_of
 from ldm.rng import StepRNG
 from ldm.training import AutoencoderTraining
 from ldm.training.stage2 import not_normalized
@@ -279,3 +280,14 @@ def test_what_new_writes_takes_one(tmp_path: Path, images: Path, script: Any) ->
     assert script("scripts/new.py", images, "--out", tmp_path / "mine", "--memory", "0", "--task", "unconditional").returncode == 0
     done = script("main.py", "--base", tmp_path / "mine" / "unconditional.yaml", "--check", f"paths.first_stage={other.path}")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["encoder.down.5000000000.x", "encoder.down.0.block.5000000000.x"])
+def test_a_number_in_a_name_does_not_take_memory(name: str) -> None:
+    needed = ("encoder.conv_in", "encoder.conv_out", "quant_conv", "post_quant_conv", "encoder.down.0.block.0.conv2")
+    state = {f"{key}.weight": torch.zeros(32, 3, 1, 1) for key in needed} | {name: torch.zeros(1)}
+    try:
+        node = node_of(state)
+    except UserError:
+        return
+    assert node is not None and node["params"]["blocks_per_level"] < 10
