@@ -130,6 +130,9 @@ def survey(folder: Path) -> Survey:
     if not looks:
         raise UserError(f"{folder}: none of its {len(names)} images can be read")
     (channels, bits), _ = Counter((look.channels, look.bits) for look in looks).most_common(1)[0]
+    classes = _subfolders(names)
+    if validation is not None and (not (held := Listing(validation, []).pictures) or _subfolders(held) != classes):
+        validation = None  # classes are numbered by the folders that there are, so that others would be other numbers
     found = _metadata(listing)
     numbers = dict(found.pop("numbers_of_classes"))
     if not found["captions"]:
@@ -146,8 +149,8 @@ def survey(folder: Path) -> Survey:
         channels=channels,
         bits=bits,
         values=(min(look.low for look in looks), max(look.high for look in looks)) if arrays else None,
-        classes=_subfolders(names),
-        deeper=bool(_subfolders(names)) and any(name.count("/") > 1 for name in names),
+        classes=classes,
+        deeper=bool(classes) and any(name.count("/") > 1 for name in names),
         broken=len(chosen) - len(looks),
         numbers_of_classes=numbers,
         **found,
@@ -166,11 +169,13 @@ def _split(folder: Path) -> tuple[Path, Path | None] | None:
     """The folders of training and held-out images, if there are no other folders and neither images nor metadata beside them."""
     entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
     inside = {entry.name.lower(): entry for entry in entries if entry.is_dir()}
-    listing = Listing(folder, [])
-    if inside.keys() - {*TRAIN, *HELD_OUT} or listing.metadata() or any("/" not in name for name in listing.pictures):
-        return None
     train = [inside[name] for name in TRAIN if name in inside]
-    return (train[0], next((inside[name] for name in HELD_OUT if name in inside), None)) if train else None
+    if not train or inside.keys() - {*TRAIN, *HELD_OUT}:
+        return None
+    listing = Listing(folder, [])
+    if listing.metadata() or any("/" not in name for name in listing.pictures):
+        return None
+    return train[0], next((inside[name] for name in HELD_OUT if name in inside), None)
 
 
 def _subfolders(names: list[str]) -> tuple[str, ...]:

@@ -165,6 +165,20 @@ def test_folders_train_and_val_are_no_classes(tmp_path: Path, capsys: pytest.Cap
     assert "split" not in parts["train"]["params"] and "flip" not in parts["validation"]["params"]
 
 
+def test_held_out_images_of_other_classes_are_not_used(tmp_path: Path) -> None:
+    for name, classes in (("train", "abc"), ("val", "bc"), ("test", "")):
+        (tmp_path / name).mkdir()
+        for one in classes:
+            (tmp_path / name / one).mkdir()
+            Image.new("RGB", (40, 40)).save(tmp_path / name / one / "0.png")
+    found = survey(tmp_path)
+    assert found.classes == ("a", "b", "c") and found.validation is None
+    Image.new("RGB", (40, 40)).save(tmp_path / "val" / "a.png")
+    (tmp_path / "val" / "a").mkdir()
+    (tmp_path / "val" / "a.png").rename(tmp_path / "val" / "a" / "0.png")
+    assert survey(tmp_path).validation == tmp_path / "val"
+
+
 def test_folders_train_and_val_of_paired_folders(tmp_path: Path) -> None:
     FOLDERS["masks"](tmp_path / "inside" / "train", 12)
     found = survey(tmp_path / "inside")
